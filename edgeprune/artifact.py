@@ -1,0 +1,155 @@
+"""An artifact: a bundle folder with one model file for one runtime, and proof that it does what the ticket does."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from edgeprune import store
+from edgeprune.errors import ExportError
+from edgeprune.mask import Array
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of the model file. shape: with -1 for a batch dimension left open; layout: how the file
+    wants it, "NCHW", "NHWC", "NCL", "NLC" or "" where no channels are meant (the probes are stored in this layout)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """The zero certificate of one tensor, read back from the model file.
+
+    expected: zeros of the (shrunk) weights in PyTorch; lost: those that are not exactly zero in the file; gained:
+    zeros in the file that were none (a small weight that int8 rounds to zero). density: nonzeros in the file / size.
+    """
+
+    expected: int
+    lost: int
+    gained: int
+    size: int
+    density: float
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A bundle on disk: `path` holds manifest.json, the model file and probes.safetensors (inputs and expected
+    outputs as `input` and `output_0`, ... in the file's layout, first dimension the probe's number; the expected
+    outputs are PyTorch's).
+
+    variant: "ticket" or "dense" (the twin it is compared with). twin: folder name of the dense twin beside it, "" for
+    a dense twin itself. files: name -> SHA-256 of every file but the manifest. parity_max_abs: largest absolute
+    difference to PyTorch over the probes; parity_scale: largest absolute PyTorch output; tolerance: largest absolute
+    difference to the expected outputs that a timed session accepts. metric_torch, metric_runtime: on the whole
+    validation set. size_bytes: of the model file; size_zip_bytes: of it deflated. weights_removed: prunable weights
+    that were physically removed, of weights_total. channels_removed: layer -> output channels removed.
+    sparse_tensors: tensors stored in a sparse format in the file. calibration: the method kept (int8) or "".
+    """
+
+    path: Path
+    ticket_id: str
+    task_name: str
+    seed: int
+    target: str
+    runtime: str
+    precision: str
+    variant: str
+    twin: str
+    model_file: str
+    files: Mapping[str, str]
+    input: Port
+    outputs: tuple[Port, ...]
+    zeros: Mapping[str, Zeros]
+    parity_max_abs: float
+    parity_scale: float
+    tolerance: float
+    metric_name: str
+    metric_torch: float
+    metric_runtime: float
+    size_bytes: int
+    size_zip_bytes: int
+    weights_total: int
+    weights_removed: int
+    channels_removed: Mapping[str, int]
+    sparse_tensors: tuple[str, ...]
+    calibration: str
+    versions: Mapping[str, str]
+
+    @property
+    def model_path(self) -> Path:
+        """The model file."""
+        return self.path / self.model_file
+
+    @property
+    def zeros_lost(self) -> int:
+        """Zeros of the ticket that are no zeros in the model file, over all tensors; 0 in every finished artifact."""
+        return sum(zeros.lost for zeros in self.zeros.values())
+
+    def twin_path(self) -> Optional[Path]:
+        """Folder of the dense twin, or None for a dense twin itself."""
+        return self.path.parent / self.twin if self.twin else None
+
+    def probes(self) -> dict[str, Array]:
+        """{"input": [probes, ...], "output_0": [probes, ...], ...} in the file's layout."""
+        return store.read_tensors(
+            self.path / "probes.safetensors", "artifact", ExportError, self.files["probes.safetensors"]
+        )
+
+    def save(self) -> None:
+        """Write manifest.json and, beside the folder, the bundle as one .zip with reproducible bytes."""
+        content = {name: value for name, value in asdict(self).items() if name != "path"}
+        store.write_json(self.path / "manifest.json", {**content, "zeros_lost": self.zeros_lost})
+        archive = self.path.with_name(f".{self.path.name}.{os.getpid()}.zip")
+        try:
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bundle:
+                for name in sorted((*self.files, "manifest.json")):
+                    entry = zipfile.ZipInfo(f"{self.path.name}/{name}")
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    entry.external_attr = 0o644 << 16
+                    bundle.writestr(entry, (self.path / name).read_bytes())
+            os.replace(archive, self.path.with_name(f"{self.path.name}.zip"))
+        finally:
+            archive.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Artifact:
+        """Read a bundle folder (or its manifest.json) and check the SHA-256 of each file in it."""
+        folder = path.parent if path.name == "manifest.json" else path
+        content = store.read_json(folder / "manifest.json", "artifact", ExportError)
+        try:
+            artifact = cls(path=folder, **_fields(content))
+        except (KeyError, TypeError) as problem:
+            raise ExportError(f"{folder} is not an artifact: a field is missing or wrong ({problem})") from None
+        for name, sha256 in artifact.files.items():
+            file = folder / name
+            if not file.is_file():
+                raise ExportError(f"artifact {folder} is incomplete: {name} is missing", store.NEXT_STEP["artifact"])
+            if store.sha256_file(file) != sha256:
+                raise ExportError(
+                    f"artifact file {file} was edited or damaged: SHA-256 differs from the manifest's",
+                    store.NEXT_STEP["artifact"],
+                )
+        return artifact
+
+
+def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments from the manifest's JSON."""
+    fields = {name: value for name, value in content.items() if name not in ("schema_version", "zeros_lost")}
+    fields["input"] = _port(content["input"])
+    fields["outputs"] = tuple(_port(port) for port in content["outputs"])
+    fields["zeros"] = {name: Zeros(**zeros) for name, zeros in content["zeros"].items()}
+    fields["sparse_tensors"] = tuple(content["sparse_tensors"])
+    return fields
+
+
+def _port(content: Mapping[str, Any]) -> Port:
+    return Port(content["name"], tuple(content["shape"]), content["dtype"], content["layout"])

@@ -1,0 +1,83 @@
+"""Every error that edgeprune raises on purpose.
+
+    EdgepruneError               message, hint; exit_code 2: usage or bad input
+      TaskError                  a task that cannot be found, imported, built or trained
+      TicketError                a ticket or a run that is missing, damaged, locked or from another version
+      PatternError               a pattern that does not exist or cannot reach the density asked for
+      TargetError                a target file that is missing or wrong
+      ExportError                a model that cannot be converted; a damaged artifact
+        VerificationError        an artifact that was built but does not do what the ticket does (exit_code 1)
+      MeasurementError           a damaged measurement file
+      DeviceError                the device refused or failed (exit_code 1)
+        DeviceTransientError     a timeout or a dropped connection: the only error that is retried
+
+A message is one line that says what is wrong, what was got and what was expected; the hint is the next step.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EdgepruneError(Exception):
+    """Base of all errors. `hint` is the next step for the user; `exit_code` is what the command exits with."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class TaskError(EdgepruneError):
+    """A task that cannot be found, imported, built or trained."""
+
+
+class TicketError(EdgepruneError):
+    """A ticket or a run that is missing, damaged, locked or from another version."""
+
+
+class PatternError(EdgepruneError):
+    """A pattern that does not exist or cannot reach the density asked for."""
+
+
+class TargetError(EdgepruneError):
+    """A target file that is missing or wrong."""
+
+
+class ExportError(EdgepruneError):
+    """A model that cannot be converted, or a damaged artifact."""
+
+
+class VerificationError(ExportError):
+    """An artifact that was built but does not do in its runtime what the ticket does in PyTorch."""
+
+    exit_code = 1
+
+
+class MeasurementError(EdgepruneError):
+    """A damaged measurement file."""
+
+
+class DeviceError(EdgepruneError):
+    """The device refused or failed."""
+
+    exit_code = 1
+
+
+class DeviceTransientError(DeviceError):
+    """A timeout or a dropped connection: worth another try."""
+
+
+def nearest(got: str, known: Iterable[str]) -> str:
+    """A hint that lists the known names nearest to `got`, or all of them where none is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(got, names, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(close) + "?"
+    return "known: " + ", ".join(names)

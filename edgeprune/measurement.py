@@ -1,0 +1,100 @@
+"""A measurement: what one artifact (and the one it was compared with) did on one device, in raw nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from edgeprune import store
+from edgeprune.errors import MeasurementError
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fresh process that ran one model.
+
+    role: "artifact" or "against". Phases: start_ns (process start to the agent's first line), import_ns (the runtime's
+    import), load_ns (model load), first_ns (first inference). warmup_ns and samples_ns: single inferences, in order.
+    memory_bytes: phase -> {"rss_anon", "rss_file", "hwm", "swap", "pss"}, absent values left out. conditions_before
+    and conditions_after: sensor -> value, "unreadable" or "absent". model_sha256: as hashed by the agent.
+    output_max_abs: largest difference to the expected outputs seen inside the timed session.
+    """
+
+    role: str
+    start_ns: int
+    import_ns: int
+    load_ns: int
+    first_ns: int
+    warmup_ns: tuple[int, ...]
+    samples_ns: tuple[int, ...]
+    memory_bytes: Mapping[str, Mapping[str, int]]
+    conditions_before: Mapping[str, Any]
+    conditions_after: Mapping[str, Any]
+    model_sha256: str
+    output_max_abs: float
+
+    def __post_init__(self) -> None:
+        if self.role not in ("artifact", "against"):
+            raise MeasurementError(f"a block's role must be artifact or against, got {self.role!r}")
+        if not self.samples_ns:
+            raise MeasurementError("a block without samples measures nothing")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Raw results of one `bench` run; statistics are derived from it, never stored as truth.
+
+    artifact_path and against_path: bundle folders as given (against_path "" where nothing was compared); *_sha256 of
+    the model files; environment: host, processor, Python, runtime and versions, as the agent saw them.
+    kind: "measured" (this edgeprune has no other yet). blocks: in the order in which they ran.
+    """
+
+    path: Path
+    artifact_path: str
+    artifact_sha256: str
+    against_path: str
+    against_sha256: str
+    ticket_id: str
+    target: str
+    connection: str
+    runtime: str
+    precision: str
+    threads: int
+    kind: str
+    created: str
+    environment: Mapping[str, Any]
+    blocks: tuple[Block, ...]
+
+    def samples(self, role: str = "artifact") -> list[tuple[int, ...]]:
+        """Steady-state samples in nanoseconds of each block of one role."""
+        return [block.samples_ns for block in self.blocks if block.role == role]
+
+    def of(self, role: str) -> list[Block]:
+        """The blocks of one role."""
+        return [block for block in self.blocks if block.role == role]
+
+    def save(self) -> None:
+        """Write the file, complete or not at all."""
+        store.write_json(self.path, {name: value for name, value in asdict(self).items() if name != "path"})
+
+    @classmethod
+    def load(cls, path: Path) -> Measurement:
+        """Read a measurement file."""
+        content = store.read_json(path, "measurement", MeasurementError)
+        content.pop("schema_version")
+        try:
+            blocks = tuple(
+                Block(**{**block, "warmup_ns": tuple(block["warmup_ns"]), "samples_ns": tuple(block["samples_ns"])})
+                for block in content.pop("blocks")
+            )
+            return cls(path=path, blocks=blocks, **content)
+        except (KeyError, TypeError) as problem:
+            raise MeasurementError(f"{path} is not a measurement: a field is missing or wrong ({problem})") from None
+
+
+def find_artifact(measurement: Measurement, role: str = "artifact") -> Optional[Path]:
+    """The bundle folder that was measured, if it still lies where it was."""
+    given = measurement.artifact_path if role == "artifact" else measurement.against_path
+    return Path(given) if given and Path(given, "manifest.json").is_file() else None

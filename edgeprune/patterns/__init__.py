@@ -1,0 +1,152 @@
+"""The granularities of a zero, one file each.
+
+A pattern is written as its file's stem, with parameters behind a colon: `unstructured`, `channel`, `block:4x1`,
+`block:1x4`, `n_of_m:2:4` (`2:4` for short). Each module has
+
+    NAMES: tuple of the names that users are shown
+    parse(parameters: str) -> Pattern               PatternError for parameters it does not know
+
+Weights have shape [out, in, *kernel] or [out, in]: axis 0 is the output channel, axis 1 the input channel.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.errors import PatternError, nearest
+from edgeprune.mask import Mask
+
+Scores = NDArray[Any]
+BoolArray = NDArray[np.bool_]
+GroupIds = NDArray[np.intp]
+
+
+class Pattern(Protocol):
+    """What `parse` gives: a granularity that maps (scores, mask, density) to a mask."""
+
+    @property
+    def name(self) -> str:
+        """Full name, such as block:4x1."""
+        ...
+
+    @property
+    def lowest_density(self) -> float:
+        """The pattern cannot go below this density: 0.0 for all but n:m."""
+        ...
+
+    def group_ids(self, shape: tuple[int, ...]) -> Optional[GroupIds]:
+        """For each weight the number (0, 1, ...) of the group that it lives or dies with, in the tensor's shape; None
+        where every group keeps a share of its own, so that tensors cannot compete (n:m)."""
+        ...
+
+    def reachable(self, shape: tuple[int, ...], density: float) -> float:
+        """The density of a tensor of this shape that `prune` gives for full scores when asked for `density`."""
+        ...
+
+    def prune(self, scores: Scores, mask: BoolArray, density: float) -> BoolArray:
+        """The subset of `mask` that keeps the highest-scoring groups.
+
+        scores: non-negative, of the tensor's shape. density: share of the whole tensor to keep, in (0, 1]. Exactly
+        the stated number of groups survives whatever the ties (the lower index wins); fewer only where `mask` has
+        fewer left.
+        """
+        ...
+
+    def admits(self, mask: BoolArray) -> bool:
+        """True if the zeros of a mask lie in this pattern."""
+        ...
+
+
+def names() -> list[str]:
+    """The names of all patterns that users are shown."""
+    found: list[str] = []
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem != "__init__":
+            found += importlib.import_module(f"edgeprune.patterns.{path.stem}").NAMES
+    return found
+
+
+def load(name: str) -> Pattern:
+    """A pattern from its name; PatternError with the nearest names if there is none."""
+    stem, _, parameters = name.partition(":")
+    if re.fullmatch(r"\d+:\d+", name):
+        stem, parameters = "n_of_m", name
+    if stem == "__init__" or not re.fullmatch(r"\w+", stem) or not (Path(__file__).parent / f"{stem}.py").is_file():
+        raise PatternError(f"unknown pattern {name!r}", nearest(name, names()))
+    module: Any = importlib.import_module(f"edgeprune.patterns.{stem}")
+    pattern: Pattern = module.parse(parameters)
+    return pattern
+
+
+def prune_each(
+    pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, densities: Mapping[str, float]
+) -> Mask:
+    """Prune each tensor of `mask` by itself to its own density (share of the whole tensor)."""
+    return Mask({name: pattern.prune(scores[name], mask[name], densities[name]) for name in mask})
+
+
+def prune_together(pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, density: float) -> Mask:
+    """Rank the groups of all tensors of `mask` together by mean score and keep the best until `density` is reached.
+
+    The result has at least round(density * weights) weights (the last group may overshoot) or all that `mask` has.
+    A tensor that would lose its last group keeps the best one, since a layer without weights passes nothing on.
+    """
+    grouped = {name: pattern.group_ids(mask[name].shape) for name in mask}
+    if any(ids is None for ids in grouped.values()):
+        return prune_each(pattern, scores, mask, {name: density for name in mask})
+    means, sizes, owners = [], [], []
+    for index, name in enumerate(mask):
+        ids = grouped[name].ravel()  # type: ignore[union-attr]
+        size = np.bincount(ids, weights=mask[name].ravel())
+        total = np.bincount(ids, weights=np.where(mask[name], scores[name], 0).ravel().astype(np.float64))
+        mean = np.where(size > 0, total / np.maximum(size, 1), -1.0)
+        mean[np.argmax(mean)] = np.inf
+        means.append(mean)
+        sizes.append(size)
+        owners.append(np.full(len(size), index))
+    order = np.argsort(-np.concatenate(means), kind="stable")
+    kept_before = np.cumsum(np.concatenate(sizes)[order]) - np.concatenate(sizes)[order]
+    chosen = np.zeros(len(order), dtype=np.bool_)
+    chosen[order] = kept_before < round(density * mask.total)
+    owner = np.concatenate(owners)
+    chosen |= np.isinf(np.concatenate(means))
+    return Mask(
+        {name: mask[name] & chosen[owner == index][grouped[name]] for index, name in enumerate(mask)}  # type: ignore[index]
+    )
+
+
+def keep_best_groups(ids: GroupIds, scores: Scores, mask: BoolArray, density: float) -> BoolArray:
+    """Keep round(density * groups), at least one, of the groups by mean score; ties keep the lower number.
+
+    Shared by the patterns whose groups live or die whole. Groups already pruned in `mask` stay pruned.
+    """
+    flat = ids.ravel()
+    size = np.bincount(flat)
+    alive = np.bincount(flat, weights=mask.ravel()) > 0
+    mean = np.bincount(flat, weights=scores.ravel().astype(np.float64)) / size
+    keep = min(max(1, round(density * len(size))), int(alive.sum()))
+    order = np.argsort(np.where(alive, -mean, np.inf), kind="stable")
+    chosen = np.zeros(len(size), dtype=np.bool_)
+    chosen[order[:keep]] = True
+    return mask & chosen[ids]
+
+
+def whole_groups(ids: GroupIds, mask: BoolArray) -> bool:
+    """True if each group of `mask` is wholly alive or wholly pruned."""
+    size = np.bincount(ids.ravel())
+    alive = np.bincount(ids.ravel(), weights=mask.ravel())
+    return bool(np.all((alive == 0) | (alive == size)))
+
+
+def grouped_density(ids: GroupIds, density: float) -> float:
+    """The density that `keep_best_groups` gives if the last, smaller groups are not among those pruned: the share of
+    whole groups."""
+    count = int(ids.max()) + 1 if ids.size else 1
+    return max(1, round(density * count)) / count

@@ -1,0 +1,65 @@
+"""LiteRT (formerly TensorFlow Lite) on the CPU, with whichever interpreter is installed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.errors import DeviceError, ExportError
+from edgeprune.runtimes import Session
+
+PRECISIONS = ("fp32", "int8")
+MODEL_FILE = "model.tflite"
+# In order of preference: the maintained package, the last one for old devices, the whole of TensorFlow.
+INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
+
+
+def _module() -> Any:
+    for name in INTERPRETERS:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise DeviceError(
+        "no LiteRT interpreter is installed (looked for ai_edge_litert, tflite_runtime, tensorflow)",
+        "run: pip install ai-edge-litert",
+    )
+
+
+def version() -> str:
+    """Name and version of the package that the interpreter comes from."""
+    from importlib.metadata import version as package_version
+
+    package = _module().__name__.split(".")[0]
+    distribution = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}.get(package, package)
+    return f"{distribution} {package_version(distribution)}"
+
+
+def open_session(path: Path, threads: int) -> Session:
+    """Load a .tflite file on `threads` threads with its default delegate (XNNPACK).
+
+    The session maps [batch, ...] in the file's layout to the list of outputs; a batch runs one example at a time,
+    because that is the shape the file was verified with.
+    """
+    try:
+        interpreter = _module().Interpreter(model_path=os.fspath(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as problem:
+        raise ExportError(f"LiteRT cannot load {path}: {problem}") from None
+    entry = interpreter.get_input_details()[0]["index"]
+    exits = [detail["index"] for detail in interpreter.get_output_details()]
+
+    def run(array: NDArray[Any]) -> list[NDArray[Any]]:
+        rows = []
+        for example in array:
+            interpreter.set_tensor(entry, example[None])
+            interpreter.invoke()
+            rows.append([interpreter.get_tensor(index) for index in exits])
+        return [np.concatenate(column) for column in zip(*rows)]
+
+    return run

@@ -1,0 +1,158 @@
+"""Where things lie on disk and how they get there: paths, atomic writes, hashes, seals and schema versions.
+
+A folder of output (`edgeprune-out` unless `--out` says otherwise) holds
+
+    tickets/<task>-<id>/ticket.json + *.safetensors     artifacts/<name>/manifest.json + files (and <name>.zip)
+    measurements/<name>.json                            reports/<name>.html
+
+A file exists only when it is complete: it is written under a temporary name, flushed and renamed into place.
+JSON files carry `schema_version` and `seal`, the SHA-256 of the canonical JSON of everything else in them, so that
+a truncated, edited or newer file is told from a good one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.errors import EdgepruneError
+
+SCHEMA_VERSION = 1
+DEFAULT_OUT = Path("edgeprune-out")
+MAIN_FILE = {"ticket": "ticket.json", "artifact": "manifest.json", "measurement": "", "report": ""}
+NEXT_STEP = {
+    "ticket": "make one with: edgeprune find digits",
+    "artifact": "make one with: edgeprune export --target rpi4",
+    "measurement": "make one with: edgeprune bench --target local",
+    "report": "make one with: edgeprune report",
+}
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes. NaN and infinity are refused."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True).encode()
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that it is either absent (or as it was) or complete, whenever the process is killed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` sealed: with `schema_version` and the SHA-256 of its canonical JSON added."""
+    body = {**content, "schema_version": SCHEMA_VERSION}
+    body["seal"] = sha256_bytes(canonical_json(body))
+    write_bytes(path, (json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, kind: str, error: type[EdgepruneError]) -> dict[str, Any]:
+    """Read a sealed JSON file; raise `error` if it is missing, truncated, edited or from a newer schema."""
+    again = NEXT_STEP.get(kind, "write it again")
+    try:
+        body = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise error(f"no {kind} at {path}: the file does not exist", again) from None
+    except (ValueError, UnicodeDecodeError) as problem:
+        raise error(f"{kind} {path} is damaged: not valid JSON ({problem})", again) from None
+    if not isinstance(body, dict) or "schema_version" not in body:
+        raise error(f"{path} is not a {kind}: expected a JSON object with schema_version", again)
+    version = body["schema_version"]
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise error(
+            f"{kind} {path} has schema version {version}; this edgeprune reads up to {SCHEMA_VERSION}",
+            "update with: pip install --upgrade edgeprune",
+        )
+    seal = body.pop("seal", None)
+    if seal != sha256_bytes(canonical_json(body)):
+        raise error(f"{kind} {path} was edited or damaged: its content does not match its seal", again)
+    return body
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Write arrays as safetensors and give the file's SHA-256. Equal arrays give equal bytes."""
+    from safetensors.numpy import save
+
+    data = save({name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())})
+    write_bytes(path, data)
+    return sha256_bytes(data)
+
+
+def read_tensors(path: Path, kind: str, error: type[EdgepruneError], sha256: str | None = None) -> dict[str, Any]:
+    """Read a safetensors file; raise `error` if it is missing, damaged or its SHA-256 is not `sha256`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    again = NEXT_STEP.get(kind, "write it again")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise error(f"{kind} is incomplete: {path} does not exist", again) from None
+    if sha256 is not None and sha256_bytes(data) != sha256:
+        raise error(f"{kind} file {path} was edited or damaged: SHA-256 differs from the one recorded", again)
+    try:
+        return dict(load(data))
+    except SafetensorError as problem:
+        raise error(f"{kind} file {path} is damaged: {problem}", again) from None
+
+
+def newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:
+    """The most recently completed ticket, artifact, measurement or report in an output folder."""
+    main = MAIN_FILE[kind]
+    folder = out / f"{kind}s"
+    found = folder.glob(f"*/{main}") if main else (p for p in folder.glob("*.*") if not p.name.startswith("."))
+    files = sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))
+    if not files:
+        raise error(f"no {kind} in {folder}", NEXT_STEP[kind])
+    return files[-1].parent if main else files[-1]
+
+
+@contextmanager
+def lock(folder: Path, error: type[EdgepruneError]) -> Iterator[None]:
+    """Hold a folder for one process. The kernel drops the lock when the process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise error(
+                f"{folder} is being written by another process (pid {owner})", "wait for it or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

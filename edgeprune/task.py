@@ -1,0 +1,110 @@
+"""What to train and how it is judged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from edgeprune.errors import TaskError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Generator, Tensor, nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples in memory: `inputs` [n, ...] and `targets` [n, ...], tensors with equal first dimension."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
+            raise TaskError(
+                f"a split needs as many targets as inputs and at least one: got {len(self.inputs)} inputs "
+                f"and {len(self.targets)} targets"
+            )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training examples, validation examples (levels and calibration are chosen on these) and test examples
+    (read once, for the verdict)."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one level is trained and how much of it is pruned.
+
+    iterations: optimizer steps a level. batch_size: examples a step. evaluate_every: steps between validations
+    (None: once an epoch); the weights kept are those with the best validation metric.
+    rate: share of the surviving weights that a pruning removes, unless the command says otherwise.
+    scope: "layer" prunes each tensor by the same share, "global" ranks all weights together.
+    rate_scale: parameter-name pattern (as in fnmatch) -> factor on the rate; 0 keeps a tensor dense. The first
+    match counts. None: in a network of linear layers alone the output layer is pruned at half the rate
+    (Frankle & Carbin 2019, section 2), else every tensor at the full rate.
+    rewind: "init", "N-steps" or "N-epochs": the point that each level goes back to.
+    """
+
+    iterations: int
+    batch_size: int
+    rate: float = 0.2
+    scope: str = "layer"
+    rate_scale: Optional[Mapping[str, float]] = None
+    rewind: str = "init"
+    evaluate_every: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.batch_size < 1 or (self.evaluate_every is not None and self.evaluate_every < 1):
+            raise TaskError("a recipe needs iterations, batch_size and evaluate_every of at least 1")
+        if not 0 < self.rate < 1:
+            raise TaskError(f"recipe rate {self.rate} is outside (0, 1)")
+        if self.scope not in ("layer", "global"):
+            raise TaskError(f"recipe scope {self.scope!r} is unknown", "use layer or global")
+        if not re.fullmatch(r"init|[1-9]\d*-(steps|epochs)", self.rewind):
+            raise TaskError(f"recipe rewind {self.rewind!r} is unknown", "use init, N-steps or N-epochs")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to train and how it is judged.
+
+    name: a word for files and tables. model: makes an untrained network; called with PyTorch's random numbers seeded.
+    data: gets the data folder (None: none given) and gives the splits. loss: (output, targets) -> scalar tensor; the
+    output is what the model returns, a tensor or a tuple of them. metric: (outputs, targets) as NumPy arrays (a tuple
+    of arrays for a model with several outputs) -> float, larger is better, a fraction where it is a share.
+    optimizer: parameters -> optimizer. schedule: (optimizer, iterations) -> learning-rate scheduler stepped once an
+    iteration, or None. augment: (batch of inputs, generator) -> batch, vectorised, or None.
+    """
+
+    name: str
+    model: Callable[[], nn.Module]
+    data: Callable[[Optional[Path]], Data]
+    loss: Callable[[Any, Tensor], Tensor]
+    metric: Callable[[Any, np.ndarray], float]
+    metric_name: str
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    recipe: Recipe
+    schedule: Optional[Callable[[Optimizer, int], LRScheduler]] = None
+    augment: Optional[Callable[[Tensor, Generator], Tensor]] = None
+    description: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise TaskError(f"task name {self.name!r} is not a word of letters, digits, '.', '_' and '-'")
+        for role in ("model", "data", "loss", "metric", "optimizer"):
+            if not callable(getattr(self, role)):
+                raise TaskError(f"task {self.name}: {role} must be a function, got {type(getattr(self, role)).__name__}")

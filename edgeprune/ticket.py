@@ -1,0 +1,232 @@
+"""A ticket: the sparse subnetworks of one `find` run, one a seed, with their controls and the verdict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from edgeprune import store
+from edgeprune.errors import TicketError
+from edgeprune.mask import Array, Mask
+
+WEIGHTS = ("trained", "dense", "rewind", "reinit")
+
+
+@dataclass(frozen=True)
+class FindSpec:
+    """Everything that determines a run's result. Its canonical JSON is what the ticket's id hashes.
+
+    task: the name or reference as given; task_sha256: of its source; data_sha256: of all splits.
+    rates: share of the surviving weights removed at each pruning, so `levels` is its length.
+    rewind_step: optimizer step that every level goes back to (0: initialisation). margin: fraction of the metric
+    that the ticket may be worse and still count as not inferior, at `confidence` (one-sided).
+    threads: of PyTorch; sums are ordered by it, so results differ by it in the last bits.
+    """
+
+    task: str
+    task_sha256: str
+    data_sha256: str
+    pattern: str
+    rates: tuple[float, ...]
+    scope: str
+    rate_scale: Mapping[str, float]
+    iterations: int
+    batch_size: int
+    evaluate_every: int
+    rewind_step: int
+    seeds: tuple[int, ...]
+    margin: float
+    confidence: float
+    threads: int
+    torch_version: str
+
+    def __post_init__(self) -> None:
+        if not self.rates or any(not 0 < rate < 1 for rate in self.rates):
+            raise TicketError(f"rates must lie in (0, 1) and there must be one at least: got {self.rates}")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise TicketError(f"seeds must be distinct and there must be one at least: got {self.seeds}")
+        if not 0 <= self.rewind_step < self.iterations:
+            raise TicketError(f"rewind step {self.rewind_step} must lie in 0..{self.iterations - 1}, inside a level")
+        if not 0 < self.margin < 1 or not 0.5 <= self.confidence < 1:
+            raise TicketError(f"margin {self.margin} or confidence {self.confidence} is out of range")
+
+    @property
+    def levels(self) -> int:
+        """Number of prunings after the dense level 0."""
+        return len(self.rates)
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the canonical JSON of all fields and the schema version, 64 hexadecimal digits."""
+        return store.sha256_bytes(store.canonical_json({**asdict(self), "schema_version": store.SCHEMA_VERSION}))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FindSpec:
+        """The spec that `dataclasses.asdict` and JSON made `content` from."""
+        lists = {name: tuple(content[name]) for name in ("rates", "seeds")}
+        return cls(**{**content, **lists})
+
+
+@dataclass(frozen=True)
+class LevelRecord:
+    """One trained level of one seed. validation: metric of the weights kept; loss: mean training loss since the last
+    validation; step: optimizer step of the weights kept."""
+
+    level: int
+    density: float
+    densities: Mapping[str, float]
+    validation: float
+    loss: float
+    step: int
+
+
+@dataclass(frozen=True)
+class SeedRecord:
+    """One seed: its levels from 0 (dense), and test metrics of `ticket`, `dense` and `reinit` at the chosen level."""
+
+    seed: int
+    levels: tuple[LevelRecord, ...]
+    test: Mapping[str, float]
+    reinit_validation: float
+    tensors_sha256: str
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> SeedRecord:
+        """The record that `dataclasses.asdict` and JSON made `content` from."""
+        return cls(**{**content, "levels": tuple(LevelRecord(**level) for level in content["levels"])})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The statement about the chosen level, on the test set, over the seeds.
+
+    status: "winning" (not inferior to dense and better than the reinit control), "not inferior" (the control does as
+    well), "inferior" or "inconclusive" (the interval reaches past the margin, though the mean does not).
+    difference: mean over seeds of ticket - dense, with `interval`, two-sided at 2 * confidence - 1, or None for one
+    seed; over_reinit and over_reinit_interval: the same for ticket - reinit. controls: control -> "run" or "not run".
+    """
+
+    status: str
+    level: int
+    density: float
+    difference: float
+    interval: Optional[tuple[float, float]]
+    over_reinit: float
+    over_reinit_interval: Optional[tuple[float, float]]
+    seeds: int
+    margin: float
+    confidence: float
+    controls: Mapping[str, str]
+    statement: str
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
+        """The verdict that `dataclasses.asdict` and JSON made `content` from."""
+        pairs = {key: tuple(content[key]) if content[key] else None for key in ("interval", "over_reinit_interval")}
+        return cls(**{**content, **pairs})
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A finished run on disk: `path` holds ticket.json and seed-N.safetensors for each seed.
+
+    task_file: absolute path of the user's task file, or "" for a built-in or installed task. metric_name and
+    parameters (all trainable parameters of the dense model) describe the task.
+    """
+
+    path: Path
+    spec: FindSpec
+    task_name: str
+    task_file: str
+    metric_name: str
+    parameters: int
+    seeds: tuple[SeedRecord, ...]
+    verdict: Verdict
+
+    def __post_init__(self) -> None:
+        if tuple(record.seed for record in self.seeds) != self.spec.seeds:
+            raise TicketError(f"ticket {self.path} does not hold the seeds of its spec")
+
+    @property
+    def id(self) -> str:
+        """The spec's id."""
+        return self.spec.id
+
+    def record(self, seed: int) -> SeedRecord:
+        """The record of one seed."""
+        for record in self.seeds:
+            if record.seed == seed:
+                return record
+        raise TicketError(f"ticket {self.path} has no seed {seed}", f"seeds: {', '.join(map(str, self.spec.seeds))}")
+
+    @property
+    def median_seed(self) -> int:
+        """The seed with the median validation metric at the chosen level (the lower one of two middles)."""
+        level = self.verdict.level
+        ranked = sorted(self.seeds, key=lambda record: (record.levels[level].validation, record.seed))
+        return ranked[(len(ranked) - 1) // 2].seed
+
+    def tensors(self, seed: int) -> dict[str, dict[str, Array]]:
+        """The arrays of one seed: {"mask": {name: bool}, "trained": {name: array}, "dense": ..., "rewind": ...,
+        "reinit": ...}. Raises TicketError if the file is damaged."""
+        record = self.record(seed)
+        path = self.path / f"seed-{seed}.safetensors"
+        groups: dict[str, dict[str, Array]] = {"mask": {}, **{role: {} for role in WEIGHTS}}
+        for key, array in store.read_tensors(path, "ticket", TicketError, record.tensors_sha256).items():
+            role, name = key.split("/", 1)
+            groups[role][name] = array
+        return groups
+
+    def mask(self, seed: int) -> Mask:
+        """The mask of one seed at the chosen level."""
+        return Mask(self.tensors(seed)["mask"])
+
+    def weights(self, seed: int, role: str = "trained") -> dict[str, Array]:
+        """A full state dict of one seed. role: "trained" (masked), "dense", "rewind" or "reinit" (masked)."""
+        return self.tensors(seed)[role]
+
+    def save(self) -> None:
+        """Write ticket.json; the tensor files must lie there already."""
+        content = {name: value for name, value in asdict(self).items() if name != "path"}
+        store.write_json(self.path / "ticket.json", {**content, "id": self.id})
+
+    @classmethod
+    def load(cls, path: Path) -> Ticket:
+        """Read a ticket folder (or its ticket.json). Needs neither PyTorch nor the model's class."""
+        folder = path.parent if path.name == "ticket.json" else path
+        content = store.read_json(folder / "ticket.json", "ticket", TicketError)
+        try:
+            ticket = cls(
+                path=folder,
+                spec=FindSpec.from_json(content["spec"]),
+                task_name=content["task_name"],
+                task_file=content["task_file"],
+                metric_name=content["metric_name"],
+                parameters=content["parameters"],
+                seeds=tuple(SeedRecord.from_json(seed) for seed in content["seeds"]),
+                verdict=Verdict.from_json(content["verdict"]),
+            )
+        except (KeyError, TypeError) as problem:
+            raise TicketError(f"{folder} is not a ticket: a field is missing or wrong ({problem})") from None
+        if content.get("id") != ticket.id:
+            raise TicketError(f"ticket {folder} was edited: its id is not the hash of its spec")
+        return ticket
+
+
+def write_seed(path: Path, seed: int, groups: Mapping[str, Mapping[str, Array]]) -> str:
+    """Write seed-N.safetensors from {"mask": ..., "trained": ..., ...} and give its SHA-256."""
+    flat = {f"{role}/{name}": array for role, tensors in groups.items() for name, array in tensors.items()}
+    return store.write_tensors(path / f"seed-{seed}.safetensors", flat)
+
+
+def rewind_step(rewind: str, steps_per_epoch: int) -> int:
+    """The optimizer step that "init", "N-steps" or "N-epochs" means."""
+    if rewind == "init":
+        return 0
+    match = re.fullmatch(r"(\d+)-(steps|epochs)", rewind)
+    if match is None:
+        raise TicketError(f"rewind {rewind!r} is unknown", "use init, N-steps or N-epochs, such as 500-steps")
+    return int(match[1]) * (1 if match[2] == "steps" else steps_per_epoch)
