@@ -141,9 +141,10 @@ def newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:
 
 @contextmanager
 def lock(folder: Path, error: type[EdgepruneError]) -> Iterator[None]:
-    """Hold a folder for one process. The kernel drops the lock when the process ends, however it ends."""
+    """Hold a folder for one process, through a file beside it. The kernel drops the lock when the process ends,
+    however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    with folder.with_name(f".{folder.name}.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

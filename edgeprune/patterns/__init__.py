@@ -98,12 +98,13 @@ def prune_together(pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, d
     The result has at least round(density * weights) weights (the last group may overshoot) or all that `mask` has.
     A tensor that would lose its last group keeps the best one, since a layer without weights passes nothing on.
     """
-    grouped = {name: pattern.group_ids(mask[name].shape) for name in mask}
-    if any(ids is None for ids in grouped.values()):
+    found = {name: pattern.group_ids(mask[name].shape) for name in mask}
+    grouped = {name: ids for name, ids in found.items() if ids is not None}
+    if len(grouped) < len(mask):
         return prune_each(pattern, scores, mask, {name: density for name in mask})
     means, sizes, owners = [], [], []
     for index, name in enumerate(mask):
-        ids = grouped[name].ravel()  # type: ignore[union-attr]
+        ids = grouped[name].ravel()
         size = np.bincount(ids, weights=mask[name].ravel())
         total = np.bincount(ids, weights=np.where(mask[name], scores[name], 0).ravel().astype(np.float64))
         mean = np.where(size > 0, total / np.maximum(size, 1), -1.0)
@@ -118,7 +119,7 @@ def prune_together(pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, d
     owner = np.concatenate(owners)
     chosen |= np.isinf(np.concatenate(means))
     return Mask(
-        {name: mask[name] & chosen[owner == index][grouped[name]] for index, name in enumerate(mask)}  # type: ignore[index]
+        {name: mask[name] & chosen[owner == index][grouped[name]] for index, name in enumerate(mask)}
     )
 
 

@@ -1,0 +1,29 @@
+"""find: iterative magnitude pruning with rewinding (Frankle & Carbin 2019, 2020), controls and a verdict.
+
+`prepare` fixes the spec, `find_levels` runs it as a stream of events and ends with RunFinished(ticket).
+"""
+
+from edgeprune.find.run import (
+    ControlFinished,
+    Event,
+    LevelFinished,
+    LevelStarted,
+    RunFinished,
+    TrainingProgress,
+    find_levels,
+)
+from edgeprune.find.spec import Options, Problem, doubts, prepare
+
+__all__ = [
+    "ControlFinished",
+    "Event",
+    "LevelFinished",
+    "LevelStarted",
+    "Options",
+    "Problem",
+    "RunFinished",
+    "TrainingProgress",
+    "doubts",
+    "find_levels",
+    "prepare",
+]

@@ -1,0 +1,85 @@
+"""Which tensors of a network can be pruned, and at which share of the rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from edgeprune.errors import TaskError
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def prunable_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Weight name -> shape of every linear and convolution layer, in the model's order; never biases, norms,
+    embeddings. TaskError if there is none. A weight that two layers share counts once."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    seen: set[int] = set()
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, LAYERS) and isinstance(weight, nn.Parameter) and id(weight) not in seen:
+            seen.add(id(weight))
+            shapes[f"{name}.weight" if name else "weight"] = tuple(weight.shape)
+    if not shapes:
+        raise TaskError("the model has no linear or convolution layer, so there is nothing to prune")
+    return shapes
+
+
+def output_layers(model: nn.Module, example: Tensor) -> set[str]:
+    """Names of the weights whose layer makes an output of the network: the prunable layer that runs last, and every
+    one whose result is returned as it is."""
+    ran: list[tuple[str, Any]] = []
+
+    def note(name: str) -> Any:
+        return lambda module, inputs, result: ran.append((name, result))
+
+    hooks = [
+        module.register_forward_hook(note(f"{name}.weight" if name else "weight"))
+        for name, module in model.named_modules()
+        if isinstance(module, LAYERS)
+    ]
+    training = model.training
+    try:
+        with torch.no_grad():
+            outputs = model.eval()(example)
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    returned = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    exits = {name for name, result in ran if any(result is output for output in returned)}
+    return exits | {ran[-1][0]} if ran else exits
+
+
+def rate_factors(
+    model: nn.Module, example: Tensor, rate_scale: Optional[Mapping[str, float]], pattern: str
+) -> dict[str, float]:
+    """Weight name -> factor on the pruning rate, in 0..1; 0 keeps a tensor dense.
+
+    rate_scale as in `Recipe`. The channel pattern never prunes an output layer: its channels are the answer.
+    """
+    shapes = prunable_shapes(model)
+    exits = output_layers(model, example)
+    if rate_scale is None:
+        linear_only = all(len(shape) == 2 for shape in shapes.values())
+        factors = {name: 0.5 if linear_only and name in exits and len(shapes) > 1 else 1.0 for name in shapes}
+    else:
+        factors = {name: _first_match(name, rate_scale) for name in shapes}
+    if pattern == "channel":
+        factors.update(dict.fromkeys(exits & factors.keys(), 0.0))
+    if not any(factors.values()):
+        raise TaskError("every layer is kept dense by the recipe's rate_scale or the pattern: nothing to prune")
+    return factors
+
+
+def _first_match(name: str, rate_scale: Mapping[str, float]) -> float:
+    for glob, factor in rate_scale.items():
+        if fnmatchcase(name, glob):
+            if not 0 <= factor <= 1:
+                raise TaskError(f"rate_scale of {glob!r} is {factor}; it must lie in 0..1")
+            return float(factor)
+    return 1.0

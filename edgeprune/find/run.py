@@ -1,0 +1,259 @@
+"""One run: for each seed the levels train -> prune -> rewind, then the control, the choice and the verdict.
+
+Every finished level is a file under <ticket>/work; a run that was killed finds them and goes on. When the ticket is
+complete the work folder goes away.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+import torch
+
+from edgeprune import patterns, store
+from edgeprune.errors import TicketError
+from edgeprune.find.prunable import prunable_shapes
+from edgeprune.find.schedule import tensor_densities
+from edgeprune.find.spec import Problem
+from edgeprune.find.training import LevelStart, Weights, derived_seed, evaluate, to_arrays, to_weights, train
+from edgeprune.find.verdict import choose_level, judge
+from edgeprune.mask import Array, Mask
+from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
+
+REINIT = "reinit"
+
+
+@dataclass(frozen=True)
+class LevelStarted:
+    """A level (or the reinit control) of a seed begins to train at this density."""
+
+    seed: int
+    level: Union[int, str]
+    levels: int
+    density: float
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """A validation inside a level."""
+
+    seed: int
+    level: Union[int, str]
+    step: int
+    iterations: int
+    loss: float
+    validation: float
+
+
+@dataclass(frozen=True)
+class LevelFinished:
+    """A level is complete on disk. seconds: 0.0 for one that an earlier process finished."""
+
+    seed: int
+    record: LevelRecord
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ControlFinished:
+    """The random-reinit control of a seed is complete."""
+
+    seed: int
+    validation: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The ticket is complete. resumed: it was complete before this process began."""
+
+    ticket: Ticket
+    resumed: bool
+
+
+Event = Union[LevelStarted, TrainingProgress, LevelFinished, ControlFinished, RunFinished]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A finished level as it lies on disk. rewind: state dict that all levels of the seed go back to."""
+
+    record: LevelRecord
+    mask: Mask
+    weights: dict[str, Array]
+    rewind: dict[str, Array]
+
+
+def find_levels(problem: Problem, out: Path) -> Iterator[Event]:
+    """Run a spec to its end, or on from where an earlier process stopped. TicketError if another one is at it."""
+    spec = problem.spec
+    folder = out / "tickets" / f"{problem.loaded.task.name}-{spec.id[:12]}"
+    with store.lock(folder, TicketError):
+        if (folder / "ticket.json").is_file():
+            shutil.rmtree(folder / "work", ignore_errors=True)  # left by a kill just after ticket.json was written
+            yield RunFinished(Ticket.load(folder), resumed=True)
+            return
+        run = _Run(problem, folder)
+        for seed in spec.seeds:
+            for level in range(spec.levels + 1):
+                yield from run.level(seed, level)
+        chosen = choose_level({seed: run.records(seed) for seed in spec.seeds}, spec)
+        for seed in spec.seeds:
+            yield from run.reinit(seed, chosen)
+        ticket = run.finish(chosen)
+    yield RunFinished(ticket, resumed=False)
+
+
+class _Run:
+    """The files of one run and the steps that make them."""
+
+    def __init__(self, problem: Problem, folder: Path) -> None:
+        self.problem, self.spec, self.task = problem, problem.spec, problem.loaded.task
+        self.folder, self.work = folder, folder / "work"
+        self.pattern = patterns.load(self.spec.pattern)
+        self.model = self.task.model()
+
+    def file(self, seed: int, level: Union[int, str]) -> Path:
+        return self.work / f"seed-{seed}-level-{level}.safetensors"
+
+    def level(self, seed: int, level: int) -> Iterator[Event]:
+        """Train one level of one seed unless its file is there."""
+        if self.file(seed, level).is_file():
+            yield LevelFinished(seed, self.read(seed, level).record, 0.0)
+            return
+        if level == 0:
+            rewind, mask = self.fresh(seed), Mask.ones(prunable_shapes(self.model))
+        else:
+            before = self.read(seed, level - 1)
+            rewind, mask = to_weights(before.rewind), self.prune(before, level)
+        dense = level == 0
+        step = 0 if dense else self.spec.rewind_step
+        start = LevelStart(rewind, mask, step, seed, self.partial(seed, level), dense and self.spec.rewind_step > 0)
+        began = time.monotonic()
+        trained = yield from self.train(start, level)
+        record = LevelRecord(level, mask.density, mask.densities(), trained.validation, trained.loss, trained.step)
+        rewind = trained.rewind if trained.rewind is not None else rewind
+        self.write(seed, level, _Level(record, mask, to_arrays(trained.weights), to_arrays(rewind)))
+        yield self.logged(LevelFinished(seed, record, time.monotonic() - began))
+
+    def reinit(self, seed: int, chosen: int) -> Iterator[Event]:
+        """Train the chosen level's mask from other initial weights: the control of the lottery ticket hypothesis."""
+        if self.file(seed, REINIT).is_file():
+            return
+        ticket = self.read(seed, chosen)
+        fresh = self.fresh(derived_seed(seed, REINIT))
+        start = LevelStart(fresh, ticket.mask, 0, seed, self.partial(seed, REINIT))
+        began = time.monotonic()
+        trained = yield from self.train(start, REINIT)
+        record = LevelRecord(
+            chosen, ticket.mask.density, ticket.mask.densities(), trained.validation, trained.loss, trained.step
+        )
+        self.write(seed, REINIT, _Level(record, ticket.mask, to_arrays(trained.weights), {}))
+        yield self.logged(ControlFinished(seed, trained.validation, time.monotonic() - began))
+
+    def train(self, start: LevelStart, level: Union[int, str]) -> Generator[Event, None, Any]:
+        yield LevelStarted(start.seed, level, self.spec.levels, start.mask.density)
+        training = train(self.model, self.task, self.problem.data, self.spec, start)
+        while True:
+            try:
+                progress = next(training)
+            except StopIteration as end:
+                return end.value
+            yield TrainingProgress(
+                start.seed, level, progress.step, progress.iterations, progress.loss, progress.validation
+            )
+
+    def partial(self, seed: int, level: Union[int, str]) -> Path:
+        return self.work / f"seed-{seed}-level-{level}.partial.safetensors"
+
+    def fresh(self, seed: int) -> Weights:
+        """Initial weights of a seed."""
+        torch.manual_seed(seed)
+        return {name: tensor.detach().clone() for name, tensor in self.task.model().state_dict().items()}
+
+    def prune(self, before: _Level, level: int) -> Mask:
+        """The next mask, by the magnitude of the trained weights; never larger than the last one."""
+        rates = self.spec.rates[:level]
+        scores = {name: np.abs(before.weights[name]) for name in before.mask}
+        wanted = tensor_densities(rates, self.spec.rate_scale)
+        pruned = Mask({name: before.mask[name] for name in before.mask if self.spec.rate_scale[name]})
+        if self.spec.scope == "global":
+            density = float(np.prod([1 - rate for rate in rates]))
+            pruned = patterns.prune_together(self.pattern, scores, pruned, density)
+        else:
+            pruned = patterns.prune_each(self.pattern, scores, pruned, wanted)
+        mask = Mask({**before.mask, **pruned})
+        if not mask.is_subset_of(before.mask):
+            raise TicketError(f"level {level}: pattern {self.pattern.name} revived a pruned weight")
+        return mask
+
+    def write(self, seed: int, level: Union[int, str], state: _Level) -> None:
+        arrays: dict[str, Array] = {f"mask/{name}": array for name, array in state.mask.items()}
+        arrays.update({f"weights/{name}": array for name, array in state.weights.items()})
+        arrays.update({f"rewind/{name}": array for name, array in state.rewind.items()})
+        arrays["record"] = np.frombuffer(json.dumps(asdict(state.record)).encode(), dtype=np.uint8)
+        store.write_tensors(self.file(seed, level), arrays)
+        self.partial(seed, level).unlink(missing_ok=True)
+
+    def read(self, seed: int, level: Union[int, str]) -> _Level:
+        arrays = store.read_tensors(self.file(seed, level), "ticket", TicketError)
+        record = LevelRecord(**json.loads(arrays.pop("record").tobytes()))
+        groups: dict[str, dict[str, Array]] = {"mask": {}, "weights": {}, "rewind": {}}
+        for key, array in arrays.items():
+            role, name = key.split("/", 1)
+            groups[role][name] = array
+        return _Level(record, Mask(groups["mask"]), groups["weights"], groups["rewind"])
+
+    def records(self, seed: int) -> list[LevelRecord]:
+        return [self.read(seed, level).record for level in range(self.spec.levels + 1)]
+
+    def logged(self, event: Union[LevelFinished, ControlFinished]) -> Event:
+        """Note the time a level took in log.jsonl: timings are no part of the ticket, which must not depend on them."""
+        level = event.record.level if isinstance(event, LevelFinished) else REINIT
+        line = json.dumps({"seed": event.seed, "level": level, "seconds": round(event.seconds, 3)})
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+        return event
+
+    def finish(self, chosen: int) -> Ticket:
+        """Read the test set, for the chosen level only; write the ticket; drop the work folder."""
+        seeds, test = [], {}
+        for seed in self.spec.seeds:
+            states = {"ticket": self.read(seed, chosen), "dense": self.read(seed, 0), "reinit": self.read(seed, REINIT)}
+            test[seed] = {role: self.test_metric(state) for role, state in states.items()}
+            groups = {
+                "mask": dict(states["ticket"].mask),
+                "trained": states["ticket"].weights,
+                "dense": states["dense"].weights,
+                "rewind": states["ticket"].rewind,
+                "reinit": states["reinit"].weights,
+            }
+            sha256 = write_seed(self.folder, seed, groups)
+            control = states["reinit"].record.validation
+            seeds.append(SeedRecord(seed, tuple(self.records(seed)), test[seed], control, sha256))
+        density = float(np.mean([record.levels[chosen].density for record in seeds]))
+        loaded = self.problem.loaded
+        ticket = Ticket(
+            path=self.folder,
+            spec=self.spec,
+            task_name=self.task.name,
+            task_file=str(loaded.file or ""),
+            metric_name=self.task.metric_name,
+            parameters=self.problem.parameters,
+            seeds=tuple(seeds),
+            verdict=judge(test, chosen, density, self.spec),
+        )
+        ticket.save()
+        shutil.rmtree(self.work)
+        return ticket
+
+    def test_metric(self, state: _Level) -> float:
+        self.model.load_state_dict(to_weights(state.weights))
+        return evaluate(self.model, self.task, self.problem.data.test)

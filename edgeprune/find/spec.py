@@ -1,0 +1,99 @@
+"""From a task and the command's options to the spec that fixes a run's result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+from edgeprune import patterns, tasks
+from edgeprune.find.prunable import prunable_shapes, rate_factors
+from edgeprune.find.schedule import network_density, resolve_rates
+from edgeprune.task import Data
+from edgeprune.tasks import LoadedTask
+from edgeprune.ticket import FindSpec, rewind_step
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may choose; None or empty: the recipe's. rates: fractions; margin: fraction of the metric."""
+
+    pattern: str = "unstructured"
+    levels: Optional[int] = None
+    rates: tuple[float, ...] = ()
+    density: Optional[float] = None
+    rewind: Optional[str] = None
+    seeds: tuple[int, ...] = (1, 2, 3)
+    margin: float = 0.005
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task with its data in memory and the spec of the run. parameters: trainable ones of the dense model."""
+
+    loaded: LoadedTask
+    data: Data
+    spec: FindSpec
+    parameters: int
+
+
+def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> Problem:
+    """Load the data, check that the model runs on them, and fix the spec."""
+    task, recipe = loaded.task, loaded.task.recipe
+    pattern = patterns.load(options.pattern)
+    data = task.data(data_dir)
+    tasks.check(task, data)
+    torch.manual_seed(options.seeds[0] if options.seeds else 0)
+    model = task.model()
+    shapes = prunable_shapes(model)
+    factors = rate_factors(model, data.train.inputs[:2], recipe.rate_scale, pattern.name)
+    rates = resolve_rates(
+        options.levels,
+        options.rates,
+        options.density,
+        recipe.rate,
+        lambda tried: network_density(tried, factors, shapes, pattern),
+        pattern,
+    )
+    epoch = max(1, len(data.train) // min(recipe.batch_size, len(data.train)))
+    spec = FindSpec(
+        task=loaded.reference,
+        task_sha256=loaded.source_sha256,
+        data_sha256=tasks.data_sha256(data),
+        pattern=pattern.name,
+        rates=rates,
+        scope=recipe.scope,
+        rate_scale=factors,
+        iterations=recipe.iterations,
+        batch_size=recipe.batch_size,
+        evaluate_every=recipe.evaluate_every or epoch,
+        rewind_step=rewind_step(options.rewind or recipe.rewind, epoch),
+        seeds=options.seeds,
+        margin=options.margin,
+        confidence=CONFIDENCE,
+        threads=torch.get_num_threads(),
+        torch_version=torch.__version__,
+    )
+    return Problem(loaded, data, spec, sum(p.numel() for p in model.parameters() if p.requires_grad))
+
+
+def doubts(problem: Problem) -> list[str]:
+    """Reasons why a ticket may make little sense here, as sentences for the user; nothing is forbidden."""
+    spec = problem.spec
+    found = []
+    examples = len(problem.data.train)
+    if examples < 10_000:
+        found.append(f"{examples} training examples are few: below 10,000 a ticket may overfit")
+    if problem.parameters < 1_000_000:
+        found.append(f"the model has {problem.parameters:,} parameters: below a million there is little to win")
+    if spec.rates[0] > 0.5:
+        found.append(f"the first pruning removes {100 * spec.rates[0]:.0f} %: above 50 % tickets are mostly lost")
+    if spec.rewind_step > 0.5 * spec.iterations:
+        found.append("rewinding past half of the training is close to fine-tuning, not a ticket")
+    if len(spec.seeds) == 1:
+        found.append("one seed says nothing about chance: use three or more for a verdict")
+    return found

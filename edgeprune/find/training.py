@@ -1,0 +1,262 @@
+"""Training one level, so that it can be stopped anywhere and go on bit-identically."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+import warnings
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from edgeprune import store
+from edgeprune.errors import TaskError, TicketError
+from edgeprune.mask import Array, Mask
+from edgeprune.task import Data, Split, Task
+from edgeprune.ticket import FindSpec
+
+CHECKPOINT_SECONDS = 20.0
+EVALUATION_BATCH = 1000
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One validation inside a level: mean training loss since the one before, and the validation metric."""
+
+    step: int
+    iterations: int
+    loss: float
+    validation: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished level: the state dict kept (best validation metric, the earliest of equals), where it was met, the
+    loss of the last stretch and the state dict at the rewind step if that was asked for."""
+
+    weights: Weights
+    step: int
+    validation: float
+    loss: float
+    rewind: Optional[Weights]
+
+
+@dataclass(frozen=True)
+class LevelStart:
+    """Where a level starts: the full state dict, the mask and the optimizer step; `seed` orders the data.
+
+    checkpoint: file for the unfinished level. keep_rewind: also give back the weights at the spec's rewind step.
+    """
+
+    weights: Weights
+    mask: Mask
+    step: int
+    seed: int
+    checkpoint: Path
+    keep_rewind: bool = False
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed of 63 bits for a named purpose, such as derived_seed(seed, "epoch", 3)."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def copy_state(model: nn.Module) -> Weights:
+    """A copy of the full state dict."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def evaluate(model: nn.Module, task: Task, split: Split) -> float:
+    """The task's metric on a split, in evaluation mode. TaskError if it is not a number."""
+    training = model.training
+    model.eval()
+    batches = []
+    with torch.inference_mode():
+        for first in range(0, len(split), EVALUATION_BATCH):
+            outputs = model(split.inputs[first : first + EVALUATION_BATCH])
+            batches.append(tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,))
+    model.train(training)
+    columns = tuple(torch.cat(column).numpy() for column in zip(*batches))
+    value = float(task.metric(columns[0] if len(columns) == 1 else columns, split.targets.numpy()))
+    if not math.isfinite(value):
+        raise TaskError(f"task {task.name}: metric {task.metric_name} is {value}, expected a finite number")
+    return value
+
+
+def train(model: nn.Module, task: Task, data: Data, spec: FindSpec, start: LevelStart) -> Generator[Progress, None, Trained]:
+    """Train one level from `start`; a generator of Progress whose return value is Trained.
+
+    Every optimizer step is followed by the mask, so that a pruned weight is exactly 0.0 whatever the optimizer's
+    momentum does. The order of examples depends on the seed and the epoch alone: every level sees the same.
+    """
+    level = _Level(model, task, data, spec, start)
+    level.resume()
+    saved = time.monotonic()
+    while level.step < spec.iterations:
+        progress = level.advance()
+        yield progress
+        if level.step < spec.iterations and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            level.save()
+            saved = time.monotonic()
+    return Trained(level.best, level.best_step, level.best_validation, level.loss, level.rewind)
+
+
+class _Level:
+    """The moving parts of one level: what a checkpoint has to hold."""
+
+    def __init__(self, model: nn.Module, task: Task, data: Data, spec: FindSpec, start: LevelStart) -> None:
+        self.model, self.task, self.data, self.spec, self.start = model, task, data, spec, start
+        model.load_state_dict(start.weights)
+        parameters = dict(model.named_parameters())
+        self.masked: list[Tensor] = [parameters[name] for name in start.mask]
+        self.masks = [torch.from_numpy(start.mask[name]).to(parameters[name].dtype) for name in start.mask]
+        self.apply_mask()
+        self.build_optimizer(start.step)
+        self.augment = torch.Generator().manual_seed(derived_seed(start.seed, "augment"))
+        torch.manual_seed(derived_seed(start.seed, "training"))
+        self.step = start.step
+        self.loss = math.nan
+        self.best: Weights = {}
+        self.best_step, self.best_validation = -1, -math.inf
+        self.rewind: Optional[Weights] = None
+        self.order, self.order_epoch = torch.empty(0, dtype=torch.int64), -1
+
+    def build_optimizer(self, step: int) -> None:
+        self.optimizer = self.task.optimizer(self.model.parameters())
+        self.scheduler = scheduler_at(self.task, self.optimizer, self.spec.iterations, step)
+
+    def apply_mask(self) -> None:
+        with torch.no_grad():
+            torch._foreach_mul_(self.masked, self.masks)
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        size = min(self.spec.batch_size, len(self.data.train))
+        epoch, position = divmod(self.step, len(self.data.train) // size)
+        if epoch != self.order_epoch:
+            generator = torch.Generator().manual_seed(derived_seed(self.start.seed, "epoch", epoch))
+            self.order, self.order_epoch = torch.randperm(len(self.data.train), generator=generator), epoch
+        chosen = self.order[position * size : (position + 1) * size]
+        inputs = self.data.train.inputs.index_select(0, chosen)
+        if self.task.augment is not None:
+            inputs = self.task.augment(inputs, self.augment)
+        return inputs, self.data.train.targets.index_select(0, chosen)
+
+    def advance(self) -> Progress:
+        """Train up to the next validation, validate, and keep the weights if they are the best so far."""
+        every = self.spec.evaluate_every
+        end = min(self.spec.iterations, (self.step // every + 1) * every)
+        self.model.train()
+        total, first = 0.0, self.step
+        while self.step < end:
+            if self.start.keep_rewind and self.step == self.spec.rewind_step:
+                self.rewind = copy_state(self.model)
+            total += self.one_step()
+        self.loss = total / (end - first)
+        validation = evaluate(self.model, self.task, self.data.validation)
+        if validation > self.best_validation:
+            self.best, self.best_step, self.best_validation = copy_state(self.model), self.step, validation
+        return Progress(self.step, self.spec.iterations, self.loss, validation)
+
+    def one_step(self) -> float:
+        inputs, targets = self.batch()
+        loss = self.task.loss(self.model(inputs), targets)
+        value = float(loss)
+        if not math.isfinite(value):
+            raise TicketError(
+                f"loss is {value} at step {self.step}, seed {self.start.seed}, density {self.start.mask.density:.4f}",
+                "finished levels are kept; lower the learning rate in the task's optimizer",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.apply_mask()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.step += 1
+        return value
+
+    def save(self) -> None:
+        """Write everything that the rest of the level depends on to the checkpoint file."""
+        scalars: dict[str, Any] = {}
+        tensors: dict[str, Tensor] = {"rng": torch.get_rng_state(), "augment": self.augment.get_state()}
+        for role, weights in (("model", copy_state(self.model)), ("best", self.best), ("rewind", self.rewind or {})):
+            tensors.update({f"{role}/{name}": tensor for name, tensor in weights.items()})
+        state = self.optimizer.state_dict()
+        for index, values in state["state"].items():
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer/{index}/{name}"] = value
+                else:
+                    scalars[f"{index}/{name}"] = value
+        header = {
+            "step": self.step,
+            "best": [self.best_step, self.best_validation],
+            "groups": state["param_groups"],
+            "scalars": scalars,
+        }
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+        store.write_tensors(self.start.checkpoint, arrays)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint file if there is one."""
+        if not self.start.checkpoint.is_file():
+            return
+        arrays = store.read_tensors(self.start.checkpoint, "checkpoint", TicketError)
+        header = json.loads(arrays.pop("header").tobytes())
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        state: dict[int, dict[str, Any]] = {}
+        for path, value in [(k[10:], v) for k, v in tensors.items() if k.startswith("optimizer/")] + [
+            (k, v) for k, v in header["scalars"].items()
+        ]:
+            index, name = path.split("/", 1)
+            state.setdefault(int(index), {})[name] = value
+        self.step = header["step"]
+        # The learning rates come with the optimizer's state, so it is loaded after the scheduler has set its own.
+        self.build_optimizer(self.step)
+        self.optimizer.load_state_dict({"state": state, "param_groups": header["groups"]})
+        self.best_step, self.best_validation = header["best"]
+        self.model.load_state_dict(_group(tensors, "model/"))
+        self.best = _group(tensors, "best/")
+        self.rewind = _group(tensors, "rewind/") or None
+        torch.set_rng_state(tensors["rng"])
+        self.augment.set_state(tensors["augment"])
+
+
+def scheduler_at(task: Task, optimizer: Optimizer, iterations: int, step: int) -> Optional[LRScheduler]:
+    """The task's scheduler after `step` steps, by stepping it: its state need not be serialisable then."""
+    if task.schedule is None:
+        return None
+    scheduler = task.schedule(optimizer, iterations)
+    with warnings.catch_warnings():
+        # PyTorch warns that the scheduler steps before the optimizer, which is what is wanted here.
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(step):
+            scheduler.step()
+    return scheduler
+
+
+def _group(tensors: Mapping[str, Tensor], prefix: str) -> Weights:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def to_arrays(weights: Mapping[str, Tensor]) -> dict[str, Array]:
+    """State dict -> NumPy arrays; a negative zero becomes a positive one, so that a pruned weight is +0.0."""
+    return {
+        name: tensor.numpy() + 0.0 if tensor.is_floating_point() else tensor.numpy() for name, tensor in weights.items()
+    }
+
+
+def to_weights(arrays: Mapping[str, Array]) -> Weights:
+    """NumPy arrays -> state dict (copies)."""
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
