@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
+
+import numpy as np
 
 from edgeprune import store
 from edgeprune.errors import ExportError
@@ -105,20 +107,18 @@ class Artifact:
         )
 
     def save(self) -> None:
-        """Write manifest.json and, beside the folder, the bundle as one .zip with reproducible bytes."""
+        """Write the bundle as one .zip beside the folder (reproducible bytes), then manifest.json, which completes it."""
         content = {name: value for name, value in asdict(self).items() if name != "path"}
-        store.write_json(self.path / "manifest.json", {**content, "zeros_lost": self.zeros_lost})
-        archive = self.path.with_name(f".{self.path.name}.{os.getpid()}.zip")
-        try:
-            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bundle:
-                for name in sorted((*self.files, "manifest.json")):
-                    entry = zipfile.ZipInfo(f"{self.path.name}/{name}")
-                    entry.compress_type = zipfile.ZIP_DEFLATED
-                    entry.external_attr = 0o644 << 16
-                    bundle.writestr(entry, (self.path / name).read_bytes())
-            os.replace(archive, self.path.with_name(f"{self.path.name}.zip"))
-        finally:
-            archive.unlink(missing_ok=True)
+        manifest = store.sealed_json({**content, "zeros_lost": self.zeros_lost})
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bundle:
+            for name in sorted((*self.files, "manifest.json")):
+                entry = zipfile.ZipInfo(f"{self.path.name}/{name}")
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.external_attr = 0o644 << 16
+                bundle.writestr(entry, manifest if name == "manifest.json" else (self.path / name).read_bytes())
+        store.write_bytes(self.path.with_name(f"{self.path.name}.zip"), archive.getvalue())
+        store.write_bytes(self.path / "manifest.json", manifest)
 
     @classmethod
     def load(cls, path: Path) -> Artifact:
@@ -153,3 +153,17 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _port(content: Mapping[str, Any]) -> Port:
     return Port(content["name"], tuple(content["shape"]), content["dtype"], content["layout"])
+
+
+def to_file_layout(array: Array, port: Port) -> Array:
+    """[n, channels, ...] as PyTorch has it -> the layout that the file wants (contiguous)."""
+    if port.layout in ("NHWC", "NLC"):
+        array = np.moveaxis(array, 1, -1)
+    return np.ascontiguousarray(array)
+
+
+def to_torch_layout(array: Array, port: Port) -> Array:
+    """The reverse of `to_file_layout`."""
+    if port.layout in ("NHWC", "NLC"):
+        array = np.moveaxis(array, -1, 1)
+    return np.ascontiguousarray(array)

@@ -71,11 +71,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` sealed: with `schema_version` and the SHA-256 of its canonical JSON added."""
+def sealed_json(content: Mapping[str, Any]) -> bytes:
+    """`content` as JSON text with `schema_version` and `seal`, the SHA-256 of its canonical JSON, added."""
     body = {**content, "schema_version": SCHEMA_VERSION}
     body["seal"] = sha256_bytes(canonical_json(body))
-    write_bytes(path, (json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+    return (json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` sealed."""
+    write_bytes(path, sealed_json(content))
 
 
 def read_json(path: Path, kind: str, error: type[EdgepruneError]) -> dict[str, Any]:

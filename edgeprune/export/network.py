@@ -1,0 +1,92 @@
+"""From a ticket back to the PyTorch module: the task is imported again and the weights of one seed are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgeprune import tasks
+from edgeprune.errors import TaskError, TicketError
+from edgeprune.mask import Array, Mask
+from edgeprune.task import Data, Task
+from edgeprune.ticket import Ticket
+
+BATCH = 1000
+
+
+def reload_task(ticket: Ticket) -> Task:
+    """Import the ticket's task again. TicketError that says so if it moved or changed since the ticket was found."""
+    reference = ticket.spec.task
+    if ticket.task_file:
+        function = reference.rpartition(":")[2]
+        reference = f"{ticket.task_file}:{function}"
+        if not Path(ticket.task_file).is_file():
+            raise TicketError(
+                f"the task of ticket {ticket.path.name} has moved: {ticket.task_file} does not exist",
+                "put the file back, or find the ticket again",
+            )
+    try:
+        loaded = tasks.load(reference)
+    except TaskError as problem:
+        raise TicketError(
+            f"the task {reference} of ticket {ticket.path.name} cannot be imported any more: {problem.message}",
+            problem.hint or "put it back, or find the ticket again",
+        ) from None
+    if loaded.source_sha256 != ticket.spec.task_sha256:
+        raise TicketError(
+            f"the task {reference} has changed since ticket {ticket.path.name} was found (its source differs)",
+            "undo the change, or find the ticket again",
+        )
+    return loaded.task
+
+
+def reload_data(ticket: Ticket, task: Task, data_dir: Optional[Path]) -> Data:
+    """Load the task's data again. TicketError if they are not those that the ticket was found on."""
+    data = task.data(data_dir)
+    if tasks.data_sha256(data) != ticket.spec.data_sha256:
+        raise TicketError(
+            f"the data of task {ticket.task_name} differ from those that ticket {ticket.path.name} was found on",
+            "point --data-dir at the same data, or find the ticket again",
+        )
+    return data
+
+
+def load_network(task: Task, weights: dict[str, Array]) -> nn.Module:
+    """A module of the task with these weights, in evaluation mode."""
+    model = task.model()
+    try:
+        model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+    except RuntimeError as problem:
+        first = str(problem).splitlines()[-1].strip()
+        raise TicketError(f"the weights do not fit the model of task {task.name}: {first}") from None
+    return model.eval()
+
+
+def masks_of(network: nn.Module, mask: Mask, variant: str) -> dict[str, NDArray[np.bool_]]:
+    """The masks to certify: the ticket's; for the dense twin the zeros that its weights happen to have (none, mostly)."""
+    if variant == "ticket":
+        return {name: np.array(array) for name, array in mask.items()}
+    parameters = dict(network.named_parameters())
+    return {name: parameters[name].detach().numpy() != 0 for name in mask}
+
+
+def outputs_of(network: nn.Module, inputs: Tensor) -> list[Array]:
+    """The network's outputs for all inputs, in batches, as one array an output."""
+    columns: list[list[Array]] = []
+    with torch.inference_mode():
+        for first in range(0, len(inputs), BATCH):
+            outputs: Any = network(inputs[first : first + BATCH])
+            row = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+            columns.append([output.numpy() for output in row])
+    return [np.concatenate(column) for column in zip(*columns)]
+
+
+def metric_of(task: Task, outputs: list[Array], targets: Tensor) -> float:
+    """The task's metric of some outputs."""
+    return float(task.metric(outputs[0] if len(outputs) == 1 else tuple(outputs), targets.numpy()))
