@@ -1,0 +1,307 @@
+"""The command line: options to specs, events to lines, errors to exit codes. Nothing else.
+
+Exit codes: 0 done; 1 a run or a gate failed; 2 usage or bad input; 130 interrupted. A command prints the path of what
+it wrote on stdout, and everything else on stderr.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import click
+
+from edgeprune import __version__, store
+from edgeprune.errors import EdgepruneError, ExportError, TicketError
+from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
+
+if TYPE_CHECKING:
+    from edgeprune.find import Event, Problem
+    from edgeprune.ticket import Ticket
+
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=store.DEFAULT_OUT, show_default=True,
+    help="Folder for tickets, artifacts, measurements and reports.",
+)  # fmt: skip
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with the task's data files; else $EDGEPRUNE_DATA, else a download.",
+)  # fmt: skip
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+
+
+class _Numbers(click.ParamType):
+    """Numbers divided by commas, such as 0.2,0.2,0.05."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = "N[,N...]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            words = "whole numbers" if self.kind is int else "numbers"
+            self.fail(f"{value!r} is not a list of {words} divided by commas", param, ctx)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgeprune")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def cli(debug: bool) -> None:
+    """Take lottery tickets from PyTorch onto edge devices: smaller and faster, measured.
+
+    \b
+    edgeprune find digits                 find a ticket
+    edgeprune export --target rpi4        build verified bundles from the newest ticket
+    edgeprune bench --target local        measure the newest bundle against its dense twin
+    edgeprune report                      write one HTML page about it all
+    """
+
+
+@cli.command()
+@click.argument("task")
+@click.option("--target", help="Device to find for: sets the default pattern.")
+@click.option("--pattern", help="unstructured, block:4x1, block:1x4, channel or n:m such as 2:4.")
+@click.option("--levels", type=int, metavar="N", help="Number of prunings after the dense level.")
+@click.option("--rate", "rates", type=_Numbers(float), default=(), help="Share of the weights pruned at each level.")
+@click.option("--density", type=float, metavar="D", help="Nonzero / all prunable weights to end at.")
+@click.option("--rewind", metavar="init|N-steps|N-epochs", help="Point of the training that each level goes back to.")
+@click.option("--seeds", type=_Numbers(int), default="1,2,3", show_default=True, help="One run for each.")
+@click.option("--margin", type=float, default=0.5, show_default=True, metavar="PP", help="Points a ticket may lose.")
+@DATA_DIR
+@OUT
+@JSON
+def find(task: str, target: Optional[str], out: Path, data_dir: Optional[Path], as_json: bool, **chosen: Any) -> None:
+    """Find a ticket of TASK: a built-in name (see `edgeprune tasks`), file.py:function or module:function.
+
+    \b
+    edgeprune find digits
+    edgeprune find mnist --levels 10 --seeds 1,2,3 --data-dir data
+    edgeprune find mytask.py:make --target rpi4 --density 0.1
+    """
+    from edgeprune import tasks
+    from edgeprune.find import Options, RunFinished, doubts, find_levels, prepare
+    from edgeprune.report import density_plot, ticket_summary
+
+    pattern = _pattern(chosen.pop("pattern"), target)
+    options = Options(pattern=pattern, **{**chosen, "margin": chosen["margin"] / 100})
+    problem = prepare(tasks.load(task), options, data_dir)
+    for doubt in doubts(problem):
+        warn(doubt)
+    ticket = None
+    with ProgressDisplay(len(problem.spec.seeds) * (problem.spec.levels + 2)) as display:
+        for event in find_levels(problem, out):
+            _show(event, display, problem)
+            ticket = event.ticket if isinstance(event, RunFinished) else None
+    if ticket is None:
+        raise TicketError("the run ended without a ticket")
+    density_plot(ticket, ticket.path / "density.png")
+    say(ticket.verdict.statement)
+    _print_path(ticket.path, ticket_summary(ticket), as_json)
+
+
+def _pattern(pattern: Optional[str], target: Optional[str]) -> str:
+    """The pattern asked for, else the first that pays off on the target, else unstructured."""
+    from edgeprune.target import load_target
+
+    paying = load_target(target).first_paying_pattern() if target else None
+    if pattern is None and paying is not None:
+        say(f"pattern {paying.pattern}: {paying.why} (target {target})")
+        return paying.pattern
+    return pattern or "unstructured"
+
+
+def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
+    """One event of find on the display; a level or a control is one unit of work."""
+    from edgeprune import find
+
+    spec, metric = problem.spec, problem.loaded.task.metric_name
+    if isinstance(event, find.RunFinished):
+        if event.resumed:
+            say("this ticket is complete already: nothing to do")
+        return
+    place = spec.seeds.index(event.seed)
+    # The controls come after all levels of all seeds.
+    base = place * (spec.levels + 1)
+    end = len(spec.seeds) * (spec.levels + 1) + place
+    if isinstance(event, find.LevelFinished):
+        done, record = base + event.record.level + 1, event.record
+        if not event.seconds:
+            display.skip(1)
+        display.update(done, f"seed {event.seed}")
+        display.line(
+            f"seed {event.seed} level {record.level:2d}/{spec.levels}  density {100 * record.density:6.2f} %  "
+            f"{metric} {record.validation:.4f} (validation)  loss {record.loss:.4f}  "
+            + (show_seconds(event.seconds) if event.seconds else "finished before")
+        )
+    elif isinstance(event, find.ControlFinished):
+        display.update(end + 1, f"seed {event.seed}")
+        display.line(f"seed {event.seed} control: random reinit, {metric} {event.validation:.4f} (validation)")
+    elif isinstance(event, find.TrainingProgress):
+        start = end if event.level == "reinit" else base + int(event.level)
+        text = f"seed {event.seed} level {event.level} step {event.step}/{event.iterations} loss {event.loss:.4f} "
+        display.update(start + event.step / event.iterations, f"{text}{metric} {event.validation:.4f}")
+
+
+@cli.command()
+@click.argument("ticket", required=False, type=click.Path(path_type=Path))
+@click.option("--target", required=True, help="Name (see `edgeprune targets`) or a TOML file of your own.")
+@click.option("--runtime", help="Only this runtime of the target.")
+@click.option("--precision", help="Only this precision: fp32 or int8.")
+@click.option("--seed", type=int, help="Seed to export instead of the one with the median validation metric.")
+@click.option("--max-drop", type=float, default=1.0, show_default=True, metavar="PP", help="Points int8 may lose.")
+@DATA_DIR
+@OUT
+@JSON
+def export(
+    ticket: Optional[Path], target: str, max_drop: float, data_dir: Optional[Path], out: Path, as_json: bool,
+    **narrowed: Any,
+) -> None:  # fmt: skip
+    """Build a bundle of TICKET (else the newest) for each runtime and precision of a target, and verify each.
+
+    \b
+    edgeprune export --target rpi4
+    edgeprune export edgeprune-out/tickets/digits-0123456789ab --target rpi4 --runtime litert --precision int8
+    """
+    from edgeprune.export import ExportOptions
+    from edgeprune.export import export as run
+    from edgeprune.report import artifact_summary
+    from edgeprune.target import load_target
+    from edgeprune.ticket import Ticket
+
+    machine = load_target(target)
+    found = Ticket.load(ticket or _newest(out, "ticket", TicketError))
+    options = ExportOptions(max_drop=max_drop / 100, **narrowed)
+    summaries = []
+    for artifact in run(found, machine, options, data_dir, out):
+        say(
+            f"{artifact.runtime} {artifact.precision} {artifact.variant}: {artifact.metric_name} "
+            f"{artifact.metric_runtime:.4f} (PyTorch {artifact.metric_torch:.4f}), largest difference "
+            f"{artifact.parity_max_abs:.2g}, {artifact.size_bytes:,} bytes, zeros lost {artifact.zeros_lost}, "
+            f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
+        )
+        if artifact.variant == "ticket":
+            summaries.append({"path": str(artifact.path), **artifact_summary(artifact)})
+            if not as_json:
+                click.echo(artifact.path)
+    if as_json:
+        click.echo(json.dumps(summaries, indent=1))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@JSON
+def inspect(path: Path, as_json: bool) -> None:
+    """Show a ticket, an artifact or a measurement.
+
+    \b
+    edgeprune inspect edgeprune-out/tickets/digits-0123456789ab --json
+    """
+    from edgeprune.report import collect, print_summary, summaries
+
+    found = summaries(collect([path], store.DEFAULT_OUT))
+    if as_json:
+        click.echo(json.dumps(found[0] if len(found) == 1 else found, indent=1))
+    else:
+        print_summary(collect([path], store.DEFAULT_OUT))
+
+
+@cli.command()
+@JSON
+def tasks(as_json: bool) -> None:
+    """List the built-in tasks.
+
+    \b
+    edgeprune tasks
+    """
+    from edgeprune import tasks as builtin
+
+    rows = [{"name": name, "description": builtin.load(name).task.description} for name in builtin.names()]
+    _print_rows(rows, as_json)
+
+
+@cli.command()
+@JSON
+def targets(as_json: bool) -> None:
+    """List the built-in targets.
+
+    \b
+    edgeprune targets
+    """
+    from edgeprune.target import load_target, target_names
+
+    rows = []
+    for name in target_names():
+        target = load_target(name)
+        cells = ", ".join(f"{runtime} {precision}" for runtime, precision in target.cells())
+        rows.append({"name": name, "description": target.description, "cells": cells})
+    _print_rows(rows, as_json)
+
+
+def _newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:
+    path = store.newest(out, kind, error)
+    say(f"newest {kind}: {path}")
+    return path
+
+
+def _print_path(path: Path, summary: dict[str, Any], as_json: bool) -> None:
+    click.echo(json.dumps({"path": str(path), **summary}, indent=1) if as_json else path)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point: run the command and translate what it raises into one line and an exit code."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except (EdgepruneError, click.ClickException, click.Abort, KeyboardInterrupt, OSError) as problem:
+        code = _explain(problem)
+        if code is None:
+            raise
+        if "--debug" in sys.argv[1:]:
+            traceback.print_exc()
+    sys.exit(code)
+
+
+def _explain(problem: BaseException) -> Optional[int]:
+    """Print one line about a problem and give the exit code; None for an error that is no fault of the input."""
+    if isinstance(problem, click.ClickException):
+        problem.show()
+        return problem.exit_code
+    if isinstance(problem, EdgepruneError):
+        say(f"error: {problem}")
+        return problem.exit_code
+    if isinstance(problem, OSError):
+        line = _disk_line(problem)
+        if line:
+            say(f"error: {line}")
+        return 2 if line else None
+    say("interrupted; what is finished is kept, and the same command goes on from there")
+    return 130
+
+
+def _disk_line(problem: OSError) -> str:
+    """The line for a full disk or a forbidden file, "" for errors that are no fault of the disk."""
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"cannot write {problem.filename or 'a file'}: {problem.strerror}; free some space and run it again"
+    if problem.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR):
+        return f"cannot use {problem.filename}: {problem.strerror}; choose another folder with --out"
+    return ""
