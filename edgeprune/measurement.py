@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -49,6 +49,7 @@ class Measurement:
     artifact_path and against_path: bundle folders as given (against_path "" where nothing was compared); *_sha256 of
     the model files; environment: host, processor, Python, runtime and versions, as the agent saw them.
     kind: "measured" (this edgeprune has no other yet). blocks: in the order in which they ran.
+    plan: how much was asked for, and the seed of the blocks' order.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Measurement:
     created: str
     environment: Mapping[str, Any]
     blocks: tuple[Block, ...]
+    plan: Mapping[str, Any] = field(default_factory=dict)
 
     def samples(self, role: str = "artifact") -> list[tuple[int, ...]]:
         """Steady-state samples in nanoseconds of each block of one role."""

@@ -1,0 +1,142 @@
+"""One block: a fresh process on the device that runs one model, from its job file to its samples."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeprune import store
+from edgeprune.artifact import Artifact
+from edgeprune.bench import agent
+from edgeprune.bench.plan import Plan
+from edgeprune.connections import Connection, Finished
+from edgeprune.errors import DeviceError
+from edgeprune.measurement import Block
+
+AGENT_FILE = "agent.py"
+KILLED = 137  # 128 + SIGKILL
+PHASES = {
+    "start": "before its first phase",
+    "import": "while importing the runtime",
+    "load": "while loading the model",
+    "first": "in the first inference",
+    "warmup": "in the warm-up",
+    "steady": "in the timed session",
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An artifact as it lies on the device, in a folder named after its role."""
+
+    role: str
+    artifact: Artifact
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Path in the work folder -> SHA-256 from the manifest, of all files."""
+        return {f"{self.role}/{name}": sha256 for name, sha256 in self.artifact.files.items()}
+
+    def push(self, connection: Connection) -> None:
+        """Send all files but the manifest."""
+        for name in self.artifact.files:
+            connection.push(self.artifact.path / name, f"{self.role}/{name}")
+
+
+def push_agent(connection: Connection) -> None:
+    """Send the agent: its own source file."""
+    connection.push(Path(agent.__file__), AGENT_FILE)
+
+
+def make_job(bundle: Bundle, threads: int, sensors: tuple[str, ...], plan: Plan, number: int) -> agent.Job:
+    """The job of block `number`."""
+    return agent.Job(
+        runtime=bundle.artifact.runtime,
+        model=f"{bundle.role}/{bundle.artifact.model_file}",
+        probes=f"{bundle.role}/probes.safetensors",
+        files=bundle.files,
+        threads=threads,
+        tolerance=bundle.artifact.tolerance,
+        warmups=plan.warmups,
+        samples=plan.samples,
+        seconds=plan.seconds,
+        limit_seconds=plan.limit_seconds,
+        sensors=list(sensors),
+        samples_path=f"samples-{number}.jsonl",
+        result_path=f"result-{number}.json",
+    )
+
+
+def run_block(
+    bundle: Bundle, job: agent.Job, connection: Connection, timeout_seconds: float
+) -> tuple[Block, dict[str, Any]]:
+    """Run one job to its end; the block and the environment that the agent saw.
+
+    DeviceError if the agent refuses, fails or is killed (the message says in which phase); DeviceTransientError after
+    `timeout_seconds`. Whatever happens, the process is gone.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        (here / "job.json").write_text(json.dumps(asdict(job)))
+        connection.push(here / "job.json", "job.json")
+        process = connection.background([connection.python, AGENT_FILE, "job.json"])
+        try:
+            finished = process.wait(timeout_seconds)
+        finally:
+            process.terminate()
+        lines = _read_lines(connection, job.samples_path, here / "samples")
+        if finished.exit_status != 0:
+            raise _failure(bundle, job, connection, here, finished, lines)
+        connection.pull(job.result_path, here / "result")
+        return _block(bundle, json.loads((here / "result").read_bytes()), lines)
+
+
+def _read_lines(connection: Connection, name: str, copy: Path) -> list[dict[str, Any]]:
+    """The complete lines of the samples file; none if the agent never began it."""
+    try:
+        connection.pull(name, copy)
+    except DeviceError:
+        return []
+    return [json.loads(line) for line in copy.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _failure(
+    bundle: Bundle, job: agent.Job, connection: Connection, here: Path, finished: Finished, lines: list[dict[str, Any]]
+) -> DeviceError:
+    """What to tell of an agent that did not end well."""
+    name = bundle.artifact.path.name
+    try:
+        connection.pull(job.result_path, here / "result")
+        error = json.loads((here / "result").read_bytes())["error"]
+        return DeviceError(f"{name}: {error['message']}", error["hint"])
+    except (DeviceError, ValueError, KeyError):
+        pass  # it had no time to explain itself
+    phases = [line["phase"] for line in lines if "phase" in line]
+    where = PHASES[phases[-1] if phases else "start"]
+    if finished.exit_status == KILLED:
+        return DeviceError(
+            f"{name}: the agent was killed {where}: the device most likely ran out of memory",
+            "close other programs there, or export a smaller model",
+        )
+    said = finished.last_line or "it said nothing"
+    return DeviceError(f"{name}: the agent failed {where} with exit status {finished.exit_status}: {said}")
+
+
+def _block(bundle: Bundle, result: dict[str, Any], lines: list[dict[str, Any]]) -> tuple[Block, dict[str, Any]]:
+    """Check the result against the manifest and the samples file."""
+    artifact = bundle.artifact
+    samples = tuple(sample for line in lines for sample in line.get("samples_ns", ()))
+    if len(samples) != result.pop("samples"):
+        raise DeviceError(f"{artifact.path.name}: samples are missing, only {len(samples)} came back", "bench again")
+    if result["model_sha256"] != artifact.files[artifact.model_file]:
+        raise DeviceError(
+            f"{artifact.path.name}: the device ran a file with SHA-256 {result['model_sha256'][:12]}..., the manifest "
+            f"has {store.sha256_file(artifact.model_path)[:12]}...",
+            "bench again; if it stays, export again",
+        )
+    environment = result.pop("environment")
+    warmups = tuple(result.pop("warmup_ns"))
+    return Block(role=bundle.role, samples_ns=samples, warmup_ns=warmups, **result), environment

@@ -1,0 +1,108 @@
+"""The ways to reach a device, one file each; names are file stems, found by listing this folder.
+
+Each module has
+    connect() -> Connection         a private work folder (mode 0700) on the device, gone when the connection is closed
+Commands are lists of arguments, never lines for a shell; they start in the work folder, and names of files are relative
+to it. A connection that can read the device's monotonic clock sets EDGEPRUNE_STARTED_NS for each command it starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Optional, Protocol
+
+from edgeprune.errors import TargetError, nearest
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended. exit_status: as a shell gives it (128 + n after signal n)."""
+
+    exit_status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def last_line(self) -> str:
+        """The last line on stderr that says anything."""
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        return lines[-1] if lines else ""
+
+
+class Process(Protocol):
+    """A command that runs on the device."""
+
+    def wait(self, timeout_s: float) -> Finished:
+        """What it came to; DeviceTransientError if it still runs after `timeout_s` seconds (it goes on running)."""
+        ...
+
+    def terminate(self) -> None:
+        """End it and every process that it started: asked first, killed after a moment. Nothing happens the second
+        time, or if it has ended."""
+        ...
+
+
+class Connection(Protocol):
+    """One device, four verbs. A `with` statement closes it."""
+
+    @property
+    def name(self) -> str:
+        """The module's name."""
+        ...
+
+    @property
+    def python(self) -> str:
+        """The Python interpreter that the device has for the agent."""
+        ...
+
+    def push(self, source: Path, name: str) -> None:
+        """Copy a file of the host to `name` in the work folder (complete or not at all); DeviceError says why not."""
+        ...
+
+    def pull(self, name: str, destination: Path) -> None:
+        """Copy `name` of the work folder to a file of the host; DeviceError if there is none."""
+        ...
+
+    def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
+        """Run a command to its end and give its stdout. DeviceError with stderr's last line if it fails;
+        DeviceTransientError, and the command ended, if it takes longer than `timeout_s` seconds."""
+        ...
+
+    def background(self, arguments: Sequence[str]) -> Process:
+        """Start a command; DeviceError if there is no such program."""
+        ...
+
+    def close(self) -> None:
+        """End all that runs and remove the work folder."""
+        ...
+
+    def __enter__(self) -> Connection: ...
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None: ...
+
+
+class Module(Protocol):
+    """What a module of this folder offers."""
+
+    def connect(self) -> Connection:
+        """A connection with an empty work folder."""
+        ...
+
+
+def names() -> list[str]:
+    """Names of all kinds of connection."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+def load(name: str) -> Module:
+    """The module of one kind of connection; TargetError for an unknown name."""
+    if name not in names():
+        raise TargetError(f"this edgeprune has no connection {name!r}", nearest(name, names()))
+    module: Any = importlib.import_module(f"edgeprune.connections.{name}")
+    return module  # type: ignore[no-any-return]

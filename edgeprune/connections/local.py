@@ -1,0 +1,164 @@
+"""The machine that edgeprune itself runs on, treated as any other device."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, Optional
+
+from edgeprune.connections import Finished
+from edgeprune.errors import DeviceError, DeviceTransientError
+
+GRACE_S = 3.0  # between the request to end and the kill
+
+
+def connect() -> LocalConnection:
+    """A connection with an empty work folder."""
+    return LocalConnection()
+
+
+class LocalProcess:
+    """A command in a process group of its own, so that its children end with it, and so that Ctrl-C on the terminal
+    reaches edgeprune alone, which then ends it in order."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+        self._name = Path(arguments[0]).name
+        self._finished: Optional[Finished] = None
+        self._stdout: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (files, for nobody drains a pipe here)
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        started = {"EDGEPRUNE_STARTED_NS": str(time.monotonic_ns())}
+        try:
+            self._popen = subprocess.Popen(
+                list(arguments),
+                cwd=folder,
+                env={**os.environ, **started},
+                stdin=subprocess.DEVNULL,
+                stdout=self._stdout,
+                stderr=self._stderr,
+                start_new_session=True,
+            )
+        except OSError as problem:
+            raise DeviceError(f"cannot start {arguments[0]}: {problem.strerror}") from None
+
+    def wait(self, timeout_s: float) -> Finished:
+        """See `connections.Process`."""
+        try:
+            self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise DeviceTransientError(
+                f"{self._name} did not end within {timeout_s:g} s", "try again, or allow it more time"
+            ) from None
+        return self._end()
+
+    def terminate(self) -> None:
+        """See `connections.Process`."""
+        if self._popen.poll() is None:
+            self._signal_group(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(GRACE_S)
+        self._end()
+
+    def _end(self) -> Finished:
+        """Kill what is left of the group, once: later its number may belong to somebody else."""
+        if self._finished is None:
+            self._signal_group(signal.SIGKILL)
+            code = self._popen.wait()
+            exit_status = 128 - code if code < 0 else code
+            with self._stdout, self._stderr:
+                self._finished = Finished(exit_status, _content(self._stdout), _content(self._stderr))
+        return self._finished
+
+    def _signal_group(self, number: int) -> None:
+        # Errors mean that nobody is left in it; macOS answers EPERM for a group of zombies.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, number)
+
+
+class LocalConnection:
+    """See `connections.Connection`."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self.python = sys.executable
+        self._folder = Path(tempfile.mkdtemp(prefix="edgeprune-"))  # mkdtemp gives mode 0700
+        self._processes: list[LocalProcess] = []
+
+    def push(self, source: Path, name: str) -> None:
+        """See `connections.Connection`; the free space is looked at first."""
+        place = self._place(name)
+        temporary = place.with_name(f".{place.name}.tmp")
+        try:
+            size, free = source.stat().st_size, shutil.disk_usage(self._folder).free
+            if size > free:
+                raise DeviceError(
+                    f"no space for {name} in {self._folder}: it has {size} bytes, {free} bytes are free",
+                    "free some space, or set TMPDIR to a folder on another disk",
+                )
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, place)
+        except OSError as problem:
+            raise DeviceError(f"cannot copy {source} to {place}: {problem.strerror or problem}") from None
+
+    def pull(self, name: str, destination: Path) -> None:
+        """See `connections.Connection`."""
+        try:
+            shutil.copyfile(self._place(name), destination)
+        except FileNotFoundError:
+            raise DeviceError(f"the device has no file {name}") from None
+        except OSError as problem:
+            raise DeviceError(f"cannot copy {name} to {destination}: {problem.strerror or problem}") from None
+
+    def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
+        """See `connections.Connection`."""
+        process = self.background(arguments)
+        try:
+            finished = process.wait(timeout_s)
+        finally:
+            process.terminate()
+        if finished.exit_status != 0:
+            said = finished.last_line or "it said nothing"
+            raise DeviceError(f"{Path(arguments[0]).name} failed with exit status {finished.exit_status}: {said}")
+        return finished.stdout
+
+    def background(self, arguments: Sequence[str]) -> LocalProcess:
+        """See `connections.Connection`."""
+        process = LocalProcess(arguments, self._folder)
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """See `connections.Connection`."""
+        for process in self._processes:
+            process.terminate()
+        self._processes.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> LocalConnection:
+        return self
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def _place(self, name: str) -> Path:
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts:
+            raise DeviceError(f"a file's name must be relative to the work folder, got {name!r}")
+        return self._folder / name
+
+
+def _content(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
