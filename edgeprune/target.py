@@ -61,7 +61,9 @@ class Target:
         pairs = [(choice.name, each) for choice in chosen for each in choice.precisions if precision in (None, each)]
         if not pairs:
             known = {each for choice in chosen for each in choice.precisions}
-            raise TargetError(f"target {self.name} has no precision {precision!r} there", nearest(str(precision), known))
+            raise TargetError(
+                f"target {self.name} has no precision {precision!r} there", nearest(str(precision), known)
+            )
         return pairs
 
 
@@ -81,7 +83,9 @@ def load_target(reference: str) -> Target:
     path = Path(reference)
     if path.suffix == ".toml" or os.sep in reference:
         if not path.is_file():
-            raise TargetError(f"no target file at {reference}", "name a TOML file or one of: " + ", ".join(target_names()))
+            raise TargetError(
+                f"no target file at {reference}", "name a TOML file or one of: " + ", ".join(target_names())
+            )
     elif reference in target_names():
         path = targets_folder() / f"{reference}.toml"
     else:
@@ -117,12 +121,12 @@ def _target(name: str, top: _Reader) -> Target:
         arch=machine.get("arch", str),
         cpu=machine.get("cpu", str),
         cores=machine.get("cores", int),
-        features=tuple(machine.get("features", list, [])),
+        features=machine.texts("features", []),
         memory_bytes=machine.get("memory_bytes", int, 0),
         threads=top.get("threads", int, 1),
         runtimes=runtimes,
         connection=top.get("connection", str),
-        sensors=tuple(top.get("sensors", list, [])),
+        sensors=top.texts("sensors", []),
         budgets=top.get("budgets", dict, {}),
     )
     machine.finish()
@@ -141,7 +145,7 @@ def _runtime(entry: _Reader) -> RuntimeChoice:
             raise TargetError(f"target {entry.path}: from_sparsity must lie in [0, 1), got {sparsity}")
         patterns.append(PayingPattern(row.get("pattern", str), sparsity, row.get("why", str)))
         row.finish()
-    choice = RuntimeChoice(entry.get("name", str), tuple(entry.get("precisions", list)), tuple(patterns))
+    choice = RuntimeChoice(entry.get("name", str), entry.texts("precisions"), tuple(patterns))
     if not choice.precisions or set(choice.precisions) - {"fp32", "int8"}:
         raise TargetError(f"target {entry.path}: precisions of {choice.name} must be fp32 and/or int8")
     entry.finish()
@@ -166,6 +170,12 @@ class _Reader:
             names = getattr(kind, "__name__", "number")
             raise TargetError(f"target {self.path}: {self._where}{key} must be {names}, got {value!r}")
         return value
+
+    def texts(self, key: str, default: Any = None) -> tuple[str, ...]:
+        values = self.get(key, list, default)
+        if any(not isinstance(value, str) for value in values):
+            raise TargetError(f"target {self.path}: {self._where}{key} must be a list of strings, got {values!r}")
+        return tuple(values)
 
     def table(self, key: str) -> _Reader:
         return _Reader(self.path, self.get(key, dict), f"{self._where}{key}.")

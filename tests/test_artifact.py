@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeprune import Artifact, ExportError, store
+from edgeprune.artifact import Port, Zeros, to_file_layout, to_torch_layout
+
+FIELDS: dict[str, Any] = {
+    "ticket_id": "a" * 64,
+    "task_name": "digits",
+    "seed": 1,
+    "target": "rpi4",
+    "runtime": "onnxruntime",
+    "precision": "fp32",
+    "variant": "ticket",
+    "twin": "digits-dense",
+    "model_file": "model.onnx",
+    "input": Port("input", (-1, 1, 8, 8), "float32", "NCHW"),
+    "outputs": (Port("output_0", (-1, 10), "float32", ""),),
+    "zeros": {"fc1.weight": Zeros(50, 0, 2, 64, 0.1875), "fc2.weight": Zeros(3, 1, 0, 10, 0.8)},
+    "parity_max_abs": 1e-6,
+    "parity_scale": 7.5,
+    "tolerance": 1e-4,
+    "metric_name": "accuracy",
+    "metric_torch": 0.97,
+    "metric_runtime": 0.97,
+    "size_bytes": 5,
+    "size_zip_bytes": 7,
+    "weights_total": 100,
+    "weights_removed": 26,
+    "channels_removed": {"fc1": 3},
+    "sparse_tensors": ("fc1.weight",),
+    "calibration": "",
+    "versions": {"onnxruntime": "1.32.0"},
+}
+PROBES = {
+    "input": np.arange(128, dtype=np.float32).reshape(2, 1, 8, 8),
+    "output_0": np.ones((2, 10), dtype=np.float32),
+}
+
+
+def make_artifact(folder: Path) -> Artifact:
+    store.write_bytes(folder / "model.onnx", b"model")
+    store.write_tensors(folder / "probes.safetensors", PROBES)
+    files = {name: store.sha256_file(folder / name) for name in ("model.onnx", "probes.safetensors")}
+    artifact = Artifact(path=folder, files=files, **FIELDS)
+    artifact.save()
+    return artifact
+
+
+def test_an_artifact_is_read_as_it_was_written(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "digits-ticket")
+    again = Artifact.load(artifact.path)
+    assert again == artifact == Artifact.load(artifact.path / "manifest.json")
+    assert again.zeros_lost == 1
+    assert again.model_path.read_bytes() == b"model"
+    assert again.twin_path() == tmp_path / "digits-dense"
+    for name, array in again.probes().items():
+        np.testing.assert_array_equal(array, PROBES[name])
+
+
+def test_the_zip_holds_the_same_bundle_in_the_same_bytes(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "one" / "b")
+    other = make_artifact(tmp_path / "two" / "b")
+    archive = artifact.path.with_name("b.zip")
+    assert archive.read_bytes() == other.path.with_name("b.zip").read_bytes()
+    with zipfile.ZipFile(archive) as bundle:
+        bundle.extractall(tmp_path / "device")
+    assert Artifact.load(tmp_path / "device" / "b").files == artifact.files
+    assert sorted(path.name for path in artifact.path.parent.iterdir()) == ["b", "b.zip"]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "probes.safetensors"])
+def test_a_changed_or_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "b")
+    data = bytearray((artifact.path / name).read_bytes())
+    data[-1] ^= 1
+    (artifact.path / name).write_bytes(bytes(data))
+    with pytest.raises(ExportError, match=f"{name} was edited or damaged"):
+        Artifact.load(artifact.path)
+    (artifact.path / name).unlink()
+    with pytest.raises(ExportError, match=f"incomplete: {name} is missing"):
+        Artifact.load(artifact.path)
+
+
+def test_an_edited_manifest_is_refused(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "b").path / "manifest.json"
+    path.write_text(path.read_text().replace('"lost": 1', '"lost": 0'))
+    with pytest.raises(ExportError, match="edited or damaged"):
+        Artifact.load(path)
+
+
+def test_a_missing_or_unknown_field_is_noticed(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "b").path / "manifest.json"
+    body = json.loads(path.read_text())
+    del body["seal"], body["schema_version"]
+    for wrong in ({**body, "speed": 1}, {name: value for name, value in body.items() if name != "zeros"}):
+        store.write_json(path, wrong)
+        with pytest.raises(ExportError, match="field is missing or wrong"):
+            Artifact.load(path)
+
+
+def test_no_artifact_there_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="does not exist") as caught:
+        Artifact.load(tmp_path)
+    assert "edgeprune export" in caught.value.hint
+
+
+LAYOUTS = {"NCHW": (3, 5, 7), "NHWC": (3, 5, 7), "NCL": (3, 5), "NLC": (3, 5), "": (4,)}
+
+
+@given(st.sampled_from(sorted(LAYOUTS)), st.integers(1, 4))
+def test_layouts_go_there_and_back(layout: str, batch: int) -> None:
+    shape = (batch, *LAYOUTS[layout])
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    port = Port("x", (-1, *shape[1:]), "float32", layout)
+    moved = to_file_layout(array, port)
+    assert moved.flags.c_contiguous
+    assert moved.shape[-1] == (shape[1] if layout in ("NHWC", "NLC") else shape[-1])
+    np.testing.assert_array_equal(to_torch_layout(moved, port), array)
