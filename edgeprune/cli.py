@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Optional
 import click
 
 from edgeprune import __version__, store
+from edgeprune.artifact import Artifact
 from edgeprune.errors import EdgepruneError, ExportError, TicketError
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
+    from edgeprune.bench import Plan
     from edgeprune.find import Event, Problem
-    from edgeprune.ticket import Ticket
+    from edgeprune.measurement import Measurement
+    from edgeprune.target import Target
 
 OUT = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=store.DEFAULT_OUT, show_default=True,
@@ -88,7 +91,7 @@ def find(task: str, target: Optional[str], out: Path, data_dir: Optional[Path], 
     """
     from edgeprune import tasks
     from edgeprune.find import Options, RunFinished, doubts, find_levels, prepare
-    from edgeprune.report import density_plot, ticket_summary
+    from edgeprune.report import density_plot, summary
 
     pattern = _pattern(chosen.pop("pattern"), target)
     options = Options(pattern=pattern, **{**chosen, "margin": chosen["margin"] / 100})
@@ -104,7 +107,7 @@ def find(task: str, target: Optional[str], out: Path, data_dir: Optional[Path], 
         raise TicketError("the run ended without a ticket")
     density_plot(ticket, ticket.path / "density.png")
     say(ticket.verdict.statement)
-    _print_path(ticket.path, ticket_summary(ticket), as_json)
+    _print_path(ticket.path, summary(ticket), as_json)
 
 
 def _pattern(pattern: Optional[str], target: Optional[str]) -> str:
@@ -172,7 +175,7 @@ def export(
     """
     from edgeprune.export import ExportOptions
     from edgeprune.export import export as run
-    from edgeprune.report import artifact_summary
+    from edgeprune.report import summary
     from edgeprune.target import load_target
     from edgeprune.ticket import Ticket
 
@@ -188,11 +191,93 @@ def export(
             f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
         )
         if artifact.variant == "ticket":
-            summaries.append({"path": str(artifact.path), **artifact_summary(artifact)})
+            summaries.append({"path": str(artifact.path), **summary(artifact)})
             if not as_json:
                 click.echo(artifact.path)
     if as_json:
         click.echo(json.dumps(summaries, indent=1))
+
+
+@cli.command()
+@click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--target", default="local", show_default=True, help="Name or TOML file: threads, sensors, connection.")
+@click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
+@click.option("--pairs", type=click.IntRange(1), default=8, show_default=True, help="Blocks of each side.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
+@OUT
+@JSON
+def bench(
+    artifacts: tuple[Path, ...], target: str, against: Optional[Path], pairs: int, seed: int, out: Path, as_json: bool
+) -> None:
+    """Measure ARTIFACTS (else the newest), each against its dense twin, in alternating blocks of fresh processes.
+
+    \b
+    edgeprune bench --target local
+    edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
+    """
+    from edgeprune.bench import Plan
+    from edgeprune.report import summary
+    from edgeprune.target import load_target
+
+    machine, plan = load_target(target), Plan(seed=seed, pairs=pairs)
+    bundles = [Artifact.load(path) for path in artifacts] or [_newest_bundle(out)]
+    others = [Artifact.load(other) if other else None for other in (against or each.twin_path() for each in bundles)]
+    summaries = []
+    for artifact, other in zip(bundles, others):
+        measurement = _measure(artifact, other, machine, plan, out)
+        summaries.append({"path": str(measurement.path), **summary(measurement)})
+        if not as_json:
+            click.echo(measurement.path)
+    if as_json:
+        click.echo(json.dumps(summaries, indent=1))
+
+
+def _newest_bundle(out: Path) -> Artifact:
+    """The newest artifact that is no dense twin: the twin of a ticket's bundle is written just before it."""
+    artifact = Artifact.load(_newest(out, "artifact", ExportError))
+    return artifact
+
+
+def _measure(artifact: Artifact, other: Optional[Artifact], target: Target, plan: Plan, out: Path) -> Measurement:
+    """Run one measurement with a bar over its blocks and say the result."""
+    from edgeprune import connections
+    from edgeprune.bench import BlockDone, bench_blocks
+    from edgeprune.report import speed_line
+
+    with connections.load(target.connection).connect() as connection, ProgressDisplay(plan.pairs * 2) as display:
+        for event in bench_blocks(artifact, other, target, connection, plan, out):
+            if isinstance(event, BlockDone):
+                display.update(event.number, f"{artifact.path.name} block {event.number}/{event.total}")
+            else:
+                measurement = event
+    say(f"{artifact.path.name}: {speed_line(measurement)}")
+    return measurement
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@OUT
+@JSON
+def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Write one self-contained HTML page about PATHS: tickets, artifacts, measurements.
+
+    Without PATHS: about the newest ticket, its artifacts and their measurements. The text goes to stderr.
+
+    \b
+    edgeprune report
+    """
+    from rich.console import Console
+
+    from edgeprune.report import collect, print_report, summary, write_report
+
+    nouns = collect(paths, out)
+    print_report(nouns, Console(stderr=True))
+    path = write_report(nouns, out)
+    if as_json:
+        every = (*nouns.tickets, *nouns.artifacts, *nouns.measurements)
+        click.echo(json.dumps({"path": str(path), "nouns": [summary(noun) for noun in every]}, indent=1))
+    else:
+        click.echo(path)
 
 
 @cli.command()
@@ -204,13 +289,15 @@ def inspect(path: Path, as_json: bool) -> None:
     \b
     edgeprune inspect edgeprune-out/tickets/digits-0123456789ab --json
     """
-    from edgeprune.report import collect, print_summary, summaries
+    from rich.console import Console
 
-    found = summaries(collect([path], store.DEFAULT_OUT))
+    from edgeprune.report import print_noun, read, summary
+
+    noun = read(path)
     if as_json:
-        click.echo(json.dumps(found[0] if len(found) == 1 else found, indent=1))
+        click.echo(json.dumps({"path": str(noun.path), **summary(noun)}, indent=1))
     else:
-        print_summary(collect([path], store.DEFAULT_OUT))
+        print_noun(noun, Console())
 
 
 @cli.command()
@@ -243,6 +330,25 @@ def targets(as_json: bool) -> None:
         cells = ", ".join(f"{runtime} {precision}" for runtime, precision in target.cells())
         rows.append({"name": name, "description": target.description, "cells": cells})
     _print_rows(rows, as_json)
+
+
+@cli.command()
+@OUT
+@JSON
+def doctor(out: Path, as_json: bool) -> None:
+    """Check that this machine has what find, export, bench and report need.
+
+    \b
+    edgeprune doctor
+    """
+    from dataclasses import asdict
+
+    from edgeprune.doctor import checks
+
+    found = [asdict(check) for check in checks(out)]
+    _print_rows(found, as_json)
+    if any(check["state"] == "missing" for check in found):
+        sys.exit(1)
 
 
 def _newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:

@@ -1,0 +1,95 @@
+"""What this machine has of what edgeprune needs, and how to get what is missing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from edgeprune import runtimes
+from edgeprune.errors import EdgepruneError
+
+# Distribution -> what it is needed for. All come with edgeprune[host].
+HOST_PACKAGES = {
+    "torch": "find and export",
+    "onnx": "export",
+    "onnxscript": "export",
+    "torch-pruning": "export (removing channels)",
+    "ai-edge-litert": "export and bench for litert",
+    "onnxruntime": "export and bench for onnxruntime",
+    "scikit-learn": "built-in tasks",
+    "scipy": "verdicts and statistics",
+    "matplotlib": "plots",
+    "jinja2": "report",
+    "plotly": "report",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. state: "ok", "missing" (something will fail) or "note" (worth knowing)."""
+
+    name: str
+    state: str
+    detail: str
+    next_step: str = ""
+
+
+def checks(out: Path) -> Iterator[Check]:
+    """Look at Python, the packages, the runtimes, the data folder and the output folder, in that order."""
+    yield _python()
+    for package, purpose in HOST_PACKAGES.items():
+        yield _package(package, purpose)
+    for name in runtimes.names():
+        yield _runtime(name)
+    yield _data()
+    yield _writable(out)
+    yield _processor()
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info >= (3, 11):
+        return Check("python", "ok", version)
+    return Check("python", "note", f"{version}: enough for a device, not for a host", "use Python 3.11 or newer")
+
+
+def _package(package: str, purpose: str) -> Check:
+    try:
+        return Check(package, "ok", metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return Check(package, "missing", f"not installed; needed for {purpose}", "run: pip install 'edgeprune[host]'")
+
+
+def _runtime(name: str) -> Check:
+    try:
+        return Check(f"runtime {name}", "ok", runtimes.load(name).version())
+    except EdgepruneError as problem:
+        return Check(f"runtime {name}", "missing", problem.message, problem.hint)
+
+
+def _data() -> Check:
+    folder = os.environ.get("EDGEPRUNE_DATA", "")
+    if not folder:
+        return Check("data", "note", "$EDGEPRUNE_DATA is not set: data sets are downloaded", "or give --data-dir")
+    if not Path(folder).is_dir():
+        return Check("data", "missing", f"$EDGEPRUNE_DATA is {folder}, which is no folder", "correct it or unset it")
+    return Check("data", "ok", f"{folder}: " + ", ".join(sorted(entry.name for entry in Path(folder).iterdir())))
+
+
+def _writable(out: Path) -> Check:
+    nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            return Check("output folder", "ok", str(out))
+    except OSError as problem:
+        return Check("output folder", "missing", f"cannot write to {nearest}: {problem.strerror}", "use --out DIR")
+
+
+def _processor() -> Check:
+    cores = os.cpu_count() or 1
+    return Check("processor", "ok", f"{os.uname().machine}, {cores} cores, load {os.getloadavg()[0]:.1f}")

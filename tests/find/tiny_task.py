@@ -1,0 +1,64 @@
+"""A task that trains in a moment: four Gaussian clouds, a two-layer network with dropout and batch norm, SGD with
+momentum and a schedule, so that every kind of state that a checkpoint has to hold is there."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from edgeprune import Data, Recipe, Split, Task
+
+
+def clouds(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.randint(0, 4, (count,), generator=generator)
+    centres = torch.tensor([[2.0, 0, 0, 1], [-2, 0, 1, 0], [0, 2, 0, -1], [0, -2, -1, 0]])
+    inputs = centres[targets].repeat(1, 3) + torch.randn(count, 12, generator=generator)
+    return Split(inputs, targets)
+
+
+def data(folder):
+    return Data(clouds(400, 1), clouds(200, 2), clouds(200, 3))
+
+
+def network():
+    return nn.Sequential(
+        nn.Linear(12, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 4)
+    )
+
+
+def jitter(inputs, generator):
+    return inputs + 0.1 * torch.randn(inputs.shape, generator=generator)
+
+
+def accuracy(outputs, targets):
+    return float((outputs.argmax(1) == targets).mean())
+
+
+def make(**changes):
+    recipe = {"iterations": 60, "batch_size": 40, "evaluate_every": 15, **changes.pop("recipe", {})}
+    fields = {
+        "name": "tiny",
+        "model": network,
+        "data": data,
+        "loss": functional.cross_entropy,
+        "metric": accuracy,
+        "metric_name": "accuracy",
+        "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-3),
+        "schedule": lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
+        "augment": jitter,
+        "recipe": Recipe(**recipe),
+        **changes,
+    }
+    return Task(**fields)
+
+
+def slow():
+    """The same, so slow that a kill lands inside a level, with a checkpoint at every validation."""
+    from edgeprune.find import training
+
+    training.CHECKPOINT_SECONDS = 0.0
+    return make(recipe={"iterations": 2000, "evaluate_every": 20})
+
+
+def diverging():
+    return make(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e30))
