@@ -1,0 +1,109 @@
+"""The house's layers: imports go strictly downward, siblings never meet, nothing outgrows its room."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import edgeprune
+
+ROOT = Path(edgeprune.__file__).parent
+LAYERS = (
+    {"errors", "progress"},
+    {"store"},
+    {"mask", "task", "ticket", "target", "artifact", "measurement"},
+    {"statistics"},
+    {"patterns", "tasks", "runtimes", "connections", "kernels"},
+    {"find", "export", "bench", "report"},
+    {"doctor", "cli"},
+    {"__main__"},
+)
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+INSIDE_A_LAYER = {("ticket", "mask"), ("artifact", "mask"), ("cli", "doctor")}
+# The agent travels to the device as one file; the command line is one short function a command.
+LONGER = {"bench.agent": 550, "cli": 450}
+FRAMEWORKS = {"torch", "torch_pruning", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
+FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+
+
+def imported(name: str) -> Iterator[tuple[str, bool]]:
+    """(what a file imports, with edgeprune's own modules as "edgeprune.x.y"; whether it does so while it loads)."""
+    at_load = {id(node) for node in TREES[name].body}
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in at_load) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: imports are absolute"
+            for alias in node.names:
+                deeper = f"{node.module}.{alias.name}".removeprefix("edgeprune.")
+                is_module = deeper in FILES or f"{deeper}.__init__" in FILES
+                yield (f"edgeprune.{deeper}" if is_module else str(node.module)), id(node) in at_load
+
+
+def own(name: str) -> set[str]:
+    """The files of edgeprune that a file imports."""
+    found = {what.removeprefix("edgeprune.") for what, _ in imported(name) if what.startswith("edgeprune.")}
+    return {what if what in FILES else f"{what}.__init__" for what in found}
+
+
+def room(name: str) -> str:
+    return name.split(".")[0]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "__init__"])
+def test_imports_go_downward(name: str) -> None:
+    here = room(name)
+    for there in map(room, own(name)):
+        allowed = LEVEL[there] < LEVEL[here] or there == here or (here, there) in INSIDE_A_LAYER
+        assert allowed, f"{name} imports {there}: layer {LEVEL[here]} may import lower layers only"
+
+
+def test_there_is_no_cycle() -> None:
+    list(TopologicalSorter({name: own(name) for name in FILES}).static_order())
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if LEVEL.get(room(name), 0) < LEVEL["find"]])
+def test_frameworks_are_imported_inside_functions(name: str) -> None:
+    at_load = {what.split(".")[0] for what, early in imported(name) if early}
+    assert not at_load & FRAMEWORKS
+
+
+def test_the_agent_needs_nothing_of_edgeprune() -> None:
+    needed = {what.split(".")[0] for what, _ in imported("bench.agent")}
+    assert needed <= set(sys.stdlib_module_names) | {"numpy"}
+
+
+def test_help_and_the_lower_layers_load_no_framework() -> None:
+    modules = [f"edgeprune.{name}" for level in LAYERS[:4] for name in sorted(level)] + ["edgeprune.report"]
+    code = f"""
+import importlib, sys
+for name in {modules}:
+    importlib.import_module(name)
+import edgeprune.cli
+sys.argv = ["edgeprune", "--help"]
+try:
+    edgeprune.cli.main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+print("loaded", sorted(set(sys.modules) & {FRAMEWORKS}), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "loaded []"
+    assert "edgeprune find" in done.stdout
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_outgrows_its_room(name: str) -> None:
+    lines = len(FILES[name].read_text().splitlines())
+    assert lines <= LONGER.get(name, 300), f"{name} has {lines} lines"
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 60, f"{name}.{node.name} has {length} lines"
