@@ -1,0 +1,46 @@
+"""From tickets, artifacts and measurements to what people read: JSON, tables, plots and one HTML page.
+
+    collect      which nouns belong to given paths, or to the newest ticket
+    write_report one self-contained HTML page about them; print_report: the same in the terminal
+    read         one noun; summary: it as a dictionary; print_noun: it as tables
+    density_plot the density-accuracy plot of a ticket as a PNG
+
+Nothing here needs PyTorch; Jinja, plotly and matplotlib are imported when something is drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeprune.errors import EdgepruneError
+from edgeprune.report.collection import Noun, Nouns, collect, read
+from edgeprune.report.html import write_page
+from edgeprune.report.plot import density_plot
+from edgeprune.report.summary import artifact_summary, measurement_summary, summary, ticket_summary
+from edgeprune.report.text import print_noun, print_report
+
+__all__ = [
+    "Noun",
+    "Nouns",
+    "artifact_summary",
+    "collect",
+    "density_plot",
+    "measurement_summary",
+    "print_noun",
+    "print_report",
+    "read",
+    "summary",
+    "ticket_summary",
+    "write_report",
+]
+
+
+def write_report(nouns: Nouns, out: Path) -> Path:
+    """Write the page about `nouns` to `out`/reports/NAME.html and give its path; NAME is the first noun's."""
+    names = [ticket.path.name for ticket in nouns.tickets] + [artifact.path.name for artifact in nouns.artifacts]
+    names += [measurement.path.stem for measurement in nouns.measurements]
+    if not names:
+        raise EdgepruneError("nothing to report on", "make a ticket with: edgeprune find digits")
+    path = out / "reports" / f"{names[0]}.html"
+    write_page(nouns, path)
+    return path

@@ -1,0 +1,248 @@
+"""The builds of a report: each bundle with its dense twin and its measurements, as rows of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from edgeprune import statistics
+from edgeprune.artifact import Artifact
+from edgeprune.report import units
+from edgeprune.report.collection import Nouns, is_of
+from edgeprune.report.summary import density_of_dense
+from edgeprune.report.tables import Table, parity_words, zeros_words
+from edgeprune.report.timing import Timing, conditions_rows, resident_bytes, speed_words, timing
+
+QUANTILE_WORDS = {"p50_ns": "Median", "p90_ns": "p90", "p95_ns": "p95", "p99_ns": "p99", "p999_ns": "p99.9"}
+PHASES = {
+    "start_ns": "Process start",
+    "import_ns": "Import of the runtime",
+    "load_ns": "Model load",
+    "first_ns": "First inference",
+}
+
+
+@dataclass(frozen=True)
+class Build:
+    """One bundle. twin: its dense twin, if it lies beside it; timings: its measurements, the newest first."""
+
+    artifact: Artifact
+    twin: Optional[Artifact]
+    timings: tuple[Timing, ...]
+
+    @property
+    def name(self) -> str:
+        """Runtime and precision, with the target: "onnxruntime int8 (rpi4)"."""
+        dense = ", dense" if self.artifact.variant == "dense" else ""
+        return f"{self.artifact.runtime} {self.artifact.precision} ({self.artifact.target}{dense})"
+
+    @property
+    def timing(self) -> Optional[Timing]:
+        """The newest measurement."""
+        return self.timings[0] if self.timings else None
+
+
+def builds_of(nouns: Nouns) -> tuple[Build, ...]:
+    """A build for each bundle; a dense bundle is one of its own only if no ticket's bundle has it as its twin."""
+    by_path = {artifact.path.resolve(): artifact for artifact in nouns.artifacts}
+    twins = {path.resolve() for artifact in nouns.artifacts if (path := artifact.twin_path()) is not None}
+    newest = sorted(nouns.measurements, key=lambda each: each.created, reverse=True)
+    builds = []
+    for artifact in nouns.artifacts:
+        if artifact.path.resolve() in twins:
+            continue
+        path = artifact.twin_path()
+        timings = tuple(timing(each, nouns.artifacts) for each in newest if is_of(each, artifact))
+        builds.append(Build(artifact, by_path.get(path.resolve()) if path else None, timings))
+    return tuple(builds)
+
+
+def overview_table(builds: tuple[Build, ...]) -> Table:
+    """All builds with the figures that decide between them; a cell's second line is the dense twin's."""
+    columns = (
+        "Build",
+        "Validation metric",
+        "Largest error",
+        "Zeros lost",
+        "Model file",
+        "Zipped",
+        "Resident memory",
+        "Median latency",
+        "Speed",
+    )
+    note = (
+        "Measured: sizes of the files, memory and latency on the device. Below each, its dense twin: the same seed's "
+        "dense model in the same runtime and precision. Largest error: of an output, against PyTorch. Resident memory: "
+        "while running, less the runtime's own."
+    )
+    return Table("Builds", columns, tuple(_overview_row(build) for build in builds), note)
+
+
+def _overview_row(build: Build) -> tuple[str, ...]:
+    artifact, run = build.artifact, build.timing
+    here, torch = (
+        units.metric(each, artifact.metric_name) for each in (artifact.metric_runtime, artifact.metric_torch)
+    )
+    return (
+        f"{artifact.runtime} {artifact.precision}\nfor {artifact.target}, seed {artifact.seed}",
+        f"{here}\nPyTorch {torch}",
+        parity_words(artifact).replace(" (", "\n").rstrip(")"),
+        zeros_words(artifact).replace(" of", "\nof"),
+        _beside(build, lambda each: each.size_bytes),
+        _beside(build, lambda each: each.size_zip_bytes),
+        _measured(run, resident_bytes, units.size),
+        _measured(run, lambda each: each["p50_ns"], units.latency),
+        _speed(run),
+    )
+
+
+def _speed(run: Optional[Timing]) -> str:
+    """The ratio over its interval and verdict, in a narrow cell."""
+    if run is None or run.ratio is None:
+        return "not measured" if run is None else "not compared"
+    ratio = run.ratio
+    interval = "too few blocks" if ratio["low"] is None else units.times_interval((ratio["low"], ratio["high"]))
+    other = run.names["against"]
+    return f"{units.times(ratio['value'])}\n{interval}\n{ratio['verdict']}" + (
+        "" if other == "dense twin" else f"\nagainst: {other}"
+    )
+
+
+def _beside(build: Build, size_of: Callable[[Artifact], int]) -> str:
+    """A size over the dense twin's and how many times smaller it is."""
+    mine = size_of(build.artifact)
+    if build.twin is None:
+        return units.size(mine)
+    other = size_of(build.twin)
+    return f"{units.size(mine)}\n{units.size(other)} dense\n{smaller(mine, other)}"
+
+
+def smaller(mine: float, other: float) -> str:
+    """How many times smaller `mine` is: "5.43× smaller", "1.02× larger"."""
+    if mine <= 0 or other <= 0:
+        return units.MISSING
+    return f"{units.times(other / mine)} smaller" if other >= mine else f"{units.times(mine / other)} larger"
+
+
+def _measured(
+    run: Optional[Timing],
+    figure: Callable[[Mapping[str, Any]], Optional[float]],
+    show: Callable[[Optional[float]], str],
+) -> str:
+    """A measured figure over that of what it was compared with."""
+    if run is None:
+        return units.MISSING
+    mine = show(figure(run.statistics))
+    other = run.of("against")
+    return mine if other is None else f"{mine}\n{show(figure(other))} {run.names['against'].removesuffix(' twin')}"
+
+
+def build_table(build: Build) -> Table:
+    """One bundle beside its dense twin: weights, metric, sizes, and memory and times of the newest measurement."""
+    artifact, twin, run = build.artifact, build.twin, build.timing
+    pair = (artifact,) if twin is None else (artifact, twin)
+    rows: list[tuple[str, ...]] = [
+        ("Weights left", *(units.percent(density_of_dense(each)) for each in pair)),
+        (f"Validation {artifact.metric_name}", *(units.metric(each.metric_runtime, each.metric_name) for each in pair)),
+        ("Model file", *(units.size(each.size_bytes) for each in pair)),
+        ("Model file, zipped", *(units.size(each.size_zip_bytes) for each in pair)),
+    ]
+    if twin is not None:
+        rows[2] += (smaller(artifact.size_bytes, twin.size_bytes),)
+        rows[3] += (smaller(artifact.size_zip_bytes, twin.size_zip_bytes),)
+    described = [found for role in run.roles if (found := run.of(role)) is not None] if run else []
+    if described:
+        rows.append(("Resident memory", *(units.size(resident_bytes(each)) for each in described)))
+        rows += [
+            (QUANTILE_WORDS[name], *(_quantile(each, name) for each in described)) for name in ("p50_ns", "p99_ns")
+        ]
+        rows.append((PHASES["load_ns"], *(units.latency(each["load_ns"]) for each in described)))
+    columns = ("Figure", artifact.variant, *(() if len(rows[0]) == 2 and len(described) < 2 else ("dense twin", "")))
+    return Table("", columns, tuple((*row, "", "", "")[: len(columns)] for row in rows))
+
+
+def timing_table(run: Timing) -> Table:
+    """Quantiles, phases and memory of both roles of one measurement."""
+    described = [found for role in run.roles if (found := run.of(role)) is not None]
+    samples = " and ".join(units.count(each["samples"]) for each in described)
+    rows: list[tuple[str, ...]] = [
+        (words, *(_quantile(each, name) for each in described))
+        for name, words in QUANTILE_WORDS.items()
+        if any(each[name] is not None for each in described) or name in ("p50_ns", "p90_ns", "p99_ns")
+    ]
+    rows.append(("95 % interval of the median", *(_median_interval(each) for each in described)))
+    rows.append(("Median absolute deviation", *(units.latency(each["mad_ns"]) for each in described)))
+    rows += [(words, *(units.latency(each[name]) for each in described)) for name, words in PHASES.items()]
+    rows.append(("Resident memory of the model", *(units.size(resident_bytes(each)) for each in described)))
+    rows.append(("Highest resident memory of the process", *(units.size(_peak(each)) for each in described)))
+    rows.append(
+        ("Largest difference to the expected output", *(units.small(each["output_max_abs"]) for each in described))
+    )
+    rows.append(
+        ("Blocks not in a steady state", *(f"{each['drifting_blocks']} of {each['blocks']}" for each in described))
+    )
+    ratio = f" The {run.names['artifact']} is {speed_words(run)}." if run.ratio else ""
+    note = f"{run.measurement.kind.capitalize()}; {samples} samples in fresh processes.{ratio}"
+    return Table("Timings", ("Figure", *(run.names[role] for role in run.roles)), tuple(rows), note)
+
+
+def _quantile(described: Mapping[str, Any], name: str) -> str:
+    value = described[name]
+    if value is None:
+        return f"needs {units.count(statistics.smallest_sample(statistics.QUANTILES[name]))} samples"
+    return units.latency(value)
+
+
+def _median_interval(described: Mapping[str, Any]) -> str:
+    pair = described["p50_interval_ns"]
+    return units.MISSING if pair is None else " … ".join(units.latency(value) for value in pair)
+
+
+def _peak(described: Mapping[str, Any]) -> Optional[int]:
+    marks = [phase["hwm"] for phase in described["memory"].values() if "hwm" in phase]
+    return max(marks) if marks else None
+
+
+def memory_table(run: Timing) -> Table:
+    """Resident memory of the whole process after each phase."""
+    rows = []
+    for phase in run.statistics["memory"]:
+        cells = []
+        for role in run.roles:
+            described = run.of(role)
+            values = described["memory"].get(phase, {}) if described else {}
+            parts = [values[key] for key in ("rss_anon", "rss_file") if key in values]
+            cells.append(units.size(sum(parts)) if len(parts) == 2 else units.MISSING)
+        rows.append((phase, *cells))
+    note = "Measured: anonymous and file pages of the process, medians over its blocks."
+    return Table("Memory after each phase", ("Phase", *(run.names[role] for role in run.roles)), tuple(rows), note)
+
+
+def environment_table(run: Timing) -> Table:
+    """Where the measurement ran, as the device told."""
+    measurement = run.measurement
+    facts: dict[str, Any] = {
+        "target": measurement.target,
+        "connection": measurement.connection,
+        "runtime": f"{measurement.runtime} {measurement.precision}",
+        "threads": measurement.threads,
+        "when": measurement.created,
+        "model SHA-256, hashed on the device": measurement.blocks[0].model_sha256,
+        **_flat(measurement.environment),
+    }
+    return Table("Environment", ("Fact", "Value"), tuple((name, str(value)) for name, value in facts.items()))
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with names joined by spaces."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{before}{name} ") if isinstance(value, Mapping) else {f"{before}{name}": value})
+    return flat
+
+
+def conditions_table(run: Timing) -> Table:
+    """What the sensors said before and after the blocks."""
+    columns = ("Sensor", "Before the first block", "After the last block", "Over all blocks")
+    return Table("Conditions", columns, tuple(conditions_rows(run.measurement.blocks)))

@@ -1,0 +1,152 @@
+"""Which tickets, artifacts and measurements a report is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, TypeVar, Union
+
+from edgeprune import store
+from edgeprune.artifact import Artifact
+from edgeprune.errors import EdgepruneError, TicketError
+from edgeprune.measurement import Measurement, find_artifact
+from edgeprune.ticket import Ticket
+
+Noun = Union[Ticket, Artifact, Measurement]
+N = TypeVar("N", Ticket, Artifact, Measurement)
+
+
+@dataclass(frozen=True)
+class Nouns:
+    """What goes into a report. artifacts: tickets' bundles and dense twins alike. left_out: one line for each thing
+    on disk that belongs here or might, but could not be read."""
+
+    tickets: tuple[Ticket, ...]
+    artifacts: tuple[Artifact, ...]
+    measurements: tuple[Measurement, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Noun:
+    """The ticket, artifact or measurement at `path`: a folder, its main file, or a measurement's file.
+
+    Raises the noun's own error if it is damaged, and EdgepruneError if there is nothing of the three at `path`.
+    """
+    if path.name == "ticket.json" or (path / "ticket.json").exists():
+        return Ticket.load(path)
+    if path.name == "manifest.json" or (path / "manifest.json").exists():
+        return Artifact.load(path)
+    if path.is_file() and path.suffix == ".json":
+        return Measurement.load(path)
+    wanted = "give a ticket's folder, an artifact's folder or a measurement's .json file"
+    if not path.exists():
+        raise EdgepruneError(f"nothing lies at {path}", wanted)
+    if path.is_dir() and path.parent.name == "tickets":
+        raise TicketError(
+            f"{path} holds a run that is not finished yet", "run the same find command again to finish it"
+        )
+    raise EdgepruneError(f"{path} is neither a ticket nor an artifact nor a measurement", wanted)
+
+
+def collect(paths: Sequence[Path], out: Path) -> Nouns:
+    """What a report about `paths` shows; without any, the newest ticket in `out` and all that was made from it.
+
+    A path is joined by what it belongs to and by what was made from it: a ticket by its artifacts, an artifact by its
+    ticket, its dense twin and its measurements, a measurement by its artifact. Artifacts named beside a ticket, and
+    measurements named beside either, stand alone: nothing else of their kind joins them. Paths that are wrong or
+    damaged raise the noun's error; damaged files that were merely found are listed in `left_out`.
+    """
+    given = [read(path) for path in paths] or [Ticket.load(store.newest(out, "ticket", TicketError))]
+    found = _Found(out)
+    tickets = [noun for noun in given if isinstance(noun, Ticket)]
+    measurements = [noun for noun in given if isinstance(noun, Measurement)]
+    artifacts = [noun for noun in given if isinstance(noun, Artifact)]
+    artifacts += found.measured_by(measurements)
+    if not artifacts and not measurements:
+        wanted = {ticket.id for ticket in tickets}
+        artifacts = [artifact for artifact in found.artifacts() if artifact.ticket_id in wanted]
+    artifacts += found.twins(artifacts)
+    if not measurements:
+        bundles = [artifact for artifact in artifacts if artifact.variant == "ticket"] or artifacts
+        everything = found.measurements()
+        measurements = [each for each in everything if any(is_of(each, bundle) for bundle in bundles)]
+        found.left_out += _earlier_builds(everything, bundles)
+    ids = {each.ticket_id for each in artifacts} | {each.ticket_id for each in measurements}
+    tickets += found.tickets_of(ids - {ticket.id for ticket in tickets})
+    return Nouns(_unique(tickets), _unique(artifacts), _unique(measurements), tuple(dict.fromkeys(found.left_out)))
+
+
+def is_of(measurement: Measurement, artifact: Artifact) -> bool:
+    """True if `measurement` ran the very model file that `artifact` holds now, for the same ticket."""
+    same_file = measurement.artifact_sha256 == artifact.files.get(artifact.model_file)
+    return same_file and measurement.ticket_id == artifact.ticket_id
+
+
+def artifacts_of(measurement: Measurement) -> list[Artifact]:
+    """The bundles that a measurement ran, as far as they still lie where they were and can be read."""
+    return _Found(Path()).measured_by([measurement])
+
+
+def _earlier_builds(measurements: Sequence[Measurement], artifacts: Sequence[Artifact]) -> list[str]:
+    """A line for each measurement of a bundle that has been built anew since."""
+    now = {artifact.path.resolve(): artifact for artifact in artifacts}
+    lines = []
+    for each in measurements:
+        bundle = now.get(Path(each.artifact_path).resolve())
+        if bundle is not None and not is_of(each, bundle):
+            lines.append(f"measurement {each.path} is of an earlier build of {bundle.path}; bench it again")
+    return lines
+
+
+def _unique(nouns: Iterable[N]) -> tuple[N, ...]:
+    """Each noun once, by where it lies, in the order of first mention."""
+    kept: dict[Path, N] = {}
+    for noun in nouns:
+        kept.setdefault(noun.path.resolve(), noun)
+    return tuple(kept.values())
+
+
+class _Found:
+    """What lies in an output folder, read when first asked for; what cannot be read is noted and passed over."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._artifacts: Optional[list[Artifact]] = None
+        self.left_out: list[str] = []
+
+    def _read(self, load: Callable[[Path], N], paths: Iterable[Path]) -> list[N]:
+        nouns = []
+        for path in sorted(paths):
+            # A name with a dot in front is being written by another process.
+            if path.name.startswith(".") or path.parent.name.startswith("."):
+                continue
+            try:
+                nouns.append(load(path))
+            except EdgepruneError as problem:
+                self.left_out.append(problem.message)
+        return nouns
+
+    def artifacts(self) -> list[Artifact]:
+        if self._artifacts is None:
+            self._artifacts = self._read(Artifact.load, self._out.glob("artifacts/*/manifest.json"))
+        return self._artifacts
+
+    def measurements(self) -> list[Measurement]:
+        return self._read(Measurement.load, self._out.glob("measurements/*.json"))
+
+    def tickets_of(self, ids: set[str]) -> list[Ticket]:
+        if not ids:
+            return []
+        return [each for each in self._read(Ticket.load, self._out.glob("tickets/*/ticket.json")) if each.id in ids]
+
+    def measured_by(self, measurements: Sequence[Measurement]) -> list[Artifact]:
+        roles = ("artifact", "against")
+        folders = (find_artifact(each, role) for each in measurements for role in roles)
+        paths = {folder for folder in folders if folder is not None}
+        return self._read(Artifact.load, paths)
+
+    def twins(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
+        there = {artifact.path.resolve() for artifact in artifacts}
+        paths = {path for artifact in artifacts if (path := artifact.twin_path()) is not None and path.is_dir()}
+        return self._read(Artifact.load, {path for path in paths if path.resolve() not in there})

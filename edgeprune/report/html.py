@@ -1,0 +1,221 @@
+"""The report as one HTML file that needs nothing else: scripts, styles and pictures lie inside it."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Optional
+
+from edgeprune import store
+from edgeprune.report import units
+from edgeprune.report.builds import (
+    Build,
+    builds_of,
+    conditions_table,
+    environment_table,
+    memory_table,
+    overview_table,
+    smaller,
+    timing_table,
+)
+from edgeprune.report.collection import Nouns
+from edgeprune.report.curve import curve, headline
+from edgeprune.report.figures import density_figure, latency_figure
+from edgeprune.report.plot import density_png, latency_png
+from edgeprune.report.tables import (
+    controls_table,
+    layers_table,
+    levels_table,
+    seeds_table,
+    verdict_table,
+    with_interval,
+    zeros_table,
+)
+from edgeprune.report.timing import Timing, speed_words, timing
+from edgeprune.ticket import FindSpec, Ticket
+
+TONES = {"winning": "good", "not inferior": "fair", "inconclusive": "fair", "inferior": "bad"}
+NO_BUILD, NO_MEASUREMENT = "edgeprune export --target rpi4", "edgeprune bench --target local"
+
+
+def page(nouns: Nouns) -> str:
+    """The whole page as text. Parts that are missing are named in it, with the command that makes them."""
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    builds = builds_of(nouns)
+    timings = [(build.name, run) for build in builds for run in build.timings]
+    shown = {run.measurement.path for _, run in timings}
+    # A measurement whose bundle is gone or was built anew is still a measurement.
+    timings += [
+        (each.path.stem, timing(each, nouns.artifacts)) for each in nouns.measurements if each.path not in shown
+    ]
+    figures: dict[str, Any] = {}
+    here = resources.files("edgeprune.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.lstrip_blocks = True
+    template = environment.from_string((here / "template.html.jinja").read_text(encoding="utf-8"))
+    return template.render(
+        title=headline(nouns.tickets[0]) if nouns.tickets else "edgeprune report",
+        tickets=[_ticket(ticket, place, figures) for place, ticket in enumerate(nouns.tickets)],
+        tiles=_tiles(nouns.tickets, builds),
+        overview=overview_table(builds),
+        runs=[_run(name, run, place, figures) for place, (name, run) in enumerate(timings)],
+        certificates=[zeros_table(build.artifact) for build in builds if build.artifact.variant == "ticket"],
+        commands=_commands(nouns, builds),
+        files=_files(nouns),
+        left_out=nouns.left_out,
+        next_build=NO_BUILD,
+        next_measurement=NO_MEASUREMENT,
+        figures=figures,
+        style=(here / "page.css").read_text(encoding="utf-8"),
+        script=(here / "page.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs() if figures else "",
+    )
+
+
+def write_page(nouns: Nouns, path: Path) -> None:
+    """Write the page to `path`, complete or not at all."""
+    store.write_bytes(path, page(nouns).encode("utf-8"))
+
+
+def _ticket(ticket: Ticket, place: int, figures: dict[str, Any]) -> dict[str, Any]:
+    """What the template shows of one ticket; its interactive figure goes into `figures`."""
+    name = f"density-{place}"
+    figures[name] = density_figure(ticket)
+    return {
+        "headline": headline(ticket),
+        "status": ticket.verdict.status,
+        "tone": TONES.get(ticket.verdict.status, "fair"),
+        "statement": ticket.verdict.statement,
+        "about": f"pattern {ticket.spec.pattern}, {units.count(ticket.parameters)} parameters, ticket {ticket.id[:12]}",
+        "figure": name,
+        "still": _data_url(density_png(ticket)),
+        "kind": "measured",
+        "caption": curve(ticket).caption,
+        "seeds": seeds_table(ticket),
+        "verdict": verdict_table(ticket),
+        "controls": controls_table(ticket.verdict),
+        "details": [levels_table(ticket), layers_table(ticket)],
+    }
+
+
+def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[str, Any]:
+    """What the template shows of one measurement."""
+    name = f"latency-{place}"
+    figures[name] = latency_figure(run)
+    measurement = run.measurement
+    threads = "1 thread" if measurement.threads == 1 else f"{measurement.threads} threads"
+    beyond = f" {units.count(run.beyond)} slower inferences lie beyond the axis; none is left out of the table."
+    return {
+        "title": title,
+        "speed": speed_words(run),
+        "about": f"{measurement.target}, {threads}, {measurement.created}",
+        "kind": measurement.kind,
+        "figure": name,
+        "still": _data_url(latency_png(run)),
+        "caption": "Above, the share of inferences done within a time; below, the "
+        f"median of each block, a fresh process each, with its middle half.{beyond if run.beyond else ''}",
+        "timings": timing_table(run),
+        "details": [memory_table(run), conditions_table(run), environment_table(run)],
+    }
+
+
+def _data_url(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _tiles(tickets: Sequence[Ticket], builds: Sequence[Build]) -> list[dict[str, str]]:
+    """The four figures that a reader came for; for several tickets, those of the first."""
+    tiles = []
+    if tickets:
+        verdict, name = tickets[0].verdict, tickets[0].metric_name
+        fewer = f"{units.times(1 / verdict.density)} fewer weights" if verdict.density else ""
+        tiles.append({"name": "Density", "value": units.percent(verdict.density), "beside": fewer})
+        value = with_interval(verdict.difference, verdict.interval, name)
+        tiles.append({"name": f"Test {name} against dense", "value": value.split(" [")[0], "beside": _interval(value)})
+    small = max((build for build in builds if build.twin), key=_size_ratio, default=None)
+    tiles.append(
+        _size_tile(small)
+        if small
+        else _missing("Best size against dense", "not built yet" if not builds else "no dense twin")
+    )
+    newest = [build.timing for build in builds if build.timing and build.timing.names["against"] == "dense twin"]
+    run = max((each for each in newest if each.ratio), key=_speed, default=None)
+    tiles.append(_speed_tile(run) if run else _missing("Best speed against dense", "not measured yet"))
+    return tiles
+
+
+def _interval(text: str) -> str:
+    return f"interval {text.split(' [')[1].rstrip(']')}" if " [" in text else "one seed: no interval"
+
+
+def _size_ratio(build: Build) -> float:
+    return build.twin.size_bytes / build.artifact.size_bytes if build.twin and build.artifact.size_bytes else 0.0
+
+
+def _speed(run: Timing) -> float:
+    return float(run.ratio["value"]) if run.ratio else 0.0
+
+
+def _missing(name: str, why: str) -> dict[str, str]:
+    return {"name": name, "value": units.MISSING, "beside": why}
+
+
+def _size_tile(build: Build) -> dict[str, str]:
+    artifact, twin = build.artifact, build.twin
+    words = smaller(artifact.size_bytes, twin.size_bytes) if twin else ""
+    beside = f"{units.size(artifact.size_bytes)}: {artifact.runtime} {artifact.precision}"
+    return {"name": "Best size against dense", "value": words, "beside": beside}
+
+
+def _speed_tile(run: Timing) -> dict[str, str]:
+    ratio, measurement = run.ratio or {}, run.measurement
+    interval = "" if ratio["low"] is None else f" [{units.times_interval((ratio['low'], ratio['high']))}]"
+    beside = f"{ratio['verdict']}{interval}: {measurement.runtime} {measurement.precision} on {measurement.target}"
+    return {"name": "Best speed against dense", "value": units.times(ratio["value"]), "beside": beside}
+
+
+def _commands(nouns: Nouns, builds: Sequence[Build]) -> list[str]:
+    """The commands that make all of this again."""
+    lines = [find_command(ticket.spec) for ticket in nouns.tickets]
+    folders = {ticket.id: ticket.path for ticket in nouns.tickets}
+    for artifact in (build.artifact for build in builds):
+        words = ["edgeprune", "export", *_path_of(folders.get(artifact.ticket_id)), "--target", artifact.target]
+        words += ["--runtime", artifact.runtime, "--precision", artifact.precision, "--seed", str(artifact.seed)]
+        lines.append(shlex.join(words))
+    for each in nouns.measurements:
+        lines.append(shlex.join(["edgeprune", "bench", each.artifact_path, "--target", each.target]))
+    given = [noun.path for noun in nouns.tickets] or [build.artifact.path for build in builds]
+    paths = [str(path) for path in given]
+    return [*dict.fromkeys(lines), shlex.join(["edgeprune", "report", *paths])]
+
+
+def _path_of(path: Optional[Path]) -> list[str]:
+    return [] if path is None else [str(path)]
+
+
+def find_command(spec: FindSpec) -> str:
+    """The find command that gives this spec again, on the same data."""
+    words = ["edgeprune", "find", spec.task, "--pattern", spec.pattern]
+    if len(set(spec.rates)) == 1:
+        words += ["--levels", str(spec.levels), "--rate", repr(spec.rates[0])]
+    else:
+        # All digits: the rates are part of the ticket's identity.
+        words += ["--rate", ",".join(map(repr, spec.rates))]
+    words += ["--rewind", f"{spec.rewind_step}-steps" if spec.rewind_step else "init"]
+    words += ["--seeds", ",".join(map(str, spec.seeds)), "--margin", f"{spec.margin * 100:.10g}"]
+    return shlex.join(words)
+
+
+def _files(nouns: Nouns) -> list[tuple[str, str, str]]:
+    """(kind, path, identity) of everything that the report stands on."""
+    rows = [("ticket", str(ticket.path), ticket.id) for ticket in nouns.tickets]
+    rows += [
+        (f"artifact, {each.variant}", str(each.path), each.files.get(each.model_file, "")) for each in nouns.artifacts
+    ]
+    rows += [("measurement", str(each.path), each.artifact_sha256) for each in nouns.measurements]
+    return rows

@@ -1,0 +1,105 @@
+"""What `edgeprune inspect --json` prints: each noun as a dictionary of plain JSON values, metrics as fractions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Union
+
+from edgeprune import statistics
+from edgeprune.artifact import Artifact
+from edgeprune.measurement import Measurement
+from edgeprune.report.curve import levels_of
+from edgeprune.ticket import Ticket
+
+
+def summary(noun: Union[Ticket, Artifact, Measurement]) -> dict[str, Any]:
+    """The dictionary of any of the three nouns."""
+    if isinstance(noun, Ticket):
+        return ticket_summary(noun)
+    if isinstance(noun, Artifact):
+        return artifact_summary(noun)
+    return measurement_summary(noun)
+
+
+def ticket_summary(ticket: Ticket) -> dict[str, Any]:
+    """A ticket: density and level chosen, levels with the validation metric over seeds, test metrics, verdict, spec."""
+    chosen = ticket.verdict.level
+    return {
+        "noun": "ticket",
+        "path": str(ticket.path),
+        "id": ticket.id,
+        "task": ticket.task_name,
+        "pattern": ticket.spec.pattern,
+        "metric": ticket.metric_name,
+        "parameters": ticket.parameters,
+        "density": ticket.verdict.density,
+        "level": chosen,
+        "levels": [
+            {
+                "level": level.level,
+                "density": level.density,
+                "validation": {"mean": level.mean, "min": level.low, "max": level.high},
+                "seeds": level.seeds,
+            }
+            for level in levels_of(ticket)
+        ],
+        "verdict": asdict(ticket.verdict),
+        "seeds": {
+            str(record.seed): {
+                "test": dict(record.test),
+                "validation": record.levels[chosen].validation,
+                "dense_validation": record.levels[0].validation,
+                "reinit_validation": record.reinit_validation,
+                "densities": dict(record.levels[chosen].densities),
+            }
+            for record in ticket.seeds
+        },
+        "median_seed": ticket.median_seed,
+        "spec": asdict(ticket.spec),
+    }
+
+
+def artifact_summary(artifact: Artifact) -> dict[str, Any]:
+    """An artifact: what it was built for, its parity, metrics, sizes and the zero certificate."""
+    fields = {name: value for name, value in asdict(artifact).items() if name != "path"}
+    return {
+        "noun": "artifact",
+        "path": str(artifact.path),
+        **fields,
+        "density": density_in_file(artifact),
+        "zeros_lost": artifact.zeros_lost,
+        "zeros_gained": sum(zeros.gained for zeros in artifact.zeros.values()),
+        "parity_relative": artifact.parity_max_abs / artifact.parity_scale if artifact.parity_scale else 0.0,
+    }
+
+
+def measurement_summary(measurement: Measurement) -> dict[str, Any]:
+    """A measurement: all that `edgeprune.statistics.summarize` derives from it (`against` holds the same for what it
+    was compared with, `ratio` how many times as fast the artifact is), with what ran where and when."""
+    return {
+        "noun": "measurement",
+        "path": str(measurement.path),
+        **statistics.summarize(measurement),
+        "artifact_path": measurement.artifact_path,
+        "artifact_sha256": measurement.artifact_sha256,
+        "against_path": measurement.against_path,
+        "against_sha256": measurement.against_sha256,
+        "ticket_id": measurement.ticket_id,
+        "created": measurement.created,
+        "environment": dict(measurement.environment),
+        "conditions_before": dict(measurement.blocks[0].conditions_before),
+        "conditions_after": dict(measurement.blocks[-1].conditions_after),
+    }
+
+
+def density_in_file(artifact: Artifact) -> float:
+    """Nonzero weights / weights of the tensors in the model file; physically removed weights count in neither."""
+    total = sum(zeros.size for zeros in artifact.zeros.values())
+    nonzero = sum(zeros.density * zeros.size for zeros in artifact.zeros.values())
+    return nonzero / total if total else 1.0
+
+
+def density_of_dense(artifact: Artifact) -> float:
+    """Nonzero weights in the model file / prunable weights of the dense model, before any was physically removed."""
+    nonzero = sum(zeros.density * zeros.size for zeros in artifact.zeros.values())
+    return nonzero / artifact.weights_total if artifact.weights_total else 1.0

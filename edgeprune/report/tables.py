@@ -1,0 +1,161 @@
+"""The tables of a report, as text: the page and the terminal show the same cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from edgeprune.artifact import Artifact
+from edgeprune.report import units
+from edgeprune.report.curve import levels_of
+from edgeprune.report.summary import density_in_file, density_of_dense
+from edgeprune.ticket import Ticket, Verdict
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under column heads. note: what a reader must know, such as what the figures are ("measured").
+    marked: indices of rows that stand out."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    marked: tuple[int, ...] = ()
+
+
+def verdict_table(ticket: Ticket) -> Table:
+    """What the verdict rests on, one statement a row."""
+    verdict, name = ticket.verdict, ticket.metric_name
+    rows = (
+        ("Density at the chosen level", f"{units.percent(verdict.density)} (level {verdict.level})"),
+        (f"Ticket − dense, test {name}", with_interval(verdict.difference, verdict.interval, name)),
+        (
+            f"Ticket − random reinit, test {name}",
+            with_interval(verdict.over_reinit, verdict.over_reinit_interval, name),
+        ),
+        ("Margin allowed", units.difference(verdict.margin, name).lstrip("+")),
+        ("Confidence, one-sided", units.confidence(verdict.confidence)),
+        ("Seeds", "1 (no statement about chance)" if verdict.seeds == 1 else str(verdict.seeds)),
+    )
+    note = "Measured on the test set, read once, at the chosen level."
+    if verdict.interval is not None:
+        note += f" Brackets: {units.confidence(2 * verdict.confidence - 1)} interval over the seeds."
+    return Table("Verdict", ("Fact", "Value"), rows, note)
+
+
+def with_interval(value: float, interval: Optional[Sequence[float]], name: str) -> str:
+    """A difference of metrics with its interval in brackets, where there is one."""
+    text = units.difference(value, name)
+    return text if interval is None else f"{text} [{units.difference_interval(interval, name)}]"
+
+
+def controls_table(verdict: Verdict) -> Table:
+    """Which controls stand beside the ticket."""
+    return Table("Controls", ("Control", "Value"), tuple(verdict.controls.items()))
+
+
+def levels_table(ticket: Ticket) -> Table:
+    """Density and validation metric of each level over the seeds; the chosen level stands out."""
+    rows = tuple(
+        (
+            f"{level.level}" + (" (dense)" if level.level == 0 else ""),
+            units.percent(level.density),
+            *(units.metric(value, ticket.metric_name) for value in (level.mean, level.low, level.high)),
+        )
+        for level in levels_of(ticket)
+    )
+    seeds = "1 seed" if len(ticket.seeds) == 1 else f"{len(ticket.seeds)} seeds"
+    columns = ("Level", "Density", f"Validation {ticket.metric_name}, mean", "lowest", "highest")
+    note = f"Measured on the validation set, {seeds}. The chosen level is marked."
+    return Table("Levels", columns, rows, note, (ticket.verdict.level,))
+
+
+def seeds_table(ticket: Ticket) -> Table:
+    """Test metrics of each seed at the chosen level, with the mean where there are several."""
+    roles = ("ticket", "dense", "reinit")
+    name = ticket.metric_name
+    rows = [(str(each.seed), *(units.metric(each.test.get(role), name) for role in roles)) for each in ticket.seeds]
+    if len(ticket.seeds) > 1:
+        means = (sum(each.test[role] for each in ticket.seeds) / len(ticket.seeds) for role in roles)
+        rows.append(("mean", *(units.metric(mean, name) for mean in means)))
+    note = (
+        f"Measured on the test set. Exported unless told otherwise: seed {ticket.median_seed} (median on validation)."
+    )
+    marked = (len(rows) - 1,) if len(ticket.seeds) > 1 else ()
+    return Table(f"Test {name} by seed", ("Seed", "Ticket", "Dense", "Random reinit"), tuple(rows), note, marked)
+
+
+def layers_table(ticket: Ticket) -> Table:
+    """Density of each prunable tensor at the chosen level, mean over seeds."""
+    level = ticket.verdict.level
+    runs = [record.levels[level].densities for record in ticket.seeds]
+    rows = tuple((name, units.percent(sum(run[name] for run in runs) / len(runs))) for name in runs[0])
+    return Table("Density by tensor", ("Tensor", "Density"), rows, "Mean over seeds at the chosen level.")
+
+
+def zeros_table(artifact: Artifact) -> Table:
+    """The zero certificate: each tensor as read back from the model file, with the sum where there are several."""
+    rows = [
+        (name, *map(units.count, (each.size, each.expected, each.lost, each.gained)), units.percent(each.density))
+        for name, each in artifact.zeros.items()
+    ]
+    if len(rows) > 1:
+        sums = (
+            sum(getattr(each, field) for each in artifact.zeros.values())
+            for field in ("size", "expected", "lost", "gained")
+        )
+        rows.append(("all", *map(units.count, sums), units.percent(density_in_file(artifact))))
+    columns = ("Tensor", "Weights", "Zeros in PyTorch", "Lost", "Gained", "Density in file")
+    note = (
+        f"Read back from {artifact.model_file}. Lost: zeros of the ticket that are not exactly zero there. Gained: "
+        "weights so small that the precision rounds them to zero."
+    )
+    return Table(
+        f"Zero certificate of {artifact.path.name}", columns, tuple(rows), note, (len(rows) - 1,) * (len(rows) > 1)
+    )
+
+
+def artifact_table(artifact: Artifact) -> Table:
+    """What one bundle is, one fact a row."""
+    rows = [
+        ("Target", artifact.target),
+        ("Runtime, precision", f"{artifact.runtime} {artifact.precision}"),
+        ("Variant, seed", f"{artifact.variant}, {artifact.seed}"),
+        ("Weights left", f"{units.percent(density_of_dense(artifact))} of the dense model's"),
+        (
+            "Physically removed",
+            f"{units.count(artifact.weights_removed)} of {units.count(artifact.weights_total)} weights",
+        ),
+        ("Zeros lost", zeros_words(artifact)),
+        ("Largest difference to PyTorch", parity_words(artifact)),
+        (f"Validation {artifact.metric_name}", metric_words(artifact)),
+        ("Model file", units.size(artifact.size_bytes)),
+        ("Model file, zipped", units.size(artifact.size_zip_bytes)),
+    ]
+    if artifact.calibration:
+        rows.append(("Calibration", artifact.calibration))
+    if artifact.sparse_tensors:
+        rows.append(("Stored sparse", ", ".join(artifact.sparse_tensors)))
+    return Table("", ("Fact", "Value"), tuple(rows))
+
+
+def parity_words(artifact: Artifact) -> str:
+    """The largest difference to PyTorch, and what share of the output's scale that is."""
+    relative = artifact.parity_max_abs / artifact.parity_scale if artifact.parity_scale else 0.0
+    return f"{units.small(artifact.parity_max_abs)} ({units.small(relative)} of the scale)"
+
+
+def metric_words(artifact: Artifact) -> str:
+    """The metric in the runtime beside PyTorch's."""
+    values = (artifact.metric_runtime, artifact.metric_torch)
+    here, torch = (units.metric(value, artifact.metric_name) for value in values)
+    return f"{here} ({torch} in PyTorch)"
+
+
+def zeros_words(artifact: Artifact) -> str:
+    """Zeros lost of the zeros there were."""
+    return (
+        f"{units.count(artifact.zeros_lost)} of {units.count(sum(each.expected for each in artifact.zeros.values()))}"
+    )

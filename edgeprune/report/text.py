@@ -1,0 +1,124 @@
+"""The report in the terminal: the same tables, printed with rich."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgeprune.artifact import Artifact
+from edgeprune.measurement import Measurement
+from edgeprune.report.builds import build_table, builds_of, environment_table, timing_table
+from edgeprune.report.collection import Noun, Nouns, artifacts_of
+from edgeprune.report.curve import headline
+from edgeprune.report.tables import (
+    Table,
+    artifact_table,
+    controls_table,
+    levels_table,
+    parity_words,
+    seeds_table,
+    verdict_table,
+    zeros_table,
+    zeros_words,
+)
+from edgeprune.report.timing import speed_words, timing
+from edgeprune.ticket import Ticket
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_noun(noun: Noun, console: Console) -> None:
+    """One ticket, artifact or measurement, for `edgeprune inspect`."""
+    if isinstance(noun, Ticket):
+        _ticket(noun, console)
+    elif isinstance(noun, Artifact):
+        _artifact(noun, console)
+    else:
+        _measurement(noun, console)
+
+
+def print_report(nouns: Nouns, console: Console) -> None:
+    """The tickets, each build beside its dense twin, and its newest measurement in one line."""
+    for ticket in nouns.tickets:
+        _heading(headline(ticket), console)
+        _line(ticket.verdict.statement, console)
+        _print(seeds_table(ticket), console)
+        _print(controls_table(ticket.verdict), console)
+    builds = builds_of(nouns)
+    if not builds:
+        _line("No build yet: edgeprune export --target rpi4", console)
+    for build in builds:
+        _heading(build.name, console)
+        _line(f"{build.artifact.path}", console)
+        _print(build_table(build), console)
+        _line(
+            f"Largest difference to PyTorch {parity_words(build.artifact)}; zeros lost {zeros_words(build.artifact)}.",
+            console,
+        )
+        for run in build.timings:
+            _line(f"{run.measurement.created}, {run.measurement.target}: {speed_words(run)}", console)
+        if not build.timings:
+            _line(f"Not measured yet: edgeprune bench {build.artifact.path} --target local", console)
+    for line in nouns.left_out:
+        _line(f"Left out: {line}", console)
+
+
+def _ticket(ticket: Ticket, console: Console) -> None:
+    _heading(headline(ticket), console)
+    _line(ticket.verdict.statement, console)
+    _line(f"{ticket.path}, pattern {ticket.spec.pattern}", console)
+    for table in (levels_table(ticket), seeds_table(ticket), verdict_table(ticket), controls_table(ticket.verdict)):
+        _print(table, console)
+
+
+def _artifact(artifact: Artifact, console: Console) -> None:
+    _heading(artifact.path.name, console)
+    _line(str(artifact.path), console)
+    _print(artifact_table(artifact), console)
+    _print(zeros_table(artifact), console)
+
+
+def _measurement(measurement: Measurement, console: Console) -> None:
+    run = timing(measurement, artifacts_of(measurement))
+    _heading(measurement.path.stem, console)
+    _line(speed_words(run), console)
+    _print(timing_table(run), console)
+    _print(environment_table(run), console)
+
+
+def _heading(text: str, console: Console) -> None:
+    from rich.text import Text
+
+    console.print()
+    console.print(Text(text, style="bold"), soft_wrap=True)
+
+
+def _line(text: str, console: Console) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _print(table: Table, console: Console) -> None:
+    """One table; lines between rows are drawn on a terminal alone, so that a file or pipe gets plain columns."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        title=Text(table.title) if table.title else None,
+        title_justify="left",
+        title_style="italic",
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for index, column in enumerate(table.columns):
+        shown.add_column(Text(column), justify="left" if index == 0 or column == "Value" else "right", overflow="fold")
+    for index, row in enumerate(table.rows):
+        style = "bold" if index in table.marked else ""
+        # Without colours a mark in bold would be lost.
+        mark = " *" if index in table.marked and not console.is_terminal else ""
+        shown.add_row(*(Text(cell + (mark if place == 0 else "")) for place, cell in enumerate(row)), style=style)
+    console.print()
+    console.print(shown)
+    if table.note:
+        _line(table.note, console)

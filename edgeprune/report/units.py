@@ -1,0 +1,97 @@
+"""Figures as people read them: a unit, and no more digits than mean something."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+MISSING = "–"
+MINUS = "\N{MINUS SIGN}"
+
+
+def latency(value_ns: Optional[float]) -> str:
+    """Nanoseconds as "812 ns", "12.3 µs", "4.56 ms" or "7.89 s", with three significant digits."""
+    if value_ns is None:
+        return MISSING
+    return _scaled(value_ns, (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1)))
+
+
+def size(value_bytes: Optional[float]) -> str:
+    """Bytes in decimal units: "812 B", "12.3 kB", "4.56 MB"."""
+    if value_bytes is None:
+        return MISSING
+    return _scaled(value_bytes, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)))
+
+
+def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:
+    """`value` in the largest unit that keeps it at 1 or more, with three significant digits."""
+    unit, factor = next((pair for pair in units if abs(value) >= pair[1] * 0.9995), units[-1])
+    scaled = value / factor
+    digits = 0 if factor == 1 else max(0, 2 - (abs(scaled) >= 9.995) - (abs(scaled) >= 99.95))
+    return f"{scaled:.{digits}f} {unit}".replace("-", MINUS)
+
+
+def percent(fraction: Optional[float]) -> str:
+    """A share as "100 %", "10.7 %" or "0.52 %": two decimals below ten, else one; none for the whole."""
+    if fraction is None:
+        return MISSING
+    value = fraction * 100
+    digits = 0 if value == 100 else 2 if abs(value) < 9.995 else 1
+    return f"{value:.{digits}f} %".replace("-", MINUS)
+
+
+def is_share(metric_name: str) -> bool:
+    """True for metrics that people quote in per cent (accuracies); others, such as AUROC, stay fractions."""
+    return "accuracy" in metric_name.lower()
+
+
+def metric(value: Optional[float], metric_name: str) -> str:
+    """A metric's value: "98.94 %" for an accuracy, else "0.8312"."""
+    if value is None:
+        return MISSING
+    return (f"{value * 100:.2f} %" if is_share(metric_name) else f"{value:.4f}").replace("-", MINUS)
+
+
+def difference(value: Optional[float], metric_name: str) -> str:
+    """A signed difference of metrics: "−0.04 points" (of a per cent) for an accuracy, else "−0.0004"."""
+    if value is None:
+        return MISSING
+    text = f"{value * 100:+.2f} points" if is_share(metric_name) else f"{value:+.4f}"
+    return text.replace("-", MINUS)
+
+
+def difference_interval(pair: Optional[Sequence[float]], metric_name: str) -> str:
+    """An interval of differences without its unit: "−0.21 … +0.13", or a dash where there is none."""
+    if pair is None:
+        return MISSING
+    return " … ".join(difference(value, metric_name).replace(" points", "") for value in pair)
+
+
+def times(ratio: Optional[float]) -> str:
+    """A ratio as "2.48×": two decimals, one above 10, none above 100."""
+    if ratio is None:
+        return MISSING
+    return f"{ratio:.{2 - (ratio >= 9.995) - (ratio >= 99.95)}f}×"
+
+
+def times_interval(pair: Optional[Sequence[float]]) -> str:
+    """An interval of ratios: "2.41 … 2.55×"."""
+    if pair is None:
+        return MISSING
+    low, high = (times(value) for value in pair)
+    return f"{low[:-1]} … {high}"
+
+
+def small(value: Optional[float]) -> str:
+    """A small positive number with two significant digits: "3.8e-06", "0.31"."""
+    return MISSING if value is None else f"{value:.2g}"
+
+
+def count(value: int) -> str:
+    """A whole number with spaces between groups of three digits."""
+    return f"{value:,}".replace(",", "\N{NO-BREAK SPACE}")
+
+
+def confidence(value: float) -> str:
+    """A confidence as "95 %"."""
+    return f"{value * 100:g} %"
