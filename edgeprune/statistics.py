@@ -176,19 +176,20 @@ def summarize(measurement: Measurement, delta: float = DELTA) -> dict[str, Any]:
 
 
 def describe(measurement: Measurement, role: str) -> dict[str, Any]:
-    """One role of a measurement: quantiles of all its samples in nanoseconds (None where they are too few) and of
-    p50 the interval, median absolute deviation, medians over blocks of the phases and of the memory."""
+    """One role of a measurement: quantiles of all its samples in nanoseconds (None where they are too few), median
+    absolute deviation, median of each block with an interval between processes, medians over the blocks of the phases
+    and of the memory. drifting_blocks: those that were not in a steady state."""
     blocks = measurement.of(role)
     samples = [sample for block in blocks for sample in block.samples_ns]
-    medians = [float(np.median(block.samples_ns)) for block in blocks]
+    medians = [_median(block.samples_ns) for block in blocks]
     phases = ("start_ns", "import_ns", "load_ns", "first_ns")
     return {
         **{name: quantile(samples, q) for name, q in QUANTILES.items()},
-        "p50_interval_ns": quantile_interval(samples, 0.5),
+        "p50_interval_ns": quantile_interval(medians, 0.5),
         "mad_ns": mad(samples),
         "samples": len(samples),
         "blocks": len(blocks),
-        "block_p50_ns": {"lowest": round(min(medians)), "highest": round(max(medians))},
+        "block_p50_ns": medians,
         "drifting_blocks": sum(abs(drift(block.samples_ns)) > DRIFT for block in blocks),
         **{name: _median(getattr(block, name) for block in blocks) for name in phases},
         "memory": _memory([block.memory_bytes for block in blocks]),

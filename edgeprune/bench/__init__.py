@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -42,12 +42,12 @@ def bench(
 
 def bench_blocks(
     artifact: Artifact, against: Optional[Artifact], target: Target, connection: Connection, plan: Plan, out: Path
-) -> Iterator[Union[BlockDone, Measurement]]:
+) -> Generator[Union[BlockDone, Measurement], None, None]:
     """Push the agent and the bundles, run all blocks, write the measurement; yields a `BlockDone` after each block and
     the `Measurement` (OUT/measurements/<artifact>-<UTC time>.json) as the last event.
 
     `against` is another artifact for the same runtime and precision, or None. The runtime gets `target.threads`
-    threads. Closing the iterator, or any error, ends what runs on the device. Raises DeviceError for a device that
+    threads. Closing the generator, or any error, ends what runs on the device. Raises DeviceError for a device that
     fails, a file that is not the manifest's and outputs that are wrong; DeviceTransientError for a block that takes
     longer than the plan allows.
     """

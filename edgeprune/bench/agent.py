@@ -49,7 +49,7 @@ Run = Callable[[Any], "list[Any]"]  # one example [1, ...] -> the list of output
 class Job:
     """What to run. files: path -> SHA-256 of every file of the bundle, model and probes among them. tolerance: largest
     absolute difference to the expected outputs. warmups: inferences before the steady phase (fewer if they take longer
-    than `seconds`). The steady phase ends once it has `samples` samples and has lasted `seconds`, and in any case after
+    than half of `limit_seconds`). The steady phase ends once it has `samples` samples and has lasted `seconds`, and in any case after
     `limit_seconds` (but never with fewer than 3 samples). sensors: groups of conditions, see `SENSORS`."""
 
     runtime: str
@@ -79,9 +79,9 @@ def read_job(path: Path) -> Job:
     """The job from its file; Failure if it is not one."""
     try:
         content = json.loads(path.read_bytes())
-        wanted, got = {each.name for each in fields(Job)}, set(content)
-    except (OSError, ValueError, TypeError) as problem:
+    except (OSError, ValueError) as problem:
         raise Failure(f"cannot read the job {path}: {problem}") from None
+    wanted, got = {each.name for each in fields(Job)}, set(content if isinstance(content, dict) else ())
     if wanted != got:
         raise Failure(f"the job {path} does not fit this agent: fields {sorted(wanted ^ got)} are missing or unknown")
     return Job(**content)
@@ -385,7 +385,7 @@ class Log:
 def warm_up(session: Session, job: Job) -> list[int]:
     """Nanoseconds of the warm-up inferences."""
     taken: list[int] = []
-    end = time.perf_counter_ns() + int(job.seconds * 1e9)
+    end = time.perf_counter_ns() + int(job.limit_seconds / 2 * 1e9)
     while len(taken) < job.warmups and time.perf_counter_ns() < end:
         taken.append(session.infer())
     return taken
@@ -434,6 +434,7 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     load_ns = time.perf_counter_ns() - begin
     memory["load"] = read_memory()
     examples = [inputs[index : index + 1] for index in range(len(inputs))]
+    outputs = [output.astype("f8") for output in outputs]  # differences of unsigned integers would wrap around
     expected = [[output[index : index + 1] for output in outputs] for index in range(len(inputs))]
     session = Session(run, examples, expected, job.tolerance)
     gc.collect()

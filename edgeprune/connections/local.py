@@ -108,6 +108,7 @@ class LocalConnection:
             shutil.copyfile(source, temporary)
             os.replace(temporary, place)
         except OSError as problem:
+            temporary.unlink(missing_ok=True)
             raise DeviceError(f"cannot copy {source} to {place}: {problem.strerror or problem}") from None
 
     def pull(self, name: str, destination: Path) -> None:

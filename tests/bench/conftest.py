@@ -1,0 +1,212 @@
+"""Small real bundles: a perceptron of two layers, written as .onnx and as .tflite, with expected outputs from NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeprune import store
+from edgeprune.artifact import Artifact, Port
+from edgeprune.bench import Plan
+from edgeprune.target import PayingPattern, RuntimeChoice, Target
+
+INPUTS, OUTPUTS, PROBES = 8, 4, 5
+MODEL_FILES = {"onnxruntime": "model.onnx", "litert": "model.tflite"}
+SHORT = Plan(seed=1, pairs=2, samples=12, seconds=0.0, limit_seconds=1.0, warmups=3, timeout_seconds=60.0)
+
+
+def weights(width: int) -> list[np.ndarray[Any, Any]]:
+    """Two weight matrices [out, in] and two biases."""
+    rng = np.random.default_rng(width)
+    shapes = [(width, INPUTS), (width,), (OUTPUTS, width), (OUTPUTS,)]
+    return [rng.normal(size=shape, scale=0.3).astype(np.float32) for shape in shapes]
+
+
+def forward(x: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
+    first, first_bias, second, second_bias = weights(width)
+    return np.maximum(x @ first.T + first_bias, 0) @ second.T + second_bias  # type: ignore[no-any-return]
+
+
+def onnx_file(width: int) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    names = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
+    nodes = [
+        helper.make_node("Gemm", ["input", "fc1.weight", "fc1.bias"], ["hidden"], transB=1),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        helper.make_node("Gemm", ["active", "fc2.weight", "fc2.bias"], ["output_0"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "perceptron",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", INPUTS])],
+        [helper.make_tensor_value_info("output_0", TensorProto.FLOAT, ["batch", OUTPUTS])],
+        [numpy_helper.from_array(array, name) for array, name in zip(weights(width), names)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+def tflite_file(width: int) -> bytes:
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    first, first_bias, second, second_bias = weights(width)
+    model, graph = schema.ModelT(), schema.SubGraphT()
+    model.version, model.buffers, model.subgraphs = 3, [schema.BufferT()], [graph]
+    graph.tensors, graph.operators = [], []
+
+    def tensor(name: str, shape: tuple[int, ...], data: Any = None) -> int:
+        new = schema.TensorT()
+        new.name, new.shape, new.type, new.buffer = name, list(shape), schema.TensorType.FLOAT32, 0
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = list(data.tobytes())
+            new.buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        graph.tensors.append(new)
+        return len(graph.tensors) - 1
+
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
+    code.version, model.operatorCodes = 1, [code]
+    x = graph.inputs = [tensor("input", (1, INPUTS))]
+    for name, weight, bias, relu in (("fc1", first, first_bias, True), ("fc2", second, second_bias, False)):
+        operator, options = schema.OperatorT(), schema.FullyConnectedOptionsT()
+        kinds = schema.ActivationFunctionType
+        options.fusedActivationFunction = kinds.RELU if relu else kinds.NONE
+        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.FullyConnectedOptions, options
+        operator.inputs = [*x, tensor(f"{name}.weight", weight.shape, weight), tensor(f"{name}.bias", bias.shape, bias)]
+        x = operator.outputs = [tensor(f"{name}.output", (1, len(bias)))]
+        graph.operators.append(operator)
+    graph.outputs = x
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def make_bundle(folder: Path, runtime: str = "onnxruntime", width: int = 16, **changes: Any) -> Artifact:
+    """Write a bundle whose first layer has `width` units; `changes` are fields of the manifest, or "expected" for the
+    outputs that the probes claim."""
+    folder.mkdir(parents=True)
+    inputs = np.random.default_rng(0).normal(size=(PROBES, INPUTS)).astype(np.float32)
+    expected = np.asarray(changes.pop("expected", forward(inputs, width)), dtype=np.float32)
+    name = MODEL_FILES[runtime]
+    data = onnx_file(width) if runtime == "onnxruntime" else tflite_file(width)
+    store.write_bytes(folder / name, data)
+    probes = store.write_tensors(folder / "probes.safetensors", {"input": inputs, "output_0": expected})
+    fields: dict[str, Any] = {
+        "path": folder,
+        "ticket_id": "t" * 64,
+        "task_name": "perceptron",
+        "seed": 1,
+        "target": "local",
+        "runtime": runtime,
+        "precision": "fp32",
+        "variant": "ticket",
+        "twin": "",
+        "model_file": name,
+        "files": {name: store.sha256_bytes(data), "probes.safetensors": probes},
+        "input": Port("input", (-1, INPUTS), "float32", ""),
+        "outputs": (Port("output_0", (-1, OUTPUTS), "float32", ""),),
+        "zeros": {},
+        "parity_max_abs": 0.0,
+        "parity_scale": float(np.abs(expected).max()),
+        "tolerance": 1e-4,
+        "metric_name": "accuracy",
+        "metric_torch": 0.9,
+        "metric_runtime": 0.9,
+        "size_bytes": len(data),
+        "size_zip_bytes": len(data),
+        "weights_total": width * (INPUTS + OUTPUTS),
+        "weights_removed": 0,
+        "channels_removed": {},
+        "sparse_tensors": (),
+        "calibration": "",
+        "versions": {},
+    }
+    artifact = Artifact(**{**fields, **changes})
+    artifact.save()
+    return artifact
+
+
+def make_target(**changes: Any) -> Target:
+    fields: dict[str, Any] = {
+        "name": "local",
+        "description": "this machine",
+        "os": "linux",
+        "arch": "any",
+        "cpu": "any",
+        "cores": 0,
+        "features": (),
+        "memory_bytes": 0,
+        "threads": 1,
+        "runtimes": (RuntimeChoice("onnxruntime", ("fp32",), (PayingPattern("channel", 0.0, "smaller"),)),),
+        "connection": "local",
+        "sensors": ("frequency", "governor", "temperature", "load"),
+        "budgets": {},
+    }
+    return Target(**{**fields, **changes})
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Callable[..., Artifact]:
+    """bundle(name, runtime=..., width=..., **changes) -> Artifact under the test's own folder."""
+
+    def build(name: str = "perceptron", **changes: Any) -> Artifact:
+        return make_bundle(tmp_path / "artifacts" / name, **changes)
+
+    return build
+
+
+FAKE_RUNTIME = """
+import os, signal, time
+import numpy
+__version__ = "0.fake"
+class SessionOptions: pass
+class _Input: name = "input"
+class InferenceSession:
+    count = 0
+    def __init__(self, path, options, providers):
+        {load}
+    def get_inputs(self): return [_Input()]
+    def run(self, names, feed):
+        self.count += 1
+        outputs = [numpy.zeros((1, 4), numpy.float32)]
+        {run}
+        return outputs
+"""
+
+
+@pytest.fixture
+def fake_runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """fake_runtime(load=..., run=...): an onnxruntime that computes zeros and misbehaves as the statements say."""
+
+    def install(load: str = "pass", run: str = "pass", module: str = "") -> None:
+        folder = tmp_path / "site"
+        folder.mkdir()
+        (folder / "onnxruntime.py").write_text(module or FAKE_RUNTIME.format(load=load, run=run))
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return install
+
+
+@pytest.fixture
+def zeros() -> np.ndarray[Any, Any]:
+    """What the fake runtime computes, as the expected outputs of a bundle."""
+    return np.zeros((PROBES, OUTPUTS), dtype=np.float32)
+
+
+@pytest.fixture
+def target() -> Target:
+    return make_target()
+
+
+@pytest.fixture
+def short_plan() -> Plan:
+    """Two pairs of blocks of a few samples: enough to see everything happen."""
+    return SHORT

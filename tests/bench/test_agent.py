@@ -1,0 +1,347 @@
+"""The agent as a program of its own: real runtimes on small models, and runtimes that misbehave."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeprune.artifact import Artifact
+from edgeprune.bench import Plan, agent
+from edgeprune.bench.block import Bundle, make_job
+
+Make = Callable[..., Artifact]
+Fake = Callable[..., None]
+SENSORS = ("frequency", "governor", "temperature", "load")
+
+
+def prepare(folder: Path, artifact: Artifact, plan: Plan, **changes: Any) -> list[str]:
+    """Lay the agent, a bundle and a job into a folder; the command that runs them there."""
+    shutil.copytree(artifact.path, folder / "artifact")
+    shutil.copy(agent.__file__, folder / "agent.py")
+    job = replace(make_job(Bundle("artifact", artifact), 1, SENSORS, plan, 1), **changes)
+    (folder / "job.json").write_text(json.dumps(asdict(job)))
+    return [sys.executable, "agent.py", "job.json"]
+
+
+def run(folder: Path, artifact: Artifact, plan: Plan, **changes: Any) -> tuple[int, str, dict[str, Any]]:
+    """Exit status, stderr and result of one run."""
+    command = prepare(folder, artifact, plan, **changes)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    result = folder / "result-1.json"
+    return done.returncode, done.stderr, json.loads(result.read_bytes()) if result.exists() else {}
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "samples-1.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "device").mkdir()
+    return tmp_path / "device"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_all_phases_are_measured(folder: Path, bundle: Make, short_plan: Plan, runtime: str) -> None:
+    artifact = bundle(runtime=runtime)
+    status, stderr, result = run(folder, artifact, short_plan)
+    assert status == 0, stderr
+    written = lines(folder)
+    assert [line["phase"] for line in written if "phase" in line] == ["import", "load", "first", "warmup", "steady"]
+    samples = [sample for line in written for sample in line.get("samples_ns", [])]
+    assert len(samples) == result["samples"] == short_plan.samples
+    assert len(result["warmup_ns"]) == short_plan.warmups
+    times = [result[name] for name in ("start_ns", "import_ns", "load_ns", "first_ns")]
+    assert all(isinstance(value, int) and value > 0 for value in times + samples + result["warmup_ns"])
+    assert 0 <= result["output_max_abs"] <= artifact.tolerance
+    assert result["model_sha256"] == artifact.files[artifact.model_file]
+    assert list(result["memory_bytes"]) == ["start", "import", "load", "first", "steady"]
+    assert {path.name for path in folder.iterdir()} == {
+        "agent.py", "job.json", "artifact", "samples-1.jsonl", "result-1.json",
+    }  # fmt: skip
+
+
+def test_environment_and_memory_are_recorded(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    _, _, result = run(folder, bundle(), short_plan)
+    import onnxruntime
+
+    environment = result["environment"]
+    assert environment["runtime"] == {"name": "onnxruntime", "version": onnxruntime.__version__}
+    assert environment["numpy"] == np.__version__
+    assert environment["variables"] == {"ORT_DISABLE_TELEMETRY": "1"}
+    assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert environment["cores"] == os.cpu_count() and environment["cpu"]
+    if Path("/proc/self/smaps_rollup").exists():
+        for phase in result["memory_bytes"].values():
+            assert set(phase) >= {"rss_anon", "rss_file", "hwm", "pss"}
+            assert phase["hwm"] >= phase["rss_anon"] > 0
+        grown = result["memory_bytes"]["import"]["pss"] - result["memory_bytes"]["start"]["pss"]
+        assert grown > 1_000_000
+
+
+def test_conditions_are_read_before_and_after(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    _, _, result = run(folder, bundle(), short_plan, sensors=[*SENSORS, "smell"])
+    for when in ("conditions_before", "conditions_after"):
+        assert result[when]["smell"] == "unreadable"
+        assert {"load_1m", "running", "cpu_pressure_us", "preemptions"} <= set(result[when])
+        assert any(name.startswith("temp_millic") for name in result[when])
+
+
+@pytest.mark.parametrize("probe", [0, 3])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_wrong_output_fails(folder: Path, bundle: Make, short_plan: Plan, runtime: str, probe: int) -> None:
+    good = bundle("good").probes()["output_0"].copy()
+    good[probe, 2] += 0.01
+    status, stderr, result = run(folder, bundle("bad", runtime=runtime, expected=good), short_plan)
+    assert status == 1
+    assert f"inference {probe + 1} gave, for probe {probe}, an output off by 0.01 (tolerance 0.0001)" in stderr
+    assert result["error"]["message"] == stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("outputs[0][0, 1] = 0.5", "off by 0.5"),
+        ("outputs[0][0, 1] = float('nan')", "off by nan"),
+        ("outputs[0] = outputs[0][:, :3]", "shape [1, 3] instead of [1, 4]"),
+        ("outputs = outputs * 2", "2 outputs instead of 1"),
+    ],
+)
+def test_output_that_goes_wrong_later_fails(
+    folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any, what: str, message: str
+) -> None:
+    fake_runtime(run=f"if self.count == 30: {what}")
+    plan = Plan(seed=1, samples=100, seconds=0.0, warmups=5)
+    status, stderr, result = run(folder, bundle(expected=zeros), plan)
+    assert (status, list(result)) == (1, ["error"])
+    assert "inference 30 gave" in stderr and message in stderr
+
+
+def test_slow_model_is_limited_by_time(folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any) -> None:
+    fake_runtime(run="time.sleep(0.05)")
+    plan = Plan(seed=1, samples=100, seconds=0.1, limit_seconds=0.2, warmups=50)
+    status, stderr, result = run(folder, bundle(expected=zeros), plan)
+    assert status == 0, stderr
+    assert 1 <= len(result["warmup_ns"]) <= 2
+    assert 3 <= result["samples"] <= 4
+    assert all(sample >= 50_000_000 for line in lines(folder) for sample in line.get("samples_ns", []))
+
+
+def test_very_slow_model_still_gives_three_samples(folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any) -> None:
+    fake_runtime(run="time.sleep(0.05)")
+    plan = Plan(seed=1, samples=100, seconds=0.0, limit_seconds=0.0, warmups=0)
+    _, _, result = run(folder, bundle(expected=zeros), plan)
+    assert (result["samples"], result["warmup_ns"]) == (3, [])
+
+
+def test_fast_model_goes_on_for_the_time_asked(folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any) -> None:
+    fake_runtime()
+    plan = Plan(seed=1, samples=5, seconds=0.05, warmups=1)
+    _, _, result = run(folder, bundle(expected=zeros), plan)
+    assert result["samples"] > agent.SAMPLES_PER_LINE > plan.samples
+    assert sum(len(line.get("samples_ns", [])) for line in lines(folder)) == result["samples"]
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "probes.safetensors"])
+def test_altered_file_is_refused(folder: Path, bundle: Make, short_plan: Plan, file: str) -> None:
+    command = prepare(folder, bundle(), short_plan)
+    with (folder / "artifact" / file).open("r+b") as opened:
+        opened.seek(-1, os.SEEK_END)
+        opened.write(b"?")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"artifact/{file} on the device is not the file that was sent" in done.stderr
+
+
+def test_missing_file_is_refused(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    command = prepare(folder, bundle(), short_plan)
+    (folder / "artifact" / "model.onnx").unlink()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "cannot read artifact/model.onnx" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "hidden", "line"),
+    [
+        ("onnxruntime", ["onnxruntime"], "run: pip install onnxruntime"),
+        ("litert", ["ai_edge_litert", "tflite_runtime", "tensorflow"], "run: pip install ai-edge-litert"),
+    ],
+)
+def test_missing_runtime_gives_the_install_line(
+    folder: Path, bundle: Make, short_plan: Plan, monkeypatch: pytest.MonkeyPatch, runtime: str, hidden: list[str],
+    line: str,
+) -> None:  # fmt: skip
+    site = folder / "site"
+    site.mkdir()
+    for name in hidden:
+        (site / f"{name}.py").write_text(f"raise ImportError('no module {name} here')")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    status, stderr, result = run(folder, bundle(runtime=runtime), short_plan)
+    assert status == 1
+    assert "installed on the device" in stderr
+    assert all(f"no module {name} here" in stderr for name in hidden)
+    assert result["error"]["hint"] == line
+
+
+def test_litert_interpreters_are_tried_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first that can be imported is taken, whatever the reason for which the ones before it cannot."""
+    (tmp_path / "ai_edge_litert.py").write_text("raise AttributeError('_ARRAY_API not found')")
+    (tmp_path / "tflite_runtime").mkdir()
+    (tmp_path / "tflite_runtime/__init__.py").write_text("__version__ = '2.14.0'")
+    (tmp_path / "tflite_runtime/interpreter.py").write_text("")
+    code = f"import sys; sys.path.insert(0, {os.path.dirname(agent.__file__)!r}); import agent; "
+    code += "print(*agent.import_litert()[1:])"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["tflite-runtime", "2.14.0"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot read the job"),
+        ("[1]", "does not fit this agent"),
+        ('{"runtime": "litert"}', "'files'"),
+        (None, "cannot read the job"),
+    ],
+)
+def test_bad_job_is_one_line(folder: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (folder / "job.json").write_text(content)
+    command = [sys.executable, agent.__file__, "job.json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_unknown_runtime(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    status, stderr, _ = run(folder, bundle(), short_plan, runtime="tvm")
+    assert (status, "does not know the runtime 'tvm'" in stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_no_file(
+    folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any, number: int, status: int
+) -> None:
+    fake_runtime(run="time.sleep(0.001)")
+    plan = Plan(seed=1, samples=5, seconds=60, limit_seconds=60, warmups=1)
+    process = subprocess.Popen(prepare(folder, bundle(expected=zeros), plan), cwd=folder)
+    try:
+        _until_steady(folder)
+        process.send_signal(number)
+        assert process.wait(30) == status
+    finally:
+        process.kill()
+    assert {path.name for path in folder.iterdir()} == {"agent.py", "job.json", "artifact"}
+
+
+def test_kill_leaves_what_was_measured_and_no_result(
+    folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any
+) -> None:
+    fake_runtime(run="if self.count == 1500: os.kill(os.getpid(), signal.SIGKILL)")
+    plan = Plan(seed=1, samples=5000, seconds=0.0, limit_seconds=60, warmups=0)
+    status, _, result = run(folder, bundle(expected=zeros), plan)
+    assert (status, result) == (-9, {})
+    assert [len(line["samples_ns"]) for line in lines(folder) if "samples_ns" in line] == [512, 512]
+
+
+def _until_steady(folder: Path) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        log = folder / "samples-1.jsonl"
+        if log.exists() and "samples_ns" in log.read_text():
+            return
+        time.sleep(0.02)
+    pytest.fail("the agent did not reach its steady phase")
+
+
+def test_agent_is_self_contained() -> None:
+    """Only the standard library is imported by name; NumPy and the runtimes inside functions."""
+    tree = ast.parse(Path(agent.__file__).read_text(), feature_version=(3, 9))
+    top, inner = set(), set()
+    for node in ast.walk(tree):
+        found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        found += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        (top if node in tree.body else inner).update(name.split(".")[0] for name in found)
+    assert top <= set(sys.stdlib_module_names)
+    assert inner <= {*sys.stdlib_module_names, "numpy"}
+
+
+@pytest.mark.parametrize("dtype", list(agent.SAFETENSORS_TYPES.values()))
+def test_probes_are_read_without_the_safetensors_package(tmp_path: Path, dtype: str) -> None:
+    from safetensors.numpy import save_file
+
+    x = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    tensors = {"input": x, "output_1": x[:, 0] + 1, "output_0": np.ascontiguousarray(x[:, :1])}
+    save_file(tensors, tmp_path / "p", metadata={"a": "b"})
+    inputs, outputs = agent.read_probes(str(tmp_path / "p"))
+    np.testing.assert_array_equal(inputs, x)
+    np.testing.assert_array_equal(outputs[0], x[:, :1])
+    np.testing.assert_array_equal(outputs[1], x[:, 0] + 1)
+    assert inputs.dtype == np.dtype(dtype)
+
+
+def test_sensors_of_a_board(tmp_path: Path) -> None:
+    """/sys and /proc as on a Raspberry Pi, with a zone that is switched off (a folder cannot be read as a file)."""
+    files = {
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1500000\n",
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq": "1800000\n",
+        "sys/devices/system/cpu/cpufreq/policy0/scaling_governor": "ondemand\n",
+        "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+        "sys/class/thermal/thermal_zone0/temp": "48312\n",
+        "sys/class/thermal/thermal_zone1/type": "gpu\n",
+        "proc/loadavg": "0.20 0.18 0.12 1/80 11206\n",
+        "proc/pressure/cpu": "some avg10=0.00 avg60=0.00 avg300=0.00 total=1234\nfull avg10=0 total=0\n",
+        "proc/self/task/5/status": "Name:\tx\nvoluntary_ctxt_switches:\t9\nnonvoluntary_ctxt_switches:\t4\n",
+        "proc/self/task/6/status": "Name:\ty\nvoluntary_ctxt_switches:\t9\nnonvoluntary_ctxt_switches:\t3\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "sys/class/thermal/thermal_zone1/temp").mkdir()
+    assert agent.read_conditions(list(SENSORS), tmp_path) == {
+        "frequency_khz.policy0": 1500000,
+        "frequency_max_khz.policy0": 1800000,
+        "governor.policy0": "ondemand",
+        "temp_millic.thermal_zone0.cpu-thermal": 48312,
+        "temp_millic.thermal_zone1.gpu": "unreadable",
+        "load_1m": 0.2,
+        "running": 1,
+        "cpu_pressure_us": 1234,
+        "io_pressure_us": "absent",
+        "memory_pressure_us": "absent",
+        "preemptions": 7,
+    }
+
+
+def test_sensors_where_there_are_none(tmp_path: Path) -> None:
+    assert set(agent.read_conditions(list(SENSORS), tmp_path).values()) == {"absent"}
+
+
+def test_process_start_is_taken_from_the_starter_or_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(agent.STARTED_VARIABLE, "123")
+    assert agent.process_start_ns() == 123
+    monkeypatch.delenv(agent.STARTED_VARIABLE)
+    if Path("/proc/self/stat").exists():
+        assert agent.FIRST_LINE_NS - 3600e9 < agent.process_start_ns() <= agent.FIRST_LINE_NS
+
+
+def test_start_without_a_starters_note(folder: Path, bundle: Make, short_plan: Plan, fake_runtime: Fake) -> None:
+    """The kernel's own figure: between nothing and the whole run, which is much longer than a tick."""
+    fake_runtime()
+    begin = time.monotonic_ns()
+    _, _, result = run(folder, bundle(expected=np.zeros((5, 4))), short_plan)
+    assert 0 <= result["start_ns"] <= time.monotonic_ns() - begin + 10_000_000

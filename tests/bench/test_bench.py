@@ -1,0 +1,267 @@
+"""Whole `bench` runs over the local connection, with real runtimes and with ones that misbehave."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeprune.artifact import Artifact
+from edgeprune.bench import BlockDone, Plan, bench, bench_blocks
+from edgeprune.connections import Finished
+from edgeprune.connections.local import LocalConnection, LocalProcess, connect
+from edgeprune.errors import DeviceError, DeviceTransientError, MeasurementError
+from edgeprune.measurement import Measurement
+from edgeprune.statistics import summarize
+from edgeprune.target import Target
+
+Make = Callable[..., Artifact]
+Fake = Callable[..., None]
+
+
+def measurements(out: Path) -> list[Path]:
+    """Everything in the measurements folder, unfinished files included."""
+    return list((out / "measurements").glob("*"))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_artifact_beside_its_twin(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, runtime: str) -> None:
+    artifact, twin = bundle("sparse", runtime=runtime), bundle("dense", runtime=runtime, width=300)
+    with connect() as connection:
+        events = list(bench_blocks(artifact, twin, target, connection, short_plan, tmp_path))
+    assert [type(event) for event in events] == [BlockDone] * 4 + [Measurement]
+    measurement = events[-1]
+    assert isinstance(measurement, Measurement)
+    assert [block.role for block in measurement.blocks] == short_plan.order(compared=True)
+    assert [(e.number, e.total) for e in events if isinstance(e, BlockDone)] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    for block in measurement.blocks:
+        model = artifact if block.role == "artifact" else twin
+        assert block.model_sha256 == model.files[model.model_file]
+        assert (len(block.samples_ns), len(block.warmup_ns)) == (short_plan.samples, short_plan.warmups)
+    assert measurement.path.parent == tmp_path / "measurements"
+    assert measurement.path.name.startswith("sparse-2") and measurement.path.name.endswith("Z.json")
+    assert Measurement.load(measurement.path).blocks == measurement.blocks
+    assert measurement.plan["seed"] == short_plan.seed
+    found = summarize(measurement)
+    assert found["p50_ns"] > 0 and found["against"]["p50_ns"] > 0 and found["p99_ns"] is None
+    assert (found["samples"], found["ratio"]["pairs"]) == (24, 2)
+    json.dumps(found, allow_nan=False)
+
+
+def test_artifact_alone(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
+    with connect() as connection:
+        measurement = bench(bundle(), None, target, connection, short_plan, tmp_path)
+    assert [block.role for block in measurement.blocks] == ["artifact"] * 2
+    assert (measurement.against_path, measurement.against_sha256) == ("", "")
+    assert summarize(measurement)["ratio"] is None
+
+
+def test_threads_of_the_target_reach_the_runtime(
+    bundle: Make, target: Target, tmp_path: Path, fake_runtime: Fake, zeros: Any, short_plan: Plan
+) -> None:
+    fake_runtime(load="assert options.intra_op_num_threads == 3, options.intra_op_num_threads")
+    with connect() as connection:
+        measurement = bench(bundle(expected=zeros), None, replace(target, threads=3), connection, short_plan, tmp_path)
+        assert measurement.threads == 3
+        with pytest.raises(DeviceError, match="AssertionError: 1"):
+            bench(bundle("b", expected=zeros), None, target, connection, short_plan, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"runtime": "litert"}, {"precision": "int8"}])
+def test_only_like_is_compared_with_like(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, change: dict[str, str]
+) -> None:
+    with connect() as connection, pytest.raises(MeasurementError, match="a comparison needs the same of both"):
+        bench(bundle("one"), bundle("other", **change), target, connection, short_plan, tmp_path)
+
+
+class Tampering(LocalConnection):
+    """Something on the device writes into a file after it was pushed."""
+
+    spoil = ""
+
+    def push(self, source: Path, name: str) -> None:
+        super().push(source, name)
+        if name == self.spoil:
+            (self._folder / name).write_bytes(source.read_bytes()[:-1] + b"?")
+
+
+@pytest.mark.parametrize("name", ["against/model.onnx", "artifact/probes.safetensors"])
+def test_model_altered_after_the_push_is_refused(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, name: str
+) -> None:
+    with Tampering() as connection, pytest.raises(DeviceError, match=f"{name} on the device is not the file"):
+        connection.spoil = name
+        bench(bundle("one"), bundle("two", width=9), target, connection, short_plan, tmp_path)
+    assert measurements(tmp_path) == []
+
+
+class Rewriting(LocalConnection):
+    """A result that is not what the agent of this package writes."""
+
+    change: dict[str, Any] = {}
+
+    def pull(self, name: str, destination: Path) -> None:
+        super().pull(name, destination)
+        if name.startswith("result"):
+            destination.write_text(json.dumps({**json.loads(destination.read_text()), **self.change}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"model_sha256": "f" * 64}, "ran a file with SHA-256 ffffff"), ({"samples": 13}, "samples are missing, only 12")],
+)
+def test_result_is_checked_against_manifest_and_samples(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with Rewriting() as connection, pytest.raises(DeviceError, match=message):
+        connection.change = change
+        bench(bundle(), None, target, connection, short_plan, tmp_path)
+    assert measurements(tmp_path) == []
+
+
+def test_blocks_of_different_software_are_not_pooled(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
+) -> None:
+    with Rewriting() as connection, pytest.raises(DeviceError, match="software changed between two blocks"):
+        for event in bench_blocks(bundle(), None, target, connection, short_plan, tmp_path):
+            assert isinstance(event, BlockDone)
+            connection.change = {"environment": {"runtime": {"name": "onnxruntime", "version": "2"}}}
+
+
+def test_fast_but_wrong_fails(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
+    wrong = bundle("right").probes()["output_0"] + 0.01
+    with connect() as connection, pytest.raises(DeviceError, match="fast: the model computes wrong outputs") as caught:
+        bench(bundle("fast", expected=wrong), None, target, connection, short_plan, tmp_path)
+    assert caught.value.exit_code == 1 and "export again" in caught.value.hint
+    assert measurements(tmp_path) == []
+
+
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        ({"module": "import os, signal; " + KILL}, "was killed while importing the runtime"),
+        ({"load": KILL}, "was killed while loading the model: the device most likely ran out of memory"),
+        ({"run": KILL}, "was killed in the first inference"),
+        ({"run": f"if self.count == 9: {KILL}"}, "was killed in the timed session"),
+        ({"load": "raise RuntimeError('no kernel')"}, "failed while loading the model .*RuntimeError: no kernel"),
+        ({"run": "if self.count == 3: os._exit(9)"}, "failed in the warm-up with exit status 9: it said nothing"),
+        ({"module": "raise ImportError('gone')"}, "not installed on the device .gone.; run: pip install onnxruntime"),
+    ],
+)
+def test_agent_that_dies_is_told_by_phase(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, fake_runtime: Fake, zeros: Any,
+    behaviour: dict[str, str], message: str,
+) -> None:  # fmt: skip
+    fake_runtime(**behaviour)
+    with connect() as connection, pytest.raises(DeviceError, match=message):
+        bench(bundle(expected=zeros), None, target, connection, short_plan, tmp_path)
+    assert measurements(tmp_path) == []
+
+
+class Watched(LocalConnection):
+    """Remembers the processes that it started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[LocalProcess] = []
+
+    def background(self, arguments: Sequence[str]) -> LocalProcess:
+        self.started.append(super().background(arguments))
+        return self.started[-1]
+
+    def running(self) -> list[int]:
+        pids = [process._popen.pid for process in self.started]
+        return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_hanging_agent_is_given_up(
+    bundle: Make, target: Target, tmp_path: Path, fake_runtime: Fake, zeros: Any
+) -> None:
+    fake_runtime(load="time.sleep(60)")
+    plan = Plan(seed=1, seconds=0.0, limit_seconds=0.5, timeout_seconds=2.0)
+    with Watched() as connection:
+        with pytest.raises(DeviceTransientError, match="did not end within 2 s"):
+            bench(bundle(expected=zeros), None, target, connection, plan, tmp_path)
+        assert len(connection.started) == 1 and connection.running() == []
+    assert measurements(tmp_path) == []
+
+
+def test_no_process_is_left_when_the_iteration_stops(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
+) -> None:
+    with Watched() as connection:
+        events = bench_blocks(bundle(), None, target, connection, short_plan, tmp_path)
+        assert isinstance(next(events), BlockDone)
+        events.close()
+        assert connection.running() == []
+    assert measurements(tmp_path) == []
+
+
+def test_interrupted_wait_ends_the_agent(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: LocalProcess, timeout_s: float) -> Finished:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LocalProcess, "wait", interrupted)
+    with Watched() as connection:
+        with pytest.raises(KeyboardInterrupt):
+            bench(bundle(), None, target, connection, short_plan, tmp_path)
+        assert len(connection.started) == 1 and connection.running() == []
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from edgeprune.artifact import Artifact
+from edgeprune.bench import Plan, bench
+from edgeprune.connections.local import connect
+from edgeprune.target import Target
+artifact = Artifact.load(Path(sys.argv[1]))
+target = Target("local", "", "", "", "", 0, (), 0, 1, (), "local", (), {})
+plan = Plan(seed=1, seconds=60, limit_seconds=60, timeout_seconds=90)
+with connect() as connection:
+    print(connection._folder, flush=True)
+    bench(artifact, None, target, connection, plan, Path(sys.argv[2]))
+"""
+
+
+def test_ctrl_c_leaves_neither_process_nor_file(bundle: Make, tmp_path: Path, fake_runtime: Fake, zeros: Any) -> None:
+    artifact = bundle(expected=zeros)
+    fake_runtime(run=f"time.sleep(0.001); open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))")
+    site, root = os.environ["PYTHONPATH"], Path(__file__).parents[2]
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(artifact.path), str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": f"{root}:{site}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdout is not None
+        folder = Path(program.stdout.readline().strip())
+        end = time.monotonic() + 60
+        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < end:
+            time.sleep(0.02)
+        agent_pid = int((tmp_path / "pid").read_text())
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=30)
+    finally:
+        program.kill()
+    assert program.returncode != 0
+    assert not folder.exists()
+    assert not Path(f"/proc/{agent_pid}").exists()
+    assert measurements(tmp_path / "out") == []

@@ -1,0 +1,46 @@
+"""The plan's order of blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeprune import statistics
+from edgeprune.bench import Plan
+from edgeprune.errors import MeasurementError
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40))
+def test_each_pair_has_both_roles_and_every_second_one_is_turned(seed: int, pairs: int) -> None:
+    order = Plan(seed=seed, pairs=pairs).order(compared=True)
+    each = list(zip(order[::2], order[1::2]))
+    assert len(each) == pairs
+    assert all(set(pair) == {"artifact", "against"} for pair in each)
+    assert all(first == second[::-1] for first, second in zip(each[::2], each[1::2]))
+    assert order == Plan(seed=seed, pairs=pairs).order(compared=True)
+
+
+def test_order_depends_on_the_seed() -> None:
+    assert len({tuple(Plan(seed=seed).order(compared=True)) for seed in range(50)}) > 8
+
+
+def test_nothing_to_compare_with() -> None:
+    assert Plan(seed=1, pairs=3).order(compared=False) == ["artifact"] * 3
+
+
+def test_default_plan_supports_p99_and_an_interval() -> None:
+    plan = Plan(seed=1)
+    assert plan.pairs * plan.samples >= statistics.smallest_sample(0.99)
+    assert statistics.signed_rank_cut(plan.pairs, statistics.CONFIDENCE) > 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"pairs": 0}, {"samples": 0}, {"warmups": -1}, {"seconds": 2.0}, {"seconds": -1.0}, {"timeout_seconds": 1}],
+)
+def test_senseless_plans_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(MeasurementError, match="a plan needs"):
+        Plan(seed=1, **fields)
