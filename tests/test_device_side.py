@@ -1,0 +1,99 @@
+"""What runs on a device runs on its Python: 3.9, with onnxruntime 1.17 or tflite-runtime 2.14 and NumPy 1."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgeprune
+from edgeprune import Artifact, connections, load_target
+from edgeprune.bench import Plan, bench
+
+ROOT = Path(edgeprune.__file__).parent
+FILES = sorted(
+    path for pattern in ("*.py", "runtimes/*.py", "connections/*.py", "bench/agent.py") for path in ROOT.glob(pattern)
+)
+CELLS = [(runtime, precision) for runtime in ("onnxruntime", "litert") for precision in ("fp32", "int8")]
+OLD_PYTHON = os.environ.get("EDGEPRUNE_PY39_PYTHON", "")
+needs_old_python = pytest.mark.skipif(not OLD_PYTHON, reason="scripts/test sets $EDGEPRUNE_PY39_PYTHON")
+
+
+def run(python: str, *arguments: str, folder: Path) -> str:
+    """Standard output of a Python that sees this checkout; fails the test with what it said."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent)}
+    done = subprocess.run(
+        [python, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """(runtime, precision) -> bundle of a digits ticket, made by the host."""
+    folder = tmp_path_factory.mktemp("host")
+    run(sys.executable, "-m", "edgeprune", "find", "digits", "--seeds", "1", "--levels", "1", folder=folder)
+    lines = run(sys.executable, "-m", "edgeprune", "export", "--target", "rpi4", folder=folder).split()
+    found = [Artifact.load(folder / line) for line in lines]
+    return {(artifact.runtime, artifact.precision): artifact.path for artifact in found}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_syntax_is_that_of_python_39(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+@needs_old_python
+def test_the_base_install_is_imported_without_a_framework(tmp_path: Path) -> None:
+    code = """
+import sys, edgeprune
+assert sys.version_info[:2] == (3, 9)
+assert all(hasattr(edgeprune, name) for name in edgeprune.__all__)
+print(sorted({"torch", "onnx", "onnxruntime", "tensorflow", "scipy"} & set(sys.modules)))
+"""
+    assert run(OLD_PYTHON, "-c", code, folder=tmp_path) == "[]\n"
+
+
+@needs_old_python
+def test_the_command_line_answers_on_a_device(bundles: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    assert "edgeprune find" in run(OLD_PYTHON, "-m", "edgeprune", "--help", folder=tmp_path)
+    shown = run(OLD_PYTHON, "-m", "edgeprune", "inspect", str(bundles["litert", "int8"]), "--json", folder=tmp_path)
+    assert json.loads(shown)["runtime"] == "litert"
+
+
+@needs_old_python
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_a_bundle_gives_its_expected_outputs(
+    cell: tuple[str, str], bundles: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    code = """
+import sys, numpy, edgeprune
+model = edgeprune.load(sys.argv[1])
+probes = model.artifact.probes()
+outputs = model.run_file_layout(probes["input"])
+assert len(outputs) == len(model.artifact.outputs)
+worst = max(float(abs(outputs[i] - probes[f"output_{i}"]).max()) for i in range(len(outputs)))
+print(worst <= model.artifact.tolerance, worst, model.artifact.tolerance)
+"""
+    assert run(OLD_PYTHON, "-c", code, str(bundles[cell]), folder=tmp_path).startswith("True")
+
+
+@needs_old_python
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_the_agent_measures_there(cell: tuple[str, str], bundles: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    artifact = Artifact.load(bundles[cell])
+    plan = Plan(seed=1, pairs=1, samples=5, seconds=0.0, limit_seconds=1.0, warmups=2)
+    with connections.load("local").connect() as connection:
+        connection.python = OLD_PYTHON  # type: ignore[misc]  # the device's interpreter instead of the host's
+        measurement = bench(artifact, None, load_target("local"), connection, plan, tmp_path)
+    (block,) = measurement.blocks
+    assert len(block.samples_ns) >= 5
+    assert block.model_sha256 == artifact.files[artifact.model_file]
+    assert block.output_max_abs <= artifact.tolerance
+    assert str(measurement.environment["python"]).startswith("3.9")
