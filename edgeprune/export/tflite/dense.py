@@ -1,0 +1,101 @@
+"""Matrix products: FULLY_CONNECTED (dense or with sparse weights) and BATCH_MATMUL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.export.tflite import layout, sparse
+from edgeprune.export.tflite.convolution import activation_of, bias_of
+from edgeprune.export.tflite.file import options_of
+from edgeprune.export.tflite.network import Node
+from edgeprune.export.tflite.writer import Placement, Value, Writer
+
+
+def gemm(writer: Writer, node: Node) -> None:
+    """Gemm with constant B and C."""
+    if not writer.is_constant(node, 1):
+        raise node.fail(f"its matrix {node.inputs[1]} is not constant")
+    value = writer.value(node, 0)
+    if node.attributes.get("transA", 0):
+        value = writer.straighten(value)
+        axes = layout.transposed(value.axes, (1, 0))
+        value = Value(value.tensor, (value.shape[1], value.shape[0]), axes)
+    if value.columns is None:
+        value = writer.reorder(value, layout.identity(2))
+    axes = (0, 1) if node.attributes.get("transB", 0) else (1, 0)
+    factors = (float(node.attributes.get("alpha", 1.0)), float(node.attributes.get("beta", 1.0)))
+    _fully_connected(writer, node, value, axes, factors)
+
+
+def matmul(writer: Writer, node: Node) -> None:
+    """MatMul: with a constant matrix on the right a FULLY_CONNECTED, else of two values."""
+    if not writer.is_constant(node, 1):
+        _batch_matmul(writer, node)
+        return
+    if writer.network.constants[node.inputs[1]].ndim != 2:
+        raise node.fail("its constant has not two dimensions")
+    value = writer.value(node, 0)
+    if len(value.shape) < 2:
+        raise node.fail("its left side has not two dimensions or more")
+    if value.columns is None:
+        value = writer.reorder(value, layout.identity(len(value.shape)))
+    _fully_connected(writer, node, value, (1, 0), (1.0, 1.0))
+
+
+def _fully_connected(writer: Writer, node: Node, value: Value, axes: layout.Axes, factors: tuple[float, float]) -> None:
+    """value: [..., in]; axes: bring the initializer to [out, in]; factors: of the product and of the bias."""
+    matrix = writer.network.constants[node.inputs[1]].transpose(axes)
+    if value.columns is not None and _worth_straightening(writer, matrix, value.columns):
+        value = writer.straighten(value)
+    weights = _place_matrix(writer, node, axes, value.columns, factors[0])
+    bias = bias_of(writer, node, matrix.shape[0], factors[1])
+    output = writer.produce(node.output, layout.identity(len(value.shape)))
+    options = options_of(
+        "FullyConnected", fusedActivationFunction=activation_of(node), keepNumDims=len(value.shape) > 2
+    )
+    writer.operator("FULLY_CONNECTED", [value.tensor, weights, bias], output, options)
+
+
+def _worth_straightening(writer: Writer, matrix: NDArray[Any], columns: tuple[int, ...]) -> bool:
+    """True if the matrix has enough zero blocks as it is and loses them when its columns follow the input's.
+
+    Blocks of zeros were pruned in PyTorch's order; one small GATHER of the input keeps them.
+    """
+    if matrix.dtype != np.float32:
+        return False
+    permuted = matrix[:, list(columns)]
+    return sparse.zero_share(matrix) >= writer.sparse_from > sparse.zero_share(permuted)
+
+
+def _place_matrix(writer: Writer, node: Node, axes: layout.Axes, columns: tuple[int, ...] | None, factor: float) -> int:
+    """The weights [out, in], stored as blocks if enough of them are zero."""
+    name = node.inputs[1]
+    array = writer.network.constants[name]
+    placement = Placement(axes, columns, tuple(array.shape[axis] for axis in axes))
+    matrix = placement.store(array)
+    if array.dtype != np.float32 or (factor == 1.0 and sparse.zero_share(matrix) < writer.sparse_from):
+        return writer.place(name, axes, columns)
+    label = writer.record(name, placement)
+    if factor != 1.0:
+        matrix = matrix * np.float32(factor)
+    if sparse.zero_share(matrix) < writer.sparse_from:
+        return writer.file.constant(label, matrix)
+    writer.sparse.append(label)
+    return writer.file.sparse_constant(label, placement.shape, sparse.encode(matrix))
+
+
+def _batch_matmul(writer: Writer, node: Node) -> None:
+    values = [writer.value(node, index) for index in range(2)]
+    if len(values[0].shape) != len(values[1].shape) or len(values[0].shape) < 2:
+        raise node.fail("its two sides have different numbers of dimensions")
+    left, right = (writer.reorder(value, layout.identity(len(value.shape))) for value in values)
+    output = writer.produce(node.output, layout.identity(len(left.shape)))
+    product, result = output, writer.values[node.output]
+    if node.activation:
+        product = writer.temporary(result, result.shape, result.axes, "product").tensor
+    writer.operator("BATCH_MATMUL", [left.tensor, right.tensor], product, options_of("BatchMatMul"))
+    if node.activation:
+        writer.operator(node.activation, [product], output)
