@@ -2,7 +2,7 @@
 
     collect      which nouns belong to given paths, or to the newest ticket
     write_report one self-contained HTML page about them; print_report: the same in the terminal
-    read         one noun; summary: it as a dictionary; print_noun: it as tables
+    read         one noun; summary: it as a dictionary; print_noun: it as tables; speed_line: a measurement in a line
     density_plot the density-accuracy plot of a ticket as a PNG
 
 Nothing here needs PyTorch; Jinja, plotly and matplotlib are imported when something is drawn.
@@ -17,7 +17,7 @@ from edgeprune.report.collection import Noun, Nouns, collect, read
 from edgeprune.report.html import write_page
 from edgeprune.report.plot import density_plot
 from edgeprune.report.summary import artifact_summary, measurement_summary, summary, ticket_summary
-from edgeprune.report.text import print_noun, print_report
+from edgeprune.report.text import print_noun, print_report, speed_line
 
 __all__ = [
     "Noun",
@@ -29,6 +29,7 @@ __all__ = [
     "print_noun",
     "print_report",
     "read",
+    "speed_line",
     "summary",
     "ticket_summary",
     "write_report",

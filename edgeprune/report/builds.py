@@ -76,16 +76,22 @@ def overview_table(builds: tuple[Build, ...]) -> Table:
         "dense model in the same runtime and precision. Largest error: of an output, against PyTorch. Resident memory: "
         "while running, less the runtime's own."
     )
-    return Table("Builds", columns, tuple(_overview_row(build) for build in builds), note)
+    return Table("Builds", columns, tuple(_overview_row(build, of_several(builds)) for build in builds), note)
 
 
-def _overview_row(build: Build) -> tuple[str, ...]:
+def of_several(builds: tuple[Build, ...]) -> bool:
+    """True if the builds come from more than one ticket, so that a row must say whose it is."""
+    return len({build.artifact.ticket_id for build in builds}) > 1
+
+
+def _overview_row(build: Build, named: bool) -> tuple[str, ...]:
     artifact, run = build.artifact, build.timing
+    whose = f"\n{artifact.task_name} {artifact.ticket_id[:8]}" if named else ""
     here, torch = (
         units.metric(each, artifact.metric_name) for each in (artifact.metric_runtime, artifact.metric_torch)
     )
     return (
-        f"{artifact.runtime} {artifact.precision}\nfor {artifact.target}, seed {artifact.seed}",
+        f"{artifact.runtime} {artifact.precision}\nfor {artifact.target}, seed {artifact.seed}{whose}",
         f"{here}\nPyTorch {torch}",
         parity_words(artifact).replace(" (", "\n").rstrip(")"),
         zeros_words(artifact).replace(" of", "\nof"),
@@ -171,7 +177,7 @@ def timing_table(run: Timing) -> Table:
         for name, words in QUANTILE_WORDS.items()
         if any(each[name] is not None for each in described) or name in ("p50_ns", "p90_ns", "p99_ns")
     ]
-    rows.append(("95 % interval of the median", *(_median_interval(each) for each in described)))
+    rows.append(("95 % interval of block medians", *(_median_interval(each) for each in described)))
     rows.append(("Median absolute deviation", *(units.latency(each["mad_ns"]) for each in described)))
     rows += [(words, *(units.latency(each[name]) for each in described)) for name, words in PHASES.items()]
     rows.append(("Resident memory of the model", *(units.size(resident_bytes(each)) for each in described)))

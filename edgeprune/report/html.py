@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from edgeprune import store
 from edgeprune.report import units
@@ -17,6 +17,7 @@ from edgeprune.report.builds import (
     conditions_table,
     environment_table,
     memory_table,
+    of_several,
     overview_table,
     smaller,
     timing_table,
@@ -47,7 +48,12 @@ def page(nouns: Nouns) -> str:
     from plotly.offline import get_plotlyjs
 
     builds = builds_of(nouns)
-    timings = [(build.name, run) for build in builds for run in build.timings]
+    named = of_several(builds)
+    timings = [
+        (f"{build.artifact.task_name}, {build.name}" if named else build.name, run)
+        for build in builds
+        for run in build.timings
+    ]
     shown = {run.measurement.path for _, run in timings}
     # A measurement whose bundle is gone or was built anew is still a measurement.
     timings += [
@@ -184,18 +190,17 @@ def _commands(nouns: Nouns, builds: Sequence[Build]) -> list[str]:
     lines = [find_command(ticket.spec) for ticket in nouns.tickets]
     folders = {ticket.id: ticket.path for ticket in nouns.tickets}
     for artifact in (build.artifact for build in builds):
-        words = ["edgeprune", "export", *_path_of(folders.get(artifact.ticket_id)), "--target", artifact.target]
-        words += ["--runtime", artifact.runtime, "--precision", artifact.precision, "--seed", str(artifact.seed)]
-        lines.append(shlex.join(words))
+        ticket = folders.get(artifact.ticket_id)
+        words = ["edgeprune", "export", *([str(ticket)] if ticket else []), "--target", artifact.target]
+        lines.append(shlex.join([*words, "--seed", str(artifact.seed)]))
     for each in nouns.measurements:
-        lines.append(shlex.join(["edgeprune", "bench", each.artifact_path, "--target", each.target]))
+        words = ["edgeprune", "bench", each.artifact_path, "--target", each.target]
+        asked = (("--pairs", each.plan.get("pairs")), ("--seed", each.plan.get("seed")))
+        words += [word for name, value in asked if value is not None for word in (name, str(value))]
+        lines.append(shlex.join(words))
     given = [noun.path for noun in nouns.tickets] or [build.artifact.path for build in builds]
     paths = [str(path) for path in given]
     return [*dict.fromkeys(lines), shlex.join(["edgeprune", "report", *paths])]
-
-
-def _path_of(path: Optional[Path]) -> list[str]:
-    return [] if path is None else [str(path)]
 
 
 def find_command(spec: FindSpec) -> str:

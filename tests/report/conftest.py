@@ -240,6 +240,7 @@ def make_measurement(
             "runtime": {"name": artifact.runtime, "version": "1.32.0"},
         },
         blocks=made,
+        plan={"seed": 5, "pairs": blocks, "samples": samples},
     )
     measurement.save()
     return measurement
@@ -267,6 +268,22 @@ def build(
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """One run for every test that only reads."""
     return build(tmp_path_factory.mktemp("out"))
+
+
+class Make:
+    """The builders of single nouns."""
+
+    spec = staticmethod(make_spec)
+    verdict = staticmethod(make_verdict)
+    ticket = staticmethod(make_ticket)
+    artifact = staticmethod(make_artifact)
+    measurement = staticmethod(make_measurement)
+
+
+@pytest.fixture(scope="session")
+def make() -> type[Make]:
+    """The builders of single nouns, for tests that need something out of the ordinary."""
+    return Make
 
 
 @pytest.fixture

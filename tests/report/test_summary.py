@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from edgeprune import statistics
+from edgeprune.report import artifact_summary, measurement_summary, read, summary, ticket_summary
+
+
+def test_a_ticket_gives_density_levels_verdict_and_test_metrics_of_each_seed(built):
+    found = ticket_summary(built.ticket)
+    assert found["noun"] == "ticket"
+    assert found["density"] == built.ticket.verdict.density
+    assert found["verdict"]["status"] == "winning"
+    assert found["verdict"]["controls"]["shuffled mask"] == "not run"
+    assert set(found["seeds"]) == {"1", "2", "3"}
+    for record in built.ticket.seeds:
+        test = found["seeds"][str(record.seed)]["test"]
+        assert test == record.test and set(test) == {"ticket", "dense", "reinit"}
+        assert all(0 <= value <= 1 for value in test.values())
+
+
+def test_levels_are_mean_lowest_and_highest_over_the_seeds(built):
+    levels = ticket_summary(built.ticket)["levels"]
+    assert [level["level"] for level in levels] == list(range(built.ticket.spec.levels + 1))
+    for index, level in enumerate(levels):
+        values = [record.levels[index].validation for record in built.ticket.seeds]
+        assert level["validation"]["mean"] == pytest.approx(np.mean(values))
+        assert (level["validation"]["min"], level["validation"]["max"]) == (min(values), max(values))
+        assert level["density"] == pytest.approx(0.8**index)
+
+
+def test_an_artifact_gives_its_figures(built):
+    artifact = built.bundles[1]
+    found = artifact_summary(artifact)
+    assert found["noun"] == "artifact"
+    for name in ("runtime", "precision", "parity_max_abs", "metric_torch", "metric_runtime", "size_bytes"):
+        assert found[name] == getattr(artifact, name)
+    assert found["size_zip_bytes"] == artifact.size_zip_bytes
+    assert found["zeros_lost"] == 0
+    assert found["zeros_gained"] == sum(zeros.gained for zeros in artifact.zeros.values()) > 0
+    nonzero = sum(zeros.size - zeros.expected - zeros.gained for zeros in artifact.zeros.values())
+    assert found["density"] == pytest.approx(nonzero / sum(zeros.size for zeros in artifact.zeros.values()))
+    assert found["parity_relative"] == pytest.approx(artifact.parity_max_abs / artifact.parity_scale)
+
+
+def test_a_measurement_gives_the_statistics_of_the_shared_functions(built):
+    measurement = built.measurements[0]
+    found = measurement_summary(measurement)
+    wanted = json.loads(json.dumps(statistics.summarize(measurement)))
+    assert {name: json.loads(json.dumps(found[name])) for name in wanted} == wanted
+    assert found["noun"] == "measurement"
+    assert found["p50_ns"] > 0 and found["samples"] == 8 * 150
+    assert found["ratio"]["low"] <= found["ratio"]["value"] <= found["ratio"]["high"]
+    assert found["against"]["p50_ns"] > found["p50_ns"]
+    assert found["against_path"] == measurement.against_path
+
+
+def test_a_measurement_of_one_bundle_alone_has_no_ratio(tmp_path, make, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
+    alone = make.measurement(tmp_path, made.bundles[0], None)
+    found = measurement_summary(alone)
+    assert found["against"] is None and found["ratio"] is None
+
+
+def test_every_summary_is_plain_json_and_the_same_from_disk(built):
+    for noun in (built.ticket, built.bundles[0], built.measurements[0]):
+        text = json.dumps(summary(noun), allow_nan=False, sort_keys=True)
+        assert json.dumps(summary(read(noun.path)), allow_nan=False, sort_keys=True) == text
+
+
+def test_the_spec_travels_whole(built):
+    assert ticket_summary(built.ticket)["spec"] == asdict(built.ticket.spec)
+
+
+def test_importing_the_reports_imports_no_heavy_package():
+    code = (
+        "import edgeprune.report, sys; "
+        "print(sorted({'torch', 'jinja2', 'plotly', 'matplotlib', 'scipy', 'onnx', 'onnxruntime'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
