@@ -49,8 +49,8 @@ Run = Callable[[Any], "list[Any]"]  # one example [1, ...] -> the list of output
 class Job:
     """What to run. files: path -> SHA-256 of every file of the bundle, model and probes among them. tolerance: largest
     absolute difference to the expected outputs. warmups: inferences before the steady phase (fewer if they take longer
-    than half of `limit_seconds`). The steady phase ends once it has `samples` samples and has lasted `seconds`, and in any case after
-    `limit_seconds` (but never with fewer than 3 samples). sensors: groups of conditions, see `SENSORS`."""
+    than half of `limit_seconds`). The steady phase ends once it has `samples` samples and has lasted `seconds`, and in
+    any case after `limit_seconds` (but never with fewer than 3 samples). sensors: names in `SENSORS`."""
 
     runtime: str
     model: str

@@ -14,8 +14,8 @@ class Plan:
 
     seed: of the order of the blocks. pairs: of blocks, one of the artifact and one of what it is compared with; a 95 %
     interval of their ratio needs 6. warmups: inferences before the samples of a block (fewer if they last longer than
-    half of `limit_seconds`). A block ends once it has `samples` samples and has lasted `seconds`, and after `limit_seconds` in any
-    case. timeout_seconds: after which a block's process is given up.
+    half of `limit_seconds`). A block ends once it has `samples` samples and has lasted `seconds`, and in any case after
+    `limit_seconds`. timeout_seconds: after which a block's process is given up.
     """
 
     seed: int
