@@ -21,7 +21,7 @@ from edgeprune.export.calibrate import calibrate
 from edgeprune.export.certificate import FileMasks, certify, onnx_weights
 from edgeprune.export.graph import Graph, to_onnx
 from edgeprune.export.network import load_network, masks_of, metric_of, outputs_of
-from edgeprune.export.quantize import METHODS, quantize
+from edgeprune.export.quantize import METHODS, quantize, with_unsigned_activations
 from edgeprune.export.shrink import Shrunk, shrink
 from edgeprune.export.tflite import read_weights, write_tflite
 from edgeprune.export.verify import Reference, judge_parity, measure_parity
@@ -96,7 +96,7 @@ class Network:
     def model_file(self, runtime: str, precision: str) -> ModelFile:
         """The model file of one cell."""
         model = self.graph.model if precision == "fp32" else self.quantized[0]
-        return WRITERS[runtime](model, self.graph)
+        return WRITERS[Path(runtimes.load(runtime).MODEL_FILE).suffix](model, self.graph)
 
 
 def run_onnx(model: onnx.ModelProto, inputs: Array) -> list[Array]:
@@ -118,6 +118,8 @@ def _onnx_port(value: onnx.ValueInfoProto) -> Port:
 
 
 def _onnx_file(model: onnx.ModelProto, graph: Graph) -> ModelFile:
+    # ONNX Runtime on x86 leaves a tensor that two nodes read in float unless its activations are unsigned.
+    model = with_unsigned_activations(model)
     data = model.SerializeToString(deterministic=True)
 
     def lay_out(transposed: bool) -> Callable[[Array], Array]:
@@ -133,8 +135,8 @@ def _tflite_file(model: onnx.ModelProto, graph: Graph) -> ModelFile:
     stored: dict[str, Array] = dict(read_weights(written.data))
 
     def lay_out(initializer: str, transposed: bool) -> Callable[[Array], Array]:
-        axes, shape = written.permutations[initializer], stored[initializer].shape
-        return lambda mask: (mask.T if transposed else mask).transpose(axes).reshape(shape)
+        placement = written.placements[initializer]
+        return lambda mask: placement.store(mask.T if transposed else mask)
 
     places = {
         name: (weight.initializer, lay_out(weight.initializer, weight.transposed))
@@ -143,7 +145,8 @@ def _tflite_file(model: onnx.ModelProto, graph: Graph) -> ModelFile:
     return ModelFile(written.data, written.input, written.outputs, stored, places, written.sparse)
 
 
-WRITERS: dict[str, Callable[[onnx.ModelProto, Graph], ModelFile]] = {"onnxruntime": _onnx_file, "litert": _tflite_file}
+# By the ending of the runtime's model file.
+WRITERS: dict[str, Callable[[onnx.ModelProto, Graph], ModelFile]] = {".onnx": _onnx_file, ".tflite": _tflite_file}
 
 
 @dataclass(frozen=True)

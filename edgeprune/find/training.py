@@ -119,7 +119,7 @@ class _Level:
         model.load_state_dict(start.weights)
         parameters = dict(model.named_parameters())
         self.masked: list[Tensor] = [parameters[name] for name in start.mask]
-        self.masks = [torch.from_numpy(start.mask[name]).to(parameters[name].dtype) for name in start.mask]
+        self.masks = [torch.tensor(start.mask[name], dtype=parameters[name].dtype) for name in start.mask]
         self.apply_mask()
         self.build_optimizer(start.step)
         self.augment = torch.Generator().manual_seed(derived_seed(start.seed, "augment"))
@@ -170,7 +170,7 @@ class _Level:
     def one_step(self) -> float:
         inputs, targets = self.batch()
         loss = self.task.loss(self.model(inputs), targets)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value):
             raise TicketError(
                 f"loss is {value} at step {self.step}, seed {self.start.seed}, density {self.start.mask.density:.4f}",
