@@ -33,6 +33,10 @@ class Built:
     def bundles(self) -> list[Artifact]:
         return [artifact for artifact in self.artifacts if artifact.variant == "ticket"]
 
+    @property
+    def bundles_by_name(self) -> list[Artifact]:
+        return sorted(self.bundles, key=lambda artifact: artifact.path.name)
+
 
 def make_spec(task: str = "mnist-cnn", seeds: tuple[int, ...] = (1, 2, 3), **changes: Any) -> FindSpec:
     fields: dict[str, Any] = {

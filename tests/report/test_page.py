@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from edgeprune import statistics
+from edgeprune.cli import cli
+from edgeprune.errors import EdgepruneError
+from edgeprune.report import Nouns, collect, units, write_report
+from edgeprune.report.html import find_command, page
+
+PLOTLY = "/* stands in for plotly.js */"
+ODD = "<img src=x onerror=alert(1)>&\"'{{7*7}}"
+
+
+@dataclass
+class Node:
+    tag: str
+    attributes: dict[str, str]
+    parent: Node | None = None
+    children: list[Node] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+
+    def all(self, tag: str) -> list[Node]:
+        return [found for child in self.children for found in ([child] if child.tag == tag else []) + child.all(tag)]
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.pieces).split())
+
+
+class Page(HTMLParser):
+    """A tree of elements; the text of an element holds that of all within it."""
+
+    EMPTY = {"meta", "img", "br", "link", "input", "hr"}
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self.root = self.here = Node("", {})
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        node = Node(tag, {name: value or "" for name, value in attrs}, self.here)
+        self.here.children.append(node)
+        if tag not in self.EMPTY:
+            self.here = node
+
+    def handle_endtag(self, tag):
+        assert self.here.tag == tag, f"</{tag}> closes <{self.here.tag}>"
+        self.here = self.here.parent
+
+    def handle_data(self, data):
+        node = self.here
+        while node is not None:
+            node.pieces.append(data)
+            node = node.parent
+
+    def table(self, *heads: str) -> list[list[str]]:
+        """Rows of the first table whose heads contain these."""
+        for table in self.root.all("table"):
+            if set(heads) <= {head.text for head in table.all("th")}:
+                return [[cell.text for cell in row.all("td")] for row in table.all("tbody")[0].all("tr")]
+        raise AssertionError(f"no table with heads {heads}")
+
+    def figures(self):
+        return json.loads(next(s for s in self.root.all("script") if s.attributes.get("id") == "figures").pieces[0])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Without the 4.8 MB of plotly.js and the drawn pictures, which tests of their own look at."""
+    import plotly.offline
+
+    import edgeprune.report.html as html
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plotly.offline, "get_plotlyjs", lambda: PLOTLY)
+        patch.setattr(html, "density_png", lambda ticket: b"png")
+        patch.setattr(html, "latency_png", lambda run: b"png")
+        yield
+
+
+@pytest.fixture(scope="module")
+def shown(built, quick):
+    return Page(page(collect([], built.out)))
+
+
+def test_the_verdict_stands_on_top_in_plain_words(shown, built):
+    header = shown.root.all("header")[0]
+    assert header.all("h1")[0].text == "mnist-cnn: winning ticket at 16.8 % density"
+    assert built.ticket.verdict.statement in header.text
+    assert shown.root.all("title")[0].text.startswith("mnist-cnn: winning ticket")
+
+
+def test_the_table_of_builds_gives_the_figures_of_artifacts_and_measurements(shown, built):
+    rows = shown.table("Build", "Zipped", "Speed")
+    assert len(rows) == len(built.bundles)
+    twins = {artifact.path: artifact for artifact in built.artifacts}
+    timed = {measurement.artifact_path: measurement for measurement in built.measurements}
+    by_name = {row[0]: row for row in rows}
+    for artifact in built.bundles:
+        twin, measured = twins[artifact.twin_path()], statistics.summarize(timed[str(artifact.path)])
+        row = by_name[f"{artifact.runtime} {artifact.precision} for rpi4, seed {artifact.seed}"]
+        assert row[1].startswith(units.metric(artifact.metric_runtime, "accuracy"))
+        assert units.metric(artifact.metric_torch, "accuracy") in row[1]
+        assert row[2].startswith(units.small(artifact.parity_max_abs))
+        assert row[3] == "0 of 3 126"
+        for cell, name in ((row[4], "size_bytes"), (row[5], "size_zip_bytes")):
+            mine, other = getattr(artifact, name), getattr(twin, name)
+            assert cell == f"{units.size(mine)} {units.size(other)} dense {other / mine:.2f}× smaller"
+        growth = [measured["memory"], measured["against"]["memory"]]
+        resident = [
+            sum(phases["steady"][key] - phases["import"][key] for key in ("rss_anon", "rss_file")) for phases in growth
+        ]
+        assert row[6] == f"{units.size(resident[0])} {units.size(resident[1])} dense"
+        medians = (measured["p50_ns"], measured["against"]["p50_ns"])
+        assert row[7] == f"{units.latency(medians[0])} {units.latency(medians[1])} dense"
+        assert row[8].startswith(f"{measured['ratio']['value']:.2f}×") and row[8].endswith("faster")
+
+
+def test_dense_twins_have_no_rows_and_no_certificates_of_their_own(shown, built):
+    assert len(shown.table("Build", "Zipped")) == len(built.artifacts) / 2
+    certificates = [s.text for s in shown.root.all("summary") if s.text.startswith("Zero certificate")]
+    assert certificates == [f"Zero certificate of {artifact.path.name}" for artifact in built.bundles_by_name]
+
+
+def test_the_zero_certificate_lists_every_tensor(shown, built):
+    artifact = built.bundles_by_name[0]
+    rows = shown.table("Zeros in PyTorch", "Lost", "Gained")
+    assert [row[0] for row in rows] == [*artifact.zeros, "all"]
+    for row, zeros in zip(rows, artifact.zeros.values()):
+        wanted = [units.count(value) for value in (zeros.size, zeros.expected, zeros.lost, zeros.gained)]
+        assert [cell.replace(" ", "\u00a0") for cell in row[1:5]] == wanted
+    assert rows[-1][3] == "0"
+
+
+def test_seeds_controls_and_levels(shown, built):
+    seeds = shown.table("Seed", "Ticket", "Random reinit")
+    for row, record in zip(seeds, built.ticket.seeds):
+        assert row == [str(record.seed), *(units.metric(record.test[role], "accuracy") for role in record.test)]
+    mean = np.mean([record.test["ticket"] for record in built.ticket.seeds])
+    assert seeds[-1][:2] == ["mean", units.metric(float(mean), "accuracy")]
+    assert dict(shown.table("Control", "Value")) == built.ticket.verdict.controls
+    levels = shown.table("Level", "Density")
+    assert len(levels) == built.ticket.spec.levels + 1
+    assert levels[8][1] == "16.8 %"
+
+
+def test_the_density_curve_is_the_tickets(shown, built):
+    figure = shown.figures()["density-0"]
+    traces = {trace["name"]: trace for trace in figure["data"]}
+    line = traces["ticket, mean of 3 seeds"]
+    for level, (density, value) in enumerate(zip(line["x"], line["y"])):
+        runs = [record.levels[level] for record in built.ticket.seeds]
+        assert density == pytest.approx(100 * runs[0].density)
+        assert value == pytest.approx(100 * np.mean([run.validation for run in runs]))
+    dense = np.mean([record.levels[0].validation for record in built.ticket.seeds])
+    assert traces["dense (band: margin 0.50 points)"]["y"] == pytest.approx([100 * dense] * 2)
+    assert traces["chosen: 16.8 % density"]["x"] == pytest.approx([100 * 0.8**8])
+    reinit = np.mean([record.reinit_validation for record in built.ticket.seeds])
+    assert traces["same mask, random reinit"]["y"] == pytest.approx([100 * reinit])
+    outline = traces["lowest to highest seed"]
+    assert max(outline["y"]) == pytest.approx(100 * max(r.levels[4].validation for r in built.ticket.seeds))
+    start, end = figure["layout"]["xaxis"]["range"]
+    assert start > end, "density falls from left to right"
+
+
+def test_collapsed_levels_do_not_squash_the_axis_and_are_marked(shown, built):
+    layout = shown.figures()["density-0"]["layout"]
+    low, high = layout["yaxis"]["range"]
+    assert low > 90 and high < 100
+    labels = [mark["text"] for mark in layout["annotations"]]
+    means = [np.mean([record.levels[level].validation for record in built.ticket.seeds]) for level in (11, 12)]
+    assert labels == [units.metric(float(mean), "accuracy") for mean in means]
+
+
+def test_the_latency_figure_holds_the_samples(shown, built):
+    by_time = [figure for name, figure in shown.figures().items() if name.startswith("latency")]
+    assert len(by_time) == len(built.measurements)
+    headings = [heading.text for heading in shown.root.all("h3")]
+    place = next(place for place, text in enumerate(headings) if text.startswith("onnxruntime int8"))
+    measurement = next(each for each in built.measurements if each.precision == "int8")
+    traces = by_time[place]["data"]
+    mine = np.sort(np.concatenate(measurement.samples()))
+    shares = next(t for t in traces if t["name"] == "ticket" and t["mode"] == "lines")
+    for share, micros in zip(shares["y"], shares["x"]):
+        done, before = (np.mean(mine <= micros * 1e3 + aside) * 100 for aside in (0.01, -0.01))
+        assert before < share <= done + 0.001
+    assert (shares["y"][-1], shares["x"][-1]) == (100, pytest.approx(mine[-1] / 1e3))
+    medians = next(t for t in traces if t["name"] == "dense twin" and t["mode"] == "markers")
+    blocks = {number: block for number, block in enumerate(measurement.blocks, 1) if block.role == "against"}
+    assert medians["x"] == list(blocks)
+    assert medians["y"] == pytest.approx([np.median(block.samples_ns) / 1e3 for block in blocks.values()])
+
+
+def test_timings_environment_conditions_and_their_labels(shown, built):
+    rows = {row[0]: row[1:] for row in shown.table("Figure", "ticket", "dense twin")}
+    first = next(each for each in built.measurements if each.runtime == "litert")
+    described = statistics.summarize(first)
+    assert rows["Median"] == [units.latency(described["p50_ns"]), units.latency(described["against"]["p50_ns"])]
+    assert rows["p99"][0] == units.latency(described["p99_ns"])
+    assert rows["Model load"][0] == units.latency(described["load_ns"])
+    facts = {row[0]: row[1] for row in shown.table("Fact", "Value") + _environment(shown)}
+    assert facts["cpu"] == "Cortex-A72" and facts["runtime version"] == "1.32.0"
+    sensors = {row[0]: row[1:] for row in shown.table("Sensor")}
+    assert sensors["throttled"] == ["unreadable", "unreadable", "steady"]
+    assert sensors["temp_millic"][0] == str(first.blocks[0].conditions_before["temp_millic"])
+    kinds = [part.text for part in shown.root.all("span") if part.attributes.get("class") == "kind"]
+    assert len(kinds) == 1 + 2 * len(built.measurements) and set(kinds) == {"measured"}
+
+
+def _environment(shown):
+    tables = [table for table in shown.root.all("table") if "Cortex-A72" in table.text]
+    return [[cell.text for cell in row.all("td")] for row in tables[0].all("tbody")[0].all("tr")]
+
+
+def test_a_quantile_without_support_is_refused_and_says_what_it_needs(tmp_path, make, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
+    make.measurement(tmp_path, *made.artifacts, blocks=2, samples=20)
+    shown = Page(page(collect([], tmp_path)))
+    rows = {row[0]: row[1:] for row in shown.table("Figure", "ticket", "dense twin")}
+    assert rows["p99"] == [f"needs {statistics.smallest_sample(0.99)} samples"] * 2
+    assert "too few blocks for an interval" in shown.root.text
+
+
+def test_nothing_is_fetched(shown):
+    for node in (n for tag in ("script", "img", "link", "iframe", "a", "video") for n in shown.root.all(tag)):
+        for name in ("src", "href", "srcset"):
+            assert node.attributes.get(name, "data:").startswith("data:")
+    assert not shown.root.all("link") and not shown.root.all("iframe")
+    style = shown.root.all("style")[0].text
+    assert "url(" not in style and "@import" not in style
+    assert not re.search(r"https?://", shown.source)
+    policy = [m for m in shown.root.all("meta") if m.attributes.get("http-equiv") == "Content-Security-Policy"]
+    assert policy[0].attributes["content"].startswith("default-src 'none'")
+    images = shown.root.all("img")
+    assert len(images) == len(shown.figures()) and all(i.attributes["alt"] for i in images)
+
+
+def test_plotly_is_there_once(shown):
+    assert shown.source.count(PLOTLY) == 1
+
+
+def test_names_are_text_never_markup(tmp_path, make, build_at):
+    spec = make.spec()
+    ticket = make.ticket(tmp_path, spec, task_name=ODD, metric_name=f"{ODD} accuracy")
+    made = build_at(tmp_path, (("onnxruntime", "int8"),), {"fc1": ODD, "fc2": "</script><script>x"}, ticket=ticket)
+    hostile = {"host": ODD, "</script><script>alert(1)</script>": {"</table>": "{% raw %}"}}
+    replace(made.measurements[0], environment=hostile).save()
+    shown = Page(page(collect([], tmp_path)))
+    assert "<img src=x" not in shown.source and "</table>&" not in shown.source
+    assert len(shown.root.all("script")) == 3
+    assert ODD in shown.root.all("h1")[0].text
+    assert ODD in [row[0] for row in shown.table("Zeros in PyTorch")]
+    rows = dict(_facts_with(shown, ODD))
+    assert rows["host"] == ODD and rows["</script><script>alert(1)</script> </table>"] == "{% raw %}"
+
+
+def _facts_with(shown, text):
+    table = next(table for table in shown.root.all("table") if text in table.text and "connection" in table.text)
+    return [[cell.text for cell in row.all("td")] for row in table.all("tbody")[0].all("tr")]
+
+
+def test_a_ticket_alone_says_which_commands_come_next(tmp_path, make):
+    make.ticket(tmp_path, make.spec("digits", (1,)), status="inconclusive")
+    shown = Page(page(collect([], tmp_path)))
+    assert shown.root.all("h1")[0].text.startswith("digits: inconclusive at")
+    assert "edgeprune export --target rpi4" in shown.root.text
+    assert "edgeprune bench --target local" in shown.root.text
+    assert "one seed: no interval" in shown.root.text
+    assert list(shown.figures()) == ["density-0"]
+
+
+def test_builds_without_measurements_say_so(tmp_path, build_at):
+    build_at(tmp_path, measured=False)
+    shown = Page(page(collect([], tmp_path)))
+    assert all(row[6:] == ["–", "–", "not measured"] for row in shown.table("Build", "Speed"))
+    assert "Not measured yet" in shown.root.text
+
+
+def test_a_build_whose_twin_is_gone_is_shown_without_one(tmp_path, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
+    (made.bundles[0].twin_path() / "manifest.json").unlink()
+    shown = Page(page(collect([made.bundles[0].path], tmp_path)))
+    assert shown.table("Build", "Model file")[0][4] == units.size(made.bundles[0].size_bytes)
+    assert "no dense twin" in shown.root.text
+
+
+def test_a_measurement_alone_makes_a_page(tmp_path, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"),))
+    nouns = Nouns((), (), made.measurements)
+    shown = Page(page(nouns))
+    assert list(shown.figures()) == ["latency-0"]
+    assert "No ticket belongs to this report" in shown.root.text
+    assert "as the other bundle" in shown.root.text
+
+
+def test_a_run_against_the_same_model_is_called_so(tmp_path, make, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
+    make.measurement(tmp_path, made.bundles[0], made.bundles[0])
+    shown = Page(page(collect([], tmp_path)))
+    assert "as the same model" in shown.root.text
+    tiles = {t.all("div")[0].text: t.text for t in shown.root.all("div") if t.attributes.get("class") == "tile"}
+    assert "not measured yet" in tiles["Best speed against dense"]
+
+
+def test_what_was_left_out_is_named(tmp_path, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"), ("onnxruntime", "fp32")))
+    made.measurements[0].path.write_text("{")
+    shown = Page(page(collect([], tmp_path)))
+    lines = [line.text for line in shown.root.all("li")]
+    assert len(lines) == 1 and str(made.measurements[0].path) in lines[0]
+
+
+def test_builds_of_two_tickets_say_whose_they_are(tmp_path, make, build_at):
+    tickets = [make.ticket(tmp_path, make.spec(name)) for name in ("digits", "mnist")]
+    for ticket in tickets:
+        build_at(tmp_path, (("litert", "fp32"),), ticket=ticket)
+    shown = Page(page(collect([ticket.path for ticket in tickets], tmp_path)))
+    assert [heading.text.split(":")[0] for heading in shown.root.all("h1")] == ["digits", "mnist"]
+    names = [row[0] for row in shown.table("Build", "Speed")]
+    assert "digits" in names[0] and "mnist" in names[1]
+    assert {"density-0", "density-1", "latency-0", "latency-1"} == set(shown.figures())
+
+
+def test_the_commands_to_rerun_are_commands_of_the_program(shown, built):
+    lines = shown.root.all("pre")[0].all("code")[0].pieces[0].strip().splitlines()
+    assert lines[0] == find_command(built.ticket.spec)
+    for line in lines:
+        words = shlex.split(line)
+        assert words[0] == "edgeprune"
+        command = cli.commands[words[1]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known
+    assert sum(line.startswith("edgeprune export") for line in lines) == 1
+    assert sum(line.startswith("edgeprune bench") for line in lines) == len(built.measurements)
+
+
+def test_the_find_command_gives_the_same_rates_margin_and_seeds(make):
+    spec = make.spec("my tasks/a.py:make", (3, 5), rates=(0.2, 1 / 3), margin=0.0025, rewind_step=500)
+    words = shlex.split(find_command(spec))
+    options = dict(zip(words[3::2], words[4::2]))
+    assert words[2] == "my tasks/a.py:make"
+    assert tuple(map(float, options["--rate"].split(","))) == spec.rates
+    assert options["--seeds"] == "3,5" and options["--rewind"] == "500-steps"
+    assert float(options["--margin"]) / 100 == spec.margin
+    constant = shlex.split(find_command(make.spec()))
+    assert constant[constant.index("--levels") + 1] == "12" and constant[constant.index("--rate") + 1] == "0.2"
+
+
+def test_write_report_names_the_file_after_the_ticket_and_leaves_nothing_else(built, tmp_path):
+    path = write_report(collect([built.ticket.path], built.out), tmp_path)
+    assert path == tmp_path / "reports" / f"{built.ticket.path.name}.html"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert path.read_text(encoding="utf-8").endswith("</html>\n") or path.read_text(encoding="utf-8").endswith(
+        "</html>"
+    )
+
+
+def test_a_report_about_nothing_is_refused(tmp_path):
+    with pytest.raises(EdgepruneError, match="nothing to report"):
+        write_report(Nouns((), (), ()), tmp_path)

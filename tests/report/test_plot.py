@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import io
+
+import matplotlib.axes
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgeprune.report import density_plot
+from edgeprune.report.curve import curve, density_ticks, headline
+from edgeprune.report.plot import density_png, latency_png
+from edgeprune.report.timing import timing
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Axes that a plot draws on, in order of creation."""
+    found = []
+    real = matplotlib.axes.Axes.__init__
+
+    def noted(self, *args, **kwargs):
+        found.append(self)
+        real(self, *args, **kwargs)
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "__init__", noted)
+    return found
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
+def test_the_plot_is_a_png_wide_enough_to_read_at_900_pixels(built, tmp_path):
+    density_plot(built.ticket, tmp_path / "density.png")
+    with Image.open(tmp_path / "density.png") as image:
+        assert image.format == "PNG" and image.width >= 900
+        pixels = np.asarray(image.convert("L"))
+    assert 0.01 < np.mean(pixels < 200) < 0.5
+    assert [path.name for path in tmp_path.iterdir()] == ["density.png"]
+
+
+def test_a_plot_that_fails_leaves_the_old_file(built, tmp_path, monkeypatch):
+    import edgeprune.report.plot as plot
+
+    (tmp_path / "density.png").write_bytes(b"old")
+    monkeypatch.setattr(plot.io, "BytesIO", lambda: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        density_plot(built.ticket, tmp_path / "density.png")
+    assert (tmp_path / "density.png").read_bytes() == b"old"
+
+
+def test_the_lines_are_the_tickets_figures(built, drawn):
+    density_png(built.ticket)
+    axes, shown = drawn[0], curve(built.ticket)
+    found = lines(axes)
+    line = found["ticket, mean of 3 seeds; band: lowest to highest"]
+    runs = np.array([[level.validation for level in record.levels] for record in built.ticket.seeds])
+    assert line.get_ydata() == pytest.approx(100 * runs.mean(0))
+    assert line.get_xdata() == pytest.approx([100 * 0.8**level for level in range(13)])
+    assert found["chosen: 16.8 % density"].get_xdata() == pytest.approx([100 * 0.8**8])
+    assert found["same mask, random reinit"].get_ydata() == pytest.approx([100 * shown.reinit])
+    start, end = axes.get_xlim()
+    assert axes.get_xscale() == "log" and start > 100 > end
+
+
+def test_collapsed_levels_leave_the_axis_to_the_question(built, drawn):
+    density_png(built.ticket)
+    low, high = drawn[0].get_ylim()
+    assert 97 < low < high < 100
+    arrows = [text.get_text() for text in drawn[0].texts if text.get_text().startswith("11.")]
+    assert len(arrows) == 2
+
+
+def test_without_collapse_every_level_and_the_control_lie_within_the_axis(tmp_path, make):
+    ticket = make.ticket(tmp_path, make.spec("credit", (1, 2), rates=(0.5,) * 3), collapse=False, metric_name="AUROC")
+    shown = curve(ticket)
+    assert shown.below == ()
+    low, high = shown.axis
+    assert low < shown.reinit < high
+    assert low < shown.dense - shown.margin < high
+    for record in ticket.seeds:
+        assert all(low < level.validation < high for level in record.levels)
+
+
+def test_one_seed_is_called_one_seed(tmp_path, make, drawn):
+    density_png(make.ticket(tmp_path, make.spec("digits", (4,))))
+    assert "ticket, 1 seed" in lines(drawn[0])
+    # The margin is the only band.
+    assert len(drawn[0].collections) == 0 and len(drawn[0].patches) == 1
+
+
+def test_names_are_drawn_as_they_stand(tmp_path, make):
+    ticket = make.ticket(tmp_path, make.spec(), task_name="a$b^{", metric_name=r"$\frac accuracy")
+    assert density_png(ticket).startswith(b"\x89PNG")
+
+
+def test_latencies_are_drawn(built, drawn):
+    run = timing(built.measurements[0], built.artifacts)
+    with Image.open(io.BytesIO(latency_png(run))) as image:
+        assert image.width >= 900
+    assert {"ticket", "dense twin"} <= set(lines(drawn[0]))
+    low, high = drawn[0].get_xlim()
+    assert high < max(max(block.samples_ns) for block in run.measurement.blocks) / 1e6, "outliers do not set the axis"
+    assert run.beyond == sum(value > run.shown[1] for block in run.measurement.blocks for value in block.samples_ns)
+
+
+@pytest.mark.parametrize("sparsest", [100, 60, 10, 1.2, 0.02, 1e-5])
+def test_density_ticks_are_few_and_start_at_the_dense_model(sparsest):
+    ticks = density_ticks(sparsest)
+    assert ticks[0] == 100 and ticks == sorted(ticks, reverse=True)
+    assert 1 <= len(ticks) <= 10 and ticks[-1] >= sparsest * 0.99
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("winning", "winning ticket"), ("inferior", "inferior to dense"), ("inconclusive", "inconclusive")],
+)
+def test_the_headline_says_the_verdict(tmp_path, make, status, words):
+    ticket = make.ticket(tmp_path, make.spec("digits"), status=status)
+    assert headline(ticket) == f"digits: {words} at 16.8 % density"

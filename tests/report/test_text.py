@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from edgeprune import statistics
+from edgeprune.report import collect, print_noun, print_report, speed_line, units
+
+
+def printed(show, *nouns, terminal=False, width=80):
+    file = io.StringIO()
+    show(*nouns, Console(file=file, force_terminal=terminal, width=width))
+    return file.getvalue()
+
+
+def cells(text, name):
+    """Cells of the row that begins with `name`, in plain text."""
+    row = next(line for line in text.splitlines() if line.startswith(name))
+    return [cell for cell in row.removeprefix(name).replace("\u00a0", " ").strip().split("  ") if cell]
+
+
+def test_a_report_shows_verdict_controls_and_each_build_beside_its_twin(built):
+    text = printed(print_report, collect([], built.out))
+    assert "mnist-cnn: winning ticket at 16.8 % density" in text
+    assert built.ticket.verdict.statement in text
+    assert cells(text, "shuffled mask") == ["not run"]
+    for artifact in built.bundles:
+        assert f"{artifact.runtime} {artifact.precision} (rpi4)" in text
+    first = built.bundles_by_name[0]
+    twin = next(each for each in built.artifacts if each.path == first.twin_path())
+    found = [cell.strip() for cell in cells(text, "Model file ")]
+    assert found[:2] == [units.size(first.size_bytes), units.size(twin.size_bytes)]
+    assert found[2].endswith("× smaller")
+
+
+def test_plain_output_has_no_escapes_and_stays_within_80_columns_where_tables_are(built):
+    nouns = collect([], built.out)
+    outputs = [printed(print_report, nouns), *(printed(print_noun, noun) for noun in (built.ticket, built.bundles[0]))]
+    for text in outputs:
+        assert "\x1b" not in text and "│" not in text and "━" not in text
+        for line in text.splitlines():
+            is_prose = line.endswith((".", "density")) or "/" in line or "as fast" in line
+            assert is_prose or len(line) <= 80, line
+
+
+def test_a_terminal_gets_lines_and_marks(built):
+    text = printed(print_noun, built.ticket, terminal=True)
+    assert "\x1b[1m" in text and "─" in text
+
+
+def test_paths_are_never_broken(built):
+    text = printed(print_noun, built.bundles[0], width=40)
+    assert str(built.bundles[0].path) in text.splitlines()
+
+
+def test_a_measurement_is_read_with_its_artifacts(built):
+    measurement = built.measurements[0]
+    text = printed(print_noun, measurement)
+    described = statistics.summarize(measurement)
+    medians = [cell.strip() for cell in cells(text, "Median ") if cell.strip()]
+    assert medians == [units.latency(described["p50_ns"]), units.latency(described["against"]["p50_ns"])]
+    assert "dense twin" in text
+    assert speed_line(measurement).startswith(f"median {units.latency(described['p50_ns'])}, 2.")
+    assert "as fast as the dense twin [" in speed_line(measurement) and speed_line(measurement).endswith("faster")
+
+
+def test_a_measurement_whose_bundles_are_gone_is_still_shown(built):
+    lost = replace(built.measurements[0], artifact_path="/nowhere/a", against_path="/nowhere/b")
+    assert "other bundle" in printed(print_noun, lost)
+
+
+def test_what_is_missing_is_said_with_its_command(tmp_path, make):
+    make.ticket(tmp_path, make.spec())
+    assert "No build yet: edgeprune export" in printed(print_report, collect([], tmp_path))
+
+
+def test_builds_without_measurement_or_twin_are_shown(tmp_path, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
+    (made.bundles[0].twin_path() / "manifest.json").unlink()
+    text = printed(print_report, collect([made.bundles[0].path], tmp_path))
+    assert f"Not measured yet: edgeprune bench {made.bundles[0].path}" in text
+    assert "dense twin" not in text
+
+
+@pytest.mark.parametrize("name", ["[bold]x[/bold]", "[/]", "a\\[b"])
+def test_names_are_no_markup(tmp_path, build_at, name):
+    made = build_at(tmp_path, (("litert", "fp32"),), {"fc1": name}, measured=False)
+    assert name in printed(print_noun, made.bundles[0])
