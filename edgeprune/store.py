@@ -110,7 +110,8 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> str:
     """Write arrays as safetensors and give the file's SHA-256. Equal arrays give equal bytes."""
     from safetensors.numpy import save
 
-    data = save({name: np.ascontiguousarray(array) for name, array in sorted(tensors.items())})
+    # Not ascontiguousarray, which makes a vector of a scalar.
+    data = save({name: np.asarray(array, order="C") for name, array in sorted(tensors.items())})
     write_bytes(path, data)
     return sha256_bytes(data)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.errors import TaskError
+from edgeprune.patterns import Pattern
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -56,7 +57,7 @@ def output_layers(model: nn.Module, example: Tensor) -> set[str]:
 
 
 def rate_factors(
-    model: nn.Module, example: Tensor, rate_scale: Optional[Mapping[str, float]], pattern: str
+    model: nn.Module, example: Tensor, rate_scale: Optional[Mapping[str, float]], pattern: Pattern
 ) -> dict[str, float]:
     """Weight name -> factor on the pruning rate, in 0..1; 0 keeps a tensor dense.
 
@@ -69,7 +70,10 @@ def rate_factors(
         factors = {name: 0.5 if linear_only and name in exits and len(shapes) > 1 else 1.0 for name in shapes}
     else:
         factors = {name: _first_match(name, rate_scale) for name in shapes}
-    if pattern == "channel":
+    if pattern.lowest_density:
+        # Every run of m weights keeps n, so all layers that are pruned at all go down together.
+        factors = {name: float(factor > 0) for name, factor in factors.items()}
+    if pattern.name == "channel":
         factors.update(dict.fromkeys(exits & factors.keys(), 0.0))
     if not any(factors.values()):
         raise TaskError("every layer is kept dense by the recipe's rate_scale or the pattern: nothing to prune")

@@ -11,6 +11,9 @@ from edgeprune.patterns import Pattern
 
 DEFAULT_LEVELS = 10
 MOST_LEVELS = 100
+ALMOST_ALL = 1 - 1e-9
+# For sums of products that ought to be equal.
+SLACK = 1e-9
 
 
 def tensor_densities(rates: Sequence[float], factors: Mapping[str, float]) -> dict[str, float]:
@@ -43,13 +46,18 @@ def resolve_rates(
     Any two of levels, rates and density determine the third; `reached` gives the network's density after some rates.
     One rate serves all levels; of several, the last one serves the levels beyond them. With a density, the last
     pruning (or, with levels alone, each one) is made just large enough to reach it. None given: 10 levels at the
-    recipe's rate, or as many as an n:m pattern takes. TicketError or PatternError for what cannot be.
+    recipe's rate; an n:m pattern instead drops one weight a group at each level until n are left. TicketError or
+    PatternError for what cannot be.
     """
     _check(levels, rates, density, pattern)
     given = tuple(rates) or (default_rate,)
-    if density is None and levels is None and not (len(rates) > 1):
-        if pattern.lowest_density:
-            return resolve_rates(None, rates, pattern.lowest_density, default_rate, reached, pattern)
+    if density is None and pattern.lowest_density and not rates:
+        if levels is None:
+            return pattern.natural_rates
+        density = pattern.lowest_density
+    if density is not None and reached((ALMOST_ALL,)) > density + SLACK:
+        raise TicketError(f"density {density} cannot be reached: what is kept dense holds more than that")
+    if density is None and levels is None and len(rates) < 2:
         levels = DEFAULT_LEVELS
     if density is None:
         count = levels if levels is not None else len(given)
@@ -59,7 +67,7 @@ def resolve_rates(
     if levels is not None:
         return (_smallest(lambda rate: reached((rate,) * levels), density),) * levels
     for count in range(1, MOST_LEVELS + 1):
-        if reached(_extend(given, count)) <= density + 1e-9:
+        if reached(_extend(given, count)) <= density + SLACK:
             return _with_last_rate(_extend(given, count)[:-1], reached, density)
     raise TicketError(f"density {density} is not reached in {MOST_LEVELS} levels", "use a larger --rate or --density")
 
@@ -72,13 +80,13 @@ def _check(levels: Optional[int], rates: Sequence[float], density: Optional[floa
     for name, value in [("rate", rate) for rate in rates] + [("density", density)]:
         if value is not None and not 0 < value < 1:
             raise TicketError(f"{name} must lie between 0 and 1 (both excluded), got {value}", "0.2 means 20 %")
-    if density is not None and density < pattern.lowest_density - 1e-9:
+    if density is not None and density < pattern.lowest_density - SLACK:
         raise PatternError(
             f"pattern {pattern.name} cannot go below density {pattern.lowest_density}, got {density}",
             f"use --density {pattern.lowest_density} or another pattern",
         )
     if pattern.lowest_density and density is None and levels is not None:
-        rate = min(rates) if rates else 0.0
+        rate = min(rates, default=0.0)
         if rate and (1 - rate) ** levels < pattern.lowest_density * (1 - rate):
             raise PatternError(
                 f"pattern {pattern.name} stops at density {pattern.lowest_density}, which {levels} levels at rate "
@@ -98,11 +106,9 @@ def _with_last_rate(
 
 
 def _smallest(reached: Callable[[float], float], density: float) -> float:
-    """The smallest rate (to 2^-40) that reaches the density; TicketError if none below 1 does."""
-    low, high = 0.0, 1 - 1e-9
-    if reached(high) > density + 1e-9:
-        raise TicketError(f"density {density} cannot be reached: layers kept dense hold more than that")
+    """The smallest rate (to 2^-40) that reaches the density, which some rate below 1 does."""
+    low, high = 0.0, ALMOST_ALL
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (low, middle) if reached(middle) <= density + 1e-9 else (middle, high)
+        low, high = (low, middle) if reached(middle) <= density + SLACK else (middle, high)
     return high

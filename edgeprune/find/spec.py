@@ -50,7 +50,7 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
     torch.manual_seed(options.seeds[0] if options.seeds else 0)
     model = task.model()
     shapes = prunable_shapes(model)
-    factors = rate_factors(model, data.train.inputs[:2], recipe.rate_scale, pattern.name)
+    factors = rate_factors(model, data.train.inputs[:2], recipe.rate_scale, pattern)
     rates = resolve_rates(
         options.levels,
         options.rates,

@@ -41,6 +41,11 @@ class Pattern(Protocol):
         """The pattern cannot go below this density: 0.0 for all but n:m."""
         ...
 
+    @property
+    def natural_rates(self) -> tuple[float, ...]:
+        """The rates of a run that takes the pattern's own steps down to its lowest density; () where there are none."""
+        ...
+
     def group_ids(self, shape: tuple[int, ...]) -> Optional[GroupIds]:
         """For each weight the number (0, 1, ...) of the group that it lives or dies with, in the tensor's shape; None
         where every group keeps a share of its own, so that tensors cannot compete (n:m)."""

@@ -21,6 +21,7 @@ class Block:
     outputs: int
     inputs: int
     lowest_density: float = 0.0
+    natural_rates: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:

@@ -18,6 +18,7 @@ class Channel:
 
     name: str = "channel"
     lowest_density: float = 0.0
+    natural_rates: tuple[float, ...] = ()
 
     def group_ids(self, shape: tuple[int, ...]) -> GroupIds:
         """The number of the output channel."""

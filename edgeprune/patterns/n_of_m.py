@@ -32,6 +32,11 @@ class NOfM:
         """n / m."""
         return self.n / self.m
 
+    @property
+    def natural_rates(self) -> tuple[float, ...]:
+        """One weight less in each run at a time: 1/m, 1/(m-1), ..., 1/(n+1)."""
+        return tuple(1 / kept for kept in range(self.m, self.n, -1))
+
     def group_ids(self, shape: tuple[int, ...]) -> None:
         """Every group keeps its own share, so tensors cannot compete."""
         return None

@@ -18,6 +18,7 @@ class Unstructured:
 
     name: str = "unstructured"
     lowest_density: float = 0.0
+    natural_rates: tuple[float, ...] = ()
 
     def group_ids(self, shape: tuple[int, ...]) -> GroupIds:
         """One number a weight."""

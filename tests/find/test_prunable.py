@@ -6,6 +6,7 @@ from torch import nn
 
 from edgeprune.errors import TaskError
 from edgeprune.find.prunable import output_layers, prunable_shapes, rate_factors
+from edgeprune.patterns import load
 
 MLP = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
 CNN = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
@@ -16,21 +17,21 @@ def test_weights_of_linear_and_convolution_layers_only():
 
 
 def test_the_output_layer_of_an_mlp_is_pruned_at_half_the_rate():
-    factors = rate_factors(MLP, torch.zeros(2, 8), None, "unstructured")
+    factors = rate_factors(MLP, torch.zeros(2, 8), None, load("unstructured"))
     assert factors == {"0.weight": 1.0, "2.weight": 1.0, "4.weight": 0.5}
 
 
 def test_a_convolutional_network_is_pruned_evenly_by_default():
-    assert set(rate_factors(CNN, torch.zeros(2, 1, 8, 8), None, "unstructured").values()) == {1.0}
+    assert set(rate_factors(CNN, torch.zeros(2, 1, 8, 8), None, load("unstructured")).values()) == {1.0}
 
 
 def test_rate_scale_takes_the_first_match():
-    factors = rate_factors(MLP, torch.zeros(2, 8), {"4.*": 0.0, "*": 0.25}, "unstructured")
+    factors = rate_factors(MLP, torch.zeros(2, 8), {"4.*": 0.0, "*": 0.25}, load("unstructured"))
     assert factors == {"0.weight": 0.25, "2.weight": 0.25, "4.weight": 0.0}
 
 
 def test_the_channel_pattern_never_prunes_answers():
-    assert rate_factors(CNN, torch.zeros(2, 1, 8, 8), None, "channel")["4.weight"] == 0.0
+    assert rate_factors(CNN, torch.zeros(2, 1, 8, 8), None, load("channel"))["4.weight"] == 0.0
 
 
 def test_both_heads_of_a_two_headed_network_are_outputs():

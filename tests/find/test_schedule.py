@@ -21,8 +21,8 @@ def resolve(levels=None, rates=(), density=None, pattern="unstructured", factors
     )
 
 
-def reached(rates, pattern="unstructured"):
-    return network_density(rates, FACTORS, SHAPES, patterns.load(pattern))
+def reached(rates, pattern="unstructured", factors=FACTORS):
+    return network_density(rates, factors, SHAPES, patterns.load(pattern))
 
 
 def test_ten_levels_at_the_recipes_rate_by_default():
@@ -70,7 +70,8 @@ def test_more_rates_than_levels_is_refused():
 
 
 def test_n_of_m_stops_where_it_must():
-    assert reached(resolve(pattern="2:4"), "2:4") == pytest.approx(0.5, abs=0.01)
+    assert resolve(pattern="2:4") == (1 / 4, 1 / 3)
+    assert reached((1 / 4, 1 / 3), "2:4", dict.fromkeys(SHAPES, 1.0)) == pytest.approx(0.5)
     with pytest.raises(PatternError, match="cannot go below density 0.5"):
         resolve(pattern="2:4", density=0.1)
     with pytest.raises(PatternError, match="stops at density 0.5"):
