@@ -24,7 +24,7 @@ from edgeprune.export.tflite.network import Network, Node, concrete, read_networ
 from edgeprune.export.tflite.network import Port as GraphPort
 from edgeprune.export.tflite.precision import assign_precision
 from edgeprune.export.tflite.read import read_weights
-from edgeprune.export.tflite.rewrite import REWRITTEN, simplify
+from edgeprune.export.tflite.rewrite import REWRITTEN, fuse_activations, simplify
 from edgeprune.export.tflite.writer import Placement, Value, Writer
 
 __all__ = ["SUPPORTED", "Placement", "Written", "read_weights", "write_tflite"]
@@ -105,6 +105,7 @@ def write_tflite(model: onnx.ModelProto, sparse_from: float = 0.5) -> Written:
     network = read_network(model, SUPPORTED)
     simplify(network)
     assign_precision(network)
+    fuse_activations(network)
     if len(network.inputs) != 1:
         raise ExportError(f"the model has {len(network.inputs)} inputs, expected 1")
     writer = Writer(network, sparse_from)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from edgeprune.export.tflite import layout
-from edgeprune.export.tflite.file import Quantization, options_of, schema
+from edgeprune.export.tflite.file import Quantization, options_of
 from edgeprune.export.tflite.network import Node, Shape, concrete
 from edgeprune.export.tflite.reshaping import cut
 from edgeprune.export.tflite.window import Window, window

@@ -13,6 +13,9 @@ from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.network import Node
 from edgeprune.export.tflite.writer import Placement, Value, Writer
 
+# More nonzero blocks by this factor cost more than putting the input in order.
+SCATTERED = 1.25
+
 
 def gemm(writer: Writer, node: Node) -> None:
     """Gemm with constant B and C."""
@@ -60,14 +63,14 @@ def _fully_connected(writer: Writer, node: Node, value: Value, axes: layout.Axes
 
 
 def _worth_straightening(writer: Writer, matrix: NDArray[Any], columns: tuple[int, ...]) -> bool:
-    """True if the matrix has enough zero blocks as it is and loses them when its columns follow the input's.
+    """True if the matrix has enough zero blocks as it is, and many fewer when its columns follow the input's.
 
-    Blocks of zeros were pruned in PyTorch's order; one small GATHER of the input keeps them.
+    Blocks of zeros were pruned in PyTorch's order; one GATHER of the (small) input keeps them.
     """
-    if matrix.dtype != np.float32:
+    if matrix.dtype != np.float32 or sparse.zero_share(matrix) < writer.sparse_from:
         return False
-    permuted = matrix[:, list(columns)]
-    return sparse.zero_share(matrix) >= writer.sparse_from > sparse.zero_share(permuted)
+    kept, kept_permuted = 1 - sparse.zero_share(matrix), 1 - sparse.zero_share(matrix[:, list(columns)])
+    return kept_permuted > SCATTERED * kept
 
 
 def _place_matrix(writer: Writer, node: Node, axes: layout.Axes, columns: tuple[int, ...] | None, factor: float) -> int:

@@ -6,19 +6,17 @@ Written with the flatbuffer schema that ai-edge-litert carries; no TensorFlow. L
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import flatbuffers
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeprune.export.tflite.sparse import SparseMatrix
 from edgeprune.export.tflite.versions import Signature, version
-
-schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-flatbuffers: Any = importlib.import_module("flatbuffers")
 
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes; the schema asks for it so that kernels may read weights in place
@@ -78,7 +76,7 @@ def options_of(kind: str, **fields: Any) -> Any:
 class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
     """A buffer whose bytes start at a multiple of 16: the generated code drops the schema's `force_align`."""
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802 (the generated code's name)
+    def Pack(self, builder: Any) -> int:
         """Write the bytes and the table that points at them; gives the table's offset."""
         if self.data is None:
             return int(super().Pack(builder))

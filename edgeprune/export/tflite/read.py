@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeprune.errors import ExportError
@@ -18,7 +18,6 @@ def read_weights(data: bytes) -> dict[str, NDArray[np.float32]]:
     """Every constant of floats, and every quantized constant of int8 or int32, by name: dequantized, dense, in its
     stored shape. Constants without a scale (shapes, axes, paddings) are left out. ExportError if `data` is no .tflite
     file."""
-    schema: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
     if data[4:8] != b"TFL3":
         raise ExportError("not a .tflite file: its identifier is missing")
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
@@ -34,11 +33,11 @@ def read_weights(data: bytes) -> dict[str, NDArray[np.float32]]:
             if names[tensor.type].startswith("INT") and not quantized:
                 continue
             name = tensor.name.decode() if isinstance(tensor.name, bytes) else tensor.name
-            weights[name] = _dequantize(_dense(values, tensor, schema), tensor)
+            weights[name] = _dequantize(_dense(values, tensor), tensor)
     return weights
 
 
-def _dense(values: NDArray[Any], tensor: Any, schema: Any) -> NDArray[Any]:
+def _dense(values: NDArray[Any], tensor: Any) -> NDArray[Any]:
     """The values in the tensor's shape, sparse storage undone."""
     shape = [int(size) for size in (tensor.shape if tensor.shape is not None else [])]
     if tensor.sparsity is None:

@@ -20,7 +20,7 @@ def simplify(network: Network) -> None:
     _skip_identities(network)
     network.nodes = [new for node in network.nodes for new in _REWRITES.get(node.type, _keep)(network, node)]
     _fuse_matmul_bias(network)
-    _fuse_activations(network)
+    fuse_activations(network)
     network.drop_dead_nodes()
 
 
@@ -172,18 +172,25 @@ def _fuse_matmul_bias(network: Network) -> None:
     _replace(network, fused)
 
 
-def _fuse_activations(network: Network) -> None:
-    """Relu or Relu6 behind an operation that nothing else reads."""
+def fuse_activations(network: Network) -> None:
+    """Relu or Relu6 behind an operation that nothing else reads; between int8 values only if their scale is the same,
+    so that the operation's clamp does the same."""
     consumers, producers, outputs = network.consumers(), network.producers(), network.output_values()
     fused: dict[str, Node | None] = {}
     for node in network.nodes:
         before = producers.get(node.inputs[0])
         if node.type not in _ACTIVATIONS or before is None or before.type not in _FUSING:
             continue
-        if len(consumers[before.output]) == 1 and before.output not in outputs and before.output not in fused:
+        alone = len(consumers[before.output]) == 1 and before.output not in outputs and before.output not in fused
+        if alone and not before.activation and before.int8 == node.int8 and _same_scale(network, before, node):
             fused[before.output] = replace(before, outputs=node.outputs, activation=_ACTIVATIONS[node.type])
             fused[node.output] = None
     _replace(network, fused)
+
+
+def _same_scale(network: Network, one: Node, other: Node) -> bool:
+    scales = [network.quantization.get(node.output) for node in (one, other)]
+    return scales[0] is scales[1] or (scales[0] is not None and scales[0].same(scales[1]))
 
 
 def _replace(network: Network, changes: dict[str, Node | None]) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 # Operators whose int8 form is version 2 and whose float form is version 1.
 _INT8_IS_VERSION_2 = frozenset(
-    "ADD AVERAGE_POOL_2D BATCH_MATMUL CONCATENATION DEQUANTIZE GATHER LOGISTIC MAXIMUM MAX_POOL_2D MEAN MINIMUM "
-    "MIRROR_PAD MUL PAD PADV2 RELU RELU6 RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SOFTMAX STRIDED_SLICE SUB TANH "
-    "TRANSPOSE TRANSPOSE_CONV".split()
+    ("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "DEQUANTIZE", "GATHER", "LOGISTIC", "MAXIMUM")
+) | frozenset(
+    ("MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD", "MUL", "PAD", "PADV2", "RELU", "RELU6", "RESIZE_BILINEAR")
+    + ("RESIZE_NEAREST_NEIGHBOR", "SOFTMAX", "STRIDED_SLICE", "SUB", "TANH", "TRANSPOSE", "TRANSPOSE_CONV")
 )
 # Operators that need another version for tensors of more than four dimensions (of different shapes, for arithmetic).
 _ARITHMETIC = {"SUB": 3, "DIV": 2, "MAXIMUM": 3, "MINIMUM": 3}

@@ -1,0 +1,205 @@
+"""Small ONNX graphs to convert, and every interpreter of .tflite files that is installed to run the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeprune.artifact import to_file_layout, to_torch_layout
+from edgeprune.export.tflite import Written
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "tests" / "interpreters" / "run_tflite.py"
+OTHERS = {"tensorflow": "EDGEPRUNE_TENSORFLOW_PYTHON", "tflite-runtime": "EDGEPRUNE_TFLITE_PYTHON"}
+ELEMENTS = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+
+
+class OtherPython:
+    """An interpreter in an environment of its own; its process stays, so that a slow import is paid once."""
+
+    def __init__(self, name: str, python: Path, folder: Path) -> None:
+        self.name, self.folder, self.count = name, folder, 0
+        self.process = subprocess.Popen(
+            [python, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self.module = self._answer()
+
+    def _answer(self) -> str:
+        line = self.process.stdout.readline() if self.process.stdout else ""
+        assert line, f"the {self.name} interpreter ended with code {self.process.wait()}"
+        return line.strip()
+
+    def run(self, data: bytes, inputs: np.ndarray) -> list[np.ndarray]:
+        self.count += 1
+        stem = self.folder / str(self.count)
+        model, entry, exit_ = (stem.with_suffix(suffix) for suffix in (".tflite", ".in.npz", ".out.npz"))
+        model.write_bytes(data)
+        np.savez(entry, input=inputs)
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([str(model), str(entry), str(exit_)]) + "\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        assert answer == "ok", f"{self.name}: {answer}"
+        with np.load(exit_) as outputs:
+            result = [outputs[f"output_{index}"] for index in range(len(outputs.files))]
+        for path in (model, entry, exit_):
+            path.unlink()
+        return result
+
+    def close(self) -> None:
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+class ThisPython:
+    """The interpreter that the toolchain brings."""
+
+    name = "ai-edge-litert"
+
+    def run(self, data: bytes, inputs: np.ndarray) -> list[np.ndarray]:
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=data, num_threads=1)
+        interpreter.allocate_tensors()
+        rows = []
+        for example in inputs:
+            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], example[None])
+            interpreter.invoke()
+            rows.append([interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()])
+        return [np.concatenate(column) for column in zip(*rows)]
+
+
+def python_of(name: str) -> Path | None:
+    """The Python that has an interpreter: named by the environment, or made by scripts/test."""
+    default = ROOT / ".venvs" / name / "bin" / "python"
+    python = Path(os.environ.get(OTHERS[name]) or default)
+    return python if python.is_file() else None
+
+
+@pytest.fixture(scope="session")
+def interpreters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
+    """Every interpreter there is; objects with `name` and `run(data, inputs in the file's layout)`."""
+    found = [(name, python) for name in OTHERS if (python := python_of(name))]
+    others = [OtherPython(name, python, tmp_path_factory.mktemp(name)) for name, python in found]
+    yield [ThisPython(), *others]
+    for other in others:
+        other.close()
+
+
+@pytest.fixture(params=sorted(OTHERS))
+def other_interpreter(request: pytest.FixtureRequest, interpreters: list[Any]) -> Any:
+    """Each of the interpreters besides the toolchain's; skips if it is not installed."""
+    for interpreter in interpreters:
+        if interpreter.name == request.param:
+            return interpreter
+    variable = OTHERS[request.param]
+    pytest.skip(f"no Python with {request.param}: ${variable} is not set and scripts/test has not made one")
+
+
+Check = Callable[..., list[list[np.ndarray]]]
+
+
+@pytest.fixture(scope="session")
+def check_everywhere(interpreters: list[Any]) -> Check:
+    """check(written, inputs, expected, within): run in every interpreter, arrays in PyTorch's layout.
+
+    within: largest difference allowed, one number for each expected output. Gives the outputs of each interpreter.
+    """
+
+    def check(
+        written: Written, inputs: np.ndarray, expected: Sequence[np.ndarray], within: Sequence[float]
+    ) -> list[list[np.ndarray]]:
+        results = []
+        for interpreter in interpreters:
+            raw = interpreter.run(written.data, to_file_layout(inputs, written.input))
+            assert [array.shape[1:] for array in raw] == [port.shape[1:] for port in written.outputs]
+            outputs = [to_torch_layout(array, port) for array, port in zip(raw, written.outputs, strict=True)]
+            for output, reference, bound in zip(outputs, expected, within, strict=True):
+                assert output.shape == reference.shape, interpreter.name
+                assert np.abs(output - reference).max() <= bound, interpreter.name
+            results.append(outputs)
+        return results
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def check_float(check_everywhere: Check) -> Callable[..., Written]:
+    """check(model, inputs): write a float model, compare every interpreter with ONNX Runtime to 1e-5 of the output's
+    scale, and every constant that is read back with the initializer it comes from."""
+    from edgeprune.export.tflite import read_weights, write_tflite
+
+    def check(model: onnx.ModelProto, inputs: np.ndarray, **options: Any) -> Written:
+        written = write_tflite(model, **options)
+        expected = run_onnx(model, inputs)
+        check_everywhere(written, inputs, expected, [1e-5 * max(float(np.abs(y).max()), 1e-3) for y in expected])
+        stored = read_weights(written.data)
+        for tensor in model.graph.initializer:
+            if tensor.name in written.placements and tensor.name in stored:
+                placed = written.placements[tensor.name].store(numpy_helper.to_array(tensor))
+                np.testing.assert_array_equal(stored[tensor.name], placed)
+        return written
+
+    return check
+
+
+def run_onnx(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
+    """Outputs in ONNX Runtime without its own rewriting, so that a QDQ graph computes what it says."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [np.asarray(output) for output in session.run(None, {session.get_inputs()[0].name: inputs})]
+
+
+@pytest.fixture(scope="session")
+def onnx_outputs() -> Callable[[onnx.ModelProto, np.ndarray], list[np.ndarray]]:
+    return run_onnx
+
+
+def make_model(
+    nodes: Sequence[onnx.NodeProto],
+    shape: Sequence[int],
+    constants: Mapping[str, np.ndarray] | None = None,
+    dtype: str = "float32",
+    outputs: Sequence[str] = ("output_0",),
+) -> onnx.ModelProto:
+    """A model of `nodes` from "input" [batch, *shape] to float `outputs` of any shape; opset 18."""
+    entry = helper.make_tensor_value_info("input", ELEMENTS[dtype], ["batch", *shape])
+    exits = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "test", [entry], exits, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+
+@pytest.fixture(scope="session")
+def onnx_model() -> Callable[..., onnx.ModelProto]:
+    return make_model
+
+
+@pytest.fixture(scope="session")
+def operators_of() -> Callable[[bytes], list[tuple[str, int]]]:
+    """The operators of a .tflite file in order, each with its version."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+
+    def operators(data: bytes) -> list[tuple[str, int]]:
+        model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+        codes = [model.operatorCodes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]
+        return [(names[code.builtinCode], code.version) for code in codes]
+
+    return operators
