@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edgeprune.bench import Plan
     from edgeprune.find import Event, Problem
     from edgeprune.measurement import Measurement
+    from edgeprune.report import Noun
     from edgeprune.target import Target
 
 OUT = click.option(
@@ -37,7 +39,7 @@ DATA_DIR = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[tuple[float, ...]]):
     """Numbers divided by commas, such as 0.2,0.2,0.05."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
@@ -78,6 +80,7 @@ def cli(debug: bool) -> None:
 @click.option("--rewind", metavar="init|N-steps|N-epochs", help="Point of the training that each level goes back to.")
 @click.option("--seeds", type=_Numbers(int), default="1,2,3", show_default=True, help="One run for each.")
 @click.option("--margin", type=float, default=0.5, show_default=True, metavar="PP", help="Points a ticket may lose.")
+@click.option("--threads", type=click.IntRange(1), help="PyTorch threads; by default 1 for an MLP, else all cores.")
 @DATA_DIR
 @OUT
 @JSON
@@ -89,6 +92,8 @@ def find(task: str, target: Optional[str], out: Path, data_dir: Optional[Path], 
     edgeprune find mnist --levels 10 --seeds 1,2,3 --data-dir data
     edgeprune find mytask.py:make --target rpi4 --density 0.1
     """
+    # Threads that wait by spinning make a level ten times slower as soon as another process wants their core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from edgeprune import tasks
     from edgeprune.find import Options, RunFinished, doubts, find_levels, prepare
     from edgeprune.report import density_plot, summary
@@ -220,7 +225,7 @@ def bench(
     from edgeprune.target import load_target
 
     machine, plan = load_target(target), Plan(seed=seed, pairs=pairs)
-    bundles = [Artifact.load(path) for path in artifacts] or [_newest_bundle(out)]
+    bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(_newest(out, "artifact", ExportError))]
     others = [Artifact.load(other) if other else None for other in (against or each.twin_path() for each in bundles)]
     summaries = []
     for artifact, other in zip(bundles, others):
@@ -232,16 +237,10 @@ def bench(
         click.echo(json.dumps(summaries, indent=1))
 
 
-def _newest_bundle(out: Path) -> Artifact:
-    """The newest artifact that is no dense twin: the twin of a ticket's bundle is written just before it."""
-    artifact = Artifact.load(_newest(out, "artifact", ExportError))
-    return artifact
-
-
 def _measure(artifact: Artifact, other: Optional[Artifact], target: Target, plan: Plan, out: Path) -> Measurement:
     """Run one measurement with a bar over its blocks and say the result."""
     from edgeprune import connections
-    from edgeprune.bench import BlockDone, bench_blocks
+    from edgeprune.bench import BlockDone, bench_blocks, conditions
     from edgeprune.report import speed_line
 
     with connections.load(target.connection).connect() as connection, ProgressDisplay(plan.pairs * 2) as display:
@@ -251,6 +250,8 @@ def _measure(artifact: Artifact, other: Optional[Artifact], target: Target, plan
             else:
                 measurement = event
     say(f"{artifact.path.name}: {speed_line(measurement)}")
+    for line in conditions.warnings(measurement):
+        warn(line)
     return measurement
 
 
@@ -274,7 +275,7 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     print_report(nouns, Console(stderr=True))
     path = write_report(nouns, out)
     if as_json:
-        every = (*nouns.tickets, *nouns.artifacts, *nouns.measurements)
+        every: list[Noun] = [*nouns.tickets, *nouns.artifacts, *nouns.measurements]
         click.echo(json.dumps({"path": str(path), "nouns": [summary(noun) for noun in every]}, indent=1))
     else:
         click.echo(path)

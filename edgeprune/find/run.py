@@ -100,6 +100,7 @@ def find_levels(problem: Problem, out: Path) -> Iterator[Event]:
             shutil.rmtree(folder / "work", ignore_errors=True)  # left by a kill just after ticket.json was written
             yield RunFinished(Ticket.load(folder), resumed=True)
             return
+        torch.set_num_threads(spec.threads)
         run = _Run(problem, folder)
         for seed in spec.seeds:
             for level in range(spec.levels + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -29,6 +30,7 @@ class Options:
     rewind: Optional[str] = None
     seeds: tuple[int, ...] = (1, 2, 3)
     margin: float = 0.005
+    threads: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,16 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
         seeds=options.seeds,
         margin=options.margin,
         confidence=CONFIDENCE,
-        threads=torch.get_num_threads(),
+        threads=options.threads or _threads(shapes),
         torch_version=torch.__version__,
     )
     return Problem(loaded, data, spec, sum(p.numel() for p in model.parameters() if p.requires_grad))
+
+
+def _threads(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """PyTorch's own choice for convolutions; one for linear layers alone, whose steps are shorter than the time that
+    threads need to meet."""
+    return torch.get_num_threads() if any(len(shape) > 2 for shape in shapes.values()) else 1
 
 
 def doubts(problem: Problem) -> list[str]:
