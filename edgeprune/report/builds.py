@@ -21,6 +21,7 @@ PHASES = {
     "load_ns": "Model load",
     "first_ns": "First inference",
 }
+MEMORY_PHASES = ("start", "import", "load", "first", "steady")
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,8 @@ def _peak(described: Mapping[str, Any]) -> Optional[int]:
 def memory_table(run: Timing) -> Table:
     """Resident memory of the whole process after each phase."""
     rows = []
-    for phase in run.statistics["memory"]:
+    measured = run.statistics["memory"]
+    for phase in sorted(measured, key=lambda name: MEMORY_PHASES.index(name) if name in MEMORY_PHASES else 99):
         cells = []
         for role in run.roles:
             described = run.of(role)

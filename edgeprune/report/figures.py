@@ -176,7 +176,7 @@ def latency_figure(timing: Timing) -> dict[str, Any]:
         "xaxis2": {
             **_axis("block, in running order"),
             "anchor": "y2",
-            "dtick": max(1, blocks // 10),
+            "dtick": max(1, blocks // 6),
             "range": [0.4, blocks + 0.6],
         },
         "yaxis2": {

@@ -63,6 +63,7 @@ def page(nouns: Nouns) -> str:
     here = resources.files("edgeprune.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
+    environment.filters["unbroken"] = units.unbroken
     template = environment.from_string((here / "template.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         title=headline(nouns.tickets[0]) if nouns.tickets else "edgeprune report",
@@ -151,7 +152,8 @@ def _tiles(tickets: Sequence[Ticket], builds: Sequence[Build]) -> list[dict[str,
     )
     newest = [build.timing for build in builds if build.timing and build.timing.names["against"] == "dense twin"]
     run = max((each for each in newest if each.ratio), key=_speed, default=None)
-    tiles.append(_speed_tile(run) if run else _missing("Best speed against dense", "not measured yet"))
+    why = "not compared yet" if any(build.timing for build in builds) else "not measured yet"
+    tiles.append(_speed_tile(run) if run else _missing("Best speed against dense", why))
     return tiles
 
 

@@ -40,5 +40,6 @@
 
   const drawAll = () => Object.keys(figures).forEach(draw);
   drawAll();
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 })();

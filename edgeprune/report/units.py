@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Optional
 
@@ -95,3 +96,8 @@ def count(value: int) -> str:
 def confidence(value: float) -> str:
     """A confidence as "95 %"."""
     return f"{value * 100:g} %"
+
+
+def unbroken(text: str) -> str:
+    """`text` with the space between a number and its unit made one at which no line breaks."""
+    return re.sub(r"(?<=\d) (?=(?:%|[nµm]?s|[kMG]?B)(?!\w))", "\N{NO-BREAK SPACE}", text)

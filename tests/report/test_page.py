@@ -212,6 +212,8 @@ def test_timings_environment_conditions_and_their_labels(shown, built):
     sensors = {row[0]: row[1:] for row in shown.table("Sensor")}
     assert sensors["throttled"] == ["unreadable", "unreadable", "steady"]
     assert sensors["temp_millic"][0] == str(first.blocks[0].conditions_before["temp_millic"])
+    phases = shown.table("Phase", "ticket")
+    assert [row[0] for row in phases] == ["import", "load", "first", "steady"]
     kinds = [part.text for part in shown.root.all("span") if part.attributes.get("class") == "kind"]
     assert len(kinds) == 1 + 2 * len(built.measurements) and set(kinds) == {"measured"}
 
@@ -308,7 +310,7 @@ def test_a_run_against_the_same_model_is_called_so(tmp_path, make, build_at):
     shown = Page(page(collect([], tmp_path)))
     assert "as the same model" in shown.root.text
     tiles = {t.all("div")[0].text: t.text for t in shown.root.all("div") if t.attributes.get("class") == "tile"}
-    assert "not measured yet" in tiles["Best speed against dense"]
+    assert "not compared yet" in tiles["Best speed against dense"]
 
 
 def test_what_was_left_out_is_named(tmp_path, build_at):

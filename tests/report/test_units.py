@@ -58,3 +58,7 @@ def test_latency_and_size_keep_the_value_to_three_digits(value):
 )
 def test_words(got, wanted):
     assert got == wanted
+
+
+def test_numbers_keep_their_units_on_one_line_and_words_break():
+    assert units.unbroken("5 % of 3 seeds in 1.2 ms, 3 kB") == "5\u00a0% of 3 seeds in 1.2\u00a0ms, 3\u00a0kB"
