@@ -175,9 +175,10 @@ def make_model(
     constants: Mapping[str, np.ndarray] | None = None,
     dtype: str = "float32",
     outputs: Sequence[str] = ("output_0",),
+    batch: str | int = "batch",
 ) -> onnx.ModelProto:
     """A model of `nodes` from "input" [batch, *shape] to float `outputs` of any shape; opset 18."""
-    entry = helper.make_tensor_value_info("input", ELEMENTS[dtype], ["batch", *shape])
+    entry = helper.make_tensor_value_info("input", ELEMENTS[dtype], [batch, *shape])
     exits = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
     initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()]
     graph = helper.make_graph(nodes, "test", [entry], exits, initializers)

@@ -37,7 +37,7 @@ def run(module, model, inputs, outputs):
         interpreter.set_tensor(entry["index"], example[None])
         interpreter.invoke()
         rows.append([interpreter.get_tensor(index) for index in exits])
-    np.savez(outputs, **{"output_%d" % i: np.concatenate(column) for i, column in enumerate(zip(*rows))})
+    np.savez(outputs, **{f"output_{i}": np.concatenate(column) for i, column in enumerate(zip(*rows))})
 
 
 def main():
