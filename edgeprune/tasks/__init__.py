@@ -1,0 +1,159 @@
+"""What to train: the built-in tasks, one file a data set, and those of users.
+
+A task's name is that of a function which returns a Task, with `-` for `_`; a built-in one stands in `__all__` of a
+module of this folder. A user's is written `file.py:function` or `package.module:function`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Optional
+
+from edgeprune.errors import TaskError, nearest
+from edgeprune.task import Data, Task
+from edgeprune.tasks import source
+from edgeprune.tasks.trial import check, kind_of
+
+__all__ = ["LoadedTask", "check", "data_sha256", "load", "names"]
+
+_OWN_ROOT = Path(__file__).parents[2]
+_MOST_NAMED = 20
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task and where it came from.
+
+    reference: a built-in's name, or what the user wrote. file: absolute path of a user's task file, None for others.
+    source_sha256: of the task's source and of the neighbours that it imports.
+    """
+
+    task: Task
+    reference: str
+    file: Optional[Path]
+    source_sha256: str
+
+
+def names() -> list[str]:
+    """Names of the built-in tasks."""
+    return sorted(_built_in())
+
+
+def load(reference: str) -> LoadedTask:
+    """A task from its name, `file.py:function` or `package.module:function`.
+
+    TaskError if there is none of that name, if its file does not import, or if its function is missing, fails or
+    returns anything but a Task.
+    """
+    place, colon, function = reference.rpartition(":")
+    if not colon:
+        return _load_built_in(reference)
+    if not place or not function:
+        raise TaskError(f"task {reference!r} is incomplete", "write file.py:function or package.module:function")
+    if place.endswith(".py") or "/" in place:
+        return _load_file(reference, Path(place).expanduser().absolute(), function)
+    return _load_module(reference, place, function)
+
+
+def data_sha256(data: Data) -> str:
+    """SHA-256 over type, shape and content of all splits' inputs and targets."""
+    import torch
+
+    digest = hashlib.sha256()
+    for split in (data.train, data.validation, data.test):
+        for tensor in (split.inputs, split.targets):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _load_built_in(name: str) -> LoadedTask:
+    known = _built_in()
+    found = known.get(name) or known.get(next((other for other in known if _same(other, name)), ""))
+    if found is None:
+        if name.endswith(".py"):
+            raise TaskError(f"task {name!r} names a file but no function", f"write {name}:function")
+        if Path(name).with_suffix(".py").is_file():
+            raise TaskError(f"unknown task {name!r}", f"for a task of your own write {name}.py:function")
+        raise TaskError(f"unknown task {name!r}", nearest(name, known))
+    module, function = found
+    task: Task = getattr(module, function)()
+    path = Path(str(module.__file__))
+    return LoadedTask(task, task.name, None, source.source_sha256(path, _OWN_ROOT, _is_built_in))
+
+
+def _built_in() -> dict[str, tuple[ModuleType, str]]:
+    """Task name -> its module and function: those in the modules' `__all__` that are declared to return a Task."""
+    found: dict[str, tuple[ModuleType, str]] = {}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem == "__init__":
+            continue
+        module = importlib.import_module(f"{__name__}.{path.stem}")
+        for function in getattr(module, "__all__", ()):
+            made = getattr(module, function)
+            if inspect.isfunction(made) and made.__annotations__.get("return") in ("Task", Task):
+                found[made().name] = module, function
+    return found
+
+
+def _same(name: str, other: str) -> bool:
+    return name.replace("-", "_") == other.replace("-", "_")
+
+
+def _load_file(reference: str, path: Path, function: str) -> LoadedTask:
+    if not path.is_file():
+        here = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise TaskError(
+            f"no file {path}", nearest(path.name, here) if 0 < len(here) <= _MOST_NAMED else "check the path"
+        )
+    sha256 = source.source_sha256(path, path.parent, source.is_foreign)
+    task = _call(source.import_file(path), function, reference)
+    return LoadedTask(task, reference, path, sha256)
+
+
+def _load_module(reference: str, name: str, function: str) -> LoadedTask:
+    module = source.import_module(name)
+    path, parts = Path(str(getattr(module, "__file__", None))), name.split(".")
+    if path.suffix != ".py":
+        raise TaskError(f"task {reference}: module {name} has no source file", "write package.module:function")
+    task = _call(module, function, reference)
+    root = path.parents[len(parts) if path.stem == "__init__" else len(parts) - 1]
+    alone = len(parts) == 1 and path.stem != "__init__" and root.name not in _INSTALLED
+    counts = _is_built_in if _is_built_in(name) else source.is_foreign if alone else _in_package(parts[0])
+    return LoadedTask(task, reference, None, source.source_sha256(path, root, counts))
+
+
+def _is_built_in(name: str) -> bool:
+    return name.startswith(f"{__name__}.")
+
+
+def _in_package(package: str) -> Callable[[str], bool]:
+    return lambda name: name.split(".")[0] == package
+
+
+def _call(module: ModuleType, function: str, reference: str) -> Task:
+    """The Task that a user's function returns, its `model` and `data` made to fail with a TaskError."""
+    where = Path(str(module.__file__)).name
+    made = getattr(module, function, None)
+    if not callable(made):
+        own = [name for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"]
+        what = f"has no function {function!r}" if made is None else f"{function!r} is {kind_of(made)}, not a function"
+        raise TaskError(f"{where} {what}", nearest(function, own) if own else "define one that returns a Task")
+    task = source.run_user_code(made, f"task {reference} failed")
+    if not isinstance(task, Task):
+        raise TaskError(f"task {reference} returned {kind_of(task)}, expected an edgeprune.Task")
+
+    def data(data_dir: Optional[Path]) -> Data:
+        return source.run_user_code(lambda: task.data(data_dir), f"task {reference}: data failed")
+
+    return dataclasses.replace(
+        task, data=data, model=lambda: source.run_user_code(task.model, f"task {reference}: model failed")
+    )
