@@ -126,9 +126,11 @@ def _beside(build: Build, size_of: Callable[[Artifact], int]) -> str:
 
 
 def smaller(mine: float, other: float) -> str:
-    """How many times smaller `mine` is: "5.43× smaller", "1.02× larger"."""
+    """How many times smaller `mine` is: "5.43× smaller", "1.02× larger", "same size"."""
     if mine <= 0 or other <= 0:
         return units.MISSING
+    if units.times(mine / other) == units.times(other / mine) == units.times(1):
+        return "same size"
     return f"{units.times(other / mine)} smaller" if other >= mine else f"{units.times(mine / other)} larger"
 
 

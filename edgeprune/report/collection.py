@@ -84,8 +84,8 @@ def is_of(measurement: Measurement, artifact: Artifact) -> bool:
 
 
 def artifacts_of(measurement: Measurement) -> list[Artifact]:
-    """The bundles that a measurement ran, as far as they still lie where they were and can be read."""
-    return _Found(Path()).measured_by([measurement])
+    """The bundles that a measurement ran, as far as they can be found and read."""
+    return _Found(measurement.path.parent.parent).measured_by([measurement])
 
 
 def _earlier_builds(measurements: Sequence[Measurement], artifacts: Sequence[Artifact]) -> list[str]:
@@ -141,10 +141,14 @@ class _Found:
         return [each for each in self._read(Ticket.load, self._out.glob("tickets/*/ticket.json")) if each.id in ids]
 
     def measured_by(self, measurements: Sequence[Measurement]) -> list[Artifact]:
-        roles = ("artifact", "against")
-        folders = (find_artifact(each, role) for each in measurements for role in roles)
-        paths = {folder for folder in folders if folder is not None}
-        return self._read(Artifact.load, paths)
+        paths = [self._bundle(each, role) for each in measurements for role in ("artifact", "against")]
+        return self._read(Artifact.load, {path for path in paths if path is not None})
+
+    def _bundle(self, measurement: Measurement, role: str) -> Optional[Path]:
+        """Where the bundle lay when it was measured, or else its name in this output folder, which may have moved."""
+        given = measurement.artifact_path if role == "artifact" else measurement.against_path
+        here = self._out / "artifacts" / Path(given).name
+        return find_artifact(measurement, role) or (here if given and (here / "manifest.json").is_file() else None)
 
     def twins(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
         there = {artifact.path.resolve() for artifact in artifacts}

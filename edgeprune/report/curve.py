@@ -145,6 +145,12 @@ def off_axis(shown: Curve) -> list[tuple[float, str, str]]:
     return points
 
 
+def statement(ticket: Ticket) -> str:
+    """The verdict's statement as a sentence."""
+    text = ticket.verdict.statement
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
 def _caption(ticket: Ticket) -> str:
     """The test metrics at the chosen level, mean over seeds, in one line."""
     means = {

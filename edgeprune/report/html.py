@@ -23,7 +23,7 @@ from edgeprune.report.builds import (
     timing_table,
 )
 from edgeprune.report.collection import Nouns
-from edgeprune.report.curve import curve, headline
+from edgeprune.report.curve import curve, headline, statement
 from edgeprune.report.figures import density_figure, latency_figure
 from edgeprune.report.plot import density_png, latency_png
 from edgeprune.report.tables import (
@@ -97,7 +97,7 @@ def _ticket(ticket: Ticket, place: int, figures: dict[str, Any]) -> dict[str, An
         "headline": headline(ticket),
         "status": ticket.verdict.status,
         "tone": TONES.get(ticket.verdict.status, "fair"),
-        "statement": ticket.verdict.statement,
+        "statement": statement(ticket),
         "about": f"pattern {ticket.spec.pattern}, {units.count(ticket.parameters)} parameters, ticket {ticket.id[:12]}",
         "figure": name,
         "still": _data_url(density_png(ticket)),
@@ -166,7 +166,8 @@ def _size_ratio(build: Build) -> float:
 
 
 def _speed(run: Timing) -> float:
-    return float(run.ratio["value"]) if run.ratio else 0.0
+    """What the measurement vouches for: the lower end of its interval, or nothing where it has none."""
+    return float(run.ratio["low"] or 0.0) if run.ratio else 0.0
 
 
 def _missing(name: str, why: str) -> dict[str, str]:
@@ -181,10 +182,18 @@ def _size_tile(build: Build) -> dict[str, str]:
 
 
 def _speed_tile(run: Timing) -> dict[str, str]:
+    """The ratio if the measurement tells one from 1, else the verdict: a reader takes the large figure for a claim."""
     ratio, measurement = run.ratio or {}, run.measurement
-    interval = "" if ratio["low"] is None else f" [{units.times_interval((ratio['low'], ratio['high']))}]"
-    beside = f"{ratio['verdict']}{interval}: {measurement.runtime} {measurement.precision} on {measurement.target}"
-    return {"name": "Best speed against dense", "value": units.times(ratio["value"]), "beside": beside}
+    low, high = ratio["low"], ratio["high"]
+    interval = "too few blocks for an interval" if low is None else f"[{units.times_interval((low, high))}]"
+    value = units.times(ratio["value"])
+    claimed = ratio["verdict"] in ("faster", "slower")
+    beside = f"{ratio['verdict'] if claimed else value} {interval}: {measurement.runtime} {measurement.precision}"
+    return {
+        "name": "Best speed against dense",
+        "value": value if claimed else ratio["verdict"],
+        "beside": f"{beside} on {measurement.target}",
+    }
 
 
 def _commands(nouns: Nouns, builds: Sequence[Build]) -> list[str]:

@@ -9,7 +9,7 @@ from edgeprune.measurement import Measurement
 from edgeprune.report import units
 from edgeprune.report.builds import build_table, builds_of, environment_table, timing_table
 from edgeprune.report.collection import Noun, Nouns, artifacts_of
-from edgeprune.report.curve import headline
+from edgeprune.report.curve import headline, statement
 from edgeprune.report.tables import (
     Table,
     artifact_table,
@@ -42,7 +42,7 @@ def print_report(nouns: Nouns, console: Console) -> None:
     """The tickets, each build beside its dense twin, and its newest measurement in one line."""
     for ticket in nouns.tickets:
         _heading(headline(ticket), console)
-        _line(ticket.verdict.statement, console)
+        _line(statement(ticket), console)
         _print(seeds_table(ticket), console)
         _print(controls_table(ticket.verdict), console)
     builds = builds_of(nouns)
@@ -72,7 +72,7 @@ def speed_line(measurement: Measurement) -> str:
 
 def _ticket(ticket: Ticket, console: Console) -> None:
     _heading(headline(ticket), console)
-    _line(ticket.verdict.statement, console)
+    _line(statement(ticket), console)
     _line(f"{ticket.path}, pattern {ticket.spec.pattern}", console)
     for table in (levels_table(ticket), seeds_table(ticket), verdict_table(ticket), controls_table(ticket.verdict)):
         _print(table, console)

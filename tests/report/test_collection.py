@@ -135,9 +135,12 @@ def test_a_measurement_of_an_earlier_build_is_left_out_and_said_so(tmp_path, bui
 def test_a_measurement_still_finds_its_bundle_after_the_folder_moved(tmp_path, build_at):
     made = build_at(tmp_path / "old", CELL)
     (tmp_path / "old").rename(tmp_path / "new")
-    found = collect([], tmp_path / "new")
-    assert len(found.measurements) == 1
-    assert {artifact.path.name for artifact in found.artifacts} == {artifact.path.name for artifact in made.artifacts}
+    names = {artifact.path.name for artifact in made.artifacts}
+    path = tmp_path / "new" / "measurements" / made.measurements[0].path.name
+    for given in ([], [path]):
+        found = collect(given, tmp_path / "new")
+        assert len(found.measurements) == 1
+        assert {artifact.path.name for artifact in found.artifacts} == names
 
 
 def test_folders_that_another_process_is_writing_are_passed_over(tmp_path, build_at):

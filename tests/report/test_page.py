@@ -313,6 +313,27 @@ def test_a_run_against_the_same_model_is_called_so(tmp_path, make, build_at):
     assert "not compared yet" in tiles["Best speed against dense"]
 
 
+def tile(shown, name):
+    tiles = [t for t in shown.root.all("div") if t.attributes.get("class") == "tile"]
+    return [part.text for part in next(t for t in tiles if t.all("div")[0].text == name).all("div")][1:]
+
+
+def test_a_large_figure_is_a_claim_that_the_interval_bears(tmp_path, make, build_at, shown):
+    assert tile(shown, "Best speed against dense")[0] == "2.59×"
+    made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
+    make.measurement(tmp_path, *made.artifacts, blocks=2)
+    value, beside = tile(Page(page(collect([], tmp_path))), "Best speed against dense")
+    assert value == "inconclusive" and "2.5" in beside and "too few blocks" in beside
+
+
+def test_equal_sizes_are_called_equal(tmp_path, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
+    replace(made.artifacts[1], size_bytes=made.artifacts[0].size_bytes + 1).save()
+    shown = Page(page(collect([], tmp_path)))
+    assert shown.table("Build", "Model file")[0][4].endswith("dense same size")
+    assert tile(shown, "Best size against dense")[0] == "same size"
+
+
 def test_what_was_left_out_is_named(tmp_path, build_at):
     made = build_at(tmp_path, (("litert", "fp32"), ("onnxruntime", "fp32")))
     made.measurements[0].path.write_text("{")
