@@ -1,0 +1,157 @@
+"""Dead channels leave the network physically, and its outputs stay exactly what they were."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
+
+from edgeprune.export.cuts import Cut, plan_cuts
+
+BoolArray = NDArray[np.bool_]
+# torch-pruning defines no errors of its own; unusual networks make it, or the network cut by it, fail with these.
+TRACE_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """model: without its dead channels, float32. masks: in the shapes that are left. removed: layer -> output channels
+    that went, layers that lost none left out. weights_removed: of the masked tensors. notes: what was kept though it
+    is dead, and why, one sentence each."""
+
+    model: nn.Module
+    masks: dict[str, BoolArray]
+    removed: dict[str, int]
+    weights_removed: int
+    notes: tuple[str, ...]
+
+
+def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor) -> Shrunk:
+    """Remove every channel that can go exactly; the argument is not changed.
+
+    model: in eval mode, its masked weights zero. masks: parameter name -> True where the weight survives. example: two
+    real inputs [2, ...]. A channel goes if each layer that reads it has zero weights for it, or sees a constant, in
+    every place and for every input, that folds into its bias: any constant in a linear layer and in a convolution
+    without zero padding, 0 anywhere. At least one channel stays in each layer. This repeats until nothing changes, and
+    what makes the outputs differ by more than 1e-9 of their scale in float64 is undone. A network that torch-pruning
+    cannot trace comes back whole, with a note.
+    """
+    work = copy.deepcopy(model).eval().double().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    for name, parameter in work.named_parameters():
+        parameter.requires_grad_(True)
+        if name in masks:
+            # torch-pruning cuts a gradient as it cuts its parameter, so a mask laid there keeps in step.
+            parameter.grad = torch.from_numpy(masks[name].astype(np.float64))
+    refused: dict[str, str] = {}
+    try:
+        probes = _probes(example)
+        expected = _outputs(work, probes)
+        while cuts := plan_cuts(work, probes[0], refused):
+            work = _apply_exactly(work, cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
+    except TRACE_ERRORS as problem:
+        reason = (str(problem).splitlines() or [""])[0]
+        note = f"no channel was removed: the network cannot be traced ({type(problem).__name__}: {reason})"
+        return Shrunk(copy.deepcopy(model), dict(masks), {}, 0, (note,))
+    return _finish(model, work, masks, tuple(refused.values()))
+
+
+def _probes(example: Tensor) -> list[Tensor]:
+    """Two batches of inputs in float64: the real ones and noise (integers: the real ones in another order)."""
+    if not example.is_floating_point():
+        return [example.contiguous(), example.flip(0).contiguous()]
+    real = example.double().contiguous()
+    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return [real, 3 * (real.std() + 1) * noise]
+
+
+def _outputs(model: nn.Module, probes: Iterable[Tensor]) -> list[Tensor]:
+    with torch.no_grad():
+        return [leaf for probe in probes for leaf in tree_leaves(model(probe)) if isinstance(leaf, Tensor)]
+
+
+def _equal(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    return len(got) == len(expected) and all(
+        a.shape == b.shape and bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
+        for a, b in zip(got, expected, strict=True)
+    )
+
+
+def _apply_exactly(
+    model: nn.Module, cuts: Sequence[Cut], is_exact: Callable[[nn.Module], bool], refused: dict[str, str]
+) -> nn.Module:
+    """The model after all the cuts or, if that changes its outputs, after those that do not; the others are noted in
+    `refused` under the layer they start from."""
+    shrunk = _try(model, cuts, is_exact)
+    if shrunk is not None:
+        return shrunk
+    kept: list[Cut] = []
+    shrunk = model
+    for cut in cuts:
+        trial = _try(model, [*kept, cut], is_exact)
+        if trial is None:
+            refused[cut.root] = f"{cut.root}: {cut.channels} dead channels stay, removing them would change the outputs"
+        else:
+            kept, shrunk = [*kept, cut], trial
+    return shrunk
+
+
+def _try(model: nn.Module, cuts: Sequence[Cut], is_exact: Callable[[nn.Module], bool]) -> nn.Module | None:
+    try:
+        trial = _apply(model, cuts)
+        return trial if is_exact(trial) else None
+    except TRACE_ERRORS:
+        # A coupling that the dependency graph did not see leaves shapes that do not fit.
+        return None
+
+
+def _apply(model: nn.Module, cuts: Sequence[Cut]) -> nn.Module:
+    """A copy with the cuts made, each side of each layer once: all indices are those of the uncut model."""
+    trial = copy.deepcopy(model)
+    for ours, theirs in zip(trial.parameters(), model.parameters(), strict=True):
+        ours.grad = None if theirs.grad is None else theirs.grad.clone()
+    sides: dict[tuple[str, bool], tuple[Callable[[nn.Module, list[int]], Any], set[int]]] = {}
+    for cut in cuts:
+        for name, taken in cut.folds:
+            _add_to_bias(trial.get_submodule(name), taken)
+        for name, reads, cutter, indices in cut.removals:
+            sides.setdefault((name, reads), (cutter, set()))[1].update(indices)
+    for (name, _), (cutter, gone) in sides.items():
+        cutter(trial.get_submodule(name), sorted(gone))
+    return trial
+
+
+def _add_to_bias(layer: nn.Module, taken: Tensor) -> None:
+    if layer.bias is not None:
+        layer.bias.data += taken  # type: ignore[operator]
+    elif taken.any():
+        layer.bias = nn.Parameter(taken.clone())
+
+
+def _finish(model: nn.Module, work: nn.Module, masks: Mapping[str, BoolArray], notes: tuple[str, ...]) -> Shrunk:
+    left: dict[str, BoolArray] = {}
+    for name, parameter in work.named_parameters():
+        if name in masks and parameter.grad is not None:
+            left[name] = parameter.grad.numpy() != 0
+        parameter.grad = None
+    removed = {}
+    for name, layer in work.named_modules():
+        if isinstance(layer, (_ConvNd, nn.Linear)):
+            gone = _outputs_of(model.get_submodule(name)) - _outputs_of(layer)
+            if gone:
+                removed[name] = gone
+    weights_removed = sum(masks[name].size - mask.size for name, mask in left.items())
+    return Shrunk(work.float(), left, removed, weights_removed, notes)
+
+
+def _outputs_of(layer: nn.Module) -> int:
+    channels = layer.out_channels if isinstance(layer, _ConvNd) else layer.out_features
+    return int(channels)  # type: ignore[arg-type]
