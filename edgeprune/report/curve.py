@@ -111,12 +111,18 @@ def _axis(levels: Sequence[Level], always: Sequence[float], reinit: float, margi
 def density_ticks(sparsest: float) -> list[float]:
     """Round densities in per cent from 100 down to `sparsest` for a logarithmic axis, ten at most."""
     within = [100.0]
-    for steps in ((10, 7, 5, 3, 2, 1.5), (10, 5, 2), (10,)):
+    for steps, most in (((10, 9, 8, 7, 6, 5, 4, 3), 7), ((10, 7, 5, 3, 2, 1.5), 10), ((10, 5, 2), 10), ((10,), 10)):
         ticks = [step * 10.0**power for power in range(1, -7, -1) for step in steps]
         within = [tick for tick in ticks if tick >= sparsest * 0.999]
-        if len(within) <= 10:
+        if len(within) <= most:
             break
     return within
+
+
+def density_edges(sparsest: float) -> tuple[float, float]:
+    """Ends of the density axis in per cent, from dense to sparse, with room beside the outer levels."""
+    room = max(100 / sparsest, 1.1) ** 0.04
+    return 100 * room, sparsest / room
 
 
 def headline(ticket: Ticket) -> str:

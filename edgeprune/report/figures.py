@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeprune.report import units
-from edgeprune.report.curve import Curve, curve, density_ticks, off_axis
+from edgeprune.report.curve import Curve, curve, density_edges, density_ticks, off_axis
 from edgeprune.report.timing import Timing, block_quarters, distribution, time_unit
 from edgeprune.ticket import Ticket
 
@@ -26,7 +26,7 @@ def density_figure(ticket: Ticket) -> dict[str, Any]:
     suffix = " %" if scale == 100 else ""
     density = [level.density * 100 for level in shown.levels]
     sparsest = density[-1]
-    edges = [100 * 1.08, sparsest / 1.12]
+    edges = density_edges(sparsest)
     ticks = density_ticks(sparsest)
     layout = {
         "xaxis": {

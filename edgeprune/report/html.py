@@ -185,10 +185,10 @@ def _speed_tile(run: Timing) -> dict[str, str]:
     """The ratio if the measurement tells one from 1, else the verdict: a reader takes the large figure for a claim."""
     ratio, measurement = run.ratio or {}, run.measurement
     low, high = ratio["low"], ratio["high"]
-    interval = "too few blocks for an interval" if low is None else f"[{units.times_interval((low, high))}]"
+    interval = "too few blocks for an interval" if low is None else units.times_interval((low, high))
     value = units.times(ratio["value"])
     claimed = ratio["verdict"] in ("faster", "slower")
-    beside = f"{ratio['verdict'] if claimed else value} {interval}: {measurement.runtime} {measurement.precision}"
+    beside = f"{ratio['verdict'] if claimed else value}, {interval}: {measurement.runtime} {measurement.precision}"
     return {
         "name": "Best speed against dense",
         "value": value if claimed else ratio["verdict"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune import store
 from edgeprune.report import units
-from edgeprune.report.curve import Curve, curve, density_ticks, headline, off_axis
+from edgeprune.report.curve import Curve, curve, density_edges, density_ticks, headline, off_axis
 from edgeprune.report.timing import Timing, block_quarters, distribution, time_unit
 from edgeprune.ticket import Ticket
 
@@ -147,7 +147,7 @@ def _density_axis(axes: Axes, shown: Curve) -> None:
 
     sparsest = shown.levels[-1].density * 100
     axes.set_xscale("log")
-    axes.set_xlim(100 * 1.08, sparsest / 1.12)
+    axes.set_xlim(*density_edges(sparsest))
     ticks = density_ticks(sparsest)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
