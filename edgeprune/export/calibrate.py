@@ -40,7 +40,7 @@ def calibrate(model: onnx.ModelProto, inputs: NDArray[Any], method: str) -> dict
 
     inputs: [n, ...] examples in PyTorch's layout, all of them used (a few hundred do). method: "minmax", the extremes;
     "percentile", without the outermost 0.01 % of the nonzero values; "entropy", the clip that loses the least
-    information (Migacz 2017, "8-bit inference with TensorRT"), searched over ranges that shrink both ends alike.
+    information (Migacz 2017, "8-bit inference with TensorRT").
     Raises ExportError for an unknown method, no examples, or values that are not finite.
     """
     if method not in METHODS:
@@ -108,6 +108,8 @@ def _histograms(activations: Activations, ranges: dict[str, Range]) -> dict[str,
 def percentile_range(counts: Counts, low: float, high: float) -> Range:
     """The range that leaves at most CLIPPED / 2 of the counts outside at either end; counts: equal bins over
     [low, high]."""
+    if not counts.any():
+        return low, high
     outside = counts.sum() * CLIPPED / 2
     width = (high - low) / len(counts)
     below = int(np.searchsorted(np.cumsum(counts), outside, side="right"))
@@ -116,15 +118,16 @@ def percentile_range(counts: Counts, low: float, high: float) -> Range:
 
 
 def entropy_range(counts: Counts, low: float, high: float) -> Range:
-    """The shrunk range whose 255 levels keep the most information; counts: equal bins over [low, high]."""
+    """The part of [low, high] inside some [-bound, bound] whose 255 levels keep the most information; counts: equal bins
+    over [low, high]."""
     ends = [counts[0]] * (low < 0) + [counts[-1]] * (high > 0)
     if not ends or max(ends) > 2 * counts.mean():
         # Values pile up at the end where something clamps them, as ReLU6 does: that range is no outlier's doing.
         return low, high
     width = (high - low) / len(counts)
-    zero = -low / width
-    firsts = np.floor(zero * (1 - SHRINKS)).astype(int)
-    lasts = np.ceil(zero + (len(counts) - zero) * SHRINKS).astype(int)
+    bounds = SHRINKS * max(-low, high)
+    firsts = np.floor((np.maximum(-bounds, low) - low) / width).astype(int)
+    lasts = np.minimum(np.ceil((np.minimum(bounds, high) - low) / width).astype(int), len(counts))
     losses = [_divergence(counts, first, last) for first, last in zip(firsts, lasts)]
     best = int(np.argmin(losses))
     first, last = float(firsts[best]), float(lasts[best])
@@ -139,7 +142,7 @@ def _divergence(counts: Counts, first: int, last: int) -> float:
     reference[0] += counts[:first].sum()
     reference[-1] += counts[last:].sum()
     occupied = reference > 0
-    level = np.arange(len(inside)) * LEVELS // len(inside)
+    level = np.arange(len(inside)) * min(LEVELS, len(inside)) // len(inside)
     share = np.bincount(level, weights=inside) / np.maximum(np.bincount(level, weights=occupied), 1)
     # A bin that holds outliers alone has no count of its own: a tiny one keeps the logarithm finite.
     coarse = np.where(occupied, np.maximum(share[level], 1e-4), 0.0)

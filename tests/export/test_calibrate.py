@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgeprune.errors import ExportError
+from edgeprune.export.calibrate import METHODS, calibrate, entropy_range, percentile_range
+
+BODY = """<ir_version: 8, opset_import: ["": 18]>
+graph (float[batch,4] input) => (float[batch,4] output_0) {
+  a = Gemm<transB=1>(input, w)
+  b = Relu(a)
+  c = Reshape(b, shape)
+  d = Tanh(c)
+  output_0 = Mul(d, input)
+}"""
+
+
+def model(weight: np.ndarray) -> onnx.ModelProto:
+    proto = onnx.parser.parse_model(BODY)
+    proto.graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), "w"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([-1, 4]), "shape"))
+    return onnx.shape_inference.infer_shapes(proto)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).normal(size=shape).astype(np.float32)
+
+
+def test_minmax_gives_the_extremes_of_what_needs_a_scale_over_all_examples() -> None:
+    """Not of what runs inside another operator, shares a scale or has a fixed one."""
+    inputs = normal(101, 4)
+    ranges = calibrate(model(np.eye(4) * 2), inputs, "minmax")
+    assert set(ranges) == {"input", "b", "output_0"}
+    assert ranges["input"] == (inputs.min(), inputs.max())
+    assert ranges["b"] == (0.0, 2 * inputs.max())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_zero_is_inside_every_range_and_no_range_reaches_past_the_extremes(method: str) -> None:
+    for shift in (-10, 0, 10):
+        inputs = normal(64, 4) + np.float32(shift)
+        widest = calibrate(model(normal(4, 4)), inputs, "minmax")
+        for name, (low, high) in calibrate(model(normal(4, 4)), inputs, method).items():
+            least, most = widest[name]
+            assert least <= low <= 0 <= high <= most and low < high
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_a_far_outlier_is_left_outside(method: str) -> None:
+    inputs = normal(20000, 4)
+    inputs[77, 2] = 100
+    low, high = calibrate(model(np.eye(4)), inputs[:, :], method)["input"]
+    assert 2 < high < 50 and low < -1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tensor_that_is_always_zero_has_an_empty_range(method: str) -> None:
+    assert calibrate(model(np.zeros((4, 4))), normal(8, 4), method)["b"] == (0.0, 0.0)
+
+
+def test_the_percentile_counts_both_ends() -> None:
+    counts = np.zeros(1000)
+    counts[200:800] = 1000
+    counts[[0, 999]] = 1
+    low, high = percentile_range(counts, -1.0, 1.0)
+    assert low == pytest.approx(-0.6, abs=0.003) and high == pytest.approx(0.6, abs=0.003)
+    assert percentile_range(np.zeros(10), -1.0, 2.0) == (-1.0, 2.0)
+    assert percentile_range(counts, 5.0, 7.0)[0] == 0.0
+
+
+def test_entropy_keeps_the_range_of_a_clamped_tensor_and_of_an_even_one() -> None:
+    even = np.full(2048, 100.0)
+    low, high = entropy_range(even, 0.0, 6.0)
+    assert low == 0 and high > 5.9
+    values = np.abs(normal(100000))
+    values[0] = 30
+    counts = np.histogram(values, 2048, (0, 30))[0].astype(float)
+    assert 2 < entropy_range(counts, 0.0, 30.0)[1] < 20
+    counts[-1] = 1000
+    assert entropy_range(counts, 0.0, 30.0) == (0.0, 30.0)
+
+
+def test_bad_input_is_named() -> None:
+    good = model(np.eye(4))
+    with pytest.raises(ExportError, match="unknown calibration method 'entrpy'.*did you mean entropy"):
+        calibrate(good, normal(8, 4), "entrpy")
+    with pytest.raises(ExportError, match="no examples"):
+        calibrate(good, normal(0, 4), "minmax")
+    inputs = normal(8, 4)
+    inputs[3, 1] = np.nan
+    with pytest.raises(ExportError, match="tensor input is not finite"):
+        calibrate(good, inputs, "minmax")
