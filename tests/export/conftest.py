@@ -154,6 +154,46 @@ def check_float(check_everywhere: Check) -> Callable[..., Written]:
     return check
 
 
+@pytest.fixture(scope="session")
+def check_int8(check_everywhere: Check) -> Callable[..., Written]:
+    """check(model, inputs, quanta): quantize a float model on these inputs, write it, and compare every interpreter
+    with ONNX Runtime: the outputs differ by at most `quanta` steps of their scale. Gives what was written."""
+    from edgeprune.export.calibrate import calibrate
+    from edgeprune.export.quantize import quantize
+    from edgeprune.export.tflite import write_tflite
+
+    def check(model: onnx.ModelProto, inputs: np.ndarray, quanta: float = 1) -> Written:
+        quantized = quantize(model, calibrate(model, inputs, "minmax"))
+        written = write_tflite(quantized)
+        expected = run_onnx(quantized, inputs)
+        steps = [output_step(quantized, value.name) for value in quantized.graph.output]
+        # An output that nothing quantizes is a float, and as exact as the int8 values that it comes from.
+        within = [1.001 * quanta * (step or float(np.ptp(y)) / 100) for step, y in zip(steps, expected, strict=True)]
+        check_everywhere(written, inputs, expected, within)
+        return written
+
+    return check
+
+
+def output_step(model: onnx.ModelProto, name: str) -> float:
+    """The scale behind a graph output, 0.0 if it is not quantized."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    producers = {output: node for node in model.graph.node for output in node.output}
+    node = producers[name]
+    return float(constants[node.input[1]]) if node.op_type == "DequantizeLinear" else 0.0
+
+
+@pytest.fixture(scope="session")
+def check_both(check_float: Callable[..., Written], check_int8: Callable[..., Written]) -> Callable[..., Written]:
+    """check(model, inputs, quanta): the float model, then its int8 form. Gives what was written for the float one."""
+
+    def check(model: onnx.ModelProto, inputs: np.ndarray, quanta: float = 1) -> Written:
+        check_int8(model, inputs, quanta)
+        return check_float(model, inputs)
+
+    return check
+
+
 def run_onnx(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
     """Outputs in ONNX Runtime without its own rewriting, so that a QDQ graph computes what it says."""
     options = onnxruntime.SessionOptions()
@@ -204,3 +244,20 @@ def operators_of() -> Callable[[bytes], list[tuple[str, int]]]:
         return [(names[code.builtinCode], code.version) for code in codes]
 
     return operators
+
+
+@pytest.fixture(scope="session")
+def behind_convolution() -> Callable[..., tuple[list[onnx.NodeProto], str]]:
+    """behind(wanted, shape, constants): with `wanted` a 1x1 convolution, whose result lies channels last in the file
+    (its weights join `constants`); gives the nodes so far and the value to read."""
+
+    def behind(
+        wanted: bool, shape: Sequence[int], constants: dict[str, np.ndarray]
+    ) -> tuple[list[onnx.NodeProto], str]:
+        if not wanted:
+            return [], "input"
+        mix = np.random.default_rng(7).normal(size=(shape[0], shape[0], *[1] * (len(shape) - 1)))
+        constants["mix"] = mix.astype(np.float32)
+        return [helper.make_node("Conv", ["input", "mix"], ["maps"], name="mix")], "maps"
+
+    return behind
