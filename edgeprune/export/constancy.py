@@ -1,8 +1,9 @@
 """Which channels, as a layer sees them, are constants whatever the network's input is.
 
-A layer's output channel whose weights are all zero is its bias; every other one is replaced by noise of either sign
-and of nine orders of magnitude, at each place and for each of many examples. What a later layer then still sees as one
-value does not depend on the input. Real inputs could not show that: a ReLU may be silent for all of them by chance.
+An output channel of a layer that reads nothing but constants is a constant; every other one is replaced by noise of
+either sign and of nine orders of magnitude, at each place and for each of many examples. What a later layer then still
+sees as one value does not depend on the input. Real inputs could not show that: a ReLU may be silent for all of them
+by chance.
 """
 
 from __future__ import annotations
@@ -22,33 +23,36 @@ EQUAL = 1e-12
 def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     """For each convolution and linear layer the value of each input channel, [inputs] in float64, NaN where it is none.
 
-    model: in eval mode, float64. example: [n, ...], its values do not matter unless they are integers.
+    model: in eval mode, float64. example: [n, ...]; its values do not matter unless they are integers.
     """
     probe = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(0)
-    lowest: dict[str, Tensor] = {}
-    highest: dict[str, Tensor] = {}
+    constants: dict[str, Tensor] = {}
 
-    def stand_in(name: str, layer: nn.Module) -> Callable[[Tensor], Tensor]:
-        shapes = copy.deepcopy(layer).to("meta")
-
+    def stand_in(name: str, layer: nn.Module, real: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
-            if isinstance(layer, (_ConvNd, nn.Linear)):
-                flat = x.movedim(channel_axis(layer), 0).flatten(1)
-                lowest[name] = torch.minimum(lowest.get(name, flat.amin(1)), flat.amin(1))
-                highest[name] = torch.maximum(highest.get(name, flat.amax(1)), flat.amax(1))
-            return _noise_where_alive(layer, shapes(x.to("meta")).shape, generator)
+            once = real(x[:1])
+            noise = _noise((len(x), *once.shape[1:]), generator)
+            if not isinstance(layer, (_ConvNd, nn.Linear)):
+                return noise
+            seen = _constant_channels(x, channel_axis(layer))
+            before = constants.get(name, seen)
+            constants[name] = torch.where(_close(before, seen), seen, torch.nan)
+            moving = ~seen.isfinite() if sees_no_border(layer) else seen != 0
+            alive = reading(layer)[:, moving].any(1)
+            axis = channel_axis(layer)
+            return torch.where(alive, noise.movedim(axis, -1), once.movedim(axis, -1)).movedim(-1, axis)
 
         return forward
 
     for name, layer in probe.named_modules():
         if isinstance(layer, (_ConvNd, nn.Linear, nn.Embedding)):
-            layer.forward = stand_in(name, layer)  # type: ignore[method-assign]
+            layer.forward = stand_in(name, layer, layer.forward)  # type: ignore[method-assign]
     rows = torch.arange(EXAMPLES) % len(example)
     inputs = _noise(example[rows].shape, generator) if example.is_floating_point() else example[rows]
     with torch.no_grad():
         probe(inputs)
-    return {name: _where_equal(lowest[name], highest[name]) for name in lowest}
+    return constants
 
 
 def channel_axis(layer: nn.Module) -> int:
@@ -56,31 +60,38 @@ def channel_axis(layer: nn.Module) -> int:
     return 1 if isinstance(layer, _ConvNd) else -1
 
 
-def output_rows(layer: _ConvNd | nn.Linear) -> Tensor:
-    """The weights that make each output channel, [outputs, weights of one]."""
-    weight = layer.weight.detach()
-    if isinstance(layer, _ConvNd) and layer.transposed:
-        grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
-        weight = grouped.transpose(1, 2).flatten(0, 1)
-    return weight.flatten(1)
+def sees_no_border(layer: _ConvNd | nn.Linear) -> bool:
+    """True if a constant input channel adds the same to every place of an output channel: its weights' sum times the
+    constant. Zero padding and transposed convolutions treat the border, or each phase, in another way."""
+    if isinstance(layer, nn.Linear):
+        return True
+    if layer.transposed:
+        return False
+    unpadded = layer.padding == "valid" or (layer.padding != "same" and not any(layer.padding))
+    return unpadded or layer.padding_mode != "zeros" or all(size == 1 for size in layer.kernel_size)
 
 
-def _where_equal(low: Tensor, high: Tensor) -> Tensor:
-    equal = high - low <= EQUAL * torch.maximum(low.abs(), high.abs())
-    return torch.where(equal, low / 2 + high / 2, torch.nan)
+def reading(layer: _ConvNd | nn.Linear) -> Tensor:
+    """[outputs, inputs]: True where an output channel has a weight other than zero for an input channel."""
+    if isinstance(layer, nn.Linear):
+        return layer.weight.detach() != 0
+    places = layer.weight.detach().flatten(2).any(2)
+    blocks = [block.T if layer.transposed else block for block in places.chunk(layer.groups)]
+    full: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+    return full.bool()
 
 
-def _noise_where_alive(layer: nn.Module, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Noise, but the bias in the channels of a convolution or linear layer that read nothing."""
-    noise = _noise(shape, generator)
-    if not isinstance(layer, (_ConvNd, nn.Linear)):
-        return noise
-    alive = output_rows(layer).any(dim=1)
-    bias = torch.zeros(len(alive), dtype=torch.float64) if layer.bias is None else layer.bias.detach()
-    by_channel = noise.movedim(channel_axis(layer), -1)
-    return torch.where(alive, by_channel, bias).movedim(-1, channel_axis(layer))
+def _constant_channels(x: Tensor, axis: int) -> Tensor:
+    """The value of each channel of x, NaN where it is not everywhere the same."""
+    flat = x.movedim(axis, 0).flatten(1)
+    low, high = flat.amin(1), flat.amax(1)
+    return torch.where(_close(low, high), low / 2 + high / 2, torch.nan)
 
 
-def _noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
+def _close(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs() <= EQUAL * torch.maximum(a.abs(), b.abs())
+
+
+def _noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     sign = torch.randint(2, shape, generator=generator, dtype=torch.float64) * 2 - 1
     return sign * 10 ** (torch.rand(shape, generator=generator, dtype=torch.float64) * 9 - 3)

@@ -7,6 +7,7 @@ can take over.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
-from edgeprune.export.constancy import find_constants
+from edgeprune.export.constancy import find_constants, sees_no_border
 
 _OPS = torch_pruning.ops.OPTYPE
 # What keeps channels apart. A normalisation over channels, attention or a recurrent layer does not, a free parameter
@@ -74,7 +75,7 @@ def plan_cuts(model: nn.Module, example: Tensor, refused: Collection[str]) -> li
         if not isinstance(layer, (_ConvNd, nn.Linear)) or layer not in graph.module2node:
             continue
         fresh = [index for index in range(_width(layer, reads=False)) if (layer, index) not in seen]
-        if not fresh:
+        if len(fresh) < 2:
             continue
         group = graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, fresh)
         sides, free = _sides(graph, group, names, fresh)
@@ -106,6 +107,8 @@ def _sides(
         for index, root in zip(item.idxs, item.root_idxs, strict=True):
             where[root] = (*where.get(root, ()), index)
         size = _width(layer, reads)
+        if size == 1:
+            continue  # one channel broadcast over all of the others
         if item.dep.target.type not in _CHANNELWISE or not _is_regular(layer) or (size and max(item.idxs) >= size):
             blocked |= where.keys()
         elif size:
@@ -145,19 +148,9 @@ def _can_lose(side: Side, channel: int, constants: Mapping[str, Tensor]) -> bool
         if not _column(layer, index)[0].any():
             continue
         value = float(constants[side.name][index])
-        if value != 0 and not (value == value and _sees_no_border(layer)):
+        if value != 0 and not (math.isfinite(value) and sees_no_border(layer)):
             return False
     return True
-
-
-def _sees_no_border(layer: _ConvNd | nn.Linear) -> bool:
-    """True if every output of a constant input channel is the sum of that channel's weights times the constant."""
-    if isinstance(layer, nn.Linear):
-        return True
-    if layer.transposed:
-        return False
-    unpadded = layer.padding == "valid" or (layer.padding != "same" and not any(layer.padding))
-    return unpadded or layer.padding_mode != "zeros" or all(size == 1 for size in layer.kernel_size)
 
 
 def _column(layer: _ConvNd | nn.Linear, index: int) -> tuple[Tensor, slice]:
