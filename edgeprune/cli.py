@@ -39,7 +39,7 @@ DATA_DIR = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 
 
-class _Numbers(click.ParamType[tuple[float, ...]]):
+class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on; Python 3.9 has 8.1
     """Numbers divided by commas, such as 0.2,0.2,0.05."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
