@@ -107,4 +107,6 @@ class Task:
             raise TaskError(f"task name {self.name!r} is not a word of letters, digits, '.', '_' and '-'")
         for role in ("model", "data", "loss", "metric", "optimizer"):
             if not callable(getattr(self, role)):
-                raise TaskError(f"task {self.name}: {role} must be a function, got {type(getattr(self, role)).__name__}")
+                raise TaskError(
+                    f"task {self.name}: {role} must be a function, got {type(getattr(self, role)).__name__}"
+                )

@@ -93,7 +93,9 @@ def evaluate(model: nn.Module, task: Task, split: Split) -> float:
     return value
 
 
-def train(model: nn.Module, task: Task, data: Data, spec: FindSpec, start: LevelStart) -> Generator[Progress, None, Trained]:
+def train(
+    model: nn.Module, task: Task, data: Data, spec: FindSpec, start: LevelStart
+) -> Generator[Progress, None, Trained]:
     """Train one level from `start`; a generator of Progress whose return value is Trained.
 
     Every optimizer step is followed by the mask, so that a pruned weight is exactly 0.0 whatever the optimizer's

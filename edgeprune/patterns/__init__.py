@@ -90,9 +90,7 @@ def load(name: str) -> Pattern:
     return pattern
 
 
-def prune_each(
-    pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, densities: Mapping[str, float]
-) -> Mask:
+def prune_each(pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, densities: Mapping[str, float]) -> Mask:
     """Prune each tensor of `mask` by itself to its own density (share of the whole tensor)."""
     return Mask({name: pattern.prune(scores[name], mask[name], densities[name]) for name in mask})
 
@@ -123,9 +121,7 @@ def prune_together(pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, d
     chosen[order] = kept_before < round(density * mask.total)
     owner = np.concatenate(owners)
     chosen |= np.isinf(np.concatenate(means))
-    return Mask(
-        {name: mask[name] & chosen[owner == index][grouped[name]] for index, name in enumerate(mask)}
-    )
+    return Mask({name: mask[name] & chosen[owner == index][grouped[name]] for index, name in enumerate(mask)})
 
 
 def keep_best_groups(ids: GroupIds, scores: Scores, mask: BoolArray, density: float) -> BoolArray:

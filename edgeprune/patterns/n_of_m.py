@@ -78,5 +78,7 @@ def parse(parameters: str) -> NOfM:
     """n:m with 0 < n < m <= 16."""
     match = re.fullmatch(r"(\d{1,2}):(\d{1,2})", parameters)
     if match is None or not 0 < int(match[1]) < int(match[2]) <= 16:
-        raise PatternError(f"pattern {parameters or 'n_of_m'!r} is no n:m with 0 < n < m <= 16", "write 2:4, for instance")
+        raise PatternError(
+            f"pattern {parameters or 'n_of_m'!r} is no n:m with 0 < n < m <= 16", "write 2:4, for instance"
+        )
     return NOfM(int(match[1]), int(match[2]))
