@@ -107,7 +107,7 @@ class Artifact:
         )
 
     def save(self) -> None:
-        """Write the bundle as one .zip beside the folder (reproducible bytes), then manifest.json, which completes it."""
+        """Write the bundle as one .zip beside the folder (reproducible bytes), then manifest.json, to complete it."""
         content = {name: value for name, value in asdict(self).items() if name != "path"}
         manifest = store.sealed_json({**content, "zeros_lost": self.zeros_lost})
         archive = io.BytesIO()

@@ -104,7 +104,7 @@ def prune_together(pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, d
     found = {name: pattern.group_ids(mask[name].shape) for name in mask}
     grouped = {name: ids for name, ids in found.items() if ids is not None}
     if len(grouped) < len(mask):
-        return prune_each(pattern, scores, mask, {name: density for name in mask})
+        return prune_each(pattern, scores, mask, dict.fromkeys(mask, density))
     means, sizes, owners = [], [], []
     for index, name in enumerate(mask):
         ids = grouped[name].ravel()
