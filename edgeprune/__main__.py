@@ -1,4 +1,5 @@
 """`python -m edgeprune` is the command `edgeprune`."""
+
 from __future__ import annotations
 
 from edgeprune.cli import main

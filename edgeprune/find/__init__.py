@@ -2,6 +2,7 @@
 
 `prepare` fixes the spec, `find_levels` runs it as a stream of events and ends with RunFinished(ticket).
 """
+
 from __future__ import annotations
 
 from edgeprune.find.run import (
