@@ -11,13 +11,15 @@ A Session takes one float32 (or int) array in the file's layout and gives the li
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, Protocol, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.errors import TargetError, nearest
+from edgeprune.artifact import Artifact, to_file_layout, to_torch_layout
+from edgeprune.errors import ExportError, TargetError, nearest
 
 Session = Callable[[NDArray[Any]], "list[NDArray[np.float32]]"]
 
@@ -48,3 +50,33 @@ def load(name: str) -> Runtime:
         raise TargetError(f"unknown runtime {name!r}", nearest(name, names()))
     module: Any = importlib.import_module(f"edgeprune.runtimes.{name}")
     return module  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A bundle ready to run: `model(x)` takes a batch [n, ...] in PyTorch's layout and gives one array, or a tuple for
+    a model with several outputs. `run_file_layout` skips the change of layout (see `artifact.input.layout`)."""
+
+    artifact: Artifact
+    run_file_layout: Session
+
+    def __call__(self, batch: NDArray[Any]) -> Any:
+        """Outputs for a batch; raises ExportError if its shape is not the model's."""
+        port = self.artifact.input
+        array = to_file_layout(np.asarray(batch, dtype=port.dtype), port)
+        if array.shape[1:] != port.shape[1:]:
+            raise ExportError(
+                f"model {self.artifact.path.name} takes [n, {', '.join(map(str, port.shape[1:]))}] ({port.layout}), "
+                f"got {list(array.shape)}"
+            )
+        outputs = [to_torch_layout(y, exit) for y, exit in zip(self.run_file_layout(array), self.artifact.outputs)]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def load_bundle(path: Union[str, Path], threads: int = 1) -> LoadedModel:
+    """Open an artifact's bundle folder with the runtime it was built for. This is `edgeprune.load`.
+
+    Needs NumPy and that runtime only; DeviceError names the install line if the runtime is missing.
+    """
+    artifact = Artifact.load(Path(path))
+    return LoadedModel(artifact, load(artifact.runtime).open_session(artifact.model_path, threads))
