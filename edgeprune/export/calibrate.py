@@ -118,8 +118,8 @@ def percentile_range(counts: Counts, low: float, high: float) -> Range:
 
 
 def entropy_range(counts: Counts, low: float, high: float) -> Range:
-    """The part of [low, high] inside some [-bound, bound] whose 255 levels keep the most information; counts: equal bins
-    over [low, high]."""
+    """The part of [low, high] within some bound on either side of zero whose 255 levels keep the most information;
+    counts: equal bins over [low, high]."""
     ends = [counts[0]] * (low < 0) + [counts[-1]] * (high > 0)
     if not ends or max(ends) > 2 * counts.mean():
         # Values pile up at the end where something clamps them, as ReLU6 does: that range is no outlier's doing.

@@ -61,6 +61,12 @@ def test_a_tensor_that_is_always_zero_has_an_empty_range(method: str) -> None:
     assert calibrate(model(np.zeros((4, 4))), normal(8, 4), method)["b"] == (0.0, 0.0)
 
 
+def test_a_tensor_of_few_nonzero_values_keeps_them() -> None:
+    inputs = np.full((20000, 4), -1, np.float32)
+    inputs[[5, 500, 5000], 1] = (10, 20, 30)
+    assert calibrate(model(np.eye(4)), inputs, "percentile")["b"][1] == pytest.approx(30, rel=1e-3)
+
+
 def test_the_percentile_counts_both_ends() -> None:
     counts = np.zeros(1000)
     counts[200:800] = 1000

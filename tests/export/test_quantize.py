@@ -29,7 +29,6 @@ def model_of(text: str, **initializers: np.ndarray) -> onnx.ModelProto:
 
 
 def run(model: onnx.ModelProto, inputs: np.ndarray, optimized: str = "") -> list[np.ndarray]:
-    """Outputs in ONNX Runtime; `optimized`: where to leave the graph that really ran."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if optimized:
@@ -40,18 +39,15 @@ def run(model: onnx.ModelProto, inputs: np.ndarray, optimized: str = "") -> list
 
 
 def constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    """Initializers as arrays."""
     return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
 
 
 def scale_of(model: onnx.ModelProto, tensor: str) -> tuple[float, int]:
-    """Scale and zero point of a tensor or constant."""
     arrays = constants(model)
     return float(arrays[f"{tensor}_scale"]), int(arrays[f"{tensor}_zero_point"])
 
 
 def sqnr(expected: np.ndarray, got: np.ndarray) -> float:
-    """Signal-to-quantization-noise ratio in dB."""
     return float(10 * np.log10(np.sum(np.square(expected)) / np.sum(np.square(expected - got))))
 
 
@@ -97,9 +93,9 @@ def test_a_convolution_with_relu_computes_in_integers_what_a_hand_does(unsigned:
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3), axis=(2, 3))
     sums = np.einsum("nchwij,ocij->nohw", windows, weight) + bias[:, None, None]
     expected = np.clip(np.rint(sums * 2**-9), 0, 255) * 2**-4
-    model_run = with_unsigned_activations(quantized) if unsigned else quantized
-    inputs = (pixels / 128).astype(np.float32)
-    np.testing.assert_array_equal(run(model_run, inputs, str(tmp_path / "ran.onnx"))[0], expected)
+    form = with_unsigned_activations(quantized) if unsigned else quantized
+    got = run(form, (pixels / 128).astype(np.float32), str(tmp_path / "ran.onnx"))[0]
+    np.testing.assert_array_equal(got, expected)
     assert nodes(onnx.load(tmp_path / "ran.onnx"), "QLinearConv")
 
 
@@ -109,10 +105,8 @@ def test_a_matrix_product_computes_in_integers_what_a_hand_does(text: str, kerne
     weight[0] = 127
     values = random.integers(*HALF, (16, 3, 5) if text == MATMUL else (16, 5))
     stored = weight.T if text == GEMM else weight
-    zero = np.zeros(4, np.float32)
-    model = model_of(text, w=(stored / 64).astype(np.float32), b=zero)
-    name = "m" if text == MATMUL else "output_0"
-    ranges = {"input": (-1.0, 127 / 128), "output_0": (-8.0, 127 / 16), name: (-8.0, 127 / 16)}
+    model = model_of(text, w=(stored / 64).astype(np.float32), b=np.zeros(4, np.float32))
+    ranges = {"input": (-1.0, 127 / 128), "output_0": (-8.0, 127 / 16), "m": (-8.0, 127 / 16)}
     quantized = with_unsigned_activations(quantize(model, ranges))
     expected = np.clip(np.rint(values @ weight * 2**-9), -128, 127) * 2**-4
     got = run(quantized, (values / 128).astype(np.float32), str(tmp_path / "ran.onnx"))[0]
@@ -143,14 +137,14 @@ def test_weights_are_int8_per_output_channel_and_zeros_stay_zero(text: str, shap
 
 
 def test_a_channel_without_weights_keeps_its_bias() -> None:
-    weight, bias = normal(3, 2, 3, 3), np.array([0.5, 3.0, 1e-3], np.float32)
+    weight, bias = normal(3, 2, 3, 3), np.array([0.5, 300.0, 1e-3], np.float32)
     weight[1], weight[2] = 0, 1e-20
     model = model_of(CONV_RELU, w=weight, b=bias)
     inputs = normal(16, 2, 6, 6)
     quantized = quantize(model, calibrate(model, inputs, "minmax"))
     step, _ = scale_of(quantized, "output_0")
     assert np.abs(constants(quantized)["b_quantized"].astype(int)).max() <= 2**30
-    np.testing.assert_allclose(run(quantized, inputs)[0][:, 1], 3.0, atol=step / 2 * 1.001)
+    np.testing.assert_allclose(run(quantized, inputs)[0][:, 1], 300.0, atol=step / 2 * 1.001)
 
 
 TIES = """(float[batch,4,8,8] input) => (float[batch,48] output_0, float[batch,8,8,8] output_1) {
@@ -211,6 +205,22 @@ def test_an_operator_and_its_activation_are_one_unit_and_every_reader_takes_the_
     assert quantized.graph.node[-1].output[0] == "output_0"
     assert nodes(quantized, "QuantizeLinear")[1].input[0] == "output_0_float"
     assert nodes(quantized, "Conv")[0].input[0] == "input_dequantized"
+
+
+def test_a_value_that_others_read_too_is_quantized_before_its_activation() -> None:
+    model = model_of(
+        """(float[batch,4] input) => (float[batch,4] output_0) {
+          a = Gemm<transB=1>(input, w, b)
+          r = Relu(a)
+          output_0 = Sub(a, r)
+        }""",
+        w=normal(4, 4), b=normal(4),
+    )  # fmt: skip
+    inputs = normal(64, 4)
+    quantized = quantize(model, calibrate(model, inputs, "minmax"))
+    assert [node.input[0] for node in nodes(quantized, "QuantizeLinear")] == ["input", "a", "r"]
+    assert list(nodes(quantized, "Sub")[0].input) == ["a_dequantized", "r_dequantized"]
+    assert sqnr(run(model, inputs)[0], run(quantized, inputs)[0]) > 30
 
 
 def test_what_has_no_integer_form_stays_float_between_a_dequantize_and_a_quantize() -> None:

@@ -77,7 +77,7 @@ def test_a_dead_channel_gets_a_scale_that_suits_its_neighbours() -> None:
 def test_a_wide_channel_is_clipped_where_its_many_weights_gain_more_than_its_outlier_loses() -> None:
     random = np.random.default_rng(0)
     wide = random.uniform(-1, 1, (1, 40000)).astype(np.float32)
-    wide[0, 0] = 1.05
+    wide[0, 0] = -1.05
     largest = np.array([1.05 / 127], np.float32)
 
     def error(scale: np.ndarray) -> float:
@@ -86,6 +86,7 @@ def test_a_wide_channel_is_clipped_where_its_many_weights_gain_more_than_its_out
     assert free(wide, 0)[0] < largest[0]
     assert error(free(wide, 0)) < 0.98 * error(largest)
     assert free(wide[:, :100], 0)[0] == largest[0]
+    assert quantize_weight(wide, free(wide, 0), 0).min() == -127
 
 
 @given(st.floats(-1e6, 1e6, width=32), st.floats(-1e6, 1e6, width=32))
@@ -101,8 +102,10 @@ def test_an_activation_range_covers_its_ends_and_holds_an_exact_zero(low: float,
 
 @given(st.floats(2.0**-20, 1e6, width=32))
 def test_a_range_from_zero_stays_inside_it(high: float) -> None:
-    least, most = activation_scale(0.0, high).bounds()
-    assert least == 0 and most <= high
+    for factor in np.linspace(0.5, 2, 20):
+        widest = float(np.float32(high * factor))
+        least, most = activation_scale(0.0, widest).bounds()
+        assert least == 0 and most <= widest
     assert activation_scale(0.0, high).zero_point == -128
 
 
