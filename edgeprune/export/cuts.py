@@ -95,9 +95,7 @@ def _on_top(output: Any) -> list[Tensor]:
     return [leaf * 1.0 for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
-def _sides(
-    graph: Any, group: Any, names: Mapping[nn.Module, str], channels: list[int]
-) -> tuple[list[Side], list[int]]:
+def _sides(graph: Any, group: Any, names: Mapping[nn.Module, str], channels: list[int]) -> tuple[list[Side], list[int]]:
     """The sides that the channels couple, and those channels that meet only operations that keep channels apart."""
     sides: list[Side] = []
     blocked: set[int] = set()

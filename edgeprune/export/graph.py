@@ -183,7 +183,7 @@ def _kind(node: ir.Node) -> str:
 
 
 def _module_of(node: ir.Node) -> str:
-    """" of module blocks.0.act" where the exporter recorded it: scopes from the outermost to the node's own."""
+    """Words for the module that a node comes from, where the exporter recorded its scopes, the outermost first."""
     scopes = node.metadata_props.get(_SCOPES)
     modules = ast.literal_eval(scopes)[:-1] if scopes else []
     return f" of module {modules[-1]}" if modules and modules[-1] and not modules[-1].startswith("_") else ""
