@@ -104,7 +104,7 @@ class Verdict:
     """The statement about the chosen level, on the test set, over the seeds.
 
     status: "winning" (not inferior to dense and better than the reinit control), "not inferior" (the control does as
-    well), "inferior" or "inconclusive" (the interval reaches past the margin, though the mean does not).
+    well), "inferior", "inconclusive" (the interval reaches past the margin, though the mean does not) or "one seed".
     difference: mean over seeds of ticket - dense, with `interval`, two-sided at 2 * confidence - 1, or None for one
     seed; over_reinit and over_reinit_interval: the same for ticket - reinit. controls: control -> "run" or "not run".
     """

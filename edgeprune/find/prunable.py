@@ -43,17 +43,59 @@ def output_layers(model: nn.Module, example: Tensor) -> set[str]:
         for name, module in model.named_modules()
         if isinstance(module, LAYERS)
     ]
+    outputs = _run_once(model, example, hooks)
+    returned = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    exits = {name for name, result in ran if any(result is output for output in returned)}
+    return exits | {ran[-1][0]} if ran else exits
+
+
+def channel_parameters(model: nn.Module, example: Tensor) -> dict[str, tuple[str, ...]]:
+    """Weight name -> names of the vectors that act on the layer's output channels before anything else does: its own
+    bias, and scale and shift of a batch norm that reads the layer's output directly.
+
+    The channel pattern takes them along: a channel whose bias lived on would still reach zero-padded readers as a
+    constant, and could not be removed.
+    """
+    made: dict[int, tuple[str, Any]] = {}
+    found: dict[str, tuple[str, ...]] = {}
+
+    def after_layer(name: str, bias: tuple[str, ...]) -> Any:
+        def note(module: nn.Module, inputs: Any, result: Any) -> None:
+            made[id(result)] = (name, result)
+            found[name] = bias
+
+        return note
+
+    def before_norm(names: tuple[str, ...]) -> Any:
+        def note(module: nn.Module, inputs: Any) -> None:
+            name, result = made.get(id(inputs[0]), ("", None))
+            if result is inputs[0]:
+                found[name] += names
+
+        return note
+
+    hooks = []
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        if isinstance(module, LAYERS):
+            own = (f"{prefix}bias",) if module.bias is not None else ()
+            hooks.append(module.register_forward_hook(after_layer(f"{prefix}weight", own)))
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
+            hooks.append(module.register_forward_pre_hook(before_norm((f"{prefix}weight", f"{prefix}bias"))))
+    _run_once(model, example, hooks)
+    return found
+
+
+def _run_once(model: nn.Module, example: Tensor, hooks: list[Any]) -> Any:
+    """The model's outputs for an example in evaluation mode; the hooks are removed afterwards."""
     training = model.training
     try:
         with torch.no_grad():
-            outputs = model.eval()(example)
+            return model.eval()(example)
     finally:
         model.train(training)
         for hook in hooks:
             hook.remove()
-    returned = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    exits = {name for name, result in ran if any(result is output for output in returned)}
-    return exits | {ran[-1][0]} if ran else exits
 
 
 def rate_factors(

@@ -19,12 +19,12 @@ import torch
 
 from edgeprune import patterns, store
 from edgeprune.errors import TicketError
-from edgeprune.find.prunable import prunable_shapes
+from edgeprune.find.prunable import channel_parameters, prunable_shapes
 from edgeprune.find.schedule import tensor_densities
 from edgeprune.find.spec import Problem
 from edgeprune.find.training import LevelStart, Weights, derived_seed, evaluate, to_arrays, to_weights, train
 from edgeprune.find.verdict import choose_level, judge
-from edgeprune.mask import Array, Mask
+from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
 
 REINIT = "reinit"
@@ -136,7 +136,8 @@ class _Run:
             rewind, mask = to_weights(before.rewind), self.prune(before, level)
         dense = level == 0
         step = 0 if dense else self.spec.rewind_step
-        start = LevelStart(rewind, mask, step, seed, self.partial(seed, level), dense and self.spec.rewind_step > 0)
+        keep_rewind = dense and self.spec.rewind_step > 0
+        start = LevelStart(rewind, mask, step, seed, self.partial(seed, level), keep_rewind, self.silent(mask))
         began = time.monotonic()
         trained = yield from self.train(start, level)
         record = LevelRecord(level, mask.density, mask.densities(), trained.validation, trained.loss, trained.step)
@@ -150,7 +151,8 @@ class _Run:
             return
         ticket = self.read(seed, chosen)
         fresh = self.fresh(derived_seed(seed, REINIT))
-        start = LevelStart(fresh, ticket.mask, 0, seed, self.partial(seed, REINIT))
+        partial = self.partial(seed, REINIT)
+        start = LevelStart(fresh, ticket.mask, 0, seed, partial, silent=self.silent(ticket.mask))
         began = time.monotonic()
         trained = yield from self.train(start, REINIT)
         record = LevelRecord(
@@ -170,6 +172,18 @@ class _Run:
             yield TrainingProgress(
                 start.seed, level, progress.step, progress.iterations, progress.loss, progress.validation
             )
+
+    def silent(self, mask: Mask) -> dict[str, BoolArray]:
+        """The vectors that the channel pattern takes along with a channel, and which of their entries live."""
+        if self.pattern.name != "channel":
+            return {}
+        vectors = channel_parameters(self.model, self.problem.data.train.inputs[:2])
+        return {
+            vector: np.any(mask[name].reshape(len(mask[name]), -1), axis=1)
+            for name, names in vectors.items()
+            if name in mask
+            for vector in names
+        }
 
     def partial(self, seed: int, level: Union[int, str]) -> Path:
         return self.work / f"seed-{seed}-level-{level}.partial.safetensors"

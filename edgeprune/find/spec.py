@@ -68,7 +68,8 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
         data_sha256=tasks.data_sha256(data),
         pattern=pattern.name,
         rates=rates,
-        scope=recipe.scope,
+        # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.
+        scope="layer" if pattern.name == "channel" else recipe.scope,
         rate_scale=factors,
         iterations=recipe.iterations,
         batch_size=recipe.batch_size,

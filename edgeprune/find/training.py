@@ -8,7 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from edgeprune import store
 from edgeprune.errors import TaskError, TicketError
-from edgeprune.mask import Array, Mask
+from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.task import Data, Split, Task
 from edgeprune.ticket import FindSpec
 
@@ -56,6 +56,7 @@ class LevelStart:
     """Where a level starts: the full state dict, the mask and the optimizer step; `seed` orders the data.
 
     checkpoint: file for the unfinished level. keep_rewind: also give back the weights at the spec's rewind step.
+    silent: vectors (biases, norms) of which only these channels live; see `channel_parameters`.
     """
 
     weights: Weights
@@ -64,6 +65,7 @@ class LevelStart:
     seed: int
     checkpoint: Path
     keep_rewind: bool = False
+    silent: Mapping[str, BoolArray] = field(default_factory=dict)
 
 
 def derived_seed(*parts: object) -> int:
@@ -120,8 +122,9 @@ class _Level:
         self.model, self.task, self.data, self.spec, self.start = model, task, data, spec, start
         model.load_state_dict(start.weights)
         parameters = dict(model.named_parameters())
-        self.masked: list[Tensor] = [parameters[name] for name in start.mask]
-        self.masks = [torch.tensor(start.mask[name], dtype=parameters[name].dtype) for name in start.mask]
+        alive = {**start.mask, **start.silent}
+        self.masked: list[Tensor] = [parameters[name] for name in alive]
+        self.masks = [torch.tensor(array, dtype=parameters[name].dtype) for name, array in alive.items()]
         self.apply_mask()
         self.build_optimizer(start.step)
         self.augment = torch.Generator().manual_seed(derived_seed(start.seed, "augment"))

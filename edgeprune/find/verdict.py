@@ -53,7 +53,9 @@ def judge(test: Mapping[int, Mapping[str, float]], level: int, density: float, s
     over_dense = [metrics["ticket"] - metrics["dense"] for metrics in test.values()]
     over_reinit = [metrics["ticket"] - metrics["reinit"] for metrics in test.values()]
     mean = float(np.mean(over_dense))
-    if lower_bound(over_dense, spec.confidence) >= -spec.margin:
+    if len(test) == 1:
+        status = "one seed"
+    elif lower_bound(over_dense, spec.confidence) >= -spec.margin:
         status = "winning" if lower_bound(over_reinit, spec.confidence) > 0 else "not inferior"
     else:
         status = "inferior" if mean < -spec.margin else "inconclusive"
@@ -78,6 +80,7 @@ def _statement(
     status: str, density: float, mean: float, interval: Optional[tuple[float, float]], spec: FindSpec
 ) -> str:
     words = {
+        "one seed": "one seed, which allows no statement about chance",
         "winning": "a winning ticket: not inferior to the dense model and better than its random reinitialisation",
         "not inferior": "not inferior to the dense model, but its random reinitialisation may do as well",
         "inferior": "inferior to the dense model",
@@ -87,7 +90,7 @@ def _statement(
         f"{len(spec.seeds)} seeds, {100 * (2 * spec.confidence - 1):.0f} % interval "
         f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
         if interval
-        else "one seed, so no statement about chance"
+        else "no interval"
     )
     return (
         f"at density {100 * density:.2f} %: {words} (test difference {100 * mean:+.2f} points, {span}; "

@@ -16,6 +16,7 @@ HEADLINES = {
     "not inferior": "not inferior to dense",
     "inferior": "inferior to dense",
     "inconclusive": "inconclusive",
+    "one seed": "one seed",
 }
 
 

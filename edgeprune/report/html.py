@@ -38,7 +38,7 @@ from edgeprune.report.tables import (
 from edgeprune.report.timing import Timing, speed_words, timing
 from edgeprune.ticket import FindSpec, Ticket
 
-TONES = {"winning": "good", "not inferior": "fair", "inconclusive": "fair", "inferior": "bad"}
+TONES = {"winning": "good", "not inferior": "fair", "inconclusive": "fair", "one seed": "fair", "inferior": "bad"}
 NO_BUILD, NO_MEASUREMENT = "edgeprune export --target rpi4", "edgeprune bench --target local"
 
 

@@ -1,11 +1,13 @@
 """What is prunable, and at which share of the rate."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn
 
 from edgeprune.errors import TaskError
-from edgeprune.find.prunable import output_layers, prunable_shapes, rate_factors
+from edgeprune.find.prunable import channel_parameters, output_layers, prunable_shapes, rate_factors
 from edgeprune.patterns import load
 
 MLP = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3))
@@ -56,3 +58,18 @@ def test_a_shared_weight_counts_once():
 def test_nothing_to_prune_is_an_error():
     with pytest.raises(TaskError, match="nothing to prune"):
         prunable_shapes(nn.Sequential(nn.BatchNorm1d(4)))
+
+
+def test_a_channel_takes_its_bias_and_the_norm_right_behind_it_along():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4)
+            self.second, self.late = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            x = self.norm(self.first(x))
+            return self.late(self.second(x).relu())
+
+    found = channel_parameters(Block(), torch.zeros(2, 1, 8, 8))
+    assert found == {"first.weight": ("norm.weight", "norm.bias"), "second.weight": ("second.bias",)}

@@ -1,5 +1,7 @@
 """Runs from start to ticket: rewinding, exact zeros, controls, and that a stopped run ends as an unbroken one."""
 
+from __future__ import annotations
+
 import json
 import os
 import random
@@ -15,8 +17,16 @@ import torch
 
 from edgeprune import Ticket, store, tasks
 from edgeprune.errors import TicketError
-from edgeprune.find import LevelFinished, LevelStarted, Options, RunFinished, TrainingProgress, find_levels, prepare
-from edgeprune.find import training
+from edgeprune.find import (
+    LevelFinished,
+    LevelStarted,
+    Options,
+    RunFinished,
+    TrainingProgress,
+    find_levels,
+    prepare,
+    training,
+)
 from edgeprune.patterns import load, names
 
 TINY = Path(__file__).parent / "tiny_task.py"

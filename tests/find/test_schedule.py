@@ -1,5 +1,7 @@
 """Which rates follow from --levels, --rate and --density."""
 
+from __future__ import annotations
+
 import math
 
 import pytest
@@ -58,7 +60,9 @@ def test_all_three_are_one_too_many():
         resolve(levels=3, rates=(0.2,), density=0.1)
 
 
-@pytest.mark.parametrize("bad", [{"density": 0.0}, {"density": 1.0}, {"rates": (1.0,)}, {"rates": (0.0,)}, {"density": math.nan}])
+@pytest.mark.parametrize(
+    "bad", [{"density": 0.0}, {"density": 1.0}, {"rates": (1.0,)}, {"rates": (0.0,)}, {"density": math.nan}]
+)
 def test_outside_zero_to_one_is_refused(bad):
     with pytest.raises(TicketError, match="between 0 and 1"):
         resolve(**bad)

@@ -1,5 +1,7 @@
 """The choice of the level and the words of the verdict."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -64,7 +66,7 @@ def test_status(ticket, dense, reinit, status):
 
 def test_one_seed_is_reported_as_one_seed():
     verdict = judge({1: {"ticket": 0.99, "dense": 0.98, "reinit": 0.9}}, 3, 0.5, spec(seeds=(1,)))
-    assert verdict.interval is None and "one seed" in verdict.statement
+    assert verdict.status == "one seed" and verdict.interval is None and "one seed" in verdict.statement
 
 
 @given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=10))

@@ -1,6 +1,8 @@
 """A task that trains in a moment: four Gaussian clouds, a two-layer network with dropout and batch norm, SGD with
 momentum and a schedule, so that every kind of state that a checkpoint has to hold is there."""
 
+from __future__ import annotations
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -22,7 +24,13 @@ def data(folder):
 
 def network():
     return nn.Sequential(
-        nn.Linear(12, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.1), nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 4)
+        nn.Linear(12, 32),
+        nn.BatchNorm1d(32),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(32, 24),
+        nn.ReLU(),
+        nn.Linear(24, 4),
     )
 
 
