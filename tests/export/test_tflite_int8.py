@@ -123,7 +123,9 @@ def test_every_interpreter_computes_the_same_integers(onnx_model: Model, check_i
     [
         ("Div", ["DIV"]),
         ("HardSigmoid", ["MUL", "ADD", "MUL"]),
+        ("HardSwish", ["HARD_SWISH"]),
         ("LeakyRelu", ["LEAKY_RELU"]),
+        ("Softmax", ["SOFTMAX"]),
     ],
 )
 def test_an_operator_without_an_int8_form_runs_in_float(
@@ -134,7 +136,7 @@ def test_an_operator_without_an_int8_form_runs_in_float(
     constants.update({"divisor": np.float32([0.7])} if kind == "Div" else {})
     nodes = [
         helper.make_node("Conv", ["input", "a"], ["a.out"], name="a"),
-        helper.make_node(kind, inputs, ["floating"], name="floating"),
+        helper.make_node(kind, inputs, ["floating"], name="floating", **({"axis": 1} if kind == "Softmax" else {})),
         helper.make_node("Conv", ["floating", "b"], ["output_0"], name="b"),
     ]
     written = check_int8(onnx_model(nodes, [3, 5, 5], constants), normal(2, 4, 3, 5, 5), quanta=5)
@@ -204,6 +206,36 @@ def test_a_relu_between_equal_scales_is_the_clamp_of_what_it_follows(
     written = write_tflite(model)
     check_everywhere(written, data, onnx_outputs(model, data), [0.0601])
     assert [name for name, _ in operators_of(written.data)] == ["QUANTIZE", "ADD", "DEQUANTIZE"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "scale", "operators"),
+    [
+        ("Relu", 0.02, ["QUANTIZE", "QUANTIZE", "DEQUANTIZE"]),
+        ("Clip", 6 / 255, ["QUANTIZE", "QUANTIZE", "DEQUANTIZE"]),
+        ("Clip", 0.03, ["QUANTIZE", "RELU6", "DEQUANTIZE"]),
+    ],
+)
+def test_a_clamp_at_the_end_of_the_range_is_a_change_of_scale(
+    onnx_model: Model,
+    check_everywhere: Any,
+    onnx_outputs: Any,
+    operators_of: Operators,
+    kind: str,
+    scale: float,
+    operators: list[str],
+) -> None:
+    """Integers from -128 upwards cannot stand for anything below zero then."""
+    constants: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(6)}
+    nodes = quantized_pair("input", 0.06, -7, constants)
+    bounds = ["low", "high"] if kind == "Clip" else []
+    nodes.append(helper.make_node(kind, ["input.q", *bounds], ["clamped"], name="clamp"))
+    nodes += quantized_pair("clamped", scale, -128, constants)
+    nodes[-1].output[0] = "output_0"
+    model, data = onnx_model(nodes, [3, 40], constants), 4 * normal(0, 3, 3, 40)
+    written = write_tflite(model)
+    check_everywhere(written, data, onnx_outputs(model, data), [1.001 * scale])
+    assert [name for name, _ in operators_of(written.data)] == operators
 
 
 def test_an_average_over_uncounted_padding_runs_in_float(

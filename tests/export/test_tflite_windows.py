@@ -158,6 +158,15 @@ def halves(pads: list[int]) -> tuple[list[int], list[int]]:
     return pads[: len(pads) // 2], pads[len(pads) // 2 :]
 
 
+def test_one_window_over_the_whole_map_is_a_mean(onnx_model: Model, check_both: Check, operators_of: Operators) -> None:
+    nodes = [
+        helper.make_node("AveragePool", ["input"], ["pooled"], kernel_shape=[5, 4]),
+        helper.make_node("Flatten", ["pooled"], ["output_0"]),
+    ]
+    written = check_both(onnx_model(nodes, [3, 5, 4]), normal(0, 2, 3, 5, 4))
+    assert operators_of(written.data) == [("MEAN", 1)]
+
+
 @pytest.mark.parametrize("kind", ["GlobalAveragePool", "GlobalMaxPool"])
 @pytest.mark.parametrize("size", [(5,), (4, 6)])
 def test_global_pooling(onnx_model: Model, check_both: Check, kind: str, size: tuple[int, ...]) -> None:

@@ -9,12 +9,11 @@ from edgeprune.export.tflite.convolution import activation_of
 from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.layout import NEW, Axes
 from edgeprune.export.tflite.network import Node, Shape, concrete
+from edgeprune.export.tflite.reshaping import pass_on
 from edgeprune.export.tflite.writer import Value, Writer
 
 _UNARY = {
     "HardSwish": "HARD_SWISH",
-    "Relu": "RELU",
-    "Relu6": "RELU6",
     "Sigmoid": "LOGISTIC",
     "Tanh": "TANH",
 }
@@ -27,6 +26,21 @@ def unary(writer: Writer, node: Node) -> None:
     output = writer.produce(node.output, value.axes, value.columns)
     options = options_of("HardSwish") if node.type == "HardSwish" else None
     writer.operator(_UNARY[node.type], [value.tensor], output, options)
+
+
+def relu(writer: Writer, node: Node) -> None:
+    """Relu and Relu6. Where the output's int8 range ends where they clamp, requantizing alone does it."""
+    value, highest = writer.value(node, 0), 6.0 if node.type == "Relu6" else np.inf
+    quantization = writer.network.quantization.get(node.output)
+    if (
+        quantization is not None
+        and quantization.zero_point[0] == -128
+        and 255 * quantization.scale[0] <= highest * 1.0001
+    ):
+        pass_on(writer, node, value)
+        return
+    output = writer.produce(node.output, value.axes, value.columns)
+    writer.operator(node.type.upper(), [value.tensor], output)
 
 
 def leaky_relu(writer: Writer, node: Node) -> None:

@@ -68,6 +68,14 @@ def _batch_norm(network: Network, node: Node) -> list[Node]:
     return steps
 
 
+def _average_pool(network: Network, node: Node) -> list[Node]:
+    """A mean, if one window without padding is the whole map."""
+    size, kernel = network.shapes[node.inputs[0]][2:], tuple(node.attributes["kernel_shape"])
+    if kernel != size or any(node.attributes.get("pads") or [0]):
+        return [node]
+    return _global_average(network, node)
+
+
 def _global_average(network: Network, node: Node) -> list[Node]:
     axes = list(range(2, len(network.shapes[node.inputs[0]])))
     return [Node(node.name, "ReduceMean", node.inputs, node.outputs, {"axes": axes, "keepdims": 1})]
@@ -136,6 +144,7 @@ def _split(network: Network, node: Node) -> list[Node]:
 
 
 _REWRITES: dict[str, Callable[[Network, Node], list[Node]]] = {
+    "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Flatten": _reshape,
