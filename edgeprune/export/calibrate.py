@@ -128,6 +128,8 @@ def entropy_range(counts: Counts, low: float, high: float) -> Range:
     bounds = SHRINKS * max(-low, high)
     firsts = np.floor((np.maximum(-bounds, low) - low) / width).astype(int)
     lasts = np.minimum(np.ceil((np.minimum(bounds, high) - low) / width).astype(int), len(counts))
+    # A bias behind a ReLU makes spikes, whose place within one level of the full range says nothing about any clip.
+    counts = np.convolve(counts, np.full(BINS // LEVELS, LEVELS / BINS), "same")
     losses = [_divergence(counts, first, last) for first, last in zip(firsts, lasts)]
     best = int(np.argmin(losses))
     first, last = float(firsts[best]), float(lasts[best])

@@ -89,6 +89,14 @@ def test_entropy_keeps_the_range_of_a_clamped_tensor_and_of_an_even_one() -> Non
     assert entropy_range(counts, 0.0, 30.0) == (0.0, 30.0)
 
 
+def test_entropy_is_not_led_astray_by_a_spike() -> None:
+    """What a channel's bias behind a ReLU makes of an empty background."""
+    values = np.abs(normal(100000))
+    counts = np.histogram(values, 2048, (0, values.max()))[0].astype(float)
+    counts[300] += 500000
+    assert entropy_range(counts, 0.0, 1.0)[1] > 0.7
+
+
 def test_bad_input_is_named() -> None:
     good = model(np.eye(4))
     with pytest.raises(ExportError, match="unknown calibration method 'entrpy'.*did you mean entropy"):
