@@ -61,11 +61,12 @@ def mnist_cnn() -> Task:
         optimizer=recipes.adam(2e-3),
         schedule=recipes.linear_decay,
         recipe=Recipe(
-            iterations=2000,
+            iterations=1200,
             batch_size=100,
             rate=0.2,
-            rate_scale={"conv1.*": 0.5, "output.*": 0.5},
-            evaluate_every=250,
+            # Convolutions hold 6 % of the weights and most of the accuracy: half the rate, as in the paper's Conv-2.
+            rate_scale={"conv*": 0.5, "output.*": 0.5},
+            evaluate_every=200,
         ),
         description="MNIST, LeNet-5 with 20 and 50 filters and 500 hidden units",
     )
