@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import edgeprune
-from edgeprune import patterns
+from edgeprune import patterns, tasks
 from edgeprune.cli import cli
+from edgeprune.export.graph import SUPPORTED
 from edgeprune.target import target_names
 
 ROOT = Path(edgeprune.__file__).parents[1]
@@ -89,11 +90,13 @@ def test_python_examples_use_what_there_is(page: str) -> None:
                 assert {alias.name for alias in node.names} <= set(edgeprune.__all__)
 
 
-def test_targets_and_patterns_are_all_described() -> None:
+def test_all_there_is_is_described() -> None:
     for name in target_names():
         assert f"| `{name}` |" in PAGES["docs/targets.md"]
     for name in patterns.names():
         assert f"| `{name}`" in PAGES["docs/patterns.md"]
+    for name in (*tasks.names(), *SUPPORTED):
+        assert f"`{name}`" in PAGES["docs/tasks.md"]
 
 
 def test_the_target_example_is_a_target(tmp_path: Path) -> None:
