@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.utils._pytree import tree_leaves
+
+from edgeprune import tasks
+from edgeprune.errors import ExportError
+from edgeprune.export.graph import SUPPORTED, Graph, Weight, to_onnx
+from edgeprune.tasks import networks
+
+USER_TASKS = Path(__file__).parents[1] / "user_tasks"
+ARCHITECTURES = ["lenet5", *sorted(path.stem for path in USER_TASKS.glob("*.py"))]
+
+
+class Net(nn.Module):
+    """`function(x, *layers)` as a module; layers are called a, b, c, ..."""
+
+    def __init__(self, function: Callable[..., Any], *layers: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, layer in zip("abcdefgh", layers):
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x, *self.children())
+
+
+def randomize(model: nn.Module) -> nn.Module:
+    """Random biases and batch norms with factors of either sign."""
+    random = torch.Generator().manual_seed(3)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.weight.data.uniform_(0.5, 2, generator=random)
+            module.weight.data[::2] *= -1
+            module.running_mean.normal_(generator=random)
+            module.running_var.uniform_(0.5, 2, generator=random)
+        if getattr(module, "bias", None) is not None:
+            module.bias.data.normal_(generator=random)
+    return model.eval()
+
+
+def prune(model: nn.Module, density: float = 0.5) -> dict[str, np.ndarray]:
+    """Unstructured masks of all layers, applied to the model."""
+    random = np.random.default_rng(4)
+    masks = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Linear, _ConvNd, nn.Embedding)):
+            key = f"{name}.weight" if name else "weight"
+            masks[key] = random.random(tuple(module.weight.shape)) < density
+            module.weight.data *= torch.from_numpy(masks[key])
+    return masks
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A pruned network and its graph; printed: what the conversion wrote to stdout and stderr."""
+
+    model: nn.Module
+    example: Tensor
+    masks: dict[str, np.ndarray]
+    graph: Graph
+    printed: tuple[str, str]
+    unchanged: bool
+
+
+@functools.cache
+def convert(name: str) -> Converted:
+    """Converted once for all tests, since an export takes seconds."""
+    torch.manual_seed(1)
+    if name == "lenet5":
+        model, example = networks.lenet5(), torch.randn(2, 1, 28, 28)
+    else:
+        task = tasks.load(f"{USER_TASKS / name}.py:make").task
+        model, example = task.model(), task.data(None).train.inputs[:2]
+    masks = prune(randomize(model))
+    before = copy.deepcopy(model.state_dict())
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        graph = to_onnx(model, example, masks)
+    unchanged = all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    return Converted(model, example, masks, graph, (out.getvalue(), err.getvalue()), unchanged)
+
+
+def kinds_behind(graph: Graph, output: str) -> list[str]:
+    """Types of the nodes between the input and one output, the first one first."""
+    makers = {name: node for node in graph.model.graph.node for name in node.output}
+    wanted, found = [output], set()
+    while wanted:
+        node = makers.get(wanted.pop())
+        if node is not None and node.name not in found:
+            found.add(node.name)
+            wanted += node.input
+    return [node.op_type for node in graph.model.graph.node if node.name in found]
+
+
+def initializers(graph: Graph) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
+
+
+def assert_same_outputs(model: nn.Module, graph: Graph, example: Tensor, batches: tuple[int, ...] = (1, 7)) -> None:
+    session = onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    random = torch.Generator().manual_seed(8)
+    for batch in batches:
+        inputs = example[torch.arange(batch) % len(example)]
+        if example.is_floating_point():
+            inputs = torch.randn(inputs.shape, generator=random)
+        with torch.no_grad():
+            expected = tree_leaves(model(inputs))
+        got = session.run(None, {"input": inputs.numpy()})
+        assert len(got) == len(expected)
+        for a, b in zip(got, expected):
+            np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=1e-5 * float(b.abs().max()))
+
+
+def export(model: nn.Module, example: Tensor) -> Graph:
+    """Prune, convert and compare with PyTorch."""
+    masks = prune(randomize(model))
+    graph = to_onnx(model, example, masks)
+    assert_same_outputs(model, graph, example)
+    return graph
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_graph_does_what_the_network_does(name: str) -> None:
+    converted = convert(name)
+    assert_same_outputs(converted.model, converted.graph, converted.example)
+    assert converted.unchanged
+    assert converted.printed == ("", "")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_zeros_of_the_graph_are_those_of_the_masks(name: str) -> None:
+    masks, graph = convert(name).masks, convert(name).graph
+    assert graph.weights.keys() == masks.keys()
+    arrays = initializers(graph)
+    for key, weight in graph.weights.items():
+        stored = arrays[weight.initializer].T if weight.transposed else arrays[weight.initializer]
+        assert np.array_equal(stored != 0, masks[key]), f"{key}: zeros of the mask and of the file differ"
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_file_is_self_contained_and_tells_nothing_but_the_network(name: str) -> None:
+    proto = convert(name).graph.model
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 18)]
+    assert proto.ir_version <= 9
+    assert [value.name for value in proto.graph.input] == ["input"]
+    outputs = [value.name for value in proto.graph.output]
+    assert outputs == [f"output_{index}" for index in range(len(outputs))]
+    assert not any(tensor.external_data for tensor in proto.graph.initializer)
+    assert {"Constant", "Identity", "Dropout", "BatchNormalization", "Shape"}.isdisjoint(
+        node.op_type for node in proto.graph.node
+    )
+    assert str(Path(__file__).parents[2]) not in str(proto)
+    assert not any(thing.metadata_props or thing.doc_string for thing in (proto.graph, *proto.graph.node))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_value_has_a_shape_that_leaves_only_the_batch_open(name: str) -> None:
+    graph = convert(name).graph.model.graph
+    described = {value.name: value for value in (*graph.value_info, *graph.output, *graph.input)}
+    for value in [*(name for node in graph.node for name in node.output), "input"]:
+        first, *rest = described[value].type.tensor_type.shape.dim
+        assert first.dim_param == "batch"
+        assert all(dim.dim_value > 0 for dim in rest)
+
+
+def test_converting_again_gives_the_same_bytes() -> None:
+    first = convert("two_outputs")
+    again = to_onnx(first.model, first.example, first.masks)
+    assert again.weights == first.graph.weights
+    assert again.model.SerializeToString(deterministic=True) == first.graph.model.SerializeToString(deterministic=True)
+
+
+IMAGE, SEQUENCE, ROW = torch.randn(2, 4, 12, 12), torch.randn(2, 4, 16), torch.randn(2, 16)
+# Each network once in front of the same input; what it becomes in the graph.
+IMAGE_FORMS: dict[str, tuple[nn.Module, list[str]]] = {
+    "conv and batch norm": (nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(6)), ["Conv"]),
+    "transposed conv and batch norm": (
+        nn.Sequential(nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), nn.BatchNorm2d(6)),
+        ["ConvTranspose"],
+    ),
+    "batch norm first": (nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 6, 3)), ["BatchNormalization", "Conv"]),
+    "batch norm over branches": (
+        Net(
+            lambda x, a, b, norm: norm(torch.cat([a(x), b(x)], 1)),
+            *(nn.Conv2d(4, 3, 1), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(8)),
+        ),
+        ["Conv", "Conv", "Concat"],
+    ),
+    "batch norm over branches that are read elsewhere": (
+        Net(
+            lambda x, a, b, norm: norm(torch.cat([u := a(x), v := b(x)], 1)) + torch.cat([v, u], 1),
+            *(nn.Conv2d(4, 3, 1), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(8)),
+        ),
+        ["Conv", "Conv", "Concat", "BatchNormalization", "Concat", "Add"],
+    ),
+    "flatten": (nn.Flatten(), ["Flatten"]),
+    "view": (Net(lambda x: x.view(x.size(0), -1)), ["Flatten"]),
+    "partial flatten": (Net(lambda x: x.flatten(2)), ["Reshape"]),
+    "heads": (
+        Net(lambda x: x.view(x.size(0), 2, 2, 12, 12).transpose(1, 2).flatten(1, 2)),
+        ["Reshape", "Transpose", "Reshape"],
+    ),
+    "global pool": (nn.AdaptiveAvgPool2d(1), ["GlobalAveragePool"]),
+    "global pool by window": (nn.AvgPool2d(12), ["GlobalAveragePool"]),
+    "global mean": (Net(lambda x: x.mean((2, 3))), ["GlobalAveragePool", "Flatten"]),
+    "mean over height": (Net(lambda x: x.mean(2)), ["ReduceMean"]),
+    "window pool": (nn.AvgPool2d(3, 2, 1), ["AveragePool"]),
+    "relu6": (nn.ReLU6(), ["Clip"]),
+    "clamp from below": (Net(lambda x: x.clamp(min=0)), ["Relu"]),
+    "clamp from below at -1": (Net(lambda x: x.clamp(min=-1)), ["Clip"]),
+    "clamp from above": (Net(lambda x: x.clamp(max=0.5)), ["Clip"]),
+    "hardswish": (nn.Hardswish(), ["HardSwish"]),
+    "hardswish by hand": (Net(lambda x: x * F.relu6(x + 3) / 6), ["HardSwish"]),
+    "hardsigmoid by hand": (Net(lambda x: F.relu6(x + 3) / 6), ["HardSigmoid"]),
+    "nearest upsampling": (nn.Upsample(scale_factor=2), ["Resize"]),
+    "nearest upsampling to a size": (nn.Upsample(size=(24, 36)), ["Resize"]),
+    "zero padding": (nn.Sequential(nn.ZeroPad2d((1, 0, 2, 1)), nn.Conv2d(4, 3, 3)), ["Conv"]),
+    "channels-last weights": (
+        nn.Sequential(nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(memory_format=torch.channels_last),
+        ["Conv", "GlobalAveragePool", "Flatten"],
+    ),
+}
+SEQUENCE_FORMS: dict[str, tuple[nn.Module, list[str]]] = {
+    "linear on a sequence": (nn.Linear(16, 5), ["MatMul", "Add"]),
+    "linear without a bias on a sequence": (nn.Linear(16, 5, bias=False), ["MatMul"]),
+    "global pool over time": (nn.AdaptiveAvgPool1d(1), ["GlobalAveragePool"]),
+    "mean over time": (Net(lambda x: x.mean(-1)), ["GlobalAveragePool", "Flatten"]),
+    "mean over tokens": (Net(lambda x: x.mean(1)), ["ReduceMean"]),
+    "conv and batch norm over time": (nn.Sequential(nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6)), ["Conv"]),
+}
+ROW_FORMS: dict[str, tuple[nn.Module, list[str]]] = {
+    "linear": (nn.Linear(16, 5), ["Gemm"]),
+    "linear and batch norm": (nn.Sequential(nn.Linear(16, 5, bias=False), nn.BatchNorm1d(5)), ["Gemm"]),
+    "dropout and identity": (nn.Sequential(nn.Identity(), nn.Linear(16, 4), nn.Dropout()), ["Gemm"]),
+    "a dictionary": (Net(lambda x, a: {"y": a(x)}, nn.Linear(16, 4)), ["Gemm"]),
+}
+
+
+class All(nn.Module):
+    """Networks side by side: a tuple of their outputs."""
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> tuple[Any, ...]:
+        return tuple(network(x) for network in self.networks)
+
+
+@pytest.mark.parametrize(
+    ("forms", "example"),
+    [(IMAGE_FORMS, IMAGE), (SEQUENCE_FORMS, SEQUENCE), (ROW_FORMS, ROW)],
+    ids=["image", "sequence", "row"],
+)
+def test_each_form_has_one_normal_form(forms: dict[str, tuple[nn.Module, list[str]]], example: Tensor) -> None:
+    graph = export(All(network for network, _ in forms.values()), example)
+    got = {name: kinds_behind(graph, f"output_{index}") for index, name in enumerate(forms)}
+    assert got == {name: expected for name, (_, expected) in forms.items()}
+
+
+def test_words_are_looked_up_in_the_embedding() -> None:
+    model = Net(lambda x, words, a: a(words(x).mean(1)), nn.Embedding(9, 6), nn.Linear(6, 3))
+    graph = export(model, torch.randint(9, (2, 5)))
+    assert kinds_behind(graph, "output_0") == ["Gather", "ReduceMean", "Gemm"]
+    assert graph.weights.keys() == {"a.weight", "b.weight"}
+
+
+def test_a_linear_layer_on_a_sequence_lies_transposed() -> None:
+    graph = export(nn.Sequential(nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 3)), SEQUENCE)
+    assert [weight.transposed for weight in graph.weights.values()] == [True, True]
+    assert initializers(graph)[graph.weights["0.weight"].initializer].shape == (16, 5)
+
+
+def test_gemm_holds_the_matrix_as_pytorch_does() -> None:
+    graph = convert("mlp").graph
+    assert graph.weights["0.weight"] == Weight("0.weight", transposed=False)
+    assert initializers(graph)["0.weight"].shape == (128, 40)
+    for node in graph.model.graph.node:
+        if node.op_type == "Gemm":
+            assert {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}["transB"] == 1
+
+
+def test_a_weight_used_both_ways_keeps_its_zeros_in_both() -> None:
+    model = Net(lambda x, a: F.linear(F.relu(a(x)), a.weight.t()), nn.Linear(16, 6))
+    graph = export(model, ROW)
+    matrices = [array for array in initializers(graph).values() if array.ndim == 2]
+    assert {array.shape for array in matrices} == {(6, 16), (16, 6)} or len(matrices) == 1
+
+
+def test_layers_with_equal_weights_stay_apart_and_one_that_is_never_read_has_no_place() -> None:
+    linear = [nn.Linear(16, 16, bias=False) for _ in range(3)]
+    model = Net(lambda x, a, b, c: b(F.relu(a(x))), *linear)
+    masks = prune(randomize(model), density=0)
+    graph = to_onnx(model, ROW, masks)
+    assert {name: weight.initializer for name, weight in graph.weights.items()} == {
+        "a.weight": "a.weight",
+        "b.weight": "b.weight",
+    }
+
+
+UNSUPPORTED = {
+    "LeakyRelu": (nn.Sequential(nn.Conv2d(4, 3, 1), nn.LeakyReLU()), IMAGE),
+    "Resize with mode linear": (nn.Upsample(scale_factor=2, mode="bilinear"), IMAGE),
+}
+
+
+@pytest.mark.parametrize("kind", UNSUPPORTED)
+def test_an_operation_outside_the_set_is_named_with_its_module_and_the_list(kind: str) -> None:
+    model, example = UNSUPPORTED[kind]
+    with pytest.raises(ExportError) as caught:
+        to_onnx(model.eval(), example, {})
+    assert f"is of type {kind}" in caught.value.message
+    assert "\n" not in str(caught.value)
+    assert all(name in caught.value.hint for name in SUPPORTED)
+    if len(list(model.children())) > 1:
+        assert "of module 1 " in caught.value.message
+
+
+def branching(x: Tensor) -> Tensor:
+    return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (branching, "free batch size"),
+        (lambda x: x.reshape(2, -1), "shape"),
+        (lambda x: x.mean(0), "expected the batch as its first dimension"),
+        (lambda x: (x * 2, x), "output 1 is the model's input"),
+    ],
+    ids=["branch", "fixed batch", "no batch", "input"],
+)
+def test_what_depends_on_the_batch_is_refused(forward: Callable[[Tensor], Any], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        to_onnx(Net(forward).eval(), ROW, {})
+
+
+def test_a_pruned_weight_that_is_not_zero_is_an_error_with_its_name_and_number() -> None:
+    model = nn.Sequential(nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    masks = prune(model)
+    masks["2.weight"][:] = False
+    alive = int(np.count_nonzero(model[2].weight.detach()))
+    with pytest.raises(ExportError, match=f"2.weight has {alive} pruned entries"):
+        to_onnx(model, ROW, masks)
+
+
+def test_a_weight_that_is_computed_from_others_cannot_be_followed() -> None:
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(16, 4)).eval()
+    name = "parametrizations.weight.original1"
+    with pytest.raises(ExportError, match="folded away"):
+        to_onnx(model, ROW, {name: np.ones((4, 16), bool)})
