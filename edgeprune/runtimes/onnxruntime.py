@@ -37,8 +37,6 @@ def open_session(path: Path, threads: int) -> Session:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Without VNNI, x86 multiplies uint8 by int8 with 16-bit sums that saturate; this chooses the exact way there.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # the binding raises its own classes, all derived from Exception alone
