@@ -28,11 +28,11 @@ def digits() -> Task:
 
 
 def _data(data_dir: Optional[Path]) -> Data:
-    """1,797 digits: two thirds to train on, a sixth each for validation and test."""
+    """1,797 digits: three fifths to train on, a fifth each for validation and test."""
     import numpy as np
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     inputs = (images / 16).astype(np.float32)
-    parts = splits.stratified(labels, (2 / 3, 1 / 6, 1 / 6))
+    parts = splits.stratified(labels, (0.6, 0.2, 0.2))
     return Data(*(splits.split(inputs[rows], labels[rows]) for rows in parts))
