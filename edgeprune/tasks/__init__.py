@@ -145,7 +145,11 @@ def _call(module: ModuleType, function: str, reference: str) -> Task:
     made = getattr(module, function, None)
     if not callable(made):
         own = [name for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"]
-        what = f"has no function {function!r}" if made is None else f"{function!r} is {kind_of(made)}, not a function"
+        what = (
+            f"has no function {function!r}"
+            if made is None
+            else f"{function!r} is of type {kind_of(made)}, not a function"
+        )
         raise TaskError(f"{where} {what}", nearest(function, own) if own else "define one that returns a Task")
     task = source.run_user_code(made, f"task {reference} failed")
     if not isinstance(task, Task):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
-from edgeprune.errors import TaskError
+import numpy as np
+
 from edgeprune.task import Data, Recipe, Task
 from edgeprune.tasks import files, metrics, networks, recipes, splits
 
@@ -57,12 +58,8 @@ def _data(data_dir: Optional[Path]) -> Data:
     path = files.locate(CREDIT, data_dir)[TABLE]
     _, table = files.read_csv(path, columns=1 + FEATURES + 1, rows=ROWS)
     features, labels = table[:, 1:-1], table[:, -1]
-    if not ((labels == 0) | (labels == 1)).all() or not (features[:, 0] > 0).all():
-        raise TaskError(
-            f"data file {path} is not {CREDIT.title}: expected the columns ID, LIMIT_BAL (above 0), ..., and a last "
-            "one of 0 and 1",
-            "replace it, or delete it to have it downloaded again",
-        )
+    if not np.isin(labels, (0, 1)).all() or not (features[:, 0] > 0).all():
+        raise files.damaged(path, "the last column must be 0 or 1, the second (the credit limit) above 0")
     parts = splits.stratified(labels, (0.6, 0.2, 0.2))
     mean, deviation = features[parts[0]].mean(axis=0), features[parts[0]].std(axis=0)
     standard = (features - mean) / deviation

@@ -193,7 +193,7 @@ def read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
         return gzip.decompress(data) if path.suffix == ".gz" else data
     except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
-        raise _damaged(path, f"not a complete .gz file ({problem})") from None
+        raise damaged(path, f"not a complete .gz file ({problem})") from None
     except OSError as problem:
         raise TaskError(f"cannot read data file {path}: {problem.strerror or problem}") from None
 
@@ -203,7 +203,7 @@ def read_idx(path: Path, shape: tuple[Optional[int], ...]) -> NDArray[np.uint8]:
     dimensions, each dimension as a big-endian 32-bit number, then the data. `shape`: what is expected, None: any."""
     data = read_bytes(path)
     if len(data) < 4 or data[0] or data[1] or data[2] != _IDX_UBYTE or data[3] != len(shape):
-        raise _damaged(
+        raise damaged(
             path,
             f"not an IDX file of unsigned bytes with {len(shape)} dimensions: begins with "
             f"0x{data[:4].hex()}, expected 0x000008{len(shape):02x}",
@@ -212,9 +212,9 @@ def read_idx(path: Path, shape: tuple[Optional[int], ...]) -> NDArray[np.uint8]:
     got = tuple(int(n) for n in np.frombuffer(data[4:start], dtype=">u4")) if len(data) >= start else ()
     if len(got) != len(shape) or any(want is not None and n != want for n, want in zip(got, shape)):
         wanted = " x ".join("n" if want is None else str(want) for want in shape)
-        raise _damaged(path, f"holds {' x '.join(map(str, got)) or 'no'} values, expected {wanted}")
+        raise damaged(path, f"holds {' x '.join(map(str, got)) or 'no'} values, expected {wanted}")
     if len(data) - start != int(np.prod(got)):
-        raise _damaged(path, f"{len(data) - start} bytes of data, expected {int(np.prod(got))}")
+        raise damaged(path, f"{len(data) - start} bytes of data, expected {int(np.prod(got))}")
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(got)
 
 
@@ -222,7 +222,7 @@ def read_labels(path: Path, count: int, classes: int) -> NDArray[np.uint8]:
     """`count` class numbers below `classes` from an IDX file."""
     labels = read_idx(path, (count,))
     if int(labels.max(initial=0)) >= classes:
-        raise _damaged(path, f"holds the label {int(labels.max())}, expected 0..{classes - 1}")
+        raise damaged(path, f"holds the label {int(labels.max())}, expected 0..{classes - 1}")
     return labels
 
 
@@ -231,10 +231,10 @@ def read_cifar10(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     and 1024 red, 1024 green and 1024 blue bytes."""
     data = read_bytes(path)
     if len(data) != CIFAR_RECORDS * CIFAR_RECORD_BYTES:
-        raise _damaged(path, f"{len(data)} bytes, expected {CIFAR_RECORDS * CIFAR_RECORD_BYTES}")
+        raise damaged(path, f"{len(data)} bytes, expected {CIFAR_RECORDS * CIFAR_RECORD_BYTES}")
     records = np.frombuffer(data, dtype=np.uint8).reshape(CIFAR_RECORDS, CIFAR_RECORD_BYTES)
     if int(records[:, 0].max()) > 9:
-        raise _damaged(path, f"holds the label {int(records[:, 0].max())}, expected 0..9")
+        raise damaged(path, f"holds the label {int(records[:, 0].max())}, expected 0..9")
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
 
 
@@ -244,18 +244,19 @@ def read_csv(path: Path, columns: int, rows: Optional[int] = None) -> tuple[list
         header, _, body = read_bytes(path).decode("utf-8-sig").partition("\n")
         values = np.loadtxt(io.StringIO(body), delimiter=",", dtype=np.float64, quotechar='"', ndmin=2)
     except UnicodeDecodeError:
-        raise _damaged(path, "not a text file") from None
+        raise damaged(path, "not a text file") from None
     except ValueError as problem:
-        raise _damaged(path, f"not a table of numbers ({str(problem).rstrip('.')})") from None
+        raise damaged(path, f"not a table of numbers ({str(problem).rstrip('.')})") from None
     names = [name.strip().strip('"') for name in header.split(",")]
     if len(names) != columns or values.shape[1] != columns:
-        raise _damaged(path, f"{len(names)} names and {values.shape[1]} columns, expected {columns}")
+        raise damaged(path, f"{len(names)} names and {values.shape[1]} columns, expected {columns}")
     if rows is not None and len(values) != rows:
-        raise _damaged(path, f"{len(values)} rows, expected {rows}")
+        raise damaged(path, f"{len(values)} rows, expected {rows}")
     if not np.isfinite(values).all():
-        raise _damaged(path, f"row {int(np.argwhere(~np.isfinite(values))[0, 0]) + 1} holds a value that is no number")
+        raise damaged(path, f"row {int(np.argwhere(~np.isfinite(values))[0, 0]) + 1} holds a value that is no number")
     return names, values
 
 
-def _damaged(path: Path, what: str) -> TaskError:
+def damaged(path: Path, what: str) -> TaskError:
+    """The error about a data file with wrong content."""
     return TaskError(f"data file {path} is damaged: {what}", "replace it, or delete it to have it downloaded again")

@@ -58,14 +58,15 @@ def image_data(
     """Images of bytes [n, c, h, w] (or [n, pixels]) and their labels as Data: scaled to 0..1, then normalised a channel
     by `mean` and `deviation`; 5,000 training images are held out for validation."""
     training, validation = hold_out(len(train[1]), HELD_OUT)
-    shift, scale = (np.asarray(value, dtype=np.float32).reshape(-1, 1) for value in (mean, deviation))
-    tables = (np.arange(256, dtype=np.float32) / np.float32(255) - shift) / scale
+    channel = (-1,) + (1,) * (train[0].ndim - 2)
+    shift, scale = (np.asarray(value, dtype=np.float32).reshape(channel) for value in (mean, deviation))
 
     def normalised(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
-        values = np.empty((len(images), len(tables), images[0].size // len(tables)), dtype=np.float32)
-        for channel, table in enumerate(tables):
-            values[:, channel] = table[images.reshape(values.shape)[:, channel]]
-        return split(values.reshape(images.shape), labels)
+        values = images.astype(np.float32)
+        values /= np.float32(255)  # in place: the data sets are large
+        values -= shift
+        values /= scale
+        return split(values, labels)
 
     return Data(
         train=normalised(train[0][training], train[1][training]),

@@ -38,7 +38,9 @@ def _check_data(task: Task, data: Data) -> None:
         for part in ("inputs", "targets"):
             tensor = getattr(split, part)
             if not isinstance(tensor, torch.Tensor):
-                raise TaskError(f"task {task.name}: {role} {part} are {kind_of(tensor)}, expected a torch.Tensor")
+                raise TaskError(
+                    f"task {task.name}: {role} {part} are of type {kind_of(tensor)}, expected a torch.Tensor"
+                )
             if tensor.is_floating_point() and not all(map(math.isfinite, map(float, tensor.aminmax()))):
                 raise TaskError(f"task {task.name}: {role} {part} hold values that are NaN or infinite")
         if split.inputs.shape[1:] != data.train.inputs.shape[1:]:
@@ -68,7 +70,7 @@ def _check_training(task: Task, model: Any, split: Split) -> None:
     told = f"outputs {', '.join(map(_shape, outputs))} and targets {_shape(targets)}"
     loss = part(f"its loss cannot be computed from {told}", lambda: task.loss(output, targets))
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        got = f"a tensor {_shape(loss)}" if isinstance(loss, torch.Tensor) else kind_of(loss)
+        got = f"a tensor of shape {_shape(loss)}" if isinstance(loss, torch.Tensor) else kind_of(loss)
         raise TaskError(f"task {task.name}: loss is {got}, expected a tensor with one value")
     part("its loss has no gradient", loss.backward)
     optimizer = part("optimizer failed", lambda: task.optimizer(model.parameters()))
@@ -105,5 +107,5 @@ def _shape(tensor: Any) -> str:
 
 
 def kind_of(value: object) -> str:
-    """A value's type, for messages."""
-    return "None" if value is None else f"a {type(value).__name__}"
+    """The name of a value's type, for messages."""
+    return "None" if value is None else type(value).__name__

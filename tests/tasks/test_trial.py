@@ -1,0 +1,172 @@
+"""`check`: a task that cannot train on its own data is refused with one line that names the part at fault."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from edgeprune import Data, Recipe, Split, Task, TaskError, tasks
+
+INPUTS = torch.arange(12.0).reshape(6, 2)
+SPLIT = Split(INPUTS, torch.tensor([0, 1, 2, 0, 1, 2]))
+DATA = Data(SPLIT, SPLIT, SPLIT)
+
+
+def accuracy(outputs: np.ndarray, targets: np.ndarray) -> float:
+    return float((outputs.argmax(1) == targets).mean())
+
+
+TASK = Task(
+    name="small",
+    model=lambda: nn.Linear(2, 3),
+    data=lambda _: DATA,
+    loss=cross_entropy,
+    metric=accuracy,
+    metric_name="accuracy",
+    optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    recipe=Recipe(iterations=2, batch_size=2),
+)
+
+
+class Seen(nn.Linear):
+    """Notes the shapes it is given."""
+
+    shapes: list[tuple[int, ...]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.shapes.append(tuple(x.shape))
+        return super().forward(x)
+
+
+def test_a_good_task_passes_and_leaves_random_numbers_alone() -> None:
+    state = torch.get_rng_state()
+    Seen.shapes.clear()
+    metric_rows = []
+
+    def metric(outputs: np.ndarray, targets: np.ndarray) -> float:
+        metric_rows.append((outputs.shape, targets.tolist()))
+        return 0.0
+
+    tasks.check(dataclasses.replace(TASK, model=lambda: Seen(2, 3), metric=metric), DATA)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert Seen.shapes == [(2, 2), (2, 2)], "two examples to train on, two to evaluate"
+    assert metric_rows == [((6, 3), [0, 1, 2, 0, 1, 2])], "the metric sees all real targets"
+
+
+def test_several_outputs_an_augment_and_a_schedule() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Linear(2, 3), nn.Linear(2, 1)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.one(x), self.two(x)
+
+    task = dataclasses.replace(
+        TASK,
+        model=Two,
+        loss=lambda output, targets: cross_entropy(output[0], targets) + output[1].square().mean(),
+        metric=lambda outputs, targets: accuracy(outputs[0], targets),
+        augment=lambda batch, generator: batch + torch.rand(batch.shape, generator=generator),
+        schedule=lambda optimizer, iterations: torch.optim.lr_scheduler.StepLR(optimizer, iterations),
+    )
+    tasks.check(task, DATA)
+
+
+def fail(*_: Any) -> Any:
+    raise ValueError("spilled")
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"model": fail}, "task small: model failed: test_trial.py, line "),
+        ({"model": lambda: 3}, "task small: model returned int, expected a torch.nn.Module"),
+        (
+            {"model": lambda: nn.Linear(4, 3)},
+            "task small: its model cannot run its own data, float32 inputs [2, 2]: RuntimeError: mat1 and mat2 shapes "
+            "cannot be multiplied (2x2 and 4x3)",
+        ),
+        ({"model": lambda: nn.LSTM(2, 3)}, "task small: model gives tuple, expected a tensor or a tuple of tensors"),
+        (
+            {"loss": fail},
+            "task small: its loss cannot be computed from outputs [2, 3] and targets [2]: test_trial.py, line ",
+        ),
+        (
+            {"loss": lambda output, targets: output},
+            "task small: loss is a tensor of shape [2, 3], expected a tensor with one",
+        ),
+        ({"loss": lambda output, targets: 0.5}, "task small: loss is float, expected a tensor with one value"),
+        ({"loss": lambda output, targets: torch.zeros(())}, "task small: its loss has no gradient: RuntimeError"),
+        ({"optimizer": fail}, "task small: optimizer failed: test_trial.py"),
+        ({"optimizer": lambda parameters: 3}, "task small: optimizer cannot step: "),
+        ({"schedule": fail}, "task small: schedule failed: test_trial.py"),
+        ({"augment": fail}, "task small: augment failed on its data: test_trial.py"),
+        ({"metric": fail}, "task small: its metric cannot be computed: test_trial.py"),
+        ({"metric": lambda outputs, targets: {}}, "task small: its metric cannot be computed: "),
+        (
+            {
+                "model": lambda: nn.Sequential(nn.Linear(2, 3), nn.Flatten(0)),
+                "loss": lambda output, targets: output.sum(),
+            },
+            "task small: model gives [6] for 2 examples, expected [2, ...]",
+        ),
+    ],
+)
+def test_the_part_at_fault_is_named(changed: dict[str, Any], line: str) -> None:
+    with pytest.raises(TaskError) as error:
+        tasks.check(dataclasses.replace(TASK, **changed), DATA)
+    assert str(error.value).startswith(line) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        ({"train": 1}, "task small: data returned dict, expected an edgeprune.Data"),
+        (
+            dataclasses.replace(DATA, validation=Split(INPUTS.numpy(), SPLIT.targets)),
+            "task small: validation inputs are of type ndarray, expected a torch.Tensor",
+        ),
+        (
+            dataclasses.replace(DATA, test=Split(INPUTS, [0] * 6)),
+            "task small: test targets are of type list, expected a torch.Tensor",
+        ),
+        (
+            dataclasses.replace(DATA, train=Split(INPUTS.log(), SPLIT.targets)),
+            "task small: train inputs hold values that are NaN or infinite",
+        ),
+        (
+            dataclasses.replace(DATA, test=Split(INPUTS[:, :1], SPLIT.targets)),
+            "task small: test inputs have shape [6, 1], those to train on [6, 2]: all but the first number must be "
+            "equal",
+        ),
+    ],
+)
+def test_wrong_data_are_named(data: Any, line: str) -> None:
+    with pytest.raises(TaskError) as error:
+        tasks.check(TASK, data)
+    assert str(error.value) == line
+
+
+def test_data_hash_sees_values_shapes_types_and_roles() -> None:
+    other = Split(INPUTS + 1, SPLIT.targets)
+    variants = [
+        DATA,
+        Data(other, SPLIT, SPLIT),
+        Data(SPLIT, other, SPLIT),
+        Data(SPLIT, SPLIT, other),
+        Data(Split(INPUTS, SPLIT.targets.flip(0)), SPLIT, SPLIT),
+        Data(Split(INPUTS.double(), SPLIT.targets), SPLIT, SPLIT),
+        Data(Split(INPUTS.reshape(6, 1, 2), SPLIT.targets), SPLIT, SPLIT),
+    ]
+    assert len({tasks.data_sha256(data) for data in variants}) == len(variants)
+    strided = Split(INPUTS.t().contiguous().t(), SPLIT.targets)
+    assert tasks.data_sha256(Data(strided, SPLIT, SPLIT)) == tasks.data_sha256(DATA), (
+        "the layout in memory is no matter"
+    )
