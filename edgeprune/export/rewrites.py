@@ -23,6 +23,7 @@ from onnxscript.rewriter.rules.common import (
 
 # Folding stays within what an initializer may hold anyway; the library's own limits leave larger weights unfolded.
 FOLD_LIMIT = 1 << 40
+LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
 
 def simplify(model: ir.Model) -> None:
@@ -40,15 +41,16 @@ def simplify(model: ir.Model) -> None:
     split_batch_norms(model)
     for rules in (_BATCH_NORM_RULES, (_MEAN_OF_SEQUENCE,), _RULES, fuse_hardswish_rules()):
         rewriter.rewrite(model, rules)
+    move_activations(model)
     RemoveUnusedNodesPass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
 
 
 def split_batch_norms(model: ir.Model) -> None:
-    """Concat of convolutions, then BatchNormalization -> a BatchNormalization behind each convolution, so that it can
-    be folded into it. Left alone where any part is not a convolution of its own."""
+    """Concat of layers, then BatchNormalization -> a BatchNormalization behind each layer, which it can be folded
+    into. Left alone where any part is not a layer of its own."""
     for norm in list(model.graph):
-        if norm.op_type != "BatchNormalization" or not _joins_convolutions(norm):
+        if norm.op_type != "BatchNormalization" or not _joins_channels_of_layers(norm):
             continue
         concat, start = _node(norm.inputs[0]), 0
         for index, part in enumerate(filter(None, concat.inputs)):
@@ -64,13 +66,41 @@ def split_batch_norms(model: ir.Model) -> None:
         model.graph.remove(norm, safe=True)
 
 
-def _joins_convolutions(norm: ir.Node) -> bool:
+def move_activations(model: ir.Model) -> None:
+    """Relu or Clip behind a MaxPool or a Concat of layers -> right behind the layers, where it costs nothing: each
+    runtime joins it with the layer. Both are monotonous, so the largest value stays the largest."""
+    for activation in list(model.graph):
+        value = activation.inputs[0] if activation.op_type in ("Relu", "Clip") else None
+        mover = None if value is None or len(value.uses()) != 1 else value.producer()
+        if mover is None or value in model.graph.outputs:
+            continue
+        if mover.op_type != "MaxPool" and not (mover.op_type == "Concat" and _joins_layers(mover)):
+            continue
+        for index, part in enumerate(filter(None, mover.inputs)):
+            moved = ir.node(activation.op_type, [part, *activation.inputs[1:]])
+            moved.outputs[0].shape, moved.outputs[0].type = part.shape, part.type
+            moved.outputs[0].name = f"{part.name}_{activation.op_type.lower()}"
+            moved.metadata_props.update(activation.metadata_props)
+            model.graph.insert_before(mover, moved)
+            mover.replace_input_with(index, moved.outputs[0])
+        activation.outputs[0].replace_all_uses_with(mover.outputs[0], replace_graph_outputs=True)
+        model.graph.remove(activation, safe=True)
+
+
+def _joins_layers(concat: ir.Node) -> bool:
+    producers = [None if part is None or len(part.uses()) != 1 else part.producer() for part in concat.inputs]
+    return all(node is not None and node.op_type in LAYERS for node in producers)
+
+
+def _joins_channels_of_layers(norm: ir.Node) -> bool:
     joined = norm.inputs[0]
     concat = None if joined is None or len(joined.uses()) != 1 else joined.producer()
-    if concat is None or concat.op_type != "Concat" or concat.attributes["axis"].as_int() != 1:
-        return False
-    producers = [None if part is None or len(part.uses()) != 1 else part.producer() for part in concat.inputs]
-    return all(node is not None and node.op_type in ("Conv", "ConvTranspose") for node in producers)
+    return (
+        concat is not None
+        and concat.op_type == "Concat"
+        and concat.attributes["axis"].as_int() == 1
+        and _joins_layers(concat)
+    )
 
 
 def _slice(graph: ir.Graph, value: ir.Value | None, start: int, stop: int) -> ir.Value:

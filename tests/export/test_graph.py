@@ -211,6 +211,22 @@ IMAGE_FORMS: dict[str, tuple[nn.Module, list[str]]] = {
         ),
         ["Conv", "Conv", "Concat", "BatchNormalization", "Concat", "Add"],
     ),
+    "relu behind max pooling": (
+        nn.Sequential(nn.Conv2d(4, 3, 3), nn.MaxPool2d(3, 2, 1), nn.ReLU()),
+        ["Conv", "Relu", "MaxPool"],
+    ),
+    "relu6 behind joined branches": (
+        Net(lambda x, a, b: F.relu6(torch.cat([a(x), b(x)], 1)), nn.Conv2d(4, 3, 1), nn.Conv2d(4, 5, 1)),
+        ["Conv", "Conv", "Clip", "Clip", "Concat"],
+    ),
+    "relu behind a branch that is no layer": (
+        Net(lambda x, a: F.relu(torch.cat([a(x), x], 1)), nn.Conv2d(4, 3, 1)),
+        ["Conv", "Concat", "Relu"],
+    ),
+    "relu behind max pooling that is read elsewhere": (
+        Net(lambda x: F.relu(u := F.max_pool2d(x, 2)) + u),
+        ["MaxPool", "Relu", "Add"],
+    ),
     "flatten": (nn.Flatten(), ["Flatten"]),
     "view": (Net(lambda x: x.view(x.size(0), -1)), ["Flatten"]),
     "partial flatten": (Net(lambda x: x.flatten(2)), ["Reshape"]),
