@@ -50,7 +50,7 @@ WIDTH = 3
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a task file and two neighbours; sys.path and sys.modules as before afterwards."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name in ("net", "numbers_of_mine", "mine"):
+    for name in ("net", "numbers_of_mine", "deeper_of_mine", "mine"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     (tmp_path / "mine.py").write_text(GOOD)
     (tmp_path / "net.py").write_text(NET)
@@ -106,10 +106,12 @@ def test_a_module_in_a_package(folder: Path) -> None:
 
 
 def test_the_hash_covers_file_and_neighbours_and_nothing_else(folder: Path) -> None:
+    (folder / "net.py").write_text("import deeper_of_mine\n" + NET)
+    (folder / "deeper_of_mine.py").write_text("")
     first = tasks.load("mine.py:make").source_sha256
     (folder / "unrelated.py").write_text("edited = True\n")
     assert tasks.load("mine.py:make").source_sha256 == first
-    for name in ("mine.py", "net.py", "numbers_of_mine.py"):
+    for name in ("mine.py", "net.py", "deeper_of_mine.py", "numbers_of_mine.py"):
         text = (folder / name).read_text()
         (folder / name).write_text(text + "# edited\n")
         assert tasks.load("mine.py:make").source_sha256 != first, name
