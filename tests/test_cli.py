@@ -1,5 +1,7 @@
 """The command line: bad input gives one line and exit code 2, and nothing is lost."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil

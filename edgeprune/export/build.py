@@ -160,7 +160,7 @@ class Cell:
 
 
 def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
-    """Write, verify and seal one bundle folder; what lay there before is replaced. Only a verified one has a manifest."""
+    """Write, verify and seal one bundle folder, in place of what lay there; only a verified one has a manifest."""
     ticket = network.ticket
     file = network.model_file(cell.runtime, cell.precision)
     zeros = certify(file.stored, network.shrunk.masks, file.places)

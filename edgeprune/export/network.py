@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -69,7 +68,7 @@ def load_network(task: Task, weights: dict[str, Array]) -> nn.Module:
 
 
 def masks_of(network: nn.Module, mask: Mask, variant: str) -> dict[str, NDArray[np.bool_]]:
-    """The masks to certify: the ticket's; for the dense twin the zeros that its weights happen to have (none, mostly)."""
+    """The masks to certify: the ticket's; for the dense twin whatever zeros its weights happen to have."""
     if variant == "ticket":
         return {name: np.array(array) for name, array in mask.items()}
     parameters = dict(network.named_parameters())

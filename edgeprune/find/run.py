@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Union
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from edgeprune.errors import TicketError
 from edgeprune.find.prunable import channel_parameters, prunable_shapes
 from edgeprune.find.schedule import tensor_densities
 from edgeprune.find.spec import Problem
-from edgeprune.find.training import LevelStart, Weights, derived_seed, evaluate, to_arrays, to_weights, train
+from edgeprune.find.training import LevelStart, Trained, Weights, derived_seed, evaluate, to_arrays, to_weights, train
 from edgeprune.find.verdict import choose_level, judge
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
@@ -137,9 +137,10 @@ class _Run:
         dense = level == 0
         step = 0 if dense else self.spec.rewind_step
         keep_rewind = dense and self.spec.rewind_step > 0
-        start = LevelStart(rewind, mask, step, seed, self.partial(seed, level), keep_rewind, self.silent(mask))
+        partial = self.partial(seed, level)
+        start = LevelStart(rewind, mask, step, seed, level, partial, keep_rewind, self.silent(mask))
         began = time.monotonic()
-        trained = yield from self.train(start, level)
+        trained = yield from self.train(start)
         record = LevelRecord(level, mask.density, mask.densities(), trained.validation, trained.loss, trained.step)
         rewind = trained.rewind if trained.rewind is not None else rewind
         self.write(seed, level, _Level(record, mask, to_arrays(trained.weights), to_arrays(rewind)))
@@ -152,25 +153,26 @@ class _Run:
         ticket = self.read(seed, chosen)
         fresh = self.fresh(derived_seed(seed, REINIT))
         partial = self.partial(seed, REINIT)
-        start = LevelStart(fresh, ticket.mask, 0, seed, partial, silent=self.silent(ticket.mask))
+        start = LevelStart(fresh, ticket.mask, 0, seed, REINIT, partial, silent=self.silent(ticket.mask))
         began = time.monotonic()
-        trained = yield from self.train(start, REINIT)
+        trained = yield from self.train(start)
         record = LevelRecord(
             chosen, ticket.mask.density, ticket.mask.densities(), trained.validation, trained.loss, trained.step
         )
         self.write(seed, REINIT, _Level(record, ticket.mask, to_arrays(trained.weights), {}))
         yield self.logged(ControlFinished(seed, trained.validation, time.monotonic() - began))
 
-    def train(self, start: LevelStart, level: Union[int, str]) -> Generator[Event, None, Any]:
-        yield LevelStarted(start.seed, level, self.spec.levels, start.mask.density)
+    def train(self, start: LevelStart) -> Generator[Event, None, Trained]:
+        yield LevelStarted(start.seed, start.level, self.spec.levels, start.mask.density)
         training = train(self.model, self.task, self.problem.data, self.spec, start)
         while True:
             try:
                 progress = next(training)
             except StopIteration as end:
-                return end.value
+                trained: Trained = end.value
+                return trained
             yield TrainingProgress(
-                start.seed, level, progress.step, progress.iterations, progress.loss, progress.validation
+                start.seed, start.level, progress.step, progress.iterations, progress.loss, progress.validation
             )
 
     def silent(self, mask: Mask) -> dict[str, BoolArray]:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
@@ -53,7 +53,8 @@ class Trained:
 
 @dataclass(frozen=True)
 class LevelStart:
-    """Where a level starts: the full state dict, the mask and the optimizer step; `seed` orders the data.
+    """Where a level starts: the full state dict, the mask and the optimizer step; `seed` orders the data. level: its
+    number, or the control's name.
 
     checkpoint: file for the unfinished level. keep_rewind: also give back the weights at the spec's rewind step.
     silent: vectors (biases, norms) of which only these channels live; see `channel_parameters`.
@@ -63,6 +64,7 @@ class LevelStart:
     mask: Mask
     step: int
     seed: int
+    level: Union[int, str]
     checkpoint: Path
     keep_rewind: bool = False
     silent: Mapping[str, BoolArray] = field(default_factory=dict)
@@ -178,7 +180,7 @@ class _Level:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TicketError(
-                f"loss is {value} at step {self.step}, seed {self.start.seed}, density {self.start.mask.density:.4f}",
+                f"loss is {value} at step {self.step} of level {self.start.level}, seed {self.start.seed}",
                 "finished levels are kept; lower the learning rate in the task's optimizer",
             )
         self.optimizer.zero_grad(set_to_none=True)

@@ -178,7 +178,7 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path):
 
 
 def test_nan_loss_stops_names_the_step_and_keeps_the_levels_before(tmp_path):
-    with pytest.raises(TicketError, match=r"loss is (nan|inf) at step \d+, seed 1"):
+    with pytest.raises(TicketError, match=r"loss is (nan|inf) at step \d+ of level 0, seed 1"):
         run(problem("diverging"), tmp_path)
 
 
