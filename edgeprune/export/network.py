@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from edgeprune import tasks
 from edgeprune.errors import TaskError, TicketError
-from edgeprune.mask import Array, Mask
+from edgeprune.mask import Array
 from edgeprune.task import Data, Task
 from edgeprune.ticket import Ticket
 
@@ -67,7 +68,7 @@ def load_network(task: Task, weights: dict[str, Array]) -> nn.Module:
     return model.eval()
 
 
-def masks_of(network: nn.Module, mask: Mask, variant: str) -> dict[str, NDArray[np.bool_]]:
+def masks_of(network: nn.Module, mask: Mapping[str, Array], variant: str) -> dict[str, NDArray[np.bool_]]:
     """The masks to certify: the ticket's; for the dense twin whatever zeros its weights happen to have."""
     if variant == "ticket":
         return {name: np.array(array) for name, array in mask.items()}
