@@ -33,8 +33,9 @@ BATCH = "batch"
 INPUT = "input"
 SUPPORTED = (
     "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Flatten", "Gather",
-    "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish", "MatMul", "MaxPool", "Mul", "Pad", "ReduceMean", "Relu",
-    "Reshape", "Resize", "Sigmoid", "Softmax", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
+    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul", "MaxPool", "Mul",
+    "Pad", "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "Sub", "Tanh",
+    "Transpose", "Unsqueeze",
 )  # fmt: skip
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -74,10 +75,7 @@ def to_onnx(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -
     ClearMetadataAndDocStringPass()(exported)
     NameFixPass()(exported)
     exported.ir_version = IR_VERSION
-    proto = onnx.shape_inference.infer_shapes(
-        ir.serde.serialize_model(exported), check_type=True, strict_mode=True, data_prop=True
-    )
-    onnx.checker.check_model(proto)
+    proto = _with_shapes(ir.serde.serialize_model(exported))
     _check_shapes(proto)
     _check_zeros(proto, weights, masks)
     return Graph(proto, weights)
@@ -177,8 +175,8 @@ def _check_supported(exported: ir.Model) -> None:
 def _kind(node: ir.Node) -> str:
     """The node's type, with what makes it unsupported though its type is not."""
     mode = node.attributes.get_string("mode", "nearest")
-    if node.op_type == "Resize" and mode != "nearest":
-        return f"Resize with mode {mode}, not nearest"
+    if node.op_type == "Resize" and mode not in ("nearest", "linear"):
+        return f"Resize with mode {mode}"
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
@@ -198,6 +196,15 @@ def _name(exported: ir.Model) -> None:
         if value.producer() is None or value in outputs[:index]:
             raise ExportError(f"output {index} is the model's input or another of its outputs, unchanged")
         value.name = f"output_{index}"
+
+
+def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(inferred)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
+        raise ExportError(f"the network became an invalid ONNX graph: {_root_cause(problem)}") from problem
+    return inferred
 
 
 def _check_shapes(proto: onnx.ModelProto) -> None:

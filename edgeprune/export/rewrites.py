@@ -39,7 +39,7 @@ def simplify(model: ir.Model) -> None:
         rewriter.rewrite(model)
         IdentityEliminationPass()(model)
     split_batch_norms(model)
-    for rules in (_BATCH_NORM_RULES, (_MEAN_OF_SEQUENCE,), _RULES, fuse_hardswish_rules()):
+    for rules in (_BATCH_NORM_RULES, _SEQUENCE_RULES, _RULES, fuse_hardswish_rules()):
         rewriter.rewrite(model, rules)
     move_activations(model)
     RemoveUnusedNodesPass()(model)
@@ -148,13 +148,14 @@ def _node(value: ir.Value | None) -> ir.Node:
     return node
 
 
-def _is_spatial_mean(context: Any, x: ir.Value, axes: ir.Value, **_: Any) -> bool:
+def _is_spatial(context: Any, x: ir.Value, axes: ir.Value, **_: Any) -> bool:
     return len(_dimensions(x)) > 2 and _axes(x, axes) == list(range(2, len(_dimensions(x))))
 
 
-def _global_average(op: Any, x: ir.Value, axes: ir.Value, mean: ir.Value) -> Any:
-    y = op.GlobalAveragePool(x)
-    return y if _node(mean).attributes["keepdims"].as_int() else op.Flatten(y, axis=1)
+def _global_pool(op: Any, x: ir.Value, reduced: ir.Value, **_: Any) -> Any:
+    node = _node(reduced)
+    pooled = op.GlobalMaxPool(x) if node.op_type == "ReduceMax" else op.GlobalAveragePool(x)
+    return pooled if node.attributes["keepdims"].as_int() else op.Flatten(pooled, axis=1)
 
 
 def _is_global_pool(context: Any, x: ir.Value, mean: ir.Value) -> bool:
@@ -164,14 +165,13 @@ def _is_global_pool(context: Any, x: ir.Value, mean: ir.Value) -> bool:
     return unpadded and kernel == _dimensions(x)[2:] and _dimensions(mean)[2:] == [1] * len(kernel)
 
 
-def _is_mean_between(context: Any, x: ir.Value, mean: ir.Value, out_axes: ir.Value, **_: Any) -> bool:
-    """Unsqueeze, mean over the new axis and the last one, Squeeze: how a global pool over [n, c, l] is exported."""
-    node = _node(mean)
+def _is_spatial_between(context: Any, x: ir.Value, reduced: ir.Value, out_axes: ir.Value, **_: Any) -> bool:
+    """Unsqueeze, reduction of the new axis and the last one, Squeeze: how a global pool over [n, c, l] is exported."""
+    node = _node(reduced)
     if len(_dimensions(x)) != 3 or not node.attributes["keepdims"].as_int():
         return False
-    unsqueeze = _node(node.inputs[0])
-    added, averaged = _axes(mean, unsqueeze.inputs[1]), _axes(mean, node.inputs[1])
-    return added == [2] and averaged == [2, 3] and _axes(mean, out_axes) == [2]
+    added, gone = _axes(reduced, _node(node.inputs[0]).inputs[1]), _axes(reduced, node.inputs[1])
+    return added == [2] and gone == [2, 3] and _axes(reduced, out_axes) == [2]
 
 
 def _is_flatten(context: Any, x: ir.Value, y: ir.Value, **_: Any) -> bool:
@@ -195,27 +195,41 @@ def _keeps_channels(context: Any, x: ir.Value, y: ir.Value, **_: Any) -> bool:
     return len(source) == len(result) > 2 and min(source[1:] + result[1:]) > 0 and source[1] == result[1]
 
 
-def _resize_by_scale(op: Any, x: ir.Value, y: ir.Value, **_: Any) -> Any:
-    """Sizes -> factors, which need no batch size."""
-    sizes = zip(_dimensions(x)[2:], _dimensions(y)[2:], strict=True)
-    factors = np.array([1.0, 1.0, *(after / before for before, after in sizes)], np.float32)
+def _resize_in_space(op: Any, x: ir.Value, y: ir.Value, **_: Any) -> Any:
+    """Sizes, which would name the batch's too -> factors or, where the nearest neighbour is asked for and a rounded
+    factor would miss it at some places, each axis picked by its indices."""
+    before, after = _dimensions(x)[2:], _dimensions(y)[2:]
     attributes = {name: attribute.value for name, attribute in _node(y).attributes.items()}
+    uneven = any(new % old for old, new in zip(before, after, strict=True))
+    if uneven and attributes.get("mode") == "nearest":
+        for axis, (old, new) in enumerate(zip(before, after, strict=True), start=2):
+            # Rounded as PyTorch rounds.
+            places = np.floor(np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))).astype(np.int64)
+            places = np.minimum(places, old - 1)
+            x = op.Gather(x, op.initializer(ir.tensor(places), name=f"{y.name}_places{axis}"), axis=axis)
+        return x
+    # A size is the factor times the old size, rounded down, so a factor must not come out too small.
+    factors = np.array([1, 1, *(np.divide(after, before))], np.float32)
+    factors = np.where(factors % 1, np.nextafter(factors, np.float32(np.inf)), factors)
     return op.Resize(x, None, op.initializer(ir.tensor(factors), name=f"{y.name}_scales"), **attributes)
 
 
-# Applied first: its mean would otherwise be taken for one over an image.
-_MEAN_OF_SEQUENCE = RewriteRule(
-    lambda op, x, in_axes, axes, out_axes: op.Squeeze(
-        op.ReduceMean(op.Unsqueeze(x, in_axes), axes, _allow_other_attributes=True, _outputs=["mean"]), out_axes
-    ),
-    lambda op, x, **_: op.GlobalAveragePool(x),
-    _is_mean_between,
-)
-_MEAN_OF_SPACE = RewriteRule(
-    lambda op, x, axes: op.ReduceMean(x, axes, _allow_other_attributes=True, _outputs=["mean"]),
-    _global_average,
-    _is_spatial_mean,
-)
+def _pool_of_sequence(kind: str) -> RewriteRule:
+    def pattern(op: Any, x: Any, in_axes: Any, axes: Any, out_axes: Any) -> Any:
+        image = op.Unsqueeze(x, in_axes)
+        return op.Squeeze(getattr(op, kind)(image, axes, _allow_other_attributes=True, _outputs=["reduced"]), out_axes)
+
+    return RewriteRule(pattern, _global_pool, _is_spatial_between)
+
+
+def _pool_of_space(kind: str) -> RewriteRule:
+    def pattern(op: Any, x: Any, axes: Any) -> Any:
+        return getattr(op, kind)(x, axes, _allow_other_attributes=True, _outputs=["reduced"])
+
+    return RewriteRule(pattern, _global_pool, _is_spatial)
+
+
+_REDUCTIONS = ("ReduceMean", "ReduceMax")
 _POOL_OF_ALL = RewriteRule(
     lambda op, x: op.AveragePool(x, _allow_other_attributes=True, _outputs=["mean"]),
     lambda op, x, **_: op.GlobalAveragePool(x),
@@ -232,10 +246,12 @@ _UPPER_BOUND = RewriteRule(
 )
 _RESIZE = RewriteRule(
     lambda op, x, sizes: op.Resize(x, None, None, sizes, _allow_other_attributes=True, _outputs=["y"]),
-    _resize_by_scale,
+    _resize_in_space,
     _keeps_channels,
 )
-_RULES = (_MEAN_OF_SPACE, _POOL_OF_ALL, _FLATTEN, _LOWER_BOUND, _UPPER_BOUND, _RESIZE)
+_RULES = (*map(_pool_of_space, _REDUCTIONS), _POOL_OF_ALL, _FLATTEN, _LOWER_BOUND, _UPPER_BOUND, _RESIZE)
+# Applied before the others: the reduction inside would otherwise be taken for one over an image.
+_SEQUENCE_RULES = tuple(map(_pool_of_sequence, _REDUCTIONS))
 _BATCH_NORM_RULES = (
     fuse_batchnorm_into_conv_rule,
     fuse_batchnorm_into_conv_transpose_rule,

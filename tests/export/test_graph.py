@@ -237,17 +237,23 @@ IMAGE_FORMS: dict[str, tuple[nn.Module, list[str]]] = {
     "global pool": (nn.AdaptiveAvgPool2d(1), ["GlobalAveragePool"]),
     "global pool by window": (nn.AvgPool2d(12), ["GlobalAveragePool"]),
     "global mean": (Net(lambda x: x.mean((2, 3))), ["GlobalAveragePool", "Flatten"]),
+    "global max": (Net(lambda x: x.amax((2, 3))), ["GlobalMaxPool", "Flatten"]),
     "mean over height": (Net(lambda x: x.mean(2)), ["ReduceMean"]),
     "window pool": (nn.AvgPool2d(3, 2, 1), ["AveragePool"]),
     "relu6": (nn.ReLU6(), ["Clip"]),
     "clamp from below": (Net(lambda x: x.clamp(min=0)), ["Relu"]),
     "clamp from below at -1": (Net(lambda x: x.clamp(min=-1)), ["Clip"]),
     "clamp from above": (Net(lambda x: x.clamp(max=0.5)), ["Clip"]),
+    "leaky relu": (nn.LeakyReLU(), ["LeakyRelu"]),
+    "chunks": (Net(lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)), ["Split", "Concat"]),
+    "slice": (Net(lambda x: x[:, 1:3, ::2]), ["Slice", "Slice"]),
     "hardswish": (nn.Hardswish(), ["HardSwish"]),
     "hardswish by hand": (Net(lambda x: x * F.relu6(x + 3) / 6), ["HardSwish"]),
     "hardsigmoid by hand": (Net(lambda x: F.relu6(x + 3) / 6), ["HardSigmoid"]),
     "nearest upsampling": (nn.Upsample(scale_factor=2), ["Resize"]),
     "nearest upsampling to a size": (nn.Upsample(size=(24, 36)), ["Resize"]),
+    "nearest upsampling to an uneven size": (nn.Upsample(size=(20, 30)), ["Gather", "Gather"]),
+    "linear upsampling to an uneven size": (nn.Upsample(size=(20, 31), mode="bilinear"), ["Resize"]),
     "zero padding": (nn.Sequential(nn.ZeroPad2d((1, 0, 2, 1)), nn.Conv2d(4, 3, 3)), ["Conv"]),
     "channels-last weights": (
         nn.Sequential(nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).to(memory_format=torch.channels_last),
@@ -258,6 +264,7 @@ SEQUENCE_FORMS: dict[str, tuple[nn.Module, list[str]]] = {
     "linear on a sequence": (nn.Linear(16, 5), ["MatMul", "Add"]),
     "linear without a bias on a sequence": (nn.Linear(16, 5, bias=False), ["MatMul"]),
     "global pool over time": (nn.AdaptiveAvgPool1d(1), ["GlobalAveragePool"]),
+    "global max pool over time": (nn.AdaptiveMaxPool1d(1), ["GlobalMaxPool"]),
     "mean over time": (Net(lambda x: x.mean(-1)), ["GlobalAveragePool", "Flatten"]),
     "mean over tokens": (Net(lambda x: x.mean(1)), ["ReduceMean"]),
     "conv and batch norm over time": (nn.Sequential(nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6)), ["Conv"]),
@@ -335,8 +342,8 @@ def test_layers_with_equal_weights_stay_apart_and_one_that_is_never_read_has_no_
 
 
 UNSUPPORTED = {
-    "LeakyRelu": (nn.Sequential(nn.Conv2d(4, 3, 1), nn.LeakyReLU()), IMAGE),
-    "Resize with mode linear": (nn.Upsample(scale_factor=2, mode="bilinear"), IMAGE),
+    "Elu": (nn.Sequential(nn.Conv2d(4, 3, 1), nn.ELU()), IMAGE),
+    "Resize with mode cubic": (nn.Upsample(scale_factor=2, mode="bicubic"), IMAGE),
 }
 
 
