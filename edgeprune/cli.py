@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Optional
 import click
 
 from edgeprune import __version__, store
-from edgeprune.artifact import Artifact
 from edgeprune.errors import EdgepruneError, ExportError, TicketError
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
+    from edgeprune.artifact import Artifact
     from edgeprune.bench import Plan
     from edgeprune.find import Event, Problem
     from edgeprune.measurement import Measurement
@@ -220,6 +220,7 @@ def bench(
     edgeprune bench --target local
     edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
     """
+    from edgeprune.artifact import Artifact
     from edgeprune.bench import Plan
     from edgeprune.report import summary
     from edgeprune.target import load_target

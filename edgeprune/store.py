@@ -19,12 +19,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from edgeprune.errors import EdgepruneError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 DEFAULT_OUT = Path("edgeprune-out")
@@ -108,6 +108,7 @@ def read_json(path: Path, kind: str, error: type[EdgepruneError]) -> dict[str, A
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> str:
     """Write arrays as safetensors and give the file's SHA-256. Equal arrays give equal bytes."""
+    import numpy as np
     from safetensors.numpy import save
 
     # Not ascontiguousarray, which makes a vector of a scalar.
