@@ -124,7 +124,7 @@ class _Level:
         self.model, self.task, self.data, self.spec, self.start = model, task, data, spec, start
         model.load_state_dict(start.weights)
         parameters = dict(model.named_parameters())
-        alive = {**start.mask, **start.silent}
+        alive = {name: array for name, array in {**start.mask, **start.silent}.items() if not array.all()}
         self.masked: list[Tensor] = [parameters[name] for name in alive]
         self.masks = [torch.tensor(array, dtype=parameters[name].dtype) for name, array in alive.items()]
         self.apply_mask()
@@ -143,8 +143,9 @@ class _Level:
         self.scheduler = scheduler_at(self.task, self.optimizer, self.spec.iterations, step)
 
     def apply_mask(self) -> None:
-        with torch.no_grad():
-            torch._foreach_mul_(self.masked, self.masks)
+        if self.masked:
+            with torch.no_grad():
+                torch._foreach_mul_(self.masked, self.masks)
 
     def batch(self) -> tuple[Tensor, Tensor]:
         size = min(self.spec.batch_size, len(self.data.train))

@@ -40,6 +40,34 @@ def test_concat_along_any_axis(
     check_both(onnx_model(nodes, shape, constants, batch=batch), normal(seed, 1 if batch == 1 else 2, *shape))
 
 
+@pytest.mark.parametrize("kind", ["Relu", "Mul"])
+def test_what_lies_between_a_flatten_and_its_matrix(
+    onnx_model: Model, check_both: Check, operators_of: Operators, behind_convolution: Behind, kind: str
+) -> None:
+    """The columns stay in the map's order; a constant for each of them follows."""
+    constants = {"fc": normal(0, 2 * 9, 6), "other": normal(1, 18)}
+    nodes, maps = behind_convolution(True, [2, 3, 3], constants)
+    nodes.append(helper.make_node("Flatten", [maps], ["flat"]))
+    nodes.append(helper.make_node(kind, ["flat", "other"][: 1 + (kind == "Mul")], ["between"]))
+    nodes.append(helper.make_node("MatMul", ["between", "fc"], ["output_0"]))
+    written = check_both(onnx_model(nodes, [2, 3, 3], constants), normal(2, 2, 2, 3, 3), quanta=3)
+    assert not {"TRANSPOSE", "GATHER"} & {name for name, _ in operators_of(written.data)}
+
+
+@pytest.mark.parametrize("kind", ["Add", "Sub"])
+def test_two_flattened_maps_meet(onnx_model: Model, check_both: Check, behind_convolution: Behind, kind: str) -> None:
+    """One of them in the map's order, the other in another."""
+    constants: dict[str, np.ndarray] = {}
+    nodes, maps = behind_convolution(True, [2, 3, 4], constants)
+    nodes += [
+        helper.make_node("Transpose", [maps], ["turned"], perm=[0, 2, 1, 3]),
+        helper.make_node("Flatten", ["turned"], ["flat_turned"]),
+        helper.make_node("Flatten", [maps], ["flat"]),
+        helper.make_node(kind, ["flat", "flat_turned"], ["output_0"]),
+    ]
+    check_both(onnx_model(nodes, [2, 3, 4], constants), normal(0, 2, 2, 3, 4), quanta=3)
+
+
 def test_flattened_maps_side_by_side(onnx_model: Model, check_both: Check, operators_of: Operators) -> None:
     constants = {"a": normal(0, 4, 3, 1, 1), "b": normal(1, 5, 3, 2, 2), "fc": normal(2, 4 * 9 + 5 * 4 + 27, 6)}
     nodes = [

@@ -99,6 +99,24 @@ def test_padding_is_explicit_only_where_it_has_to_be(
     assert operators_of(written.data)[0][0] == expected
 
 
+@pytest.mark.parametrize(
+    ("kernel", "strides", "pads"), [((2, 1), (1, 2), [0, 0, 1, 0]), ((1, 3), (2, 1), [0, 1, 0, 1])]
+)
+def test_padding_is_explicit_beside_rows_that_are_never_read(
+    onnx_model: Model,
+    check_both: Check,
+    operators_of: Operators,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pads: list[int],
+) -> None:
+    """SAME would be right, but two of the interpreters give the bias alone."""
+    node = helper.make_node("Conv", ["input", "weight"], ["output_0"], pads=pads, strides=strides)
+    model = onnx_model([node], [2, 4, 4], {"weight": normal(0, 3, 2, *kernel)})
+    written = check_both(model, normal(1, 2, 2, 4, 4))
+    assert [name for name, _ in operators_of(written.data)] == ["PAD", "CONV_2D"]
+
+
 @EXAMPLES
 @given(windows(2), st.integers(1, 3), st.integers(1, 3), st.booleans(), SEEDS)
 def test_transposed_convolutions(
