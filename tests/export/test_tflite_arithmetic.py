@@ -136,7 +136,7 @@ def test_clip(onnx_model: Model, check_both: Check, bounds: tuple[float | None, 
     names = ["" if bound is None else f"bound_{place}" for place, bound in enumerate(bounds)]
     constants = {name: np.float32(bound) for name, bound in zip(names, bounds) if name}
     node = helper.make_node("Clip", ["input", *names], ["output_0"])
-    check_both(onnx_model([node], [3, 4], constants), 4 * normal(0, 2, 3, 4))
+    check_both(onnx_model([node], [3, 4], constants), 8 * normal(0, 2, 3, 4))
 
 
 @EXAMPLES

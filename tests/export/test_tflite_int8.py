@@ -190,22 +190,57 @@ def test_another_scale_behind_an_operator_that_keeps_it(
     assert operator in [*names, ""] and names[0] == "QUANTIZE" and names.count("DEQUANTIZE") == 1
 
 
+@pytest.mark.parametrize(
+    ("scale", "zero", "operators"),
+    [(0.06, -7, ["QUANTIZE", "ADD", "DEQUANTIZE"]), (0.04, -20, ["QUANTIZE", "ADD", "RELU", "DEQUANTIZE"])],
+)
 def test_a_relu_between_equal_scales_is_the_clamp_of_what_it_follows(
-    onnx_model: Model, check_everywhere: Any, onnx_outputs: Any, operators_of: Operators
+    onnx_model: Model,
+    check_everywhere: Any,
+    onnx_outputs: Any,
+    operators_of: Operators,
+    scale: float,
+    zero: int,
+    operators: list[str],
 ) -> None:
-    """As where a Concat forces a scale that reaches below zero on what a Relu gives."""
-    constants = {"other": np.float32([[0.5], [-0.5], [1.5]]).reshape(1, 3, 1)}
+    constants: dict[str, np.ndarray] = {}  # as where a Concat forces a scale below zero on what a Relu gives
     nodes = quantized_pair("input", 0.03, -7, constants)
-    nodes += quantized_pair("other", 0.03, -7, constants)
     nodes.append(helper.make_node("Add", ["input.q", "input.q"], ["sum"], name="sum"))
     nodes += quantized_pair("sum", 0.06, -7, constants)
     nodes.append(helper.make_node("Relu", ["sum.q"], ["relu"], name="relu"))
-    nodes += quantized_pair("relu", 0.06, -7, constants)
+    nodes += quantized_pair("relu", scale, zero, constants)
     nodes[-1].output[0] = "output_0"
     model, data = onnx_model(nodes, [3, 4], constants), normal(0, 3, 3, 4)
     written = write_tflite(model)
     check_everywhere(written, data, onnx_outputs(model, data), [0.0601])
-    assert [name for name, _ in operators_of(written.data)] == ["QUANTIZE", "ADD", "DEQUANTIZE"]
+    assert [name for name, _ in operators_of(written.data)] == operators
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("Sigmoid", 0.005), ("Tanh", 0.01), ("Gemm", 0.1)])
+def test_scales_that_a_kernel_does_not_take_lead_through_float(
+    onnx_model: Model, check_everywhere: Any, onnx_outputs: Any, operators_of: Operators, kind: str, scale: float
+) -> None:
+    """A Sigmoid must give 1/256, a Tanh 1/128; a bias must have the product of the other two scales."""
+    constants: dict[str, np.ndarray] = {}
+    nodes, inputs = quantized_pair("input", 0.03, -7, constants), ["input.q"]
+    if kind == "Gemm":
+        constants.update({"w": np.arange(-8, 8, dtype=np.int8).reshape(4, 4), "w.scale": np.float32(0.01)})
+        constants.update({"b": np.array([1, -2, 3, -4], np.int32), "b.scale": np.float32(0.5)})
+        nodes += [helper.make_node("DequantizeLinear", [x, f"{x}.scale"], [f"{x}.q"], name=x) for x in ("w", "b")]
+        inputs += ["w.q", "b.q"]
+    nodes.append(helper.make_node(kind, inputs, ["value"], name="operator"))
+    nodes += quantized_pair("value", scale, 0, constants)
+    nodes[-1].output[0] = "output_0"
+    model, data = onnx_model(nodes, [4], constants), normal(0, 3, 4)
+    written = write_tflite(model)
+    check_everywhere(written, data, onnx_outputs(model, data), [1.001 * scale])
+    assert [name for name, _ in operators_of(written.data)][:2] == ["QUANTIZE", "DEQUANTIZE"]
+
+
+def test_a_float_value_and_its_integers_have_two_names(onnx_model: Model) -> None:
+    tensors = tensors_of(write_tflite(quantized_network(onnx_model)).data)
+    assert tensors["input"].type == schema.TensorType.FLOAT32
+    assert tensors["input_int8"].type == schema.TensorType.INT8
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,16 @@ def regroup(data: st.DataObject, count: int) -> list[int]:
     return [*sizes, count] if count > 1 or not sizes else sizes
 
 
+def test_a_reshape_of_a_reshape_is_one(onnx_model: Model, check_both: Check, operators_of: Operators) -> None:
+    constants = {"first": np.array([-1, 3, 4]), "second": np.array([-1, 2, 6])}
+    nodes = [
+        helper.make_node("Reshape", ["input", "first"], ["middle"]),
+        helper.make_node("Reshape", ["middle", "second"], ["output_0"]),
+    ]
+    written = check_both(onnx_model(nodes, [12], constants), normal(0, 2, 12))
+    assert operators_of(written.data) == [("RESHAPE", 1)]
+
+
 @pytest.mark.parametrize("kind", ["Squeeze", "Unsqueeze"])
 def test_squeeze_and_unsqueeze(onnx_model: Model, check_both: Check, behind_convolution: Behind, kind: str) -> None:
     constants = {"axes": np.array([2])}
