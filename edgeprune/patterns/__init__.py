@@ -124,31 +124,39 @@ def prune_together(pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, d
     return Mask({name: mask[name] & chosen[owner == index][grouped[name]] for index, name in enumerate(mask)})
 
 
-def keep_best_groups(ids: GroupIds, scores: Scores, mask: BoolArray, density: float) -> BoolArray:
-    """Keep round(density * groups), at least one, of the groups by mean score; ties keep the lower number.
+class GroupPattern:
+    """What the patterns share whose groups live or die whole: a child says which weights form a group."""
 
-    Shared by the patterns whose groups live or die whole. Groups already pruned in `mask` stay pruned.
-    """
-    flat = ids.ravel()
-    size = np.bincount(flat)
-    alive = np.bincount(flat, weights=mask.ravel()) > 0
-    mean = np.bincount(flat, weights=scores.ravel().astype(np.float64)) / size
-    keep = min(max(1, round(density * len(size))), int(alive.sum()))
-    order = np.argsort(np.where(alive, -mean, np.inf), kind="stable")
-    chosen = np.zeros(len(size), dtype=np.bool_)
-    chosen[order[:keep]] = True
-    return mask & chosen[ids]
+    lowest_density: float = 0.0
+    natural_rates: tuple[float, ...] = ()
 
+    def group_ids(self, shape: tuple[int, ...]) -> GroupIds:
+        """The number of each weight's group; see `Pattern`."""
+        raise NotImplementedError
 
-def whole_groups(ids: GroupIds, mask: BoolArray) -> bool:
-    """True if each group of `mask` is wholly alive or wholly pruned."""
-    size = np.bincount(ids.ravel())
-    alive = np.bincount(ids.ravel(), weights=mask.ravel())
-    return bool(np.all((alive == 0) | (alive == size)))
+    def reachable(self, shape: tuple[int, ...], density: float) -> float:
+        """The nearest whole number of groups, at least one, as a share of all groups. Exact where the groups are of
+        one size; with smaller ones at the edge it depends on which are pruned."""
+        ids = self.group_ids(shape)
+        count = int(ids.max()) + 1 if ids.size else 1
+        return max(1, round(density * count)) / count
 
+    def prune(self, scores: Scores, mask: BoolArray, density: float) -> BoolArray:
+        """Keep round(density * groups), at least one, of the groups by mean score; ties keep the lower number. Groups
+        already pruned in `mask` stay pruned."""
+        ids = self.group_ids(mask.shape)
+        flat = ids.ravel()
+        size = np.bincount(flat)
+        alive = np.bincount(flat, weights=mask.ravel()) > 0
+        mean = np.bincount(flat, weights=scores.ravel().astype(np.float64)) / size
+        keep = min(max(1, round(density * len(size))), int(alive.sum()))
+        order = np.argsort(np.where(alive, -mean, np.inf), kind="stable")
+        chosen = np.zeros(len(size), dtype=np.bool_)
+        chosen[order[:keep]] = True
+        return mask & chosen[ids]
 
-def grouped_density(ids: GroupIds, density: float) -> float:
-    """The density that `keep_best_groups` gives if the last, smaller groups are not among those pruned: the share of
-    whole groups."""
-    count = int(ids.max()) + 1 if ids.size else 1
-    return max(1, round(density * count)) / count
+    def admits(self, mask: BoolArray) -> bool:
+        """True if each group is wholly alive or wholly pruned."""
+        flat = self.group_ids(mask.shape).ravel()
+        alive = np.bincount(flat, weights=mask.ravel())
+        return bool(np.all((alive == 0) | (alive == np.bincount(flat))))

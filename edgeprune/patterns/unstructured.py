@@ -7,34 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeprune.errors import PatternError
-from edgeprune.patterns import BoolArray, GroupIds, Scores, grouped_density, keep_best_groups
+from edgeprune.patterns import GroupIds, GroupPattern
 
 NAMES = ("unstructured",)
 
 
 @dataclass(frozen=True)
-class Unstructured:
+class Unstructured(GroupPattern):
     """Every weight is a group of its own."""
 
     name: str = "unstructured"
-    lowest_density: float = 0.0
-    natural_rates: tuple[float, ...] = ()
 
     def group_ids(self, shape: tuple[int, ...]) -> GroupIds:
         """One number a weight."""
         return np.arange(int(np.prod(shape)), dtype=np.intp).reshape(shape)
-
-    def reachable(self, shape: tuple[int, ...], density: float) -> float:
-        """The nearest whole number of weights, at least one."""
-        return grouped_density(self.group_ids(shape), density)
-
-    def prune(self, scores: Scores, mask: BoolArray, density: float) -> BoolArray:
-        """Keep the weights with the largest scores."""
-        return keep_best_groups(self.group_ids(mask.shape), scores, mask, density)
-
-    def admits(self, mask: BoolArray) -> bool:
-        """Every mask is unstructured."""
-        return True
 
 
 def parse(parameters: str) -> Unstructured:
