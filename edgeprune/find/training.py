@@ -233,6 +233,11 @@ class _Level:
         # The learning rates come with the optimizer's state, so it is loaded after the scheduler has set its own.
         self.build_optimizer(self.step)
         self.optimizer.load_state_dict({"state": state, "param_groups": header["groups"]})
+        for parameter, values in self.optimizer.state.items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    # PyTorch's fused CPU optimizers ignore strides, so the state has to lie as its parameter does.
+                    values[name] = torch.empty_like(parameter).copy_(value)
         self.best_step, self.best_validation = header["best"]
         self.model.load_state_dict(_group(tensors, "model/"))
         self.best = _group(tensors, "best/")

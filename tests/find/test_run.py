@@ -117,11 +117,14 @@ class Stop(Exception):
     """Breaks a run off from inside."""
 
 
-@pytest.mark.parametrize("after", [1, 3, 6, 10, 14])
-def test_a_run_broken_off_inside_a_level_ends_bit_equal(tmp_path, monkeypatch, after):
+@pytest.mark.parametrize(
+    ("function", "after"),
+    [("make", 1), ("make", 3), ("make", 6), ("make", 10), ("make", 14), ("channels_last", 2)],
+)
+def test_a_run_broken_off_inside_a_level_ends_bit_equal(tmp_path, monkeypatch, function, after):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    whole = run(problem(rewind="20-steps"), tmp_path / "whole")[-1].ticket
-    broken = problem(rewind="20-steps")
+    whole = run(problem(function, rewind="20-steps"), tmp_path / "whole")[-1].ticket
+    broken = problem(function, rewind="20-steps")
     seen = 0
     with pytest.raises(Stop):
         for event in find_levels(broken, tmp_path / "broken"):

@@ -60,6 +60,18 @@ def make(**changes):
     return Task(**fields)
 
 
+def channels_last():
+    """A convolutional network in channels_last layout under a fused optimizer, whose state has to keep that layout."""
+
+    def model():
+        layers = (nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten())
+        return nn.Sequential(nn.Unflatten(1, (3, 2, 2)), nn.Upsample(scale_factor=3), *layers, nn.Linear(128, 4)).to(
+            memory_format=torch.channels_last
+        )
+
+    return make(model=model, optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-2, fused=True))
+
+
 def slow():
     """The same, so slow that a kill lands inside a level, with a checkpoint at every validation."""
     from edgeprune.find import training
