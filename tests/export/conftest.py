@@ -157,7 +157,10 @@ def check_float(check_everywhere: Check) -> Callable[..., Written]:
 @pytest.fixture(scope="session")
 def check_int8(check_everywhere: Check) -> Callable[..., Written]:
     """check(model, inputs, quanta): quantize a float model on these inputs, write it, and compare every interpreter
-    with ONNX Runtime: the outputs differ by at most `quanta` steps of their scale. Gives what was written."""
+    with ONNX Runtime: the outputs differ by at most `quanta` steps of their scale. Gives what was written.
+
+    Kernels round ties in their own ways, so one operator is one step off at most; behind another operator that one
+    step of the inner value can be several of the output."""
     from edgeprune.export.calibrate import calibrate
     from edgeprune.export.quantize import quantize
     from edgeprune.export.tflite import write_tflite
