@@ -10,7 +10,8 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import cache_from_source
 from pathlib import Path
 from types import ModuleType
 from typing import Callable, TypeVar
@@ -84,6 +85,9 @@ def import_file(path: Path) -> ModuleType:
         if neighbour != path:
             parts = neighbour.relative_to(path.parent).with_suffix("").parts
             sys.modules.pop(".".join(parts[:-1] if parts[-1] == "__init__" else parts), None)
+            # Compiled code counts as fresh if second and size are the same, which an edit may leave as they are.
+            with suppress(OSError):
+                Path(cache_from_source(str(neighbour))).unlink(missing_ok=True)
     linecache.checkcache()
     module = ModuleType("edgeprune_task_" + store.sha256_bytes(str(path).encode())[:12])
     module.__file__ = str(path)
