@@ -23,6 +23,11 @@ from edgeprune.tasks.files import DataSet, Download
 from edgeprune.tasks.mnist import MNIST
 
 
+def compress(data: bytes) -> bytes:
+    """As .gz without a time stamp: the names of the tests are made from these bytes, and each process has to agree."""
+    return gzip.compress(data, mtime=0)
+
+
 def idx(array: np.ndarray, kind: int = 8) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, kind, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
@@ -58,16 +63,16 @@ IMAGES = np.arange(2 * 28 * 28).reshape(2, 28, 28) % 251
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (gzip.compress(idx(IMAGES))[:-9], "not a complete .gz file"),
-        (gzip.compress(idx(IMAGES))[:40] + b"\0" * 20, "not a complete .gz file"),
+        (compress(idx(IMAGES))[:-9], "not a complete .gz file"),
+        (compress(idx(IMAGES))[:40] + b"\0" * 20, "not a complete .gz file"),
         (b"<html>not found</html>", "not a complete .gz file"),
         (b"", "begins with 0x, expected 0x00000803"),
-        (gzip.compress(idx(IMAGES, kind=13)), "begins with 0x00000d03, expected 0x00000803"),
-        (gzip.compress(idx(IMAGES[0])), "begins with 0x00000802"),
-        (gzip.compress(idx(IMAGES)[:9]), "holds no values"),
-        (gzip.compress(idx(IMAGES)[:-5]), "1563 bytes of data, expected 1568"),
-        (gzip.compress(idx(IMAGES) + b"more"), "1572 bytes of data, expected 1568"),
-        (gzip.compress(idx(IMAGES[:, :27])), "holds 2 x 27 x 28 values, expected n x 28 x 28"),
+        (compress(idx(IMAGES, kind=13)), "begins with 0x00000d03, expected 0x00000803"),
+        (compress(idx(IMAGES[0])), "begins with 0x00000802"),
+        (compress(idx(IMAGES)[:9]), "holds no values"),
+        (compress(idx(IMAGES)[:-5]), "1563 bytes of data, expected 1568"),
+        (compress(idx(IMAGES) + b"more"), "1572 bytes of data, expected 1568"),
+        (compress(idx(IMAGES[:, :27])), "holds 2 x 27 x 28 values, expected n x 28 x 28"),
     ],
 )
 def test_a_bad_idx_file_is_named(tmp_path: Path, content: bytes, said: str) -> None:
@@ -110,7 +115,7 @@ def test_cifar10_records(tmp_path: Path) -> None:
 def test_csv_with_quotes_and_windows_line_ends(tmp_path: Path, packed: bool) -> None:
     text = b'\xef\xbb\xbf"ID","a"\r\n1,"2.5"\r\n2,-3e2\r\n'
     path = tmp_path / ("t.csv.gz" if packed else "t.csv")
-    path.write_bytes(gzip.compress(text) if packed else text)
+    path.write_bytes(gzip.compress(text, mtime=0) if packed else text)
     header, values = files.read_csv(path, columns=2, rows=2)
     assert header == ["ID", "a"]
     assert values.tolist() == [[1, 2.5], [2, -300]]
@@ -146,7 +151,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def two_files(tmp_path: Path) -> DataSet:
     """A data set of two files that can be downloaded."""
     net = tmp_path / "net"
-    return DataSet("Two", "two", (served(net, "a.gz", gzip.compress(b"a")), served(net, "b", b"b")))
+    return DataSet("Two", "two", (served(net, "a.gz", gzip.compress(b"a", mtime=0)), served(net, "b", b"b")))
 
 
 def fill(folder: Path, *names: str) -> Path:
