@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
 from edgeprune.task import Data, Recipe, Task
 from edgeprune.tasks import files, metrics, networks, recipes, splits, transforms
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["cifar10_conv2", "cifar10_conv4", "cifar10_conv6", "cifar10_resnet20", "cifar10_vgg16"]
 
@@ -47,26 +50,18 @@ def cifar10_conv6() -> Task:
 
 def cifar10_resnet20() -> Task:
     """ResNet-20, rewound to step 1000: rewound to its initialisation it finds no tickets (Frankle et al. 2020)."""
-    return Task(
-        name="cifar10-resnet20",
-        model=networks.resnet20,
-        data=_data,
-        loss=recipes.cross_entropy,
-        metric=metrics.accuracy,
-        metric_name="accuracy",
-        optimizer=recipes.sgd(0.1, momentum=0.9, weight_decay=1e-4),
-        schedule=recipes.warm_up_and_drops,
-        augment=transforms.crop_and_flip,
-        recipe=_deep_recipe(),
-        description="CIFAR-10, ResNet-20",
-    )
+    return _deep("cifar10-resnet20", networks.resnet20, "CIFAR-10, ResNet-20")
 
 
 def cifar10_vgg16() -> Task:
     """VGG-16 with batch norm, rewound to step 1000."""
+    return _deep("cifar10-vgg16", networks.vgg16, "CIFAR-10, VGG-16 with batch norm")
+
+
+def _deep(name: str, model: Callable[[], nn.Module], description: str) -> Task:
     return Task(
-        name="cifar10-vgg16",
-        model=networks.vgg16,
+        name=name,
+        model=model,
         data=_data,
         loss=recipes.cross_entropy,
         metric=metrics.accuracy,
@@ -75,7 +70,7 @@ def cifar10_vgg16() -> Task:
         schedule=recipes.warm_up_and_drops,
         augment=transforms.crop_and_flip,
         recipe=_deep_recipe(),
-        description="CIFAR-10, VGG-16 with batch norm",
+        description=description,
     )
 
 
