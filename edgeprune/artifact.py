@@ -43,6 +43,26 @@ class Zeros:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """What became of one layer with weights, and why.
+
+    op: "Conv" or "Gemm". shape: the weight's, as in PyTorch. density: share of the weights in the file that are not
+    zero. pattern: the format that a sparse kernel reads the weights in ("unstructured", "block:4x1" or "block:1x4"),
+    "" for a dense one. kernel: "sparse" or "dense" (the runtime's own). why: one line. predicted_gain: the dense
+    kernel's predicted time / the chosen one's; 1.0 for dense.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    density: float
+    pattern: str
+    kernel: str
+    why: str
+    predicted_gain: float
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A bundle on disk: `path` holds manifest.json, the model file and probes.safetensors (inputs and expected
     outputs as `input` and `output_0`, ... in the file's layout, first dimension the probe's number; the expected
@@ -55,6 +75,9 @@ class Artifact:
     validation set. size_bytes: of the model file; size_zip_bytes: of it deflated. weights_removed: prunable weights
     that were physically removed, of weights_total. channels_removed: layer -> output channels removed.
     sparse_tensors: tensors stored in a sparse format in the file. calibration: the method kept (int8) or "".
+    library: the file in the bundle with the operators that the model needs besides the runtime's own, "" if none.
+    layers: what runs each layer with weights; empty where the runtime alone decides. Manifests from before there were
+    such operators lack the last two.
     """
 
     path: Path
@@ -85,11 +108,18 @@ class Artifact:
     sparse_tensors: tuple[str, ...]
     calibration: str
     versions: Mapping[str, str]
+    library: str = ""
+    layers: tuple[Layer, ...] = ()
 
     @property
     def model_path(self) -> Path:
         """The model file."""
         return self.path / self.model_file
+
+    @property
+    def library_path(self) -> Optional[Path]:
+        """The library of the operators that the model needs besides the runtime's own, or None."""
+        return self.path / self.library if self.library else None
 
     @property
     def zeros_lost(self) -> int:
@@ -129,6 +159,8 @@ class Artifact:
             artifact = cls(path=folder, **_fields(content))
         except (KeyError, TypeError) as problem:
             raise ExportError(f"{folder} is not an artifact: a field is missing or wrong ({problem})") from None
+        if artifact.library and artifact.library not in artifact.files:
+            raise ExportError(f"{folder} is not an artifact: its library {artifact.library} is not among its files")
         for name, sha256 in artifact.files.items():
             file = folder / name
             if not file.is_file():
@@ -148,6 +180,8 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
     fields["outputs"] = tuple(_port(port) for port in content["outputs"])
     fields["zeros"] = {name: Zeros(**zeros) for name, zeros in content["zeros"].items()}
     fields["sparse_tensors"] = tuple(content["sparse_tensors"])
+    layers = content.get("layers", ())
+    fields["layers"] = tuple(Layer(**{**layer, "shape": tuple(layer["shape"])}) for layer in layers)
     return fields
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import Artifact, ExportError, store
-from edgeprune.artifact import Port, Zeros, to_file_layout, to_torch_layout
+from edgeprune.artifact import Layer, Port, Zeros, to_file_layout, to_torch_layout
 
 FIELDS: dict[str, Any] = {
     "ticket_id": "a" * 64,
@@ -40,6 +40,11 @@ FIELDS: dict[str, Any] = {
     "sparse_tensors": ("fc1.weight",),
     "calibration": "",
     "versions": {"onnxruntime": "1.32.0"},
+    "library": "libedgeprune.so",
+    "layers": (
+        Layer("fc1", "Gemm", (8, 8), 0.1875, "block:1x4", "sparse", "sparse block:1x4: predicted 3.1x", 3.1),
+        Layer("fc2", "Gemm", (1, 10), 0.8, "", "dense", "dense: 80 % of blocks left, predicted 0.6x", 1.0),
+    ),
 }
 PROBES = {
     "input": np.arange(128, dtype=np.float32).reshape(2, 1, 8, 8),
@@ -49,8 +54,9 @@ PROBES = {
 
 def make_artifact(folder: Path) -> Artifact:
     store.write_bytes(folder / "model.onnx", b"model")
+    store.write_bytes(folder / "libedgeprune.so", b"library")
     store.write_tensors(folder / "probes.safetensors", PROBES)
-    files = {name: store.sha256_file(folder / name) for name in ("model.onnx", "probes.safetensors")}
+    files = {name: store.sha256_file(folder / name) for name in ("model.onnx", "libedgeprune.so", "probes.safetensors")}
     artifact = Artifact(path=folder, files=files, **FIELDS)
     artifact.save()
     return artifact
@@ -62,6 +68,8 @@ def test_an_artifact_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert again == artifact == Artifact.load(artifact.path / "manifest.json")
     assert again.zeros_lost == 1
     assert again.model_path.read_bytes() == b"model"
+    assert again.library_path is not None and again.library_path.read_bytes() == b"library"
+    assert [layer.kernel for layer in again.layers] == ["sparse", "dense"] and again.layers[0].shape == (8, 8)
     assert again.twin_path() == tmp_path / "digits-dense"
     for name, array in again.probes().items():
         np.testing.assert_array_equal(array, PROBES[name])
@@ -78,7 +86,7 @@ def test_the_zip_holds_the_same_bundle_in_the_same_bytes(tmp_path: Path) -> None
     assert sorted(path.name for path in artifact.path.parent.iterdir()) == ["b", "b.zip"]
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "probes.safetensors"])
+@pytest.mark.parametrize("name", ["model.onnx", "libedgeprune.so", "probes.safetensors"])
 def test_a_changed_or_missing_file_is_named(name: str, tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "b")
     data = bytearray((artifact.path / name).read_bytes())
@@ -89,6 +97,24 @@ def test_a_changed_or_missing_file_is_named(name: str, tmp_path: Path) -> None:
     (artifact.path / name).unlink()
     with pytest.raises(ExportError, match=f"incomplete: {name} is missing"):
         Artifact.load(artifact.path)
+
+
+def test_a_bundle_without_a_library_has_none(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "b").path / "manifest.json"
+    body = json.loads(path.read_text())
+    older = {name: value for name, value in body.items() if name not in ("seal", "schema_version", "library", "layers")}
+    store.write_json(path, older)
+    again = Artifact.load(path)
+    assert (again.library, again.library_path, again.layers) == ("", None, ())
+
+
+def test_a_library_outside_the_bundle_is_refused(tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "b").path / "manifest.json"
+    body = json.loads(path.read_text())
+    del body["seal"], body["schema_version"]
+    store.write_json(path, {**body, "library": "../other.so"})
+    with pytest.raises(ExportError, match=r"library \.\./other\.so is not among its files"):
+        Artifact.load(path)
 
 
 def test_an_edited_manifest_is_refused(tmp_path: Path) -> None:
