@@ -1,0 +1,310 @@
+"""The operators of docs/kernels.md in NumPy, dense and slow: what "Arithmetic" says, no more.
+
+Integer operators are exact (the same bits on every machine). Float operators are computed in float64 and rounded once;
+a kernel that sums in float32 may differ from that by 1e-5 of the accumulated magnitude, which `magnitude` gives.
+In a packed tensor the bytes here are those of the integers, channels past the last one are 0.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from edgeprune.kernels import DOMAIN, packing
+
+Array = NDArray[Any]
+
+
+def evaluator(model: Any) -> ReferenceEvaluator:
+    """Runs a model with the operators of this file: evaluator(model).run(None, {"input": x})."""
+    return ReferenceEvaluator(model, new_ops=OPERATORS)
+
+
+def pack_channels(x: Array) -> Array:
+    """[N, C, ...] uint8 or int8 -> uint8 [N, ceil(C / 4), ..., 4]."""
+    n, c, *space = x.shape
+    padded = np.pad(x.view(np.uint8), [(0, 0), (0, -c % 4), *[(0, 0)] * len(space)])
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(n, -1, 4, *space), 2, -1))
+
+
+def unpack_channels(x: Array, channels: int, signed: int) -> Array:
+    """uint8 [N, ceil(C / 4), ..., 4] -> [N, C, ...] uint8, or int8 if signed."""
+    n, groups, *space, four = x.shape
+    flat = np.moveaxis(x, -1, 2).reshape(n, groups * four, *space)[:, :channels]
+    return np.ascontiguousarray(flat).view(np.int8 if signed else np.uint8)
+
+
+def windows(x: Array, fill: float, kernel: Any, strides: Any, pads: Any, dilations: Any) -> Array:
+    """[N, C, *space] -> [taps, N, C, *out]: what each kernel position sees, outside of the input `fill`."""
+    rank = len(kernel)
+    around = [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:])]
+    padded = np.pad(x, around, constant_values=fill)
+    out = [
+        (padded.shape[2 + axis] - (kernel[axis] - 1) * dilations[axis] - 1) // strides[axis] + 1 for axis in range(rank)
+    ]
+    seen = []
+    for place in product(*map(range, kernel)):
+        starts = [at * step for at, step in zip(place, dilations)]
+        cut = [slice(a, a + (size - 1) * step + 1, step) for a, size, step in zip(starts, out, strides)]
+        seen.append(padded[(slice(None), slice(None), *cut)])
+    return np.stack(seen)
+
+
+def convolve(x: Array, weight: Array, conv: dict[str, Any]) -> Array:
+    """sum over c and taps of weight[m, c, tap] * x, in the operands' common type; weight: [M, C, taps]."""
+    seen = windows(x, 0, **conv)
+    return np.moveaxis(np.tensordot(weight, seen, axes=([1, 2], [2, 0])), 0, 1)
+
+
+def convolve_depthwise(x: Array, weight: Array, conv: dict[str, Any]) -> Array:
+    """The same with one channel each; weight: [C, *kernel]."""
+    seen = windows(x, 0, **conv)
+    taps = weight.reshape(len(weight), -1)
+    return sum(seen[tap] * along_channels(taps[:, tap], x.ndim) for tap in range(taps.shape[1]))
+
+
+def along_channels(values: Array, rank: int) -> Array:
+    return values.reshape(-1, *[1] * (rank - 2))
+
+
+def requantize(acc: Array, scale: Array, zero_point: int, low: int, high: int) -> Array:
+    """clamp(rint(float32(acc) * scale) + zero_point, low, high) as int64."""
+    assert acc.dtype == np.int64 and np.abs(acc).max(initial=0) < 2**31
+    return clamp(np.rint(acc.astype(np.float32) * scale.astype(np.float32)), zero_point, low, high)
+
+
+def clamp(rounded: Array, zero_point: int, low: int, high: int) -> Array:
+    assert rounded.dtype == np.float32
+    return np.clip(np.clip(rounded, -(2.0**30), 2.0**30).astype(np.int64) + zero_point, low, high)
+
+
+def add(a: Array, b: Array, scales: tuple[float, float], zero_point: int, bounds: tuple[int, int]) -> Array:
+    """Two centred int64 tensors: clamp(rint(float32(a) * s + float32(b) * s') + zero_point), all in float32."""
+    mine = a.astype(np.float32) * np.float32(scales[0])
+    theirs = b.astype(np.float32) * np.float32(scales[1])
+    return clamp(np.rint(mine + theirs), zero_point, *bounds)
+
+
+def whole_range(signed: int) -> tuple[int, int]:
+    return (-128, 127) if signed else (0, 255)
+
+
+def magnitude(x: Array, weight: Array, bias: Array, conv: Optional[dict[str, Any]]) -> Array:
+    """sum |w x| + |bias| for each output: what an error of a float operator is measured by. conv: None for Gemm."""
+    x, weight, bias = (np.abs(each.astype(np.float64)) for each in (x, weight, bias))
+    if conv is None:
+        return x @ weight.T + bias
+    return convolve(x, weight.reshape(*weight.shape[:2], -1), conv) + along_channels(bias, x.ndim)
+
+
+CONV = ("kernel_shape", "strides", "pads", "dilations")
+
+
+def conv_of(attributes: dict[str, Any]) -> dict[str, Any]:
+    names = ("kernel", "strides", "pads", "dilations")
+    return {name: [int(v) for v in attributes[attribute]] for name, attribute in zip(names, CONV)}
+
+
+class Operator(OpRun):
+    """Base of the operators: attributes come by name, missing ones as the defaults of `defaults`."""
+
+    op_domain = DOMAIN
+    defaults: dict[str, Any] = {}
+    signed: Optional[int] = None
+
+    def _run(self, *inputs: Array, **_: Any) -> tuple[Array]:
+        found = {attribute.name: self._value(attribute) for attribute in self.onnx_node.attribute}
+        attributes = {"signed": self.signed, **self.defaults, **found}
+        low, high = whole_range(attributes["signed"] or 0)
+        if self.defaults.get("low", 0) is None:
+            attributes = {**attributes, "low": found.get("low", low), "high": found.get("high", high)}
+        return (self.compute(attributes, *inputs),)
+
+    @staticmethod
+    def _value(attribute: Any) -> Any:
+        from onnx.helper import get_attribute_value
+
+        return get_attribute_value(attribute)
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        raise NotImplementedError
+
+
+FLOAT = {"low": -np.inf, "high": np.inf}
+INTEGER: dict[str, Any] = {"low": None, "high": None}
+
+
+def check_conv(a: dict[str, Any], x: Array) -> None:
+    assert list(x.shape[1:]) == list(a["input_shape"]), (x.shape, a["input_shape"])
+
+
+class SparseConv(Operator):
+    defaults = FLOAT
+
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, r: Optional[Array] = None) -> Array:
+        check_conv(a, x)
+        y = convolve(x.astype(np.float64), packing.unpack(w.tobytes()).astype(np.float64), conv_of(a))
+        y = y + along_channels(b, x.ndim)
+        y = y if r is None else y + r
+        return np.clip(y, a["low"], a["high"]).astype(np.float32)
+
+
+class SparseGemm(Operator):
+    defaults = FLOAT
+
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, r: Optional[Array] = None) -> Array:
+        y = x.astype(np.float64) @ packing.unpack(w.tobytes())[:, :, 0].astype(np.float64).T + b
+        y = y if r is None else y + r
+        return np.clip(y, a["low"], a["high"]).astype(np.float32)
+
+
+class DepthwiseConv(Operator):
+    defaults = FLOAT
+
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array) -> Array:
+        check_conv(a, x)
+        y = convolve_depthwise(x.astype(np.float64), w.astype(np.float64), conv_of(a)) + along_channels(b, x.ndim)
+        return np.clip(y, a["low"], a["high"]).astype(np.float32)
+
+
+class QSparseConv(Operator):
+    defaults = INTEGER
+
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array, r: Optional[Array] = None) -> Array:
+        plain = unpack_channels(x, a["input_shape"][0], a["signed"]).astype(np.int64) - a["x_zero_point"]
+        check_conv(a, plain)
+        weight = packing.unpack(w.tobytes())
+        assert weight.dtype == np.int8
+        acc = self.accumulate(plain, weight.astype(np.int64), conv_of(a))
+        acc = acc + along_channels(b.astype(np.int64), plain.ndim)
+        q = requantize(acc, along_channels(s, plain.ndim), a["y_zero_point"], a["low"], a["high"])
+        if r is not None:
+            other = unpack_channels(r, q.shape[1], a["signed"]).astype(np.int64) - a["sum_r_zero_point"]
+            bounds = whole_range(a["signed"])
+            bounds = (a.get("sum_low", bounds[0]), a.get("sum_high", bounds[1]))
+            scales = (a["sum_scale"], a["sum_r_scale"])
+            q = add(q - a["y_zero_point"], other, scales, a["sum_zero_point"], bounds)
+        return pack_channels(q.astype(np.int8 if a["signed"] else np.uint8))
+
+    def accumulate(self, x: Array, weight: Array, conv: dict[str, Any]) -> Array:
+        # Sums stay below 2**53, so that float64 is exact (and fast).
+        return convolve(x.astype(np.float64), weight.astype(np.float64), conv).astype(np.int64)
+
+
+class QDepthwiseConv(Operator):
+    defaults = INTEGER
+
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array) -> Array:
+        plain = unpack_channels(x, a["input_shape"][0], a["signed"]).astype(np.int64) - a["x_zero_point"]
+        check_conv(a, plain)
+        assert w.dtype == np.int8
+        acc = convolve_depthwise(plain, w.astype(np.int64), conv_of(a))
+        acc = acc + along_channels(b.astype(np.int64), plain.ndim)
+        y = requantize(acc, along_channels(s, plain.ndim), a["y_zero_point"], a["low"], a["high"])
+        return pack_channels(y.astype(np.int8 if a["signed"] else np.uint8))
+
+
+class QSparseGemm(Operator):
+    defaults, signed = INTEGER, 0
+
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array) -> Array:
+        assert x.dtype == (np.int8 if self.signed else np.uint8)
+        weight = packing.unpack(w.tobytes())
+        assert weight.dtype == np.int8
+        acc = (x.astype(np.int64) - a["x_zero_point"]) @ weight[:, :, 0].astype(np.int64).T + b
+        return requantize(acc, s, a["y_zero_point"], a["low"], a["high"]).astype(x.dtype)
+
+
+class QAdd(Operator):
+    defaults = INTEGER
+
+    def compute(self, a: dict[str, Any], x: Array, y: Array) -> Array:
+        mine, theirs = (unpack_channels(each, a["channels"], a["signed"]).astype(np.int64) for each in (x, y))
+        centred = mine - a["a_zero_point"], theirs - a["b_zero_point"]
+        bounds = (a["low"], a["high"])
+        result = add(*centred, (a["a_scale"], a["b_scale"]), a["y_zero_point"], bounds)
+        return pack_channels(result.astype(np.int8 if a["signed"] else np.uint8))
+
+
+def pool(a: dict[str, Any], x: Array, fill: int) -> Array:
+    """What each place of the kernel sees, cut or filled up to the output's shape (ceil mode reaches past the pads)."""
+    check_conv(a, x)
+    conv, out = conv_of(a), list(a["output_shape"][1:])
+    rank = len(out)
+    for axis in range(rank):
+        reach = (out[axis] - 1) * conv["strides"][axis] + (conv["kernel"][axis] - 1) * conv["dilations"][axis] + 1
+        conv["pads"][rank + axis] = max(reach - x.shape[2 + axis] - conv["pads"][axis], 0)
+    seen = windows(x, fill, **conv)
+    return seen[(slice(None), slice(None), slice(None), *map(slice, out))]
+
+
+class QMaxPool(Operator):
+    def compute(self, a: dict[str, Any], x: Array) -> Array:
+        plain = unpack_channels(x, a["input_shape"][0], a["signed"])
+        return pack_channels(pool(a, plain, whole_range(a["signed"])[0]).max(axis=0))
+
+
+class QAveragePool(Operator):
+    def compute(self, a: dict[str, Any], x: Array) -> Array:
+        plain = unpack_channels(x, a["input_shape"][0], a["signed"]).astype(np.int64) - a["x_zero_point"]
+        total = pool(a, plain, 0).sum(axis=0)
+        inside = pool({**a, "input_shape": [1, *a["input_shape"][1:]]}, np.ones((1, 1, *plain.shape[2:]), np.int64), 0)
+        padded = int(np.prod(a["kernel_shape"])) * np.ones_like(inside.sum(axis=0))
+        count = padded if a["count_include_pad"] else inside.sum(axis=0)
+        scale = np.float32(a["scale"]) / count.astype(np.float32)
+        y = requantize(total, scale, a["y_zero_point"], *whole_range(a["signed"]))
+        return pack_channels(y.astype(np.int8 if a["signed"] else np.uint8))
+
+
+class QGlobalAveragePool(Operator):
+    signed = 0
+
+    def compute(self, a: dict[str, Any], x: Array) -> Array:
+        plain = unpack_channels(x, a["channels"], self.signed or 0).astype(np.int64) - a["x_zero_point"]
+        space = tuple(range(2, plain.ndim))
+        count = np.float32(np.prod(plain.shape[2:]))
+        total = plain.sum(axis=space, keepdims=True)
+        y = requantize(total, np.float32(a["scale"]) / count, a["y_zero_point"], *whole_range(self.signed or 0))
+        return y.astype(np.int8 if self.signed else np.uint8)
+
+
+class QPack(Operator):
+    signed = 0
+
+    def compute(self, a: dict[str, Any], x: Array) -> Array:
+        assert x.dtype == (np.int8 if self.signed else np.uint8)
+        return pack_channels(x)
+
+
+class QUnpack(Operator):
+    signed = 0
+
+    def compute(self, a: dict[str, Any], x: Array) -> Array:
+        return unpack_channels(x, a["channels"], self.signed or 0)
+
+
+class QSparseGemmS8(QSparseGemm):
+    signed = 1
+
+
+class QGlobalAveragePoolS8(QGlobalAveragePool):
+    signed = 1
+
+
+class QPackS8(QPack):
+    signed = 1
+
+
+class QUnpackS8(QUnpack):
+    signed = 1
+
+
+OPERATORS = [
+    SparseConv, SparseGemm, DepthwiseConv, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMaxPool, QAveragePool,
+    QGlobalAveragePool, QPack, QUnpack, QSparseGemmS8, QGlobalAveragePoolS8, QPackS8, QUnpackS8,
+]  # fmt: skip
