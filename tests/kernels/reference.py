@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 def evaluator(model: Any) -> ReferenceEvaluator:
     """Runs a model with the operators of this file: evaluator(model).run(None, {"input": x})."""
-    return ReferenceEvaluator(model, new_ops=OPERATORS)
+    return ReferenceEvaluator(model, new_ops=[*OPERATORS, *STOCK])
 
 
 def pack_channels(x: Array) -> Array:
@@ -304,6 +304,29 @@ class QUnpackS8(QUnpack):
     signed = 1
 
 
+class QuantizeLinear(OpRun):
+    """ONNX's own, which its reference lacks for opset 18; per tensor."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, scale: Array, zero: Array, **_: Any) -> tuple[Array]:
+        bounds = np.iinfo(zero.dtype)
+        return (clamp(np.rint(x / scale), int(zero), bounds.min, bounds.max).astype(zero.dtype),)
+
+
+class DequantizeLinear(OpRun):
+    """ONNX's own, which its reference lacks for opset 18; per tensor or along an axis."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, scale: Array, zero: Array, axis: int = 1, **_: Any) -> tuple[Array]:
+        if scale.size > 1:
+            shape = [-1 if index == axis % x.ndim else 1 for index in range(x.ndim)]
+            scale, zero = scale.reshape(shape), zero.reshape(shape)
+        return (((x.astype(np.int64) - zero.astype(np.int64)).astype(np.float32) * scale).astype(np.float32),)
+
+
+STOCK = [QuantizeLinear, DequantizeLinear]
 OPERATORS = [
     SparseConv, SparseGemm, DepthwiseConv, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMaxPool, QAveragePool,
     QGlobalAveragePool, QPack, QUnpack, QSparseGemmS8, QGlobalAveragePoolS8, QPackS8, QUnpackS8,

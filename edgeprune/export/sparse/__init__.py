@@ -1,0 +1,70 @@
+"""A ticket's ONNX graph, fp32 or QDQ, rewritten onto the sparse kernels of docs/kernels.md where they pay off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from edgeprune.artifact import Layer
+from edgeprune.export.sparse.draft import DEPTHWISE, PACKED, TRANSPOSED, Draft
+from edgeprune.export.sparse.floats import rewrite_floats
+from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
+from edgeprune.export.sparse.layers import Choice, View, find_layers, weigh
+from edgeprune.export.sparse.steps import Steps
+from edgeprune.kernels.costs import Costs
+
+__all__ = ["DEPTHWISE", "PACKED", "TRANSPOSED", "Rewritten", "name_layers", "rewrite"]
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """model: with the library's operators where `layers` says so; the argument itself if no layer is sparse. layers:
+    one record for each layer with weights, in the graph's order."""
+
+    model: onnx.ModelProto
+    layers: tuple[Layer, ...]
+
+    @property
+    def needs_library(self) -> bool:
+        """True if stock ONNX Runtime cannot run the model alone."""
+        return any(layer.kernel == "sparse" for layer in self.layers)
+
+
+def rewrite(model: onnx.ModelProto, precision: str, costs: Costs) -> Rewritten:
+    """Choose a kernel for each layer by predicted time, and put the library's operators in.
+
+    model: a graph of `export.graph` ("fp32") or its QDQ form ("int8", activations signed or not); not changed.
+    """
+    view = View(model)
+    layers = find_layers(view)
+    steps = Steps(view)
+    if precision == "int8":
+        layers = refuse_floats(steps, layers)
+    formats: dict[str, str] = {}
+    choices: list[Choice] = []
+    for layer in layers:
+        choice = weigh(layer, precision, costs, formats)
+        choices.append(choice)
+        if choice.pattern:
+            formats.setdefault(layer.initializer, choice.pattern)
+    draft = Draft(model, view)
+    integers = precision == "int8"
+    chosen = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices)
+    records = tuple(choice.record(choice.layer.number in chosen) for choice in choices)
+    rewritten = Rewritten(model, records)
+    return Rewritten(draft.finish(), records) if rewritten.needs_library else _all_stock(rewritten, choices)
+
+
+def name_layers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model, its nodes with weights named as `rewrite` names layers: what a profile can be matched by."""
+    named = onnx.ModelProto()
+    named.CopyFrom(model)
+    for layer in find_layers(View(model)):
+        named.graph.node[layer.number].name = layer.name
+    return named
+
+
+def _all_stock(rewritten: Rewritten, choices: list[Choice]) -> Rewritten:
+    """Without a sparse layer nothing else of ours is worth a library."""
+    return Rewritten(rewritten.model, tuple(choice.record(False) for choice in choices))

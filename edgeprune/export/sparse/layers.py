@@ -1,0 +1,242 @@
+"""The layers with weights of a graph, fp32 or QDQ, and the kernel that each gets: sparse or the runtime's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, helper
+
+from edgeprune.artifact import Layer
+from edgeprune.export.scheme import Wiring
+from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
+
+Array = NDArray[Any]
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_MAX_DIMENSIONS = 4  # [N, C, H, W]
+
+
+class View(Wiring):
+    """A model's wiring with the shape of each value, -1 for the batch, and each constant as it is stored."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(model)
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+        self.shapes = {
+            value.name: [dim.dim_value if dim.HasField("dim_value") else -1 for dim in value.type.tensor_type.shape.dim]
+            for value in (*inferred.input, *inferred.value_info, *inferred.output)
+            if value.type.tensor_type.HasField("shape")
+        }
+
+    def writer_of(self, name: str) -> NodeProto | None:
+        """The node that computes a value."""
+        return self.nodes[self.writer[name]] if name in self.writer else None
+
+    def only_reader(self, name: str) -> int | None:
+        """The one node that reads a value, None if there are several or the value is an output of the model."""
+        readers = self.readers.get(name, [])
+        return readers[0] if len(readers) == 1 and name not in self.outputs else None
+
+    def initializer_of(self, name: str) -> str:
+        """The initializer behind a constant: itself, or what its DequantizeLinear reads; "" for what is computed."""
+        if name in self.constants:
+            return name
+        writer = self.writer_of(name)
+        if writer is not None and writer.op_type == "DequantizeLinear" and writer.input[0] in self.constants:
+            return str(writer.input[0])
+        return ""
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a convolution or pool moves over its input; pads: begin..., end...; input: [C, ...] without the batch."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[int, ...]
+    dilations: tuple[int, ...]
+    input: tuple[int, ...]
+
+    def attributes(self) -> dict[str, list[int]]:
+        """As the operators of docs/kernels.md want them."""
+        return {
+            "kernel_shape": list(self.kernel),
+            "strides": list(self.strides),
+            "pads": list(self.pads),
+            "dilations": list(self.dilations),
+            "input_shape": list(self.input),
+        }
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A node with weights. name: the layer's, from its weight's. initializer: where the weight lies ("" if it is
+    computed). weight: [M, C, *kernel] as in PyTorch, float32 or int8. flipped: the initializer holds it transposed.
+    bias: initializer, "" for none. refusal: why no kernel of ours can run it, "" if one can."""
+
+    number: int
+    name: str
+    op: str
+    initializer: str
+    weight: Array
+    flipped: bool
+    bias: str
+    window: Window | None
+    geometry: Geometry | None
+    refusal: str
+
+
+def attributes_of(node: NodeProto) -> dict[str, Any]:
+    """The attributes that a node has."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def window_of(node: NodeProto, shape: list[int], kernel: tuple[int, ...]) -> Window | str:
+    """The window of a convolution or pool over an input [batch, C, ...], or why there is none."""
+    rank = len(kernel)
+    if len(shape) != rank + 2 or len(shape) > _MAX_DIMENSIONS or min(shape[1:], default=-1) < 1:
+        return f"its input has {len(shape)} dimensions, the kernels take 3 or 4 of known size"
+    attributes = attributes_of(node)
+    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        return "its padding is computed by the runtime (auto_pad)"
+    return Window(
+        kernel,
+        tuple(attributes.get("strides", [1] * rank)),
+        tuple(attributes.get("pads", [0] * (2 * rank))),
+        tuple(attributes.get("dilations", [1] * rank)),
+        tuple(shape[1:]),
+    )
+
+
+def find_layers(view: View) -> list[Weighted]:
+    """Every node with a constant weight, in the graph's order."""
+    found, names = [], set[str]()
+    for number, node in enumerate(view.nodes):
+        initializer = view.initializer_of(node.input[1]) if node.op_type in LAYERS else ""
+        if not initializer:
+            continue
+        stem = initializer.removesuffix("_quantized").removesuffix(".weight")
+        name, count = stem, 1
+        while name in names:  # a second layer with the same weights
+            count += 1
+            name = f"{stem}#{count}"
+        names.add(name)
+        describe = _convolution if "Conv" in node.op_type else _product
+        found.append(describe(view, number, name, initializer))
+    return found
+
+
+def _convolution(view: View, number: int, name: str, initializer: str) -> Weighted:
+    node, weight = view.nodes[number], view.constants[initializer]
+    x, y = (view.shapes.get(each, []) for each in (node.input[0], node.output[0]))
+    window = window_of(node, x, weight.shape[2:])
+    groups = int(attributes_of(node).get("group", 1))
+    depthwise = groups == weight.shape[0] and weight.shape[1] == 1 and groups > 1
+    bias = node.input[2] if len(node.input) > 2 else ""
+    refusal = ""
+    if node.op_type == "ConvTranspose":
+        refusal = "a transposed convolution has no sparse kernel"
+    elif isinstance(window, str):
+        refusal = window
+    elif groups > 1 and not depthwise:
+        refusal = f"a convolution in {groups} groups has no sparse kernel"
+    elif len(y) != len(x):
+        refusal = "its output's shape is not known"
+    elif bias and not view.initializer_of(bias):
+        refusal = "its bias is computed"
+    geometry = None
+    if not refusal:
+        taps, channels = int(np.prod(weight.shape[2:])), groups if depthwise else weight.shape[1]
+        sizes = int(np.prod(x[2:])), int(np.prod(y[2:]))
+        geometry = Geometry(weight.shape[0], channels, taps, *sizes, depthwise=depthwise)
+    found = None if isinstance(window, str) else window
+    bias = view.initializer_of(bias)
+    return Weighted(number, name, node.op_type, initializer, weight, False, bias, found, geometry, refusal)
+
+
+def _product(view: View, number: int, name: str, initializer: str) -> Weighted:
+    node, stored = view.nodes[number], view.constants[initializer]
+    attributes = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0, **attributes_of(node)}
+    flipped = not attributes["transB"]
+    weight = stored.T if flipped else stored
+    bias = node.input[2] if len(node.input) > 2 else ""
+    shape = view.shapes.get(node.input[0], [])
+    refusal = ""
+    if len(shape) != 2 or stored.ndim != 2:
+        refusal = f"its input has {len(shape)} dimensions, the kernel takes 2"
+    elif attributes["transA"] or attributes["alpha"] != 1 or attributes["beta"] != 1:
+        refusal = "it scales or transposes its input"
+    elif bias and view.constants.get(view.initializer_of(bias), np.zeros(0)).shape != weight.shape[:1]:
+        refusal = "its bias is not one number an output"
+    geometry = None if refusal else Geometry(weight.shape[0], weight.shape[1], 1, 1, 1, gemm=True)
+    bias = view.initializer_of(bias)
+    return Weighted(number, name, "Gemm", initializer, weight, flipped, bias, None, geometry, refusal)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The cheapest sparse kernel for a layer beside the dense one, times in nanoseconds. pattern: its format, "" where
+    only dense works; refusal: why then. blocks_left: share of the format's blocks that are stored."""
+
+    layer: Weighted
+    pattern: str
+    sparse: float
+    dense: float
+    blocks_left: float
+    refusal: str
+
+    @property
+    def pays(self) -> bool:
+        """True if the sparse (or our own depthwise) kernel alone is predicted to be faster."""
+        return not self.refusal and self.sparse < self.dense
+
+    def record(self, chosen: bool) -> Layer:
+        """The layer's line in the manifest."""
+        layer, gain = self.layer, self.dense / self.sparse if self.sparse else 1.0
+        ours = layer.geometry is not None and layer.geometry.depthwise
+        if self.refusal:
+            why = f"dense: {self.refusal}"
+        elif ours:
+            why = f"dense depthwise kernel of the {'library' if chosen else 'runtime'}: the library's {gain:.1f}x"
+        elif chosen:
+            why = f"sparse {self.pattern}: predicted {gain:.1f}x"
+        else:
+            why = f"dense: {100 * self.blocks_left:.0f} % of blocks left, sparse predicted {gain:.1f}x"
+        sparse = chosen and not ours
+        return Layer(
+            name=layer.name,
+            op=layer.op,
+            shape=tuple(map(int, layer.weight.shape)),
+            density=float(np.count_nonzero(layer.weight) / max(layer.weight.size, 1)),
+            pattern=self.pattern if sparse else "",
+            kernel="sparse" if sparse else "dense",
+            why=why,
+            predicted_gain=round(gain, 2) if chosen else 1.0,
+        )
+
+
+def weigh(layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, str]) -> Choice:
+    """The best format for a layer by predicted time; of equals the one with fewer stored blocks.
+
+    formats: initializer -> the format that another layer with the same weights has, which this one shares.
+    """
+    if layer.geometry is None:
+        return Choice(layer, "", 0.0, 0.0, 1.0, layer.refusal)
+    dense = costs.dense(precision, layer.geometry)
+    if layer.geometry.depthwise:
+        return Choice(layer, "", costs.depthwise(precision, layer.geometry), dense, 1.0, "")
+    fixed = formats.get(layer.initializer)
+    counted = {
+        pattern: stored_blocks(layer.weight, pattern) for pattern in (FORMATS[precision] if fixed is None else (fixed,))
+    }
+    times = {name: costs.sparse(precision, name, layer.geometry, blocks) for name, blocks in counted.items()}
+    pattern = min(times, key=lambda name: (times[name], counted[name]))
+    return Choice(layer, pattern, times[pattern], dense, _share(layer.weight, pattern, counted[pattern]), "")
+
+
+def _share(weight: Array, pattern: str, blocks: int) -> float:
+    return blocks / max(stored_blocks(np.ones(weight.shape, bool), pattern), 1)

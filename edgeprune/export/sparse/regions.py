@@ -1,0 +1,64 @@
+"""Which integer operators run packed and which stock, and where the layout changes: an exact minimum of predicted time.
+
+Each operator has a cost packed and a cost stock; a tensor that passes from one form to the other costs its conversion,
+once, however many read it. The best assignment is a minimum cut (Picard and Ratliff 1975, "Minimum cuts and related
+problems"): the source's side is packed, the sink's side is stock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+_LARGEST = 2**28  # scipy's capacities are int32
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor between operators. producer: an operator's key, None where it comes from a stock operator that has no
+    packed form; leaves: the producer writes it unpacked whatever it is; readers: keys of its readers, None for one that
+    is stock for certain; pack, unpack: nanoseconds."""
+
+    producer: int | None
+    leaves: bool
+    readers: tuple[int | None, ...]
+    pack: float
+    unpack: float
+
+
+def plan(packed: Mapping[int, float], stock: Mapping[int, float], tensors: Iterable[Tensor]) -> set[int]:
+    """The operators to run packed. packed, stock: an operator's key -> its time in that form, in nanoseconds."""
+    edges: list[tuple[Hashable, Hashable, float]] = []
+    for key in packed:
+        edges += [("packed", key, stock[key]), (key, "stock", packed[key])]
+    for index, tensor in enumerate(tensors):
+        readers: list[Hashable] = ["stock" if reader is None else reader for reader in tensor.readers]
+        if tensor.producer is not None and not tensor.leaves and readers:
+            edges.append((tensor.producer, ("unpack", index), tensor.unpack))
+            edges += [(("unpack", index), reader, np.inf) for reader in readers]
+        inside = [reader for reader in tensor.readers if reader is not None]
+        if inside:
+            plain = tensor.producer is None or tensor.leaves
+            edges.append((("pack", index), "stock" if plain else tensor.producer, tensor.pack))
+            edges += [(reader, ("pack", index), np.inf) for reader in inside]
+    return {key for key in _source_side(edges) if isinstance(key, int)}
+
+
+def _source_side(edges: list[tuple[Hashable, Hashable, float]]) -> set[Hashable]:
+    """Nodes on the side of "packed" of a minimum cut."""
+    names = list(dict.fromkeys(["packed", "stock", *(name for edge in edges for name in edge[:2])]))
+    number = {name: index for index, name in enumerate(names)}
+    total = sum(cost for _, _, cost in edges if np.isfinite(cost))
+    unit = max(total / _LARGEST, 1e-3)
+    capacity = np.zeros((len(names), len(names)), np.int32)
+    for start, end, cost in edges:
+        steps = round(cost / unit) if np.isfinite(cost) else 2 * _LARGEST
+        place = number[start], number[end]
+        capacity[place] = min(capacity[place] + steps, 2 * _LARGEST)
+    flow = maximum_flow(csr_array(capacity), 0, 1).flow.toarray()
+    reached = breadth_first_order(csr_array(capacity - flow), 0, return_predecessors=False)
+    return {names[index] for index in reached}

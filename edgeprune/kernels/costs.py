@@ -1,0 +1,123 @@
+"""What a layer costs, dense and sparse: the numbers that decide which kernel runs it.
+
+A time is a sum of a handful of features of the layer's geometry, each with a constant in nanoseconds. The constants lie
+in costs.json, one set an architecture, and come from measurements (scripts/fit_costs).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.kernels.packing import BLOCKS
+
+FILE = Path(__file__).with_name("costs.json")
+# Formats that a sparse kernel exists for, the finest first.
+FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
+# Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
+LANES = 16
+# Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
+TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (1 for Gemm), and whether the
+    kernel moves over the input in steps of 1. depthwise: C groups of one channel each."""
+
+    outputs: int
+    inputs: int
+    taps: int
+    positions_in: int
+    positions_out: int
+    gemm: bool = False
+    depthwise: bool = False
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the dense layer."""
+        weights = self.inputs * self.taps if self.depthwise else self.outputs * self.inputs * self.taps
+        return weights * self.positions_out
+
+    @property
+    def kind(self) -> str:
+        """The class of dense kernel: "gemm", "depthwise", "1x1" or "conv"."""
+        if self.depthwise or self.gemm:
+            return "depthwise" if self.depthwise else "gemm"
+        return "1x1" if self.taps == 1 else "conv"
+
+    def dense_features(self) -> dict[str, float]:
+        """Work of a dense kernel: a call, its products, its weights (read once a call: what small planes are bound by)
+        and its activations (copied between the runtime's layouts)."""
+        weights = self.products / self.positions_out
+        cells = self.inputs * self.positions_in + self.outputs * self.positions_out
+        return {"call": 1.0, "product": float(self.products), "weight": weights, "cell": float(cells)}
+
+    def sparse_features(self, blocks: int) -> dict[str, float]:
+        """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself
+        (its position and values are read at least once), the copy of the input into padded planes, and the outputs."""
+        vectors = 1 if self.gemm else -(-self.positions_out // LANES)
+        copied = 0 if self.taps == 1 else self.inputs * self.positions_in
+        return {
+            "call": 1.0,
+            "vector": float(blocks * vectors),
+            "block": float(blocks),
+            "copied": float(copied),
+            "output": float(self.outputs * self.positions_out),
+        }
+
+    def depthwise_features(self) -> dict[str, float]:
+        """Work of the library's dense depthwise kernel."""
+        vectors = -(-self.positions_out // LANES)
+        copied = self.inputs * self.positions_in
+        return {"call": 1.0, "vector": float(self.inputs * self.taps * vectors), "copied": float(copied)}
+
+
+class Costs:
+    """Predicted times in nanoseconds for one architecture."""
+
+    def __init__(self, constants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+        self.constants = constants
+
+    def dense(self, precision: str, geometry: Geometry) -> float:
+        """The runtime's own kernel."""
+        return self._sum(f"{precision} dense", geometry.kind, geometry.dense_features())
+
+    def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
+        """The sparse kernel of a format, with so many stored blocks."""
+        kind = "gemm" if geometry.gemm else "conv"
+        return self._sum(f"{precision} {pattern}", kind, geometry.sparse_features(blocks))
+
+    def depthwise(self, precision: str, geometry: Geometry) -> float:
+        """The library's dense depthwise kernel."""
+        return self._sum(f"{precision} depthwise", "conv", geometry.depthwise_features())
+
+    def tensor_work(self, work: str, form: str, cells: int) -> float:
+        """An operator on a whole int8 tensor; work: one of TENSOR_WORK, form: "packed" or "plain" (stock), cells: of
+        the larger of its input and its output."""
+        return self._sum(f"int8 {form}", work, {"call": 1.0, "cell": float(cells)})
+
+    def _sum(self, family: str, kind: str, features: Mapping[str, float]) -> float:
+        constants = self.constants[family][kind]
+        return sum(constants[name] * value for name, value in features.items())
+
+
+def load(arch: str) -> Costs:
+    """The constants of an architecture of costs.json; KeyError for one that has none."""
+    return Costs(json.loads(FILE.read_text())[arch])
+
+
+def stored_blocks(weight: NDArray[Any], pattern: str) -> int:
+    """Blocks of a weight [M, C, ...] that hold a value which is not zero."""
+    rows, columns = BLOCKS[pattern]
+    m, c = weight.shape[:2]
+    alive = weight.reshape(m, c, -1) != 0
+    alive = np.pad(alive, ((0, -m % rows), (0, -c % columns), (0, 0)))
+    tiles = alive.reshape(alive.shape[0] // rows, rows, alive.shape[1] // columns, columns, alive.shape[2])
+    return int(tiles.any(axis=(1, 3)).sum())
