@@ -19,7 +19,9 @@ class Block:
     import), load_ns (model load), first_ns (first inference). warmup_ns and samples_ns: single inferences, in order.
     memory_bytes: phase -> {"rss_anon", "rss_file", "hwm", "swap", "pss"}, absent values left out. conditions_before
     and conditions_after: sensor -> value, "unreadable" or "absent". model_sha256: as hashed by the agent.
-    output_max_abs: largest difference to the expected outputs seen inside the timed session.
+    output_max_abs: largest difference to the expected outputs seen inside the timed session. layers_ns: layer -> time
+    in its kernels for one example, and kernel -> time for those of no layer, from a profiled session after the
+    samples; empty in blocks without one.
     """
 
     role: str
@@ -34,6 +36,7 @@ class Block:
     conditions_after: Mapping[str, Any]
     model_sha256: str
     output_max_abs: float
+    layers_ns: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.role not in ("artifact", "against"):
@@ -76,6 +79,10 @@ class Measurement:
     def of(self, role: str) -> list[Block]:
         """The blocks of one role."""
         return [block for block in self.blocks if block.role == role]
+
+    def layers_ns(self, role: str) -> Mapping[str, int]:
+        """The profile of one role (see `Block`); empty if none was taken."""
+        return next((block.layers_ns for block in self.of(role) if block.layers_ns), {})
 
     def save(self) -> None:
         """Write the file, complete or not at all."""

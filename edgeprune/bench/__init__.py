@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 
 from edgeprune.artifact import Artifact
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
+from edgeprune.bench.layers import PROFILE_RUNS
 from edgeprune.bench.plan import Plan
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, MeasurementError
@@ -59,7 +60,9 @@ def bench_blocks(
     order = plan.order(compared=against is not None)
     begin = time.monotonic()
     for number, role in enumerate(order, start=1):
-        job = make_job(bundles[role], target.threads, target.sensors, plan, number)
+        # Once for each side, behind its last samples, so that it can disturb none of them.
+        runs = PROFILE_RUNS if bundles[role].artifact.layers and role not in order[number:] else 0
+        job = make_job(bundles[role], target.threads, target.sensors, plan, number, runs)
         block, environment = run_block(bundles[role], job, connection, plan.timeout_seconds)
         blocks.append(block)
         environments.append(environment)

@@ -7,10 +7,11 @@ starts in). It leaves
     samples_path   JSON lines, appended as they come: {"phase": NAME} where a phase begins, {"samples_ns": [...]}
     result_path    one JSON object, renamed into place at the very end: all the rest, or {"error": {message, hint}}
 
-Phases: start (process start to this file's first line), import (of the runtime), load, first, warmup, steady. Every
-file of the job is hashed before the import; the model is therefore loaded from the page cache. One sample is what a
-program pays for one example: input handed over, inference, outputs fetched. Each output, of each sample, is compared
-with the expected one outside the timed interval, and a wrong one ends the session. SIGINT and SIGTERM leave no file.
+Phases: start (process start to this file's first line), import (of the runtime), load, first, warmup, steady, and
+profile, if asked for: in a session of its own, since it costs time. Every file of the job is hashed before the import;
+the model is therefore loaded from the page cache. One sample is what a program pays for one example: input handed over,
+inference, outputs fetched. Each output, of each sample, is compared with the expected one outside the timed interval,
+and a wrong one ends the session. SIGINT and SIGTERM leave no file.
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ Run = Callable[[Any], "list[Any]"]  # one example [1, ...] -> the list of output
 
 @dataclass(frozen=True)
 class Job:
-    """What to run. files: path -> SHA-256 of every file of the bundle, model and probes among them. tolerance: largest
-    absolute difference to the expected outputs. warmups: inferences before the steady phase (fewer if they take longer
-    than half of `limit_seconds`). The steady phase ends once it has `samples` samples and has lasted `seconds`, and in
-    any case after `limit_seconds` (but never with fewer than 3 samples). sensors: names in `SENSORS`."""
+    """What to run. library: of the operators that the model brings along, or "". files: path -> SHA-256 of every file
+    of the bundle, the three among them. tolerance: largest absolute difference to the expected outputs. warmups:
+    inferences before the steady phase (fewer if they take longer than half of `limit_seconds`). The steady phase ends
+    once it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds` (but never with fewer
+    than 3 samples). sensors: names in `SENSORS`. profile_runs: inferences to profile at the end, or 0."""
 
     runtime: str
     model: str
+    library: str
     probes: str
     files: dict[str, str]
     threads: int
@@ -63,6 +66,7 @@ class Job:
     seconds: float
     limit_seconds: float
     sensors: list[str]
+    profile_runs: int
     samples_path: str
     result_path: str
 
@@ -263,7 +267,7 @@ def read_probes(path: str) -> tuple[Any, list[Any]]:
     return tensors["input"], outputs
 
 
-# --- runtimes: import, then load -------------------------------------------------------------------------------------
+# --- runtimes: import, load, profile ---------------------------------------------------------------------------------
 
 
 def import_onnxruntime() -> tuple[Any, str, str]:
@@ -276,15 +280,42 @@ def import_onnxruntime() -> tuple[Any, str, str]:
     return module, "onnxruntime", module.__version__
 
 
-def load_onnxruntime(module: Any, path: str, threads: int) -> Run:
-    """A function that runs one example, on the CPU with `threads` threads."""
+def open_onnxruntime(module: Any, job: Job, profile: str = "") -> tuple[Run, Callable[[], str]]:
+    """A function that runs one example on the CPU, and one that ends the file PROFILE_<time>.json and names it."""
     options = module.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = job.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = module.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
+    try:
+        if job.library:
+            options.register_custom_ops_library(os.path.abspath(job.library))
+    except Exception as problem:  # noqa: BLE001  the binding raises its own classes, derived from Exception alone
+        message = f"{job.library} does not load on this {platform.machine()}: {problem}"
+        raise Failure(message, "bench the bundle on its own target") from None
+    session = module.InferenceSession(job.model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda example: list(session.run(None, {name: example}))
+    return lambda example: list(session.run(None, {name: example})), lambda: str(session.end_profiling())
+
+
+def profile_onnxruntime(module: Any, job: Job, examples: list[Any], log: Log) -> dict[str, list[int]]:
+    """Node name -> microseconds (whole ones, rounded down) in its kernel in each run, as the runtime's profiler saw."""
+    log.line("phase", "profile")
+    run, end_profile = open_onnxruntime(module, job, f"{job.result_path}.profile")
+    try:
+        for count in range(job.profile_runs):
+            run(examples[count % len(examples)])
+    finally:
+        file = Path(end_profile())
+        text = file.read_bytes()
+        file.unlink()
+    found: dict[str, list[int]] = {}
+    for event in json.loads(text):
+        node, is_kernel, _ = event["name"].partition("_kernel_time")
+        if is_kernel:
+            found.setdefault(node, []).append(event["dur"])
+    return found
 
 
 def import_litert() -> tuple[Any, str, str]:
@@ -307,9 +338,9 @@ def import_litert() -> tuple[Any, str, str]:
     )
 
 
-def load_litert(module: Any, path: str, threads: int) -> Run:
-    """A function that runs one example, with the interpreter's default delegate and `threads` threads."""
-    interpreter = module.Interpreter(model_path=path, num_threads=threads)
+def load_litert(module: Any, job: Job) -> Run:
+    """A function that runs one example, with the interpreter's default delegate."""
+    interpreter = module.Interpreter(model_path=job.model, num_threads=job.threads)
     interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]["index"]
     exits = [detail["index"] for detail in interpreter.get_output_details()]
@@ -322,7 +353,10 @@ def load_litert(module: Any, path: str, threads: int) -> Run:
     return run
 
 
-RUNTIMES = {"onnxruntime": (import_onnxruntime, load_onnxruntime), "litert": (import_litert, load_litert)}
+RUNTIMES: dict[str, tuple[Any, Any, Any]] = {
+    "onnxruntime": (import_onnxruntime, lambda module, job: open_onnxruntime(module, job)[0], profile_onnxruntime),
+    "litert": (import_litert, load_litert, None),
+}
 
 
 # --- the timed session -----------------------------------------------------------------------------------------------
@@ -416,21 +450,20 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     environment = read_environment()
     memory = {"start": read_memory()}
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # official Linux builds from 1.29 on send some unless told not to
-    import_runtime, load_model = RUNTIMES[job.runtime]
+    import_runtime, load_model, profile = RUNTIMES[job.runtime]
 
     log.line("phase", "import")
     begin = time.perf_counter_ns()
     module, name, version = import_runtime()
     import_ns = time.perf_counter_ns() - begin
     inputs, outputs = read_probes(job.probes)
-    environment["runtime"] = {"name": name, "version": version}
-    environment["numpy"] = importlib.import_module("numpy").__version__
+    environment.update(runtime={"name": name, "version": version}, numpy=importlib.import_module("numpy").__version__)
     environment["variables"] = {"ORT_DISABLE_TELEMETRY": os.environ["ORT_DISABLE_TELEMETRY"]}
     memory["import"] = read_memory()
 
     log.line("phase", "load")
     begin = time.perf_counter_ns()
-    run = load_model(module, job.model, job.threads)
+    run = load_model(module, job)
     load_ns = time.perf_counter_ns() - begin
     memory["load"] = read_memory()
     examples = [inputs[index : index + 1] for index in range(len(inputs))]
@@ -450,6 +483,7 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     count = steady(session, job, log)
     after = read_conditions(job.sensors)
     memory["steady"] = read_memory()
+    kernels_us = profile(module, job, examples, log) if job.profile_runs and profile else {}
     return {
         "start_ns": max(0, FIRST_LINE_NS - process_start_ns()),
         "import_ns": import_ns,
@@ -462,6 +496,7 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
         "conditions_after": after,
         "model_sha256": hashed[job.model],
         "output_max_abs": session.worst,
+        "kernels_us": kernels_us,
         "environment": environment,
     }
 

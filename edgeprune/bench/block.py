@@ -11,6 +11,7 @@ from typing import Any
 from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent
+from edgeprune.bench.layers import layers_ns
 from edgeprune.bench.plan import Plan
 from edgeprune.connections import Connection, Finished
 from edgeprune.errors import DeviceError
@@ -25,6 +26,7 @@ PHASES = {
     "first": "in the first inference",
     "warmup": "in the warm-up",
     "steady": "in the timed session",
+    "profile": "in the profile after the timed session",
 }
 
 
@@ -51,11 +53,15 @@ def push_agent(connection: Connection) -> None:
     connection.push(Path(agent.__file__), AGENT_FILE)
 
 
-def make_job(bundle: Bundle, threads: int, sensors: tuple[str, ...], plan: Plan, number: int) -> agent.Job:
+def make_job(
+    bundle: Bundle, threads: int, sensors: tuple[str, ...], plan: Plan, number: int, profile_runs: int = 0
+) -> agent.Job:
     """The job of block `number`."""
+    library = bundle.artifact.library
     return agent.Job(
         runtime=bundle.artifact.runtime,
         model=f"{bundle.role}/{bundle.artifact.model_file}",
+        library=f"{bundle.role}/{library}" if library else "",
         probes=f"{bundle.role}/probes.safetensors",
         files=bundle.files,
         threads=threads,
@@ -65,6 +71,7 @@ def make_job(bundle: Bundle, threads: int, sensors: tuple[str, ...], plan: Plan,
         seconds=plan.seconds,
         limit_seconds=plan.limit_seconds,
         sensors=list(sensors),
+        profile_runs=profile_runs,
         samples_path=f"samples-{number}.jsonl",
         result_path=f"result-{number}.json",
     )
@@ -139,4 +146,5 @@ def _block(bundle: Bundle, result: dict[str, Any], lines: list[dict[str, Any]]) 
         )
     environment = result.pop("environment")
     warmups = tuple(result.pop("warmup_ns"))
-    return Block(role=bundle.role, samples_ns=samples, warmup_ns=warmups, **result), environment
+    times = layers_ns(result.pop("kernels_us"), artifact)
+    return Block(role=bundle.role, samples_ns=samples, warmup_ns=warmups, layers_ns=times, **result), environment

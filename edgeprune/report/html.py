@@ -28,9 +28,11 @@ from edgeprune.report.figures import density_figure, latency_figure
 from edgeprune.report.plot import density_png, latency_png
 from edgeprune.report.tables import (
     controls_table,
+    kernels_table,
     layers_table,
     levels_table,
     seeds_table,
+    times_table,
     verdict_table,
     with_interval,
     zeros_table,
@@ -71,6 +73,7 @@ def page(nouns: Nouns) -> str:
         tiles=_tiles(nouns.tickets, builds),
         overview=overview_table(builds),
         runs=[_run(name, run, place, figures) for place, (name, run) in enumerate(timings)],
+        kernels=[kernels_table(build.artifact) for build in builds if build.artifact.layers],
         certificates=[zeros_table(build.artifact) for build in builds if build.artifact.variant == "ticket"],
         commands=_commands(nouns, builds),
         files=_files(nouns),
@@ -116,6 +119,7 @@ def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[s
     figures[name] = latency_figure(run)
     measurement = run.measurement
     threads = "1 thread" if measurement.threads == 1 else f"{measurement.threads} threads"
+    layers = times_table(run)
     beyond = f" {units.count(run.beyond)} slower inferences lie beyond the axis; none is left out of the table."
     return {
         "title": title,
@@ -127,7 +131,7 @@ def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[s
         "caption": "Above, the share of inferences done within a time; below, the "
         f"median of each block, a fresh process each, with its middle half.{beyond if run.beyond else ''}",
         "timings": timing_table(run),
-        "details": [memory_table(run), conditions_table(run), environment_table(run)],
+        "details": [*([layers] if layers else []), memory_table(run), conditions_table(run), environment_table(run)],
     }
 
 

@@ -8,7 +8,9 @@ from typing import Any, Union
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.measurement import Measurement
+from edgeprune.report.collection import artifacts_of
 from edgeprune.report.curve import levels_of
+from edgeprune.report.layers import layer_times
 from edgeprune.ticket import Ticket
 
 
@@ -75,11 +77,13 @@ def artifact_summary(artifact: Artifact) -> dict[str, Any]:
 
 def measurement_summary(measurement: Measurement) -> dict[str, Any]:
     """A measurement: all that `edgeprune.statistics.summarize` derives from it (`against` holds the same for what it
-    was compared with, `ratio` how many times as fast the artifact is), with what ran where and when."""
+    was compared with, `ratio` how many times as fast the artifact is), its layers with predicted and measured gain,
+    and what ran where and when."""
     return {
         "noun": "measurement",
         "path": str(measurement.path),
         **statistics.summarize(measurement),
+        "layers": _layers(measurement),
         "artifact_path": measurement.artifact_path,
         "artifact_sha256": measurement.artifact_sha256,
         "against_path": measurement.against_path,
@@ -90,6 +94,19 @@ def measurement_summary(measurement: Measurement) -> dict[str, Any]:
         "conditions_before": dict(measurement.blocks[0].conditions_before),
         "conditions_after": dict(measurement.blocks[-1].conditions_after),
     }
+
+
+def _layers(measurement: Measurement) -> list[dict[str, Any]]:
+    """Each layer's time and gain; what the export said of it where the bundle is known."""
+    return [
+        {
+            **(asdict(each.layer) if each.layer else {"name": each.name}),
+            "time_ns": each.time_ns,
+            "against_ns": each.against_ns,
+            "measured_gain": each.gain,
+        }
+        for each in layer_times(measurement, artifacts_of(measurement))
+    ]
 
 
 def density_in_file(artifact: Artifact) -> float:

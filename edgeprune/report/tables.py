@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from edgeprune.artifact import Artifact
+from edgeprune.artifact import Artifact, Layer
 from edgeprune.report import units
+from edgeprune.report.collection import artifacts_of, is_of
 from edgeprune.report.curve import levels_of
+from edgeprune.report.layers import LayerTime, layer_times, run_dense
 from edgeprune.report.summary import density_in_file, density_of_dense
+from edgeprune.report.timing import Timing
 from edgeprune.ticket import Ticket, Verdict
+
+MEASURED_NOTE = (
+    "Measured: time in the kernels of the {other} / time in these, each from the runtime's own profile of one process. "
+    "Profiling adds some microseconds to every kernel, so short layers gain more than it shows."
+)
+MARKED = " Marked: sparse weights run by dense kernels."
 
 
 @dataclass(frozen=True)
@@ -159,3 +168,51 @@ def zeros_words(artifact: Artifact) -> str:
     return (
         f"{units.count(artifact.zeros_lost)} of {units.count(sum(each.expected for each in artifact.zeros.values()))}"
     )
+
+
+def kernels_table(artifact: Artifact) -> Table:
+    """What runs each layer of a bundle and why; sparse weights that dense kernels run stand out."""
+    marked = run_dense(artifact)
+    rows = tuple(
+        (*_facts(layer), units.times(layer.predicted_gain) if layer.kernel == "sparse" else units.MISSING, layer.why)
+        for layer in artifact.layers
+    )
+    note = "Predicted gain: time of the runtime's dense kernel / time of the sparse one, by the cost model."
+    note += MARKED if marked else ""
+    places = tuple(place for place, layer in enumerate(artifact.layers) if layer.name in marked)
+    return Table(
+        f"Layers of {artifact.path.name}",
+        ("Layer", "Shape", "Density", "Kernel", "Predicted gain", "Why"),
+        rows,
+        note,
+        places,
+    )
+
+
+def times_table(run: Timing) -> Optional[Table]:
+    """Predicted and measured gain of each layer of a measurement, or None if no profile was taken."""
+    measurement, other = run.measurement, run.names["against"]
+    artifacts = artifacts_of(measurement)
+    times = layer_times(measurement, artifacts)
+    if not times:
+        return None
+    bundle = next((each for each in artifacts if is_of(measurement, each)), None)
+    marked = run_dense(bundle) if bundle else []
+    rows = tuple((*_cells(each), units.latency(each.time_ns), units.latency(each.against_ns)) for each in times)
+    columns = ("Layer", "Shape", "Density", "Kernel", "Predicted gain", "Measured gain", "Time", other.capitalize())
+    note = MEASURED_NOTE.format(other=other) + (MARKED if marked else "")
+    places = tuple(place for place, each in enumerate(times) if each.name in marked)
+    return Table("Layer by layer", columns, rows, note, places)
+
+
+def _cells(each: LayerTime) -> tuple[str, ...]:
+    """All of a row but the times."""
+    if each.layer is None:
+        return (each.name, "", "", "", "", units.times(each.gain))
+    predicted = units.times(each.layer.predicted_gain) if each.layer.kernel == "sparse" else units.MISSING
+    return (*_facts(each.layer), predicted, units.times(each.gain))
+
+
+def _facts(layer: Layer) -> tuple[str, str, str, str]:
+    shape = "×".join(map(str, layer.shape))
+    return layer.name, shape, units.percent(layer.density), f"{layer.kernel} {layer.pattern}".strip()

@@ -14,9 +14,11 @@ from edgeprune.report.tables import (
     Table,
     artifact_table,
     controls_table,
+    kernels_table,
     levels_table,
     parity_words,
     seeds_table,
+    times_table,
     verdict_table,
     zeros_table,
     zeros_words,
@@ -70,6 +72,13 @@ def speed_line(measurement: Measurement) -> str:
     return f"median {units.latency(run.statistics['p50_ns'])}, {speed_words(run)}"
 
 
+def print_layers(measurement: Measurement, console: Console) -> None:
+    """Predicted and measured gain of each layer, if a measurement has a profile."""
+    table = times_table(timing(measurement, artifacts_of(measurement)))
+    if table is not None:
+        _print(table, console)
+
+
 def _ticket(ticket: Ticket, console: Console) -> None:
     _heading(headline(ticket), console)
     _line(statement(ticket), console)
@@ -82,6 +91,8 @@ def _artifact(artifact: Artifact, console: Console) -> None:
     _heading(artifact.path.name, console)
     _line(str(artifact.path), console)
     _print(artifact_table(artifact), console)
+    if artifact.layers:
+        _print(kernels_table(artifact), console)
     _print(zeros_table(artifact), console)
 
 
@@ -90,6 +101,7 @@ def _measurement(measurement: Measurement, console: Console) -> None:
     _heading(measurement.path.stem, console)
     _line(speed_line(measurement), console)
     _print(timing_table(run), console)
+    print_layers(measurement, console)
     _print(environment_table(run), console)
 
 

@@ -4,7 +4,7 @@ Each module has
     PRECISIONS: tuple of precisions it runs
     MODEL_FILE: name of the model file in a bundle
     version() -> str                                 of the runtime found, DeviceError with the install line if none
-    open_session(path, threads) -> Session           loads a model file
+    open_session(path, threads, library) -> Session  loads a model file, with a library of operators if it needs one
 A Session takes one float32 (or int) array in the file's layout and gives the list of outputs.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Protocol, Union
+from typing import Any, Callable, Optional, Protocol, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,12 @@ class Runtime(Protocol):
         """Version of the runtime found on this machine."""
         ...
 
-    def open_session(self, path: Path, threads: int) -> Session:
-        """Load a model file; the session maps one input array to the list of output arrays."""
+    def open_session(self, path: Path, threads: int, library: Optional[Path] = None) -> Session:
+        """Load a model file; the session maps one input array to the list of output arrays.
+
+        library: of the operators that the model needs besides the runtime's own. ExportError for a file that cannot be
+        loaded or is missing, DeviceError for a library that this machine or runtime refuses.
+        """
         ...
 
 
@@ -76,7 +80,9 @@ class LoadedModel:
 def load_bundle(path: Union[str, Path], threads: int = 1) -> LoadedModel:
     """Open an artifact's bundle folder with the runtime it was built for. This is `edgeprune.load`.
 
-    Needs NumPy and that runtime only; DeviceError names the install line if the runtime is missing.
+    Needs NumPy and that runtime only; DeviceError names the install line if the runtime is missing, or says why the
+    bundle's library of operators cannot run here.
     """
     artifact = Artifact.load(Path(path))
-    return LoadedModel(artifact, load(artifact.runtime).open_session(artifact.model_path, threads))
+    session = load(artifact.runtime).open_session(artifact.model_path, threads, artifact.library_path)
+    return LoadedModel(artifact, session)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,14 @@ def version() -> str:
     return f"{distribution} {package_version(distribution)}"
 
 
-def open_session(path: Path, threads: int) -> Session:
+def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Session:
     """Load a .tflite file on `threads` threads with its default delegate (XNNPACK).
 
     The session maps [batch, ...] in the file's layout to the list of outputs; a batch runs one example at a time,
-    because that is the shape the file was verified with.
+    because that is the shape the file was verified with. ExportError for a library: .tflite files bring none.
     """
+    if library is not None:
+        raise ExportError(f"LiteRT takes no library of operators, got {library}", "export the ticket again")
     try:
         interpreter = _module().Interpreter(model_path=os.fspath(path), num_threads=threads)
         interpreter.allocate_tensors()

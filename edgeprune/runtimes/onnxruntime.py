@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from numpy.typing import NDArray
 
-from edgeprune.errors import DeviceError, ExportError
+from edgeprune.errors import DeviceError, EdgepruneError, ExportError
 from edgeprune.runtimes import Session
 
 PRECISIONS = ("fp32", "int8")
 MODEL_FILE = "model.onnx"
+MACHINES = {62: "x86_64", 183: "aarch64"}  # e_machine of an ELF file (ELF-64 Object File Format, and its supplements)
 
 
 def _module() -> Any:
@@ -30,22 +34,54 @@ def version() -> str:
     return f"onnxruntime {_module().__version__}"
 
 
-def open_session(path: Path, threads: int) -> Session:
-    """Load an .onnx file on `threads` threads; the session maps [batch, ...] to the list of its outputs."""
+def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Session:
+    """Load an .onnx file on `threads` threads; the session maps [batch, ...] to the list of its outputs.
+
+    library: the sparse kernels that the model was exported with.
+    """
     runtime = _module()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    try:
+    if library is not None:
+        _register(runtime, options, library)
+    with _told(runtime, f"ONNX Runtime cannot load {path}", ExportError):
         session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    except Exception as problem:  # the binding raises its own classes, all derived from Exception alone
-        if type(problem).__module__.startswith("onnxruntime"):
-            raise ExportError(f"ONNX Runtime cannot load {path}: {problem}") from None
-        raise
     name = session.get_inputs()[0].name
 
     def run(array: NDArray[Any]) -> list[NDArray[Any]]:
         return list(session.run(None, {name: array}))
 
     return run
+
+
+def _register(runtime: Any, options: Any, library: Path) -> None:
+    """Have the session know the library's operators."""
+    try:
+        with library.open("rb") as file:
+            head = file.read(20)
+    except OSError as problem:
+        raise ExportError(f"cannot read the kernel library {library}: {problem.strerror}", "export again") from None
+    # The dynamic loader says of another machine's library that it does not exist.
+    found = MACHINES.get(int.from_bytes(head[18:20], "little"), "no known machine") if head[:4] == b"\x7fELF" else ""
+    if found != platform.machine():
+        raise DeviceError(
+            f"the kernel library {library} is "
+            + (f"built for {found}, this machine is {platform.machine()}" if found else "no ELF library"),
+            "run the bundle on its target, or export with --target local",
+        )
+    with _told(runtime, f"ONNX Runtime {runtime.__version__} refuses the kernel library {library}", DeviceError):
+        # A relative path would be looked for in the system's folders.
+        options.register_custom_ops_library(os.path.abspath(library))
+
+
+@contextmanager
+def _told(runtime: Any, what: str, error: type[EdgepruneError]) -> Iterator[None]:
+    """Turn what the binding raises into one line; its classes derive from Exception alone."""
+    try:
+        yield
+    except Exception as problem:
+        if isinstance(problem, RuntimeError) or type(problem).__module__.startswith("onnxruntime"):
+            raise error(f"{what}: {' '.join(str(problem).split())}") from None
+        raise

@@ -36,9 +36,9 @@ def onnx_file(width: int) -> bytes:
 
     names = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     nodes = [
-        helper.make_node("Gemm", ["input", "fc1.weight", "fc1.bias"], ["hidden"], transB=1),
-        helper.make_node("Relu", ["hidden"], ["active"]),
-        helper.make_node("Gemm", ["active", "fc2.weight", "fc2.bias"], ["output_0"], transB=1),
+        helper.make_node("Gemm", ["input", "fc1.weight", "fc1.bias"], ["hidden"], name="fc1", transB=1),
+        helper.make_node("Relu", ["hidden"], ["active"], name="relu"),
+        helper.make_node("Gemm", ["active", "fc2.weight", "fc2.bias"], ["output_0"], name="fc2", transB=1),
     ]
     graph = helper.make_graph(
         nodes,
@@ -164,16 +164,23 @@ def bundle(tmp_path: Path) -> Callable[..., Artifact]:
 
 
 FAKE_RUNTIME = """
-import os, signal, time
+import json, os, signal, time
 import numpy
 __version__ = "0.fake"
 class SessionOptions: pass
 class _Input: name = "input"
+PROFILE = [
+    {{"cat": "Session", "name": "model_run", "dur": 9}},
+    {{"cat": "Node", "name": "fc1_kernel_time", "dur": 7}},
+]
 class InferenceSession:
     count = 0
     def __init__(self, path, options, providers):
         {load}
     def get_inputs(self): return [_Input()]
+    def end_profiling(self):
+        with open("profile.json", "w") as file: json.dump(PROFILE, file)
+        return "profile.json"
     def run(self, names, feed):
         self.count += 1
         outputs = [numpy.zeros((1, 4), numpy.float32)]
