@@ -240,9 +240,11 @@ def bench(
 
 def _measure(artifact: Artifact, other: Optional[Artifact], target: Target, plan: Plan, out: Path) -> Measurement:
     """Run one measurement with a bar over its blocks and say the result."""
+    from rich.console import Console
+
     from edgeprune import connections
     from edgeprune.bench import BlockDone, bench_blocks, conditions
-    from edgeprune.report import speed_line
+    from edgeprune.report import dense_warnings, print_layers, speed_line
 
     with connections.load(target.connection).connect() as connection, ProgressDisplay(plan.pairs * 2) as display:
         for event in bench_blocks(artifact, other, target, connection, plan, out):
@@ -251,7 +253,8 @@ def _measure(artifact: Artifact, other: Optional[Artifact], target: Target, plan
             else:
                 measurement = event
     say(f"{artifact.path.name}: {speed_line(measurement)}")
-    for line in conditions.warnings(measurement):
+    print_layers(measurement, Console(stderr=True))
+    for line in (*conditions.warnings(measurement), *dense_warnings(artifact)):
         warn(line)
     return measurement
 

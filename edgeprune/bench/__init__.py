@@ -61,7 +61,7 @@ def bench_blocks(
     begin = time.monotonic()
     for number, role in enumerate(order, start=1):
         # Once for each side, behind its last samples, so that it can disturb none of them.
-        runs = PROFILE_RUNS if bundles[role].artifact.layers and role not in order[number:] else 0
+        runs = PROFILE_RUNS if artifact.layers and role not in order[number:] else 0
         job = make_job(bundles[role], target.threads, target.sensors, plan, number, runs)
         block, environment = run_block(bundles[role], job, connection, plan.timeout_seconds)
         blocks.append(block)

@@ -146,5 +146,5 @@ def _block(bundle: Bundle, result: dict[str, Any], lines: list[dict[str, Any]]) 
         )
     environment = result.pop("environment")
     warmups = tuple(result.pop("warmup_ns"))
-    times = layers_ns(result.pop("kernels_us"), artifact)
+    times = layers_ns(result.pop("kernels_us"), artifact.model_path)
     return Block(role=bundle.role, samples_ns=samples, warmup_ns=warmups, layers_ns=times, **result), environment

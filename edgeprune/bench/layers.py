@@ -1,15 +1,15 @@
-"""Time by layer: the kernels that a runtime profiled, put down to the layers of the bundle."""
+"""Time by layer: the kernels that a runtime profiled, put down to the layers of the model."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeprune.artifact import Artifact
 from edgeprune.kernels import DOMAIN
 
 PROFILE_RUNS = 30
@@ -21,8 +21,8 @@ BEHIND = {"Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "Add", 
 DECORATION = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMulAddFusion$")
 
 
-def layers_ns(kernels_us: Mapping[str, Sequence[int]], artifact: Artifact) -> dict[str, int]:
-    """Nanoseconds of each layer, by its name in the manifest, and of each kernel that belongs to none.
+def layers_ns(kernels_us: Mapping[str, Sequence[int]], model: Path) -> dict[str, int]:
+    """Nanoseconds of each layer, by the name of its node in the .onnx file, and of each kernel that belongs to none.
 
     kernels_us: node name -> whole microseconds, rounded down, of each run, one after the other. A layer's time is the
     sum over its kernels, each the mean of the middle half of its runs plus the half microsecond that rounding took.
@@ -30,7 +30,7 @@ def layers_ns(kernels_us: Mapping[str, Sequence[int]], artifact: Artifact) -> di
     """
     if not kernels_us:
         return {}
-    owners, convolutions = read_layers(artifact)
+    owners, convolutions = read_layers(model)
     lost = unnamed(kernels_us, convolutions)
     runs = min(map(len, kernels_us.values()))
     found: dict[str, int] = {}
@@ -65,25 +65,17 @@ def unnamed(kernels: Iterable[str], convolutions: Sequence[str]) -> dict[str, st
     return dict(zip(generic, missed)) if len(generic) == len(missed) else {}
 
 
-def read_layers(artifact: Artifact) -> tuple[dict[str, str], list[str]]:
-    """Of a bundle's .onnx file: node -> the layer that it belongs to, and the nodes that are stock convolutions, in
-    the file's order. Both are empty where no `onnx` is installed to read it.
-
-    A node with a sparse kernel bears its layer's name; the stock ones are the other layers, in the same order.
-    """
+def read_layers(model: Path) -> tuple[dict[str, str], list[str]]:
+    """Of an .onnx file whose layers' nodes bear the layers' names: node -> the layer that it belongs to, and the nodes
+    that are stock convolutions, in order. Both are empty where no `onnx` is installed to read it."""
     try:
         import onnx
     except ImportError:
         return {}, []
-    graph = onnx.load(artifact.model_path).graph
-    owners = {node.name: node.name for node in graph.node if _is_ours(node)}
-    stock = _stock_layers(graph)
-    names = [layer.name for layer in artifact.layers if layer.name not in owners]
-    if len(names) != len(stock):
-        names = [node.name for node in stock]
-    owners.update((node.name, name) for node, name in zip(stock, names))
+    graph = onnx.load(model).graph
+    owners = {node.name: node.name for node in graph.node if _is_layer(node)}
+    places = {node.name: place for place, node in enumerate(graph.node)}
     readers = Counter(name for node in graph.node for name in node.input)
-    places = {owners[node.name]: place for place, node in enumerate(graph.node) if node.name in owners}
     layer_of_value: dict[str, str] = {}
     for node in graph.node:
         before = [layer_of_value[name] for name in node.input if name in layer_of_value and readers[name] == 1]
@@ -91,16 +83,8 @@ def read_layers(artifact: Artifact) -> tuple[dict[str, str], list[str]]:
             owners[node.name] = min(before, key=places.__getitem__)  # the first takes an addition into its kernel
         if node.name in owners:
             layer_of_value.update(dict.fromkeys(node.output, owners[node.name]))
-    return owners, [node.name for node in stock if "Conv" in node.op_type]
+    return owners, [node.name for node in graph.node if node.op_type == "Conv"]
 
 
-def _is_ours(node: Any) -> bool:
-    return node.domain == DOMAIN and ("Conv" in node.op_type or "Gemm" in node.op_type)
-
-
-def _stock_layers(graph: Any) -> list[Any]:
-    """The nodes of the runtime's own that have constant weights."""
-    constants = {tensor.name for tensor in graph.initializer}
-    dequantized = (node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants)
-    constants |= {name for node in dequantized for name in node.output}
-    return [node for node in graph.node if node.op_type in STOCK and node.input[1] in constants]
+def _is_layer(node: Any) -> bool:
+    return node.op_type in STOCK or (node.domain == DOMAIN and ("Conv" in node.op_type or "Gemm" in node.op_type))
