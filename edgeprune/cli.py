@@ -37,6 +37,7 @@ DATA_DIR = click.option(
     help="Folder with the task's data files; else $EDGEPRUNE_DATA, else a download.",
 )  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+LAYERS_SHOWN = 20
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on; Python 3.9 has 8.1
@@ -165,6 +166,7 @@ def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
 @click.option("--precision", help="Only this precision: fp32 or int8.")
 @click.option("--seed", type=int, help="Seed to export instead of the one with the median validation metric.")
 @click.option("--max-drop", type=float, default=1.0, show_default=True, metavar="PP", help="Points int8 may lose.")
+@click.option("--portable", is_flag=True, help="Also write NAME-portable: stock operators, no library.")
 @DATA_DIR
 @OUT
 @JSON
@@ -195,12 +197,27 @@ def export(
             f"{artifact.parity_max_abs:.2g}, {artifact.size_bytes:,} bytes, zeros lost {artifact.zeros_lost}, "
             f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
         )
+        _say_layers(artifact)
         if artifact.variant == "ticket":
             summaries.append({"path": str(artifact.path), **summary(artifact)})
             if not as_json:
                 click.echo(artifact.path)
     if as_json:
         click.echo(json.dumps(summaries, indent=1))
+
+
+def _say_layers(artifact: Artifact) -> None:
+    """What runs each layer and why: a line a layer, or one for all if there are many."""
+    layers = artifact.layers
+    if len(layers) > LAYERS_SHOWN:
+        sparse = [layer for layer in layers if layer.kernel == "sparse"]
+        gains = sorted(layer.predicted_gain for layer in sparse)
+        predicted = f", predicted {gains[0]:.1f}x to {gains[-1]:.1f}x" if gains else f" ({layers[0].why})"
+        say(f"  {len(sparse)} of {len(layers)} layers run sparse{predicted}; edgeprune inspect lists them")
+        return
+    for layer in layers:
+        shape = "x".join(map(str, layer.shape))
+        say(f"  {layer.name} {layer.op} {shape}, density {100 * layer.density:.1f} %: {layer.why}")
 
 
 @cli.command()

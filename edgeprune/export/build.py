@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,15 +14,15 @@ import onnx
 import torch
 from torch import nn
 
-from edgeprune import runtimes, store
-from edgeprune.artifact import Artifact, Port, to_file_layout
+from edgeprune import kernels, runtimes, store
+from edgeprune.artifact import Artifact, to_file_layout
 from edgeprune.export.calibrate import calibrate
-from edgeprune.export.certificate import FileMasks, certify, onnx_weights
+from edgeprune.export.certificate import certify
+from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, own_architecture, sparse_kernels
 from edgeprune.export.graph import Graph, to_onnx
 from edgeprune.export.network import load_network, masks_of, metric_of, outputs_of
-from edgeprune.export.quantize import METHODS, quantize, with_unsigned_activations
+from edgeprune.export.quantize import METHODS, quantize
 from edgeprune.export.shrink import Shrunk, shrink
-from edgeprune.export.tflite import read_weights, write_tflite
 from edgeprune.export.verify import Reference, judge_parity, measure_parity
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
@@ -31,19 +30,7 @@ from edgeprune.ticket import Ticket
 
 CALIBRATION_EXAMPLES = 512
 PROBES = 16
-LAYOUTS = {4: "NCHW", 3: "NCL"}
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A model file's bytes with its ports, its weights read back, and how masks lie in it."""
-
-    data: bytes
-    input: Port
-    outputs: tuple[Port, ...]
-    stored: dict[str, Array]
-    places: FileMasks
-    sparse: tuple[str, ...] = ()
+LIBRARY_FILE = "libedgeprune.so"
 
 
 class Network:
@@ -93,10 +80,12 @@ class Network:
             raise ValueError("no calibration method is defined")
         return best[1], best[2]
 
-    def model_file(self, runtime: str, precision: str) -> ModelFile:
-        """The model file of one cell."""
-        model = self.graph.model if precision == "fp32" else self.quantized[0]
-        return WRITERS[Path(runtimes.load(runtime).MODEL_FILE).suffix](model, self.graph)
+    def model_file(self, cell: Cell) -> ModelFile:
+        """The model file of one cell; a dense twin has the runtime's own operators only."""
+        model = self.graph.model if cell.precision == "fp32" else self.quantized[0]
+        wanted: MaybeKernels = "" if cell.stock or self.variant == "dense" else sparse_kernels(cell.arch)
+        write = WRITERS[Path(runtimes.load(cell.runtime).MODEL_FILE).suffix]
+        return write(model, self.graph, cell.precision, wanted)
 
 
 def run_onnx(model: onnx.ModelProto, inputs: Array) -> list[Array]:
@@ -110,70 +99,42 @@ def run_onnx(model: onnx.ModelProto, inputs: Array) -> list[Array]:
     return [np.concatenate(column) for column in zip(*rows)]
 
 
-def _onnx_port(value: onnx.ValueInfoProto) -> Port:
-    tensor = value.type.tensor_type
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
-    dtype = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
-    return Port(value.name, shape, dtype, LAYOUTS.get(len(shape), ""))
-
-
-def _onnx_file(model: onnx.ModelProto, graph: Graph) -> ModelFile:
-    # ONNX Runtime on x86 leaves a tensor that two nodes read in float unless its activations are unsigned.
-    model = with_unsigned_activations(model)
-    data = model.SerializeToString(deterministic=True)
-
-    def lay_out(transposed: bool) -> Callable[[Array], Array]:
-        return lambda mask: mask.T if transposed else mask
-
-    places = {name: (weight.initializer, lay_out(weight.transposed)) for name, weight in graph.weights.items()}
-    outputs = tuple(_onnx_port(value) for value in model.graph.output)
-    return ModelFile(data, _onnx_port(model.graph.input[0]), outputs, onnx_weights(data), places)
-
-
-def _tflite_file(model: onnx.ModelProto, graph: Graph) -> ModelFile:
-    written = write_tflite(model)
-    stored: dict[str, Array] = dict(read_weights(written.data))
-
-    def lay_out(initializer: str, transposed: bool) -> Callable[[Array], Array]:
-        placement = written.placements[initializer]
-        return lambda mask: placement.store(mask.T if transposed else mask)
-
-    places = {
-        name: (weight.initializer, lay_out(weight.initializer, weight.transposed))
-        for name, weight in graph.weights.items()
-    }
-    return ModelFile(written.data, written.input, written.outputs, stored, places, written.sparse)
-
-
-# By the ending of the runtime's model file.
-WRITERS: dict[str, Callable[[onnx.ModelProto, Graph], ModelFile]] = {".onnx": _onnx_file, ".tflite": _tflite_file}
-
-
 @dataclass(frozen=True)
 class Cell:
-    """What to build: the target's name, runtime, precision, and the largest metric drop that int8 may have."""
+    """What to build: the target's name and architecture, runtime, precision, the largest metric drop that int8 may
+    have, and whether the runtime's stock operators must do."""
 
     target: str
+    arch: str
     runtime: str
     precision: str
     max_drop: float
+    stock: bool = False
 
 
 def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
-    """Write, verify and seal one bundle folder, in place of what lay there; only a verified one has a manifest."""
+    """Write, verify and seal one bundle folder, in place of what lay there; only a verified one has a manifest.
+
+    A model with sparse kernels runs with this machine's own library while it is verified, also where the bundle gets
+    that of another architecture: the operators are the same.
+    """
     ticket = network.ticket
-    file = network.model_file(cell.runtime, cell.precision)
+    file = network.model_file(cell)
     zeros = certify(file.stored, network.shrunk.masks, file.places)
     shutil.rmtree(folder, ignore_errors=True)
     model_file = runtimes.load(cell.runtime).MODEL_FILE
     store.write_bytes(folder / model_file, file.data)
-    parity = measure_parity(folder / model_file, cell.runtime, (file.input, file.outputs), network.reference)
+    library = kernels.library(own_architecture()) if file.library else None
+    parity = measure_parity((folder / model_file, library), cell.runtime, (file.input, file.outputs), network.reference)
     judge_parity(parity, cell.precision, network.reference, cell.max_drop)
     probes = _probes(network, file)
     files = {
         model_file: store.sha256_bytes(file.data),
         "probes.safetensors": store.write_tensors(folder / "probes.safetensors", probes),
     }
+    if file.library:
+        store.write_bytes(folder / LIBRARY_FILE, file.library.read_bytes())
+        files[LIBRARY_FILE] = store.sha256_file(folder / LIBRARY_FILE)
     artifact = Artifact(
         path=folder,
         ticket_id=ticket.id,
@@ -203,6 +164,8 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         sparse_tensors=file.sparse,
         calibration=network.quantized[1] if cell.precision == "int8" else "",
         versions=_versions(cell.runtime),
+        library=LIBRARY_FILE if file.library else "",
+        layers=file.layers,
     )
     artifact.save()
     return artifact

@@ -39,10 +39,13 @@ class Parity:
     metric: float
 
 
-def measure_parity(path: Path, runtime: str, ports: tuple[Port, tuple[Port, ...]], reference: Reference) -> Parity:
-    """Run the whole validation set through a model file in its runtime."""
-    entry, exits = ports
-    session = runtimes.load(runtime).open_session(path, threads=1)
+def measure_parity(
+    files: tuple[Path, Path | None], runtime: str, ports: tuple[Port, tuple[Port, ...]], reference: Reference
+) -> Parity:
+    """Run the whole validation set through a model file in its runtime; files: the model's and that of the library of
+    operators that it needs, if any."""
+    (entry, exits), (path, library) = ports, files
+    session = runtimes.load(runtime).open_session(path, threads=1, library=library)
     inputs = to_file_layout(reference.validation.inputs.numpy(), entry)
     rows = [session(inputs[first : first + BATCH]) for first in range(0, len(inputs), BATCH)]
     outputs = [to_torch_layout(np.concatenate(column), port) for column, port in zip(zip(*rows), exits)]

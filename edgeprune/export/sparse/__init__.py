@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -10,11 +10,11 @@ from edgeprune.artifact import Layer
 from edgeprune.export.sparse.draft import DEPTHWISE, PACKED, TRANSPOSED, Draft
 from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
-from edgeprune.export.sparse.layers import Choice, View, find_layers, weigh
+from edgeprune.export.sparse.layers import Choice, View, find_layers, layer_name, weigh
 from edgeprune.export.sparse.steps import Steps
 from edgeprune.kernels.costs import Costs
 
-__all__ = ["DEPTHWISE", "PACKED", "TRANSPOSED", "Rewritten", "name_layers", "rewrite"]
+__all__ = ["DEPTHWISE", "PACKED", "TRANSPOSED", "Rewritten", "layer_name", "name_layers", "rewrite", "stock_layers"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ def rewrite(model: onnx.ModelProto, precision: str, costs: Costs) -> Rewritten:
     records = tuple(choice.record(choice.layer.number in chosen) for choice in choices)
     rewritten = Rewritten(model, records)
     return Rewritten(draft.finish(), records) if rewritten.needs_library else _all_stock(rewritten, choices)
+
+
+def stock_layers(model: onnx.ModelProto, why: str) -> tuple[Layer, ...]:
+    """The record of each layer with weights where the runtime's own kernels run all, for one reason."""
+    layers = (replace(layer, refusal=why, geometry=None) for layer in find_layers(View(model)))
+    return tuple(Choice(layer, "", 0.0, 0.0, 1.0, why).record(False) for layer in layers)
 
 
 def name_layers(model: onnx.ModelProto) -> onnx.ModelProto:

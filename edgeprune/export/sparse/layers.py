@@ -112,6 +112,11 @@ def window_of(node: NodeProto, shape: list[int], kernel: tuple[int, ...]) -> Win
     )
 
 
+def layer_name(initializer: str) -> str:
+    """The layer that a weight belongs to: the weight's name in PyTorch without ".weight"."""
+    return initializer.removesuffix("_quantized").removesuffix(".weight")
+
+
 def find_layers(view: View) -> list[Weighted]:
     """Every node with a constant weight, in the graph's order."""
     found, names = [], set[str]()
@@ -119,7 +124,7 @@ def find_layers(view: View) -> list[Weighted]:
         initializer = view.initializer_of(node.input[1]) if node.op_type in LAYERS else ""
         if not initializer:
             continue
-        stem = initializer.removesuffix("_quantized").removesuffix(".weight")
+        stem = layer_name(initializer)
         name, count = stem, 1
         while name in names:  # a second layer with the same weights
             count += 1

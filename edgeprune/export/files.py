@@ -1,0 +1,124 @@
+"""A graph as a runtime's model file, with what is needed to verify it: ports, weights read back, where masks lie."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import onnx
+
+from edgeprune import kernels
+from edgeprune.artifact import Layer, Port
+from edgeprune.errors import ExportError
+from edgeprune.export.certificate import FileMasks, onnx_weights
+from edgeprune.export.graph import Graph
+from edgeprune.export.quantize import with_unsigned_activations
+from edgeprune.export.sparse import layer_name, name_layers, rewrite, stock_layers
+from edgeprune.export.tflite import read_weights, write_tflite
+from edgeprune.kernels import costs
+from edgeprune.mask import Array
+
+LAYOUTS = {4: "NCHW", 3: "NCL"}
+SAME_ARCHITECTURE = {"arm64": "aarch64", "AMD64": "x86_64"}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file's bytes with its ports, its weights read back, and how masks lie in it. library: of the operators
+    that it needs besides the runtime's, for the target; layers: what runs each layer with weights."""
+
+    data: bytes
+    input: Port
+    outputs: tuple[Port, ...]
+    stored: dict[str, Array]
+    places: FileMasks
+    sparse: tuple[str, ...] = ()
+    library: Path | None = None
+    layers: tuple[Layer, ...] = ()
+
+
+@dataclass(frozen=True)
+class SparseKernels:
+    """The sparse kernels for an architecture: their library and what they cost there."""
+
+    library: Path
+    costs: costs.Costs
+
+
+# The kernels for a target, or why there are none; "" where none are wanted.
+MaybeKernels = Union[SparseKernels, str]
+
+
+def own_architecture() -> str:
+    """This machine's, named as in targets."""
+    machine = platform.machine()
+    return SAME_ARCHITECTURE.get(machine, machine)
+
+
+def sparse_kernels(arch: str) -> MaybeKernels:
+    """The kernels for a target's architecture ("any": this machine's), or the reason why it has none."""
+    arch = own_architecture() if arch == "any" else arch
+    if arch not in kernels.ARCHITECTURES:
+        return f"there are no sparse kernels for {arch}"
+    try:
+        return SparseKernels(kernels.library(arch), costs.load(arch))
+    except ExportError as problem:
+        return problem.message
+
+
+def write_onnx(model: onnx.ModelProto, graph: Graph, precision: str, wanted: MaybeKernels) -> ModelFile:
+    """The .onnx file of a float32 or QDQ graph, with sparse kernels where they pay off."""
+    # ONNX Runtime on x86 leaves a tensor that two nodes read in float unless its activations are unsigned.
+    model = name_layers(with_unsigned_activations(model))
+    layers: tuple[Layer, ...] = ()
+    library: Path | None = None
+    if isinstance(wanted, SparseKernels):
+        rewritten = rewrite(model, precision, wanted.costs)
+        model, layers = rewritten.model, rewritten.layers
+        library = wanted.library if rewritten.needs_library else None
+    elif wanted:
+        layers = stock_layers(model, wanted)
+    data = model.SerializeToString(deterministic=True)
+    ports = _port(model.graph.input[0]), tuple(map(_port, model.graph.output))
+    sparse = {layer.name for layer in layers if layer.kernel == "sparse"}
+    names = tuple(name for name, weight in graph.weights.items() if layer_name(weight.initializer) in sparse)
+    places = {name: (weight.initializer, _lay_out(weight.transposed)) for name, weight in graph.weights.items()}
+    return ModelFile(data, *ports, onnx_weights(data), places, names, library, layers)
+
+
+def _lay_out(transposed: bool) -> Callable[[Array], Array]:
+    return lambda mask: mask.T if transposed else mask
+
+
+def _port(value: onnx.ValueInfoProto) -> Port:
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
+    dtype = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+    return Port(value.name, shape, dtype, LAYOUTS.get(len(shape), ""))
+
+
+def write_litert(model: onnx.ModelProto, graph: Graph, precision: str, wanted: MaybeKernels) -> ModelFile:
+    """The .tflite file of a float32 or QDQ graph; LiteRT decides itself what runs a layer."""
+    written = write_tflite(model)
+    stored: dict[str, Array] = dict(read_weights(written.data))
+
+    def lay_out(initializer: str, transposed: bool) -> Callable[[Array], Array]:
+        placement = written.placements[initializer]
+        return lambda mask: placement.store(mask.T if transposed else mask)
+
+    places = {
+        name: (weight.initializer, lay_out(weight.initializer, weight.transposed))
+        for name, weight in graph.weights.items()
+    }
+    return ModelFile(written.data, written.input, written.outputs, stored, places, written.sparse)
+
+
+# By the ending of the runtime's model file.
+WRITERS: dict[str, Callable[[onnx.ModelProto, Graph, str, MaybeKernels], ModelFile]] = {
+    ".onnx": write_onnx,
+    ".tflite": write_litert,
+}
