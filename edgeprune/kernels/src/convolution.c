@@ -1,0 +1,315 @@
+/* Sparse, depthwise and pooling operators: windows that move over planes. */
+#include "kernel.h"
+
+static void tiles_of(kernel *k, int32_t most) {
+    plan_tiles(&k->shape, k->level->lanes, most, &k->tile_lanes, &k->tiles);
+}
+
+/* Several threads share what is more than about this many pieces; one thread loses little by them. */
+enum { PIECES = 8 };
+
+static conv_job job_of(const kernel *k) {
+    return (conv_job){
+        .shape = &k->shape, .weights = &k->conv, .float_end = &k->float_end, .integer_end = &k->integer_end,
+        .tiles = k->tiles, .lanes = k->tile_lanes, .parts = k->tiles >= PIECES ? 1 : (PIECES + k->tiles - 1) / k->tiles,
+    };
+}
+
+static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv_job *job, const tensor *x, char *y,
+                                const char *residual) {
+    const geometry *g = &k->shape;
+    const int64_t in = 4 * (int64_t)g->channels * g->height * g->width;
+    const int64_t out_channels = k->conv.kind == KIND_INT8 ? groups_of_four(k->outputs) : k->outputs;
+    const int64_t out = 4 * out_channels * g->out_h * g->out_w;
+    for (int64_t n = 0; n < x->dims[0]; n++) {
+        job->source = (const char *)x->data + n * in;
+        job->input = g->direct ? job->source : job->copies;
+        job->output = y + n * out;
+        job->residual = residual ? residual + n * out : 0;
+        if (!g->direct)
+            TRY(KernelContext_ParallelFor(k->api, context, k->level->copy_planes, (size_t)g->channels, 0, job));
+        TRY(KernelContext_ParallelFor(k->api, context, k->level->conv, (size_t)(job->tiles * job->parts), 0, job));
+    }
+    return 0;
+}
+
+static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
+    const geometry *g = &k->shape;
+    const int integer = k->conv.kind == KIND_INT8;
+    tensor x, residual;
+    int64_t dims[5];
+    void *y = 0;
+    TRY(run_input(k, context, 0, &x));
+    TRY(run_input(k, context, integer ? 4 : 3, &residual));
+    const char *problem = check_input(k, &x, integer);
+    if (problem) return fail(k->api, k->name, problem);
+    const size_t rank = tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, integer, dims);
+    int same = !residual.rank || residual.rank == rank;
+    for (size_t i = 0; residual.rank && same && i < rank; i++) same = residual.dims[i] == dims[i];
+    if (!same) return fail(k->api, k->name, "R does not have the output's shape");
+    TRY(run_output(k, context, dims, rank, &y));
+    conv_job job = job_of(k);
+    requantization end = k->integer_end;
+    end.has_sum = residual.data != 0;
+    job.integer_end = &end;
+    job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
+    if (!g->direct) job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels) + 64);
+    if (!g->direct && !job.copies) return fail(k->api, k->name, "out of memory");
+    OrtStatus *status = conv_examples(k, context, &job, &x, y, residual.data);
+    free_scratch(k, job.copies);
+    return status;
+}
+
+static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
+    tensor bytes;
+    packed_weights packed;
+    int64_t offset[1 << 12];
+    const geometry *g = &k->shape;
+    if (!constant_input(k, info, 1, &bytes) || bytes.type != ORT_UINT8) return "the weights must be constant bytes";
+    const char *problem = read_weights(bytes.data, (size_t)bytes.elements, &packed);
+    if (problem) return problem;
+    if (packed.kind != kind) return kind ? "the weights are not int8" : "the weights are not float";
+    if ((int32_t)packed.inputs != k->channels || (int32_t)packed.taps != g->kernel_h * g->kernel_w)
+        return "the weights do not match input_shape and kernel_shape";
+    k->outputs = (int32_t)packed.outputs;
+    *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
+    if (kind && !*row_sums) return "out of memory for the weights";
+    tap_offsets(g, offset);
+    expansion e = {&packed, scratch_memory(k, window_bytes(&packed)), own, k};
+    if (!e.window) return "out of memory for the weights";
+    problem = expand_conv(&e, offset, 4 * g->plane * g->views, &k->conv, *row_sums);
+    free_scratch(k, e.window);
+    return problem;
+}
+
+OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info) {
+    int32_t *row_sums = 0;
+    const char *problem = read_geometry(k, info, 1);
+    if (!problem) problem = plan_copies(&k->shape, k->level->lanes, 1);
+    if (!problem) problem = read_sparse_weights(k, info, KIND_FLOAT, &row_sums);
+    if (!problem) problem = read_float_bias(k, info, 2);
+    if (problem) return fail(k->api, k->name, problem);
+    tiles_of(k, k->conv.rows == 4 ? k->level->tile_f4 : k->level->tile_f1);
+    k->compute = compute_conv;
+    return 0;
+}
+
+OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
+    int32_t *row_sums = 0;
+    const char *problem = read_geometry(k, info, 4);
+    read_integer_end(k, info);
+    if (!problem) problem = plan_copies(&k->shape, k->level->lanes, 1);
+    if (!problem) problem = read_sparse_weights(k, info, KIND_INT8, &row_sums);
+    if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
+    if (problem) return fail(k->api, k->name, problem);
+    tiles_of(k, k->level->tile_i4);
+    k->compute = compute_conv;
+    return 0;
+}
+
+/* ---- depthwise: one dense window a channel, which is a sparse convolution whose planes are taken one by one ---- */
+
+static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
+    const geometry *g = &k->shape;
+    const int integer = k->conv.kind == KIND_INT8;
+    tensor x;
+    int64_t dims[5];
+    void *y = 0;
+    TRY(run_input(k, context, 0, &x));
+    const char *problem = check_input(k, &x, integer);
+    if (problem) return fail(k->api, k->name, problem);
+    const size_t rank = tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, integer, dims);
+    TRY(run_output(k, context, dims, rank, &y));
+    conv_job job = job_of(k);
+    job.parts = g->channels < 2 * PIECES ? g->channels : 2 * PIECES;
+    job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
+    job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * job.parts) + 64);
+    if (!job.copies) return fail(k->api, k->name, "out of memory");
+    OrtStatus *status = 0;
+    for (int64_t n = 0; n < x.dims[0] && !status; n++) {
+        job.source = (const char *)x.data + 4 * n * g->channels * g->height * g->width;
+        job.output = (char *)y + 4 * n * g->channels * g->out_h * g->out_w;
+        status = KernelContext_ParallelFor(k->api, context, k->level->depthwise, (size_t)job.parts, 0, &job);
+    }
+    free_scratch(k, job.copies);
+    return status;
+}
+
+/* Entries of every channel: its taps that are not zero. Integer rows hold one byte of a cell each. */
+static const char *window_entries(kernel *k, const void *weights, int32_t taps, int32_t *row_sums) {
+    const int32_t integer = k->conv.kind == KIND_INT8, rows = integer ? 4 * groups_of_four(k->outputs) : k->outputs;
+    int64_t offset[1 << 12];
+    k->conv.start = own(k, 4 * ((size_t)rows + 1));
+    entry_i4 *entry = own(k, (size_t)rows * (size_t)taps * sizeof *entry + 64);
+    if (!k->conv.start || !entry) return "out of memory for the weights";
+    k->conv.rows = 1;
+    k->conv.outputs = k->outputs;
+    k->conv.row_blocks = rows;
+    k->conv.entries = entry;
+    tap_offsets(&k->shape, offset);
+    uint32_t count = 0;
+    for (int32_t m = 0; m < rows; m++) {
+        k->conv.start[m] = count;
+        if (row_sums) row_sums[m] = 0;
+        for (int32_t tap = 0; m < k->outputs && tap < taps; tap++) {
+            int32_t bits = 0;
+            if (integer) {
+                const int32_t value = ((const int8_t *)weights)[(int64_t)m * taps + tap];
+                bits = (int32_t)((uint32_t)(value & 255) << (8 * (m % 4)));
+                row_sums[m] += value;
+            } else {
+                __builtin_memcpy(&bits, (const float *)weights + (int64_t)m * taps + tap, 4);
+            }
+            if (bits) entry[count++] = (entry_i4){(int32_t)offset[tap], bits};
+        }
+    }
+    k->conv.start[rows] = count;
+    return 0;
+}
+
+static const char *read_depthwise(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
+    tensor weights;
+    const char *problem = plan_copies(&k->shape, k->level->lanes, 0);
+    if (problem) return problem;
+    const int32_t taps = k->shape.kernel_h * k->shape.kernel_w;
+    k->conv.kind = kind;
+    k->outputs = k->channels;
+    if (!constant_input(k, info, 1, &weights) || weights.type != (kind ? ORT_INT8 : ORT_FLOAT) ||
+        weights.elements != (int64_t)k->channels * taps)
+        return "the weights must be constant, one kernel for each channel";
+    *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
+    if (kind && !*row_sums) return "out of memory for the weights";
+    k->compute = compute_depthwise;
+    return window_entries(k, weights.data, taps, *row_sums);
+}
+
+OrtStatus *create_depthwise(kernel *k, const OrtKernelInfo *info) {
+    int32_t *row_sums = 0;
+    const char *problem = read_geometry(k, info, 1);
+    if (!problem) problem = read_depthwise(k, info, KIND_FLOAT, &row_sums);
+    if (!problem) problem = read_float_bias(k, info, 2);
+    if (problem) return fail(k->api, k->name, problem);
+    tiles_of(k, k->level->tile_f1);
+    return 0;
+}
+
+OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info) {
+    int32_t *row_sums = 0;
+    const char *problem = read_geometry(k, info, 4);
+    read_integer_end(k, info);
+    if (!problem) problem = read_depthwise(k, info, KIND_INT8, &row_sums);
+    if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
+    if (problem) return fail(k->api, k->name, problem);
+    tiles_of(k, k->level->tile_i4);
+    return 0;
+}
+
+/* ---- pooling ---- */
+
+static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
+    const geometry *g = &k->shape;
+    tensor x;
+    int64_t dims[5];
+    void *y = 0;
+    TRY(run_input(k, context, 0, &x));
+    const char *problem = check_input(k, &x, 1);
+    if (problem) return fail(k->api, k->name, problem);
+    TRY(run_output(k, context, dims, tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, 1, dims), &y));
+    conv_job job = job_of(k);
+    job.fill = (uint8_t)lowest(k) * 0x01010101u;
+    job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels) + 64);
+    if (!job.copies) return fail(k->api, k->name, "out of memory");
+    OrtStatus *status = 0;
+    for (int64_t n = 0; n < x.dims[0] && !status; n++) {
+        job.source = (const char *)x.data + 4 * n * g->channels * g->height * g->width;
+        job.output = (char *)y + 4 * n * g->channels * g->out_h * g->out_w;
+        status = KernelContext_ParallelFor(k->api, context, k->level->max_pool, (size_t)g->channels, 0, &job);
+    }
+    free_scratch(k, job.copies);
+    return status;
+}
+
+OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info) {
+    const char *problem = read_geometry(k, info, 4);
+    read_integer_end(k, info);
+    if (!problem) problem = plan_copies(&k->shape, k->level->lanes, 0);
+    if (problem) return fail(k->api, k->name, problem);
+    const geometry *g = &k->shape;
+    const int32_t taps = g->kernel_h * g->kernel_w;
+    int64_t offset[1 << 12];
+    entry_i4 *entry = own(k, (size_t)taps * sizeof *entry);
+    k->conv.start = own(k, 8);
+    if (!entry || !k->conv.start) return fail(k->api, k->name, "out of memory");
+    tap_offsets(g, offset);
+    for (int32_t tap = 0; tap < taps; tap++) entry[tap] = (entry_i4){(int32_t)offset[tap], 0};
+    k->conv.start[0] = 0;
+    k->conv.start[1] = (uint32_t)taps;
+    k->conv.entries = entry;
+    k->outputs = k->channels;
+    /* Whole vectors: a tile of the widest ones. */
+    k->tile_lanes = k->level->lanes;
+    k->tiles = ((g->run + k->tile_lanes - 1) / k->tile_lanes + k->level->tile_i4 - 1) / k->level->tile_i4;
+    k->compute = compute_max_pool;
+    return 0;
+}
+
+/* Half to even, for |value| < 2^22. */
+static int32_t nearest(float value) {
+    const float bounded = value < -1e6f ? -1e6f : value > 1e6f ? 1e6f : value;
+    volatile float shifted = bounded + 12582912.0f;
+    return (int32_t)(shifted - 12582912.0f);
+}
+
+/* One channel group, plainly: networks have one such layer, if any. */
+static void average_group(const kernel *k, const uint8_t *x, uint8_t *y) {
+    const geometry *g = &k->shape;
+    for (int32_t oy = 0; oy < g->out_h; oy++) {
+        for (int32_t ox = 0; ox < g->out_w; ox++, y += 4) {
+            int32_t sums[4] = {0}, inside = 0, with_padding = 0;
+            for (int32_t ky = 0; ky < g->kernel_h; ky++) {
+                for (int32_t kx = 0; kx < g->kernel_w; kx++) {
+                    const int32_t iy = oy * g->stride_y + ky * g->dilation_y - g->pad_top;
+                    const int32_t ix = ox * g->stride_x + kx * g->dilation_x - g->pad_left;
+                    with_padding++;
+                    if (iy < 0 || iy >= g->height || ix < 0 || ix >= g->width) continue;
+                    inside++;
+                    for (int c = 0; c < 4; c++) {
+                        const uint8_t byte = x[4 * ((int64_t)iy * g->width + ix) + c];
+                        sums[c] += (k->level->signed_bytes ? (int8_t)byte : byte) - k->x_zero_point;
+                    }
+                }
+            }
+            const int32_t count = k->count_include_pad ? with_padding : inside ? inside : 1;
+            for (int c = 0; c < 4; c++) {
+                const int32_t value = nearest((float)sums[c] * (k->scale / (float)count)) + k->integer_end.zero_point;
+                y[c] = (uint8_t)(value < lowest(k) ? lowest(k) : value > lowest(k) + 255 ? lowest(k) + 255 : value);
+            }
+        }
+    }
+}
+
+static OrtStatus *compute_average_pool(kernel *k, OrtKernelContext *context) {
+    const geometry *g = &k->shape;
+    tensor x;
+    int64_t dims[5];
+    void *y = 0;
+    TRY(run_input(k, context, 0, &x));
+    const char *problem = check_input(k, &x, 1);
+    if (problem) return fail(k->api, k->name, problem);
+    TRY(run_output(k, context, dims, tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, 1, dims), &y));
+    for (int64_t plane = 0; plane < x.dims[0] * g->channels; plane++)
+        average_group(k, (const uint8_t *)x.data + 4 * plane * g->height * g->width,
+                      (uint8_t *)y + 4 * plane * g->out_h * g->out_w);
+    return 0;
+}
+
+OrtStatus *create_average_pool(kernel *k, const OrtKernelInfo *info) {
+    const char *problem = read_geometry(k, info, 4);
+    if (problem) return fail(k->api, k->name, problem);
+    read_integer_end(k, info);
+    k->outputs = k->channels;
+    k->scale = float_attribute(k, info, "scale", 1);
+    k->count_include_pad = (int32_t)int_attribute(k, info, "count_include_pad", 0);
+    k->compute = compute_average_pool;
+    return 0;
+}

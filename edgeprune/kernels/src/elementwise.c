@@ -1,0 +1,124 @@
+/* Operators that compute position by position, or only move bytes: in and out of the packed layout. */
+#include "kernel.h"
+
+enum { PARTS = 8 };
+
+static OrtStatus *compute_add(kernel *k, OrtKernelContext *context) {
+    tensor a, b;
+    void *y = 0;
+    TRY(run_input(k, context, 0, &a));
+    TRY(run_input(k, context, 1, &b));
+    int same = a.rank == b.rank && a.rank >= 3;
+    for (size_t i = 0; same && i < a.rank; i++) same = a.dims[i] == b.dims[i];
+    if (!same || a.dims[a.rank - 1] != 4) return fail(k->api, k->name, "A and B must be packed tensors of one shape");
+    TRY(run_output(k, context, a.dims, a.rank, &y));
+    add_job job = k->add;
+    job.a = a.data;
+    job.b = b.data;
+    job.output = y;
+    job.cells = a.elements / 4;
+    job.parts = job.cells > 4096 ? PARTS : 1;
+    return KernelContext_ParallelFor(k->api, context, k->level->add, (size_t)job.parts, 0, &job);
+}
+
+OrtStatus *create_add(kernel *k, const OrtKernelInfo *info) {
+    read_integer_end(k, info);
+    k->add = (add_job){
+        .a_scale = float_attribute(k, info, "a_scale", 1), .b_scale = float_attribute(k, info, "b_scale", 1),
+        .a_zero_point = (int32_t)int_attribute(k, info, "a_zero_point", 0) + k->shift,
+        .b_zero_point = (int32_t)int_attribute(k, info, "b_zero_point", 0) + k->shift,
+        .zero_point = k->integer_end.zero_point, .low = k->integer_end.low, .high = k->integer_end.high,
+    };
+    k->compute = compute_add;
+    return 0;
+}
+
+static OrtStatus *compute_pack(kernel *k, OrtKernelContext *context) {
+    tensor x;
+    void *y = 0;
+    TRY(run_input(k, context, 0, &x));
+    if (x.rank != 3 && x.rank != 4) return fail(k->api, k->name, "X must be [N, C, H, W] or [N, C, L]");
+    int64_t dims[5] = {x.dims[0], (x.dims[1] + 3) / 4, x.dims[2], x.rank == 4 ? x.dims[3] : 4, 4}, positions = x.dims[2];
+    if (x.rank == 4) positions *= x.dims[3];
+    TRY(run_output(k, context, dims, x.rank + 1, &y));
+    if (x.dims[1] > 1 << 24) return fail(k->api, k->name, "X has too many channels");
+    move_job job = {.positions = positions, .channels = (int32_t)x.dims[1], .flip = flip_of(k)};
+    for (int64_t n = 0; n < x.dims[0]; n++) {
+        job.input = (const uint8_t *)x.data + n * x.dims[1] * positions;
+        job.output = (uint8_t *)y + 4 * n * dims[1] * positions;
+        TRY(KernelContext_ParallelFor(k->api, context, k->level->pack, (size_t)dims[1], 0, &job));
+    }
+    return 0;
+}
+
+OrtStatus *create_pack(kernel *k, const OrtKernelInfo *info) {
+    read_integer_end(k, info);
+    k->compute = compute_pack;
+    return 0;
+}
+
+/* Packed input whose `channels` attribute says how many of its channels are real. */
+static OrtStatus *packed_input(const kernel *k, OrtKernelContext *context, tensor *x, int64_t *positions) {
+    TRY(run_input(k, context, 0, x));
+    if ((x->rank != 4 && x->rank != 5) || x->dims[1] != groups_of_four(k->channels) || x->dims[x->rank - 1] != 4)
+        return fail(k->api, k->name, "X is not packed, or does not have as many channels as the attribute says");
+    *positions = x->dims[2] * (x->rank == 5 ? x->dims[3] : 1);
+    return 0;
+}
+
+static OrtStatus *compute_unpack(kernel *k, OrtKernelContext *context) {
+    tensor x;
+    int64_t positions = 0;
+    void *y = 0;
+    TRY(packed_input(k, context, &x, &positions));
+    int64_t dims[4] = {x.dims[0], k->channels, x.dims[2], x.dims[3]};
+    TRY(run_output(k, context, dims, x.rank - 1, &y));
+    move_job job = {.positions = positions, .channels = k->channels, .flip = flip_of(k)};
+    for (int64_t n = 0; n < x.dims[0]; n++) {
+        job.input = (const uint8_t *)x.data + 4 * n * x.dims[1] * positions;
+        job.output = (uint8_t *)y + n * k->channels * positions;
+        TRY(KernelContext_ParallelFor(k->api, context, k->level->unpack, (size_t)x.dims[1], 0, &job));
+    }
+    return 0;
+}
+
+static const char *read_channels(kernel *k, const OrtKernelInfo *info) {
+    const int64_t channels = int_attribute(k, info, "channels", 0);
+    read_integer_end(k, info);
+    if (channels < 1 || channels > 1 << 24) return "channels is missing or out of range";
+    k->channels = (int32_t)channels;
+    return 0;
+}
+
+OrtStatus *create_unpack(kernel *k, const OrtKernelInfo *info) {
+    const char *problem = read_channels(k, info);
+    k->compute = compute_unpack;
+    return problem ? fail(k->api, k->name, problem) : 0;
+}
+
+static OrtStatus *compute_global_average_pool(kernel *k, OrtKernelContext *context) {
+    tensor x;
+    int64_t positions = 0;
+    void *y = 0;
+    TRY(packed_input(k, context, &x, &positions));
+    if (positions < 1 || positions > 1 << 23) return fail(k->api, k->name, "X has no positions, or too many");
+    int64_t dims[4] = {x.dims[0], k->channels, 1, 1};
+    TRY(run_output(k, context, dims, x.rank - 1, &y));
+    move_job job = {
+        .positions = positions, .channels = k->channels, .flip = flip_of(k), .scale = k->scale / (float)positions,
+        .x_zero_point = k->x_zero_point, .y_zero_point = k->integer_end.zero_point,
+    };
+    for (int64_t n = 0; n < x.dims[0]; n++) {
+        job.input = (const uint8_t *)x.data + 4 * n * x.dims[1] * positions;
+        job.output = (uint8_t *)y + n * k->channels;
+        TRY(KernelContext_ParallelFor(k->api, context, k->level->global_average, (size_t)x.dims[1], 0, &job));
+    }
+    return 0;
+}
+
+OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info) {
+    const char *problem = read_channels(k, info);
+    k->scale = float_attribute(k, info, "scale", 1);
+    k->compute = compute_global_average_pool;
+    return problem ? fail(k->api, k->name, problem) : 0;
+}

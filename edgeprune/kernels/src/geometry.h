@@ -1,0 +1,17 @@
+/* How a convolution reads its input: in place, or from copies of its planes. */
+#ifndef EDGEPRUNE_GEOMETRY_H
+#define EDGEPRUNE_GEOMETRY_H
+
+#include "kernels.h"
+
+/* Completes a geometry whose sizes, strides, padding and dilation are set. lanes: cells of the level's widest vector;
+ * may_read_in_place: the input needs no copy where the window is a single cell. Null, or what is wrong. */
+const char *plan_copies(geometry *g, int32_t lanes, int32_t may_read_in_place);
+
+/* Bytes from a channel's first plane to the run of each tap, [kernel_h * kernel_w]. */
+void tap_offsets(const geometry *g, int64_t *offset);
+
+/* How wide the vectors and how many the tiles are: `most` vectors a tile at most. */
+void plan_tiles(const geometry *g, int32_t lanes, int32_t most, int32_t *tile_lanes, int32_t *tiles);
+
+#endif

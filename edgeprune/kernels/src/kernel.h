@@ -1,0 +1,106 @@
+/* One operator of a session, and what its creation and its runs have in common. */
+#ifndef EDGEPRUNE_KERNEL_H
+#define EDGEPRUNE_KERNEL_H
+
+#include "geometry.h"
+#include "kernels.h"
+#include "ort.h"
+#include "weights.h"
+
+/* Everything that an operator keeps from its creation to its end; runs only read it, so they may overlap. */
+typedef struct kernel {
+    const OrtApi *api;
+    const level *level;
+    const char *name;
+    OrtStatus *(*compute)(struct kernel *, OrtKernelContext *);
+    OrtAllocator *memory;   /* for what lives as long as the kernel */
+    OrtAllocator *scratch;  /* for what lives as long as a run */
+    void *owned[16];
+    int32_t owned_count;
+
+    geometry shape;
+    int32_t spatial;        /* 1: [N, C, L], 2: [N, C, H, W] */
+    int32_t channels;       /* of the input */
+    int32_t outputs;
+    int32_t is_signed;      /* int8 tensors, not uint8 */
+    int32_t shift;          /* from a tensor's value to the level's byte */
+    sparse_conv conv;
+    sparse_gemm gemm;
+    activation float_end;
+    requantization integer_end;
+    int32_t x_zero_point;   /* in the level's domain */
+    float scale;
+    int32_t count_include_pad;
+    add_job add;
+    int32_t tile_lanes, tiles;
+} kernel;
+
+/* A status with "edgeprune OPERATOR: problem". */
+OrtStatus *fail(const OrtApi *api, const char *name, const char *problem);
+
+/* Memory that the kernel owns, freed with it; null when there is none. */
+void *own(void *owner, size_t bytes);
+void destroy_kernel(void *data);
+/* Memory for a while, or null. */
+void *scratch_memory(const kernel *k, size_t bytes);
+void free_scratch(const kernel *k, void *memory);
+
+/* Attributes; `missing` stands for one that the node does not have. */
+int64_t int_attribute(const kernel *k, const OrtKernelInfo *info, const char *name, int64_t missing);
+float float_attribute(const kernel *k, const OrtKernelInfo *info, const char *name, float missing);
+/* Exactly `count` integers; 0 if the node does not have them. */
+int int_list(const kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count);
+
+typedef struct {
+    const void *data;
+    int32_t type;
+    size_t rank;
+    int64_t dims[6];
+    int64_t elements;
+} tensor;
+
+/* A constant input (an initializer): 0 if it is none. */
+int constant_input(const kernel *k, const OrtKernelInfo *info, size_t index, tensor *out);
+/* An input of this run; data is null for an optional one that is not there. */
+OrtStatus *run_input(const kernel *k, OrtKernelContext *context, size_t index, tensor *out);
+OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data);
+
+/* Conv attributes -> shape and spatial; null, or what is wrong. channels_a_cell: 1 or 4. */
+const char *read_geometry(kernel *k, const OrtKernelInfo *info, int32_t channels_a_cell);
+/* The output's range and zero point; prefix "" or "sum_". */
+void read_integer_end(kernel *k, const OrtKernelInfo *info);
+/* Bias (and for integer kernels scale) inputs, with the input's zero point taken off. */
+const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index);
+const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index, const int32_t *row_sums);
+
+/* Dimensions of a packed or a plain tensor. */
+size_t tensor_dims(const kernel *k, int64_t batch, int32_t channels, int32_t height, int32_t width, int packed,
+                   int64_t *dims);
+/* Whether X is [any batch, ...as the operator's shape says]. */
+const char *check_input(const kernel *k, const tensor *x, int packed);
+
+static inline int32_t groups_of_four(int32_t channels) { return (channels + 3) / 4; }
+static inline int32_t lowest(const kernel *k) { return k->level->signed_bytes ? -128 : 0; }
+static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u : 0; }
+
+#define TRY(expression) \
+    do { \
+        OrtStatus *status_ = (expression); \
+        if (status_) return status_; \
+    } while (0)
+
+typedef OrtStatus *(*create)(kernel *, const OrtKernelInfo *);
+OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_depthwise(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_gemm(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_quantized_gemm(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_average_pool(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_add(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_pack(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_unpack(kernel *k, const OrtKernelInfo *info);
+
+#endif

@@ -1,0 +1,151 @@
+/* What the operators and the kernels of one instruction-set level share.
+ *
+ * A cell is four bytes: one float of one channel, or four int8 channels of one position (channels 4g .. 4g+3 of group
+ * g). Both kinds of convolution move cells about in the same way. */
+#ifndef EDGEPRUNE_KERNELS_H
+#define EDGEPRUNE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { KIND_FLOAT = 0, KIND_INT8 = 1 };
+
+/* One stored block of a convolution: where its input run starts, in bytes from the start of the example's planes. */
+typedef struct {
+    int32_t offset;
+    float weight;
+} entry_f1;
+typedef struct {
+    int32_t offset;
+    float weight[4];
+} entry_f4;
+typedef struct {
+    int32_t offset;
+    int32_t weight; /* four int8, input channels 4g .. 4g+3 */
+} entry_i4;
+
+/* Sparse weights of a convolution, by blocks of `rows` output channels. */
+typedef struct {
+    int32_t kind, rows;
+    int32_t outputs, row_blocks;
+    uint32_t *start; /* [row_blocks + 1]: first entry of each row block */
+    void *entries;
+} sparse_conv;
+
+/* Sparse weights of a matrix product: for each block of `rows` outputs the numbers of the inputs (int8: of the groups
+ * of four) and the values (float: rows each; int8: four bytes each). */
+typedef struct {
+    int32_t kind, rows;
+    int32_t outputs, inputs, row_blocks;
+    uint32_t *start;
+    uint16_t *index;
+    void *values;
+} sparse_gemm;
+
+/* One copy of an input channel's plane: cell (i, j) is the input at (i * stride_y + y, j * stride_x + x), or the fill
+ * value where that lies outside. */
+typedef struct {
+    int32_t y, x;
+} plane_view;
+
+#define MAX_VIEWS 64
+
+/* How a convolution (or pooling) reads its input and lays out its output. A run of `run` consecutive columns holds the
+ * whole output plane: column oy * pitch + ox is output (oy, ox), columns with ox >= out_w are waste. */
+typedef struct {
+    int32_t channels;  /* planes of the input: channels, or groups of four */
+    int32_t height, width, out_h, out_w;
+    int32_t kernel_h, kernel_w, stride_y, stride_x, pad_top, pad_left, dilation_y, dilation_x;
+    int32_t direct;    /* 1: runs are read straight from the input */
+    int32_t shifted;   /* 1: a copy for each column of the kernel, see geometry.c */
+    int32_t views, rows, pitch, run;
+    int64_t plane;     /* cells from one copied plane to the next */
+    plane_view view[MAX_VIEWS];
+} geometry;
+
+/* Requantization of an integer layer, in the internal domain of the level (see level.flip). */
+typedef struct {
+    const int32_t *bias;   /* [outputs, rounded up to 4], with the zero point of the input taken off */
+    const float *scale;    /* [outputs, rounded up to 4] */
+    int32_t zero_point, low, high;
+    int32_t has_sum, sum_r_zero_point, sum_zero_point, sum_low, sum_high;
+    float sum_scale, sum_r_scale;
+} requantization;
+
+typedef struct {
+    const float *bias; /* [outputs, rounded up to 4] */
+    float low, high;
+} activation;
+
+typedef struct {
+    const geometry *shape;
+    const sparse_conv *weights;
+    const activation *float_end;
+    const requantization *integer_end;
+    const void *input;     /* planes: the example's input itself, or its copies */
+    const void *source;    /* the example's input */
+    void *copies;
+    const void *residual;  /* of the output's shape, or null */
+    void *output;
+    uint32_t fill;         /* cell outside the input */
+    int32_t tiles, parts;  /* the work is tiles of columns x parts of the row blocks */
+    int32_t tile_vectors, lanes;
+    int32_t reuse;         /* depthwise: planes are copied into one scratch plane a task */
+} conv_job;
+
+typedef struct {
+    const sparse_gemm *weights;
+    const activation *float_end;
+    const requantization *integer_end;
+    const void *input;    /* [batch, inputs] */
+    const float *residual;
+    void *output;         /* [batch, outputs] */
+    void *panels;         /* batch > 1: [panel][inputs, or groups][PANEL] cells */
+    void *scratch;        /* batch > 1: entries, a piece a part */
+    int64_t scratch_bytes; /* a part */
+    int32_t batch, parts;
+    uint32_t flip;        /* int8: xor that takes a byte of the tensor to the level's domain */
+} gemm_job;
+
+#define PANEL 64
+
+typedef struct {
+    const uint8_t *a, *b;
+    uint8_t *output;
+    int64_t cells;
+    int32_t parts;
+    float a_scale, b_scale;
+    int32_t a_zero_point, b_zero_point, zero_point, low, high;
+} add_job;
+
+typedef struct {
+    const uint8_t *input;
+    uint8_t *output;
+    int64_t positions;
+    int32_t channels, groups;
+    uint32_t flip;
+    float scale;           /* global average pooling: x_scale / y_scale / positions */
+    int32_t x_zero_point, y_zero_point; /* both in the level's domain */
+} move_job;
+
+/* The kernels of one instruction-set level. Functions of (job, index) do one piece of the job's work. */
+typedef struct {
+    const char *name;
+    int32_t lanes;         /* cells in the widest vector */
+    int32_t signed_bytes;  /* 1: packed bytes are int8 (value - 128), 0: uint8 */
+    int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
+    void (*copy_planes)(void *job, size_t channel);
+    void (*conv)(void *job, size_t task);
+    void (*depthwise)(void *job, size_t task);
+    void (*max_pool)(void *job, size_t channel);
+    void (*gemm)(void *job, size_t part);
+    void (*gemm_panel)(void *job, size_t panel);
+    void (*add)(void *job, size_t part);
+    void (*pack)(void *job, size_t group);
+    void (*unpack)(void *job, size_t group);
+    void (*global_average)(void *job, size_t group);
+} level;
+
+const level *choose_level(const char **problem);
+
+#endif

@@ -1,0 +1,747 @@
+/* The kernels of one instruction-set level: compiled once for each, with LEVEL naming it. docs/kernels.md has the
+ * arithmetic. */
+#include "kernels.h"
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#define JOINED_(a, b) a##b
+#define JOINED(a, b) JOINED_(a, b)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+
+/* Without i8mm the dot product of Armv8.2 takes two signed vectors. */
+#if defined(__aarch64__) && !defined(__ARM_FEATURE_MATMUL_INT8)
+#define SIGNED_BYTES 1
+#else
+#define SIGNED_BYTES 0
+#endif
+/* A block of four output channels keeps four sums a vector: 16 registers hold three vectors of columns, 32 six. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define TILE_F4 6
+#else
+#define TILE_F4 3
+#endif
+#define TILE_CELLS 128
+
+#include "simd128.h"
+#define LANES 4
+#include "tiles.h"
+#undef LANES
+#define WIDE 4
+#ifdef __AVX2__
+#include "simd256.h"
+#define LANES 8
+#include "tiles.h"
+#undef LANES
+#undef WIDE
+#define WIDE 8
+#endif
+#ifdef __AVX512F__
+#include "simd512.h"
+#define LANES 16
+#include "tiles.h"
+#undef LANES
+#undef WIDE
+#define WIDE 16
+#endif
+#define W(name) JOINED(name, WIDE)
+
+/* ---- moving cells ---- */
+
+static void fill_cells(uint32_t *to, int64_t count, uint32_t fill) {
+    W(vi) all = W(set_i)((int32_t)fill);
+    for (; count >= WIDE; count -= WIDE, to += WIDE) W(store_i)(to, all);
+    while (count-- > 0) *to++ = fill;
+}
+
+/* `to` has room for WIDE - 1 cells more. */
+static void copy_cells(const uint32_t *from, uint32_t *to, int64_t count) {
+    for (; count >= WIDE; count -= WIDE, from += WIDE, to += WIDE) W(store_i)(to, W(load_i)(from));
+    if (count > 0) W(store_i)(to, W(load_part_i)(from, (int)count));
+}
+
+/* Every second of 2 * count - 1 cells; `to` has room for WIDE - 1 cells more. */
+static void copy_even_cells(const uint32_t *from, uint32_t *to, int64_t count) {
+    for (; count > WIDE; count -= WIDE, from += 2 * WIDE, to += WIDE)
+        W(store_i)(to, W(even_i)(W(load_i)(from), W(load_i)(from + WIDE)));
+    if (count <= 0) return;
+    int rest = 2 * (int)count - 1;
+    if (rest > WIDE)
+        W(store_i)(to, W(even_i)(W(load_i)(from), W(load_part_i)(from + WIDE, rest - WIDE)));
+    else
+        W(store_i)(to, W(even_i)(W(load_part_i)(from, rest), W(set_i)(0)));
+}
+
+static int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+/* Columns j of a view for which j * stride + x lies in [0, width): [first, end). */
+static void inside(int32_t x, int32_t stride, int32_t width, int32_t columns, int32_t *first, int32_t *end) {
+    *first = x >= 0 ? 0 : (-x + stride - 1) / stride;
+    *end = width - x <= 0 ? 0 : (width - x + stride - 1) / stride;
+    *first = clamp_int(*first, 0, columns);
+    *end = clamp_int(*end, *first, columns);
+}
+
+static void copy_view(const uint32_t *x, uint32_t *to, const geometry *g, plane_view view, uint32_t fill) {
+    int32_t first_row, end_row, first, end;
+    const int32_t pitch = g->pitch;
+    inside(view.y, g->stride_y, g->height, g->rows, &first_row, &end_row);
+    inside(view.x, g->stride_x, g->width, pitch, &first, &end);
+    fill_cells(to, (int64_t)first_row * pitch, fill);
+    if (g->stride_y == 1 && g->stride_x == 1 && pitch == g->width && first_row < end_row) {
+        /* Rows follow one another in the copy as in the input: move all of them at once, then mend the columns that
+         * the shift wrapped around. */
+        const int64_t count = (int64_t)(end_row - first_row) * pitch;
+        const int64_t start = (int64_t)(first_row + view.y) * pitch;
+        uint32_t *target = to + (int64_t)first_row * pitch;
+        const int64_t skip = first, cut = pitch - end;
+        copy_cells(x + start + view.x + skip, target + skip, count - skip - cut);
+        if (first > 0)
+            for (uint32_t *row = target; row < target + count; row += pitch) fill_cells(row, first, fill);
+        if (end < pitch)
+            for (uint32_t *row = target; row < target + count; row += pitch) fill_cells(row + end, pitch - end, fill);
+    } else {
+        for (int32_t i = first_row; i < end_row; i++) {
+            uint32_t *row = to + (int64_t)i * pitch;
+            const uint32_t *source = x + (int64_t)(i * g->stride_y + view.y) * g->width;
+            fill_cells(row, first, fill);
+            if (g->stride_x == 1)
+                copy_cells(source + view.x + first, row + first, end - first);
+            else if (g->stride_x == 2)
+                copy_even_cells(source + 2 * first + view.x, row + first, end - first);
+            else
+                for (int32_t j = first; j < end; j++) row[j] = source[j * g->stride_x + view.x];
+            fill_cells(row + end, pitch - end, fill);
+        }
+    }
+    fill_cells(to + (int64_t)end_row * pitch, g->plane - (int64_t)end_row * pitch, fill);
+}
+
+static void copy_channel(const conv_job *job, size_t channel, uint32_t *to) {
+    const geometry *g = job->shape;
+    const uint32_t *x = (const uint32_t *)job->source + channel * g->height * g->width;
+    for (int32_t v = 0; v < g->views; v++) copy_view(x, to + v * g->plane, g, g->view[v], job->fill);
+}
+
+static void copy_planes(void *data, size_t channel) {
+    const conv_job *job = data;
+    copy_channel(job, channel, (uint32_t *)job->copies + channel * job->shape->views * job->shape->plane);
+}
+
+/* ---- the ends of a tile: bias was added already; residual, clipping, requantization ---- */
+
+static void finish_floats(const float *sums, float *y, const float *residual, int32_t count, const activation *end) {
+    const W(vf) low = W(set_f)(end->low), high = W(set_f)(end->high);
+    int32_t i = 0;
+    for (; i + WIDE <= count; i += WIDE) {
+        W(vf) value = W(load_f)(sums + i);
+        if (residual) value = W(add_f)(value, W(load_f)(residual + i));
+        W(store_f)(y + i, W(min_f)(W(max_f)(value, low), high));
+    }
+    if (i < count) {
+        W(vf) value = W(load_f)(sums + i);
+        if (residual) value = W(add_f)(value, W(load_part_f)(residual + i, count - i));
+        W(store_part_f)(y + i, W(min_f)(W(max_f)(value, low), high), count - i);
+    }
+}
+
+static ALWAYS_INLINE W(vi) requantize(const int32_t *sums, const requantization *q, int32_t group, W(vi) residual) {
+    W(vi) value[4];
+    UNROLL for (int k = 0; k < 4; k++)
+        value[k] = W(rint_i)(W(mul_f)(W(to_f)(W(load_i)(sums + k * TILE_CELLS)), W(set_f)(q->scale[4 * group + k])));
+    if (!q->has_sum) return W(pack_i)(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
+    const W(vi) own = W(pack_i)(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
+    UNROLL for (int k = 0; k < 4; k++) {
+        W(vi) mine = W(sub_i)(W(byte_i)(own, k), W(set_i)(q->zero_point));
+        W(vi) other = W(sub_i)(W(byte_i)(residual, k), W(set_i)(q->sum_r_zero_point));
+        W(vf) left = W(mul_f)(W(to_f)(mine), W(set_f)(q->sum_scale));
+        value[k] = W(rint_i)(W(add_f)(left, W(mul_f)(W(to_f)(other), W(set_f)(q->sum_r_scale))));
+    }
+    return W(pack_i)(value[0], value[1], value[2], value[3], q->sum_zero_point, q->sum_low, q->sum_high);
+}
+
+static void finish_integers(const int32_t *sums, uint32_t *y, const uint32_t *residual, int32_t count,
+                            const requantization *q, int32_t group) {
+    const W(vi) none = W(set_i)(0);
+    int32_t i = 0;
+    for (; i + WIDE <= count; i += WIDE)
+        W(store_i)(y + i, requantize(sums + i, q, group, residual ? W(load_i)(residual + i) : none));
+    if (i < count) {
+        W(vi) other = residual ? W(load_part_i)(residual + i, count - i) : none;
+        W(store_part_i)(y + i, requantize(sums + i, q, group, other), count - i);
+    }
+}
+
+/* ---- convolution ---- */
+
+typedef struct {
+    int32_t sums, output, count; /* first cell in the tile's sums, first cell in the output plane, cells */
+} segment;
+
+typedef struct {
+    int32_t start, vectors, segments;
+    segment part[TILE_CELLS + 1];
+} tile;
+
+/* Tile number `index` of a run: tiles differ by one vector at most. A run that is read straight from the input ends
+ * with a tile moved back, which computes some columns again rather than read past the end. */
+static void place_tile(const conv_job *job, int32_t index, tile *t) {
+    const geometry *g = job->shape;
+    const int32_t vectors = (g->run + job->lanes - 1) / job->lanes;
+    const int32_t first = (int32_t)((int64_t)vectors * index / job->tiles);
+    t->vectors = (int32_t)((int64_t)vectors * (index + 1) / job->tiles) - first;
+    t->start = first * job->lanes;
+    int32_t end = t->start + t->vectors * job->lanes;
+    if (end > g->run) {
+        if (g->direct) t->start -= end - g->run;
+        end = g->run;
+    }
+    t->segments = 0;
+    for (int32_t n = t->start; n < end;) {
+        const int32_t row = n / g->pitch, column = n - row * g->pitch;
+        const int32_t rest = g->pitch == g->out_w ? end - n : g->out_w - column;
+        if (rest > 0) {
+            const int32_t count = rest < end - n ? rest : end - n;
+            t->part[t->segments++] = (segment){n - t->start, row * g->out_w + column, count};
+        }
+        n += g->pitch == g->out_w ? rest : g->pitch - column;
+    }
+}
+
+static ALWAYS_INLINE void sum_f1(int32_t lanes, int vectors, const char *x, const entry_f1 *entry, uint32_t count,
+                                 const float *bias, float *sums) {
+    (void)lanes;
+#if WIDE >= 16
+    if (lanes == 16) {
+        tile_f1_16(vectors, x, entry, count, bias, sums);
+        return;
+    }
+#endif
+#if WIDE >= 8
+    if (lanes == 8) {
+        tile_f1_8(vectors, x, entry, count, bias, sums);
+        return;
+    }
+#endif
+    tile_f1_4(vectors, x, entry, count, bias, sums);
+}
+
+static ALWAYS_INLINE void sum_f4(int32_t lanes, int vectors, const char *x, const entry_f4 *entry, uint32_t count,
+                                 const float *bias, float *sums) {
+    (void)lanes;
+#if WIDE >= 16
+    if (lanes == 16) {
+        tile_f4_16(vectors, x, entry, count, bias, sums);
+        return;
+    }
+#endif
+#if WIDE >= 8
+    if (lanes == 8) {
+        tile_f4_8(vectors, x, entry, count, bias, sums);
+        return;
+    }
+#endif
+    tile_f4_4(vectors, x, entry, count, bias, sums);
+}
+
+static ALWAYS_INLINE void sum_i4(int32_t lanes, int vectors, const char *x, const entry_i4 *entry, uint32_t count,
+                                 const int32_t *bias, int32_t *sums) {
+    (void)lanes;
+#if WIDE >= 16
+    if (lanes == 16) {
+        tile_i4_16(vectors, x, entry, count, bias, sums);
+        return;
+    }
+#endif
+#if WIDE >= 8
+    if (lanes == 8) {
+        tile_i4_8(vectors, x, entry, count, bias, sums);
+        return;
+    }
+#endif
+    tile_i4_4(vectors, x, entry, count, bias, sums);
+}
+
+/* Row blocks [first, end) of one tile; x is where the planes begin that the entries' offsets count from. */
+static void conv_rows(const conv_job *job, const tile *t, const char *x, int32_t first, int32_t end) {
+    const geometry *g = job->shape;
+    const sparse_conv *w = job->weights;
+    const int64_t cells = (int64_t)g->out_h * g->out_w;
+    float sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+    x += 4 * (int64_t)t->start;
+    for (int32_t block = first; block < end; block++) {
+        const uint32_t from = w->start[block], count = w->start[block + 1] - from;
+        const int32_t channel = block * w->rows;
+        if (w->rows == 1) {
+            const entry_f1 *entry = (const entry_f1 *)w->entries + from;
+            sum_f1(job->lanes, t->vectors, x, entry, count, job->float_end->bias + channel, sums);
+        } else {
+            const entry_f4 *entry = (const entry_f4 *)w->entries + from;
+            sum_f4(job->lanes, t->vectors, x, entry, count, job->float_end->bias + channel, sums);
+        }
+        for (int32_t m = 0; m < w->rows && channel + m < w->outputs; m++) {
+            float *y = (float *)job->output + (channel + m) * cells;
+            const float *residual = job->residual ? (const float *)job->residual + (channel + m) * cells : 0;
+            for (int32_t s = 0; s < t->segments; s++) {
+                const segment *part = t->part + s;
+                finish_floats(sums + m * TILE_CELLS + part->sums, y + part->output,
+                              residual ? residual + part->output : 0, part->count, job->float_end);
+            }
+        }
+    }
+}
+
+/* Groups of four output channels [first, end) of one tile. */
+static void conv_groups(const conv_job *job, const tile *t, const char *x, int32_t first, int32_t end) {
+    const geometry *g = job->shape;
+    const sparse_conv *w = job->weights;
+    const int64_t cells = (int64_t)g->out_h * g->out_w;
+    int32_t sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+    x += 4 * (int64_t)t->start;
+    for (int32_t group = first; group < end; group++) {
+        for (int32_t m = 0; m < 4; m++) {
+            const int32_t row = 4 * group + m;
+            const uint32_t from = w->start[row], count = w->start[row + 1] - from;
+            const entry_i4 *entry = (const entry_i4 *)w->entries + from;
+            sum_i4(job->lanes, t->vectors, x, entry, count, job->integer_end->bias + row, sums + m * TILE_CELLS);
+        }
+        uint32_t *y = (uint32_t *)job->output + group * cells;
+        const uint32_t *residual = job->residual ? (const uint32_t *)job->residual + group * cells : 0;
+        for (int32_t s = 0; s < t->segments; s++) {
+            const segment *part = t->part + s;
+            finish_integers(sums + part->sums, y + part->output, residual ? residual + part->output : 0, part->count,
+                            job->integer_end, group);
+        }
+    }
+}
+
+/* First row block of part number `part` of `parts`, such that all parts hold about as many entries; a row block costs
+ * as much as a few entries whatever it holds. Integer parts begin at a multiple of four rows. */
+static int32_t part_start(const uint32_t *start, int32_t row_blocks, int32_t step, int32_t parts, int32_t part) {
+    if (part >= parts) return row_blocks;
+    const uint64_t wanted = ((uint64_t)start[row_blocks] + 8 * (uint64_t)row_blocks) * part / parts;
+    int32_t low = 0, high = row_blocks / step;
+    while (low < high) {
+        const int32_t middle = (low + high) / 2;
+        if (start[middle * step] + 8 * (uint64_t)middle * step < wanted)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low * step;
+}
+
+static void conv(void *data, size_t task) {
+    const conv_job *job = data;
+    const sparse_conv *w = job->weights;
+    const int32_t part = (int32_t)(task % job->parts), step = w->kind == KIND_INT8 ? 4 : 1;
+    const int32_t first = part_start(w->start, w->row_blocks, step, job->parts, part);
+    const int32_t end = part_start(w->start, w->row_blocks, step, job->parts, part + 1);
+    tile t;
+    place_tile(job, (int32_t)(task / job->parts), &t);
+    if (w->kind == KIND_INT8)
+        conv_groups(job, &t, job->input, first / 4, end / 4);
+    else
+        conv_rows(job, &t, job->input, first, end);
+}
+
+/* A part of the channels (int8: groups), each copied into the part's own plane and convolved while that is in cache. */
+static void depthwise(void *data, size_t task) {
+    const conv_job *job = data;
+    const geometry *g = job->shape;
+    uint32_t *planes = (uint32_t *)job->copies + task * g->views * g->plane;
+    const int32_t first = (int32_t)((int64_t)g->channels * task / job->parts);
+    const int32_t end = (int32_t)((int64_t)g->channels * (task + 1) / job->parts);
+    for (int32_t channel = first; channel < end; channel++) {
+        copy_channel(job, channel, planes);
+        for (int32_t i = 0; i < job->tiles; i++) {
+            tile t;
+            place_tile(job, i, &t);
+            if (job->weights->kind == KIND_INT8)
+                conv_groups(job, &t, (const char *)planes, channel, channel + 1);
+            else
+                conv_rows(job, &t, (const char *)planes, channel, channel + 1);
+        }
+    }
+}
+
+/* The weights' entries of row block 0 are the window's positions. */
+static void max_pool(void *data, size_t channel) {
+    const conv_job *job = data;
+    const geometry *g = job->shape;
+    copy_planes(data, channel);
+    const entry_i4 *entry = job->weights->entries;
+    const uint32_t count = job->weights->start[1];
+    const char *x = (const char *)job->copies + 4 * channel * g->views * g->plane;
+    uint32_t *y = (uint32_t *)job->output + channel * g->out_h * g->out_w;
+    for (int32_t i = 0; i < job->tiles; i++) {
+        tile t;
+        uint32_t best[TILE_CELLS] __attribute__((aligned(64)));
+        place_tile(job, i, &t);
+        for (int32_t v = 0; v < t.vectors; v++) {
+            const char *from = x + 4 * (int64_t)(t.start + v * WIDE);
+            W(vi) most = W(load_i)(from + entry[0].offset);
+            for (uint32_t k = 1; k < count; k++) most = W(max_b)(most, W(load_i)(from + entry[k].offset));
+            W(store_i)(best + v * WIDE, most);
+        }
+        for (int32_t s = 0; s < t.segments; s++)
+            for (int32_t n = 0; n < t.part[s].count; n++) y[t.part[s].output + n] = best[t.part[s].sums + n];
+    }
+}
+
+/* ---- matrix product ---- */
+
+static float dot_row_f1(const float *x, const uint16_t *index, const float *value, uint32_t count) {
+#if WIDE == 16
+    vf16 first = set_f16(0), second = set_f16(0);
+    uint32_t i = 0;
+    for (; i + 32 <= count; i += 32) {
+        __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(index + i)));
+        __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(index + i + 16)));
+        first = fma_f16(_mm512_i32gather_ps(a, x, 4), load_f16(value + i), first);
+        second = fma_f16(_mm512_i32gather_ps(b, x, 4), load_f16(value + i + 16), second);
+    }
+    for (; i < count; i += 16) {
+        const int rest = count - i < 16 ? (int)(count - i) : 16;
+        __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask_16(rest), index + i));
+        vf16 input = _mm512_mask_i32gather_ps(set_f16(0), mask_16(rest), a, x, 4);
+        first = fma_f16(input, load_part_f16(value + i, rest), first);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(first, second));
+#else
+    float sum[4] = {0, 0, 0, 0};
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (int k = 0; k < 4; k++) sum[k] += x[index[i + k]] * value[i + k];
+    for (; i < count; i++) sum[0] += x[index[i]] * value[i];
+    return sum[0] + sum[1] + (sum[2] + sum[3]);
+#endif
+}
+
+static vf4 dot_row_f4(const float *x, const uint16_t *index, const float *value, uint32_t count) {
+    vf4 sum[4] = {set_f4(0), set_f4(0), set_f4(0), set_f4(0)};
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        UNROLL for (int k = 0; k < 4; k++)
+            sum[k] = fma_f4(load_f4(value + 4 * (i + k)), set_f4(x[index[i + k]]), sum[k]);
+    for (; i < count; i++) sum[0] = fma_f4(load_f4(value + 4 * i), set_f4(x[index[i]]), sum[0]);
+    return add_f4(add_f4(sum[0], sum[1]), add_f4(sum[2], sum[3]));
+}
+
+static int32_t dot_row_i4(const int32_t *x, const uint16_t *index, const int32_t *value, uint32_t count) {
+    uint32_t i = 0;
+    int32_t total = 0;
+#if WIDE == 16 && defined(__AVX512VNNI__)
+    vi16 first = set_i16(0), second = set_i16(0);
+    for (; i + 32 <= count; i += 32) {
+        __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(index + i)));
+        __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(index + i + 16)));
+        first = _mm512_dpbusd_epi32(first, _mm512_i32gather_epi32(a, x, 4), load_i16(value + i));
+        second = _mm512_dpbusd_epi32(second, _mm512_i32gather_epi32(b, x, 4), load_i16(value + i + 16));
+    }
+    for (; i < count; i += 16) {
+        const int rest = count - i < 16 ? (int)(count - i) : 16;
+        __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask_16(rest), index + i));
+        vi16 input = _mm512_mask_i32gather_epi32(set_i16(0), mask_16(rest), a, x, 4);
+        first = _mm512_dpbusd_epi32(first, input, load_part_i16(value + i, rest));
+    }
+    total = _mm512_reduce_add_epi32(_mm512_add_epi32(first, second));
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+    vi4 sum = set_i4(0);
+    for (; i + 4 <= count; i += 4) {
+        int32_t cells[4] = {x[index[i]], x[index[i + 1]], x[index[i + 2]], x[index[i + 3]]};
+        sum = dot_4(sum, load_i4(cells), vreinterpretq_s8_s32(load_i4(value + i)));
+    }
+    total = vaddvq_s32(sum);
+#endif
+    for (; i < count; i++) {
+        const int32_t cell = x[index[i]], weight = value[i];
+        for (int k = 0; k < 32; k += 8) {
+            const int32_t input = SIGNED_BYTES ? (int8_t)(cell >> k) : (uint8_t)(cell >> k);
+            total += input * (int8_t)(weight >> k);
+        }
+    }
+    return total;
+}
+
+/* Four outputs of one example, as bytes of a cell in the level's domain. */
+static uint32_t requantize_four(const int32_t *sums, const requantization *q, int32_t group) {
+    int32_t lanes[4][4];
+    for (int k = 0; k < 4; k++) {
+        vi4 value = rint_i4(mul_f4(to_f4(set_i4(sums[k])), set_f4(q->scale[4 * group + k])));
+        store_i4(lanes[k], value);
+    }
+    vi4 cells = pack_i4(load_i4(lanes[0]), load_i4(lanes[1]), load_i4(lanes[2]), load_i4(lanes[3]), q->zero_point,
+                        q->low, q->high);
+    uint32_t cell[4];
+    store_i4(cell, cells);
+    return cell[0];
+}
+
+static void store_outputs(const gemm_job *job, int64_t example, int32_t group, uint32_t cell) {
+    const int32_t outputs = job->weights->outputs, rest = outputs - 4 * group;
+    uint8_t *y = (uint8_t *)job->output + example * outputs + 4 * group;
+    cell ^= job->flip;
+    for (int k = 0; k < 4 && k < rest; k++) y[k] = (uint8_t)(cell >> (8 * k));
+}
+
+static float clip(float value, const activation *end) {
+    value = value < end->low ? end->low : value;
+    return value > end->high ? end->high : value;
+}
+
+static void gemm_example(const gemm_job *job, int64_t example, int32_t first, int32_t end) {
+    const sparse_gemm *w = job->weights;
+    if (w->kind == KIND_INT8) {
+        const int32_t *x = (const int32_t *)job->panels + example * ((w->inputs + 3) / 4);
+        for (int32_t group = first / 4; group < end / 4; group++) {
+            int32_t sums[4];
+            for (int32_t m = 0; m < 4; m++) {
+                const int32_t row = 4 * group + m;
+                const uint32_t from = w->start[row], count = w->start[row + 1] - from;
+                const int32_t *value = (const int32_t *)w->values + from;
+                sums[m] = job->integer_end->bias[row] + dot_row_i4(x, w->index + from, value, count);
+            }
+            store_outputs(job, example, group, requantize_four(sums, job->integer_end, group));
+        }
+        return;
+    }
+    const float *x = (const float *)job->input + example * w->inputs;
+    const int64_t at = example * w->outputs;
+    for (int32_t block = first; block < end; block++) {
+        const uint32_t from = w->start[block], count = w->start[block + 1] - from;
+        const float *value = (const float *)w->values + (int64_t)from * w->rows;
+        float sums[4];
+        if (w->rows == 1)
+            sums[0] = dot_row_f1(x, w->index + from, value, count);
+        else
+            store_f4(sums, dot_row_f4(x, w->index + from, value, count));
+        for (int32_t m = 0; m < w->rows && block * w->rows + m < w->outputs; m++) {
+            const int32_t row = block * w->rows + m;
+            const float sum = sums[m] + job->float_end->bias[row] + (job->residual ? job->residual[at + row] : 0);
+            ((float *)job->output)[at + row] = clip(sum, job->float_end);
+        }
+    }
+}
+
+/* Columns of a batch: 64 examples a panel, [inputs or groups][64] cells, so that a row of weights meets a vector of
+ * examples. With few examples int8 inputs are still copied, one example a panel, for their padding and domain. */
+static void gemm_panel(void *data, size_t panel) {
+    const gemm_job *job = data;
+    const sparse_gemm *w = job->weights;
+    const int32_t cells = w->kind == KIND_INT8 ? (w->inputs + 3) / 4 : w->inputs;
+    const int whole = job->scratch != 0;
+    uint32_t *to = (uint32_t *)job->panels + panel * cells * (whole ? PANEL : 1);
+    for (int32_t k = 0; k < cells; k++) {
+        for (int32_t column = 0; column < (whole ? PANEL : 1); column++) {
+            const int64_t example = whole ? (int64_t)panel * PANEL + column : (int64_t)panel;
+            uint32_t cell = 0;
+            if (example < job->batch && w->kind == KIND_INT8) {
+                const uint8_t *x = (const uint8_t *)job->input + example * w->inputs + 4 * k;
+                const int32_t rest = w->inputs - 4 * k;
+                if (rest >= 4)
+                    __builtin_memcpy(&cell, x, 4);
+                else
+                    for (int32_t i = 0; i < rest; i++) cell |= (uint32_t)x[i] << (8 * i);
+                cell ^= job->flip;
+            } else if (example < job->batch) {
+                __builtin_memcpy(&cell, (const float *)job->input + example * w->inputs + k, 4);
+            }
+            to[k * (whole ? PANEL : 1) + column] = cell;
+        }
+    }
+}
+
+static void gemm_columns_float(const gemm_job *job, int32_t block, void *entries, uint32_t count) {
+    const sparse_gemm *w = job->weights;
+    const int32_t channel = block * w->rows, most = w->rows == 1 ? 8 : TILE_F4;
+    for (int32_t start = 0; start < job->batch;) {
+        float sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+        const int32_t column = start % PANEL;
+        const char *x = (const char *)job->panels + 4 * ((int64_t)(start / PANEL) * w->inputs * PANEL + column);
+        int32_t vectors = (PANEL - column) / WIDE;
+        vectors = vectors > most ? most : vectors;
+        if (w->rows == 1)
+            sum_f1(WIDE, vectors, x, entries, count, job->float_end->bias + channel, sums);
+        else
+            sum_f4(WIDE, vectors, x, entries, count, job->float_end->bias + channel, sums);
+        for (int32_t m = 0; m < w->rows && channel + m < w->outputs; m++) {
+            for (int32_t n = 0; n < vectors * WIDE && start + n < job->batch; n++) {
+                const int64_t at = (int64_t)(start + n) * w->outputs + channel + m;
+                const float sum = sums[m * TILE_CELLS + n] + (job->residual ? job->residual[at] : 0);
+                ((float *)job->output)[at] = clip(sum, job->float_end);
+            }
+        }
+        start += vectors * WIDE;
+    }
+}
+
+/* The entries of four rows stand one after another; count holds how many each has. */
+static void gemm_columns_integer(const gemm_job *job, int32_t group, const entry_i4 *entries, const uint32_t *count) {
+    const sparse_gemm *w = job->weights;
+    const int64_t groups = (w->inputs + 3) / 4;
+    for (int32_t start = 0; start < job->batch; start += PANEL) {
+        int32_t sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+        uint32_t cells[PANEL];
+        const char *x = (const char *)job->panels + 4 * (start / PANEL) * groups * PANEL;
+        for (int32_t half = 0; half < PANEL; half += 8 * WIDE) {
+            const entry_i4 *entry = entries;
+            const int vectors = PANEL - half < 8 * WIDE ? (PANEL - half) / WIDE : 8;
+            for (int32_t m = 0; m < 4; entry += count[m], m++) {
+                const int32_t *bias = job->integer_end->bias + 4 * group + m;
+                sum_i4(WIDE, vectors, x + 4 * half, entry, count[m], bias, sums + m * TILE_CELLS + half);
+            }
+        }
+        finish_integers(sums, cells, 0, PANEL, job->integer_end, group);
+        for (int32_t n = 0; n < PANEL && start + n < job->batch; n++) store_outputs(job, start + n, group, cells[n]);
+    }
+}
+
+static void gemm_batch(const gemm_job *job, size_t part, int32_t first, int32_t end) {
+    const sparse_gemm *w = job->weights;
+    void *scratch = (char *)job->scratch + part * job->scratch_bytes;
+    const int32_t step = w->kind == KIND_INT8 ? 4 : 1;
+    for (int32_t block = first; block < end; block += step) {
+        const uint32_t from = w->start[block], count = w->start[block + step] - from;
+        for (uint32_t i = 0; i < count; i++) {
+            const int32_t offset = w->index[from + i] * (4 * PANEL);
+            if (w->kind == KIND_INT8) {
+                ((entry_i4 *)scratch)[i] = (entry_i4){offset, ((const int32_t *)w->values)[from + i]};
+            } else if (w->rows == 1) {
+                ((entry_f1 *)scratch)[i] = (entry_f1){offset, ((const float *)w->values)[from + i]};
+            } else {
+                entry_f4 *entry = (entry_f4 *)scratch + i;
+                entry->offset = offset;
+                for (int m = 0; m < 4; m++) entry->weight[m] = ((const float *)w->values)[4 * ((int64_t)from + i) + m];
+            }
+        }
+        if (w->kind == KIND_INT8) {
+            uint32_t counts[4];
+            for (int m = 0; m < 4; m++) counts[m] = w->start[block + m + 1] - w->start[block + m];
+            gemm_columns_integer(job, block / 4, scratch, counts);
+        } else {
+            gemm_columns_float(job, block, scratch, count);
+        }
+    }
+}
+
+static void gemm(void *data, size_t part) {
+    const gemm_job *job = data;
+    const sparse_gemm *w = job->weights;
+    const int32_t step = w->kind == KIND_INT8 ? 4 : 1;
+    const int32_t first = part_start(w->start, w->row_blocks, step, job->parts, (int32_t)part);
+    const int32_t end = part_start(w->start, w->row_blocks, step, job->parts, (int32_t)part + 1);
+    if (job->scratch)
+        gemm_batch(job, part, first, end);
+    else
+        for (int64_t example = 0; example < job->batch; example++) gemm_example(job, example, first, end);
+}
+
+/* ---- element by element ---- */
+
+static void add(void *data, size_t part) {
+    const add_job *job = data;
+    const int64_t end = job->cells * (int64_t)(part + 1) / job->parts;
+    const W(vi) a_zero = W(set_i)(job->a_zero_point), b_zero = W(set_i)(job->b_zero_point);
+    const W(vf) a_scale = W(set_f)(job->a_scale), b_scale = W(set_f)(job->b_scale);
+    for (int64_t i = job->cells * (int64_t)part / job->parts; i < end; i += WIDE) {
+        const int rest = end - i < WIDE ? (int)(end - i) : WIDE;
+        const W(vi) a = rest == WIDE ? W(load_i)(job->a + 4 * i) : W(load_part_i)(job->a + 4 * i, rest);
+        const W(vi) b = rest == WIDE ? W(load_i)(job->b + 4 * i) : W(load_part_i)(job->b + 4 * i, rest);
+        W(vi) value[4];
+        UNROLL for (int k = 0; k < 4; k++) {
+            W(vf) left = W(mul_f)(W(to_f)(W(sub_i)(W(byte_i)(a, k), a_zero)), a_scale);
+            W(vf) right = W(mul_f)(W(to_f)(W(sub_i)(W(byte_i)(b, k), b_zero)), b_scale);
+            value[k] = W(rint_i)(W(add_f)(left, right));
+        }
+        W(vi) cells = W(pack_i)(value[0], value[1], value[2], value[3], job->zero_point, job->low, job->high);
+        if (rest == WIDE)
+            W(store_i)(job->output + 4 * i, cells);
+        else
+            W(store_part_i)(job->output + 4 * i, cells, rest);
+    }
+}
+
+/* Bytes of four planes <-> cells, by sixteen positions. */
+static void pack(void *data, size_t group) {
+    const move_job *job = data;
+    const int32_t rest = job->channels - 4 * (int32_t)group, planes = rest < 4 ? rest : 4;
+    const uint8_t *x = job->input + 4 * group * job->positions;
+    uint32_t *y = (uint32_t *)job->output + group * job->positions;
+    int64_t i = 0;
+    if (planes == 4) {
+        for (; i + 16 <= job->positions; i += 16) {
+#if defined(__x86_64__)
+            __m128i a = load_i4(x + i), b = load_i4(x + job->positions + i);
+            __m128i c = load_i4(x + 2 * job->positions + i), d = load_i4(x + 3 * job->positions + i);
+            __m128i flip = set_i4((int32_t)job->flip);
+            __m128i ab0 = _mm_unpacklo_epi8(a, b), ab1 = _mm_unpackhi_epi8(a, b);
+            __m128i cd0 = _mm_unpacklo_epi8(c, d), cd1 = _mm_unpackhi_epi8(c, d);
+            store_i4(y + i, _mm_xor_si128(_mm_unpacklo_epi16(ab0, cd0), flip));
+            store_i4(y + i + 4, _mm_xor_si128(_mm_unpackhi_epi16(ab0, cd0), flip));
+            store_i4(y + i + 8, _mm_xor_si128(_mm_unpacklo_epi16(ab1, cd1), flip));
+            store_i4(y + i + 12, _mm_xor_si128(_mm_unpackhi_epi16(ab1, cd1), flip));
+#else
+            uint8x16_t flip = vreinterpretq_u8_u32(vdupq_n_u32(job->flip));
+            uint8x16x4_t four;
+            for (int k = 0; k < 4; k++) four.val[k] = veorq_u8(vld1q_u8(x + k * job->positions + i), flip);
+            vst4q_u8((uint8_t *)(y + i), four);
+#endif
+        }
+    }
+    for (; i < job->positions; i++) {
+        uint32_t cell = 0;
+        for (int32_t k = 0; k < planes; k++) cell |= (uint32_t)x[k * job->positions + i] << (8 * k);
+        y[i] = cell ^ job->flip;
+    }
+}
+
+static void unpack(void *data, size_t group) {
+    const move_job *job = data;
+    const int32_t rest = job->channels - 4 * (int32_t)group, planes = rest < 4 ? rest : 4;
+    const uint32_t *x = (const uint32_t *)job->input + group * job->positions;
+    uint8_t *y = job->output + 4 * group * job->positions;
+    for (int64_t i = 0; i < job->positions; i++) {
+        const uint32_t cell = x[i] ^ job->flip;
+        for (int32_t k = 0; k < planes; k++) y[k * job->positions + i] = (uint8_t)(cell >> (8 * k));
+    }
+}
+
+static void global_average(void *data, size_t group) {
+    const move_job *job = data;
+    const uint32_t *x = (const uint32_t *)job->input + group * job->positions;
+    int32_t sums[4], rest = job->channels - 4 * (int32_t)group;
+    requantization q = {0};
+    float scale[4];
+    W(vi) total[4] = {W(set_i)(0), W(set_i)(0), W(set_i)(0), W(set_i)(0)};
+    int64_t i = 0;
+    for (; i + WIDE <= job->positions; i += WIDE)
+        UNROLL for (int k = 0; k < 4; k++) total[k] = W(add_i)(total[k], W(byte_i)(W(load_i)(x + i), k));
+    for (int k = 0; k < 4; k++) {
+        int32_t lanes[WIDE];
+        W(store_i)(lanes, total[k]);
+        sums[k] = -(int32_t)job->positions * job->x_zero_point;
+        for (int j = 0; j < WIDE; j++) sums[k] += lanes[j];
+        for (int64_t j = i; j < job->positions; j++)
+            sums[k] += SIGNED_BYTES ? (int8_t)(x[j] >> (8 * k)) : (uint8_t)(x[j] >> (8 * k));
+        scale[k] = job->scale;
+    }
+    q.scale = scale;
+    q.zero_point = job->y_zero_point;
+    q.low = SIGNED_BYTES ? -128 : 0;
+    q.high = SIGNED_BYTES ? 127 : 255;
+    const uint32_t cell = requantize_four(sums, &q, 0) ^ job->flip;
+    for (int k = 0; k < 4 && k < rest; k++) job->output[4 * group + k] = (uint8_t)(cell >> (8 * k));
+}
+
+const level JOINED(level_, LEVEL);
+const level JOINED(level_, LEVEL) = {
+    TEXT(LEVEL), WIDE,       SIGNED_BYTES, 8,          TILE_F4, 8,    copy_planes, conv,
+    depthwise,   max_pool,   gemm,         gemm_panel, add,     pack, unpack,      global_average,
+};

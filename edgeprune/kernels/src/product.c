@@ -1,0 +1,81 @@
+/* Sparse matrix products. */
+#include "kernel.h"
+
+/* From this many examples on, a row of weights meets vectors of examples; below, each example goes alone. */
+enum { BATCH_IN_COLUMNS = 8, PARTS = 8 };
+
+static OrtStatus *check(const kernel *k, const tensor *x, const tensor *residual) {
+    if (x->rank != 2 || x->dims[1] != k->gemm.inputs || (!x->data && x->elements))
+        return fail(k->api, k->name, "X does not have as many columns as the weights have inputs");
+    if (residual->rank && (residual->rank != 2 || residual->dims[0] != x->dims[0] || residual->dims[1] != k->outputs))
+        return fail(k->api, k->name, "R does not have the output's shape");
+    return 0;
+}
+
+static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
+    const sparse_gemm *w = &k->gemm;
+    const int integer = w->kind == KIND_INT8;
+    tensor x, residual = {0};
+    void *y = 0;
+    TRY(run_input(k, context, 0, &x));
+    if (!integer) TRY(run_input(k, context, 3, &residual));
+    TRY(check(k, &x, &residual));
+    int64_t dims[2] = {x.dims[0], k->outputs};
+    TRY(run_output(k, context, dims, 2, &y));
+    if (x.dims[0] == 0) return 0;
+    if (x.dims[0] > 1 << 24) return fail(k->api, k->name, "the batch is too large");
+    const int columns = x.dims[0] >= BATCH_IN_COLUMNS;
+    const int64_t panels = columns ? (x.dims[0] + PANEL - 1) / PANEL : integer ? x.dims[0] : 0;
+    const int64_t cells = integer ? groups_of_four(w->inputs) : w->inputs, panel_bytes = 4 * cells * (columns ? PANEL : 1);
+    const int64_t entry = w->rows == 4 ? sizeof(entry_f4) : sizeof(entry_i4);
+    gemm_job job = {
+        .weights = w, .float_end = &k->float_end, .integer_end = &k->integer_end, .input = x.data,
+        .residual = residual.data, .output = y, .batch = (int32_t)x.dims[0], .parts = PARTS, .flip = flip_of(k),
+        .scratch_bytes = columns ? (cells * (integer ? 4 : 1) * entry + 63) / 64 * 64 : 0,
+    };
+    char *memory = 0;
+    if (panels) {
+        memory = scratch_memory(k, (size_t)(panels * panel_bytes + PARTS * job.scratch_bytes) + 128);
+        if (!memory) return fail(k->api, k->name, "out of memory");
+        job.panels = memory;
+        if (columns) job.scratch = memory + (panels * panel_bytes + 63) / 64 * 64;
+    }
+    OrtStatus *status = 0;
+    if (panels) status = KernelContext_ParallelFor(k->api, context, k->level->gemm_panel, (size_t)panels, 0, &job);
+    if (!status) status = KernelContext_ParallelFor(k->api, context, k->level->gemm, PARTS, 0, &job);
+    free_scratch(k, memory);
+    return status;
+}
+
+static const char *read_product(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
+    tensor bytes;
+    packed_weights packed;
+    if (!constant_input(k, info, 1, &bytes) || bytes.type != ORT_UINT8) return "the weights must be constant bytes";
+    const char *problem = read_weights(bytes.data, (size_t)bytes.elements, &packed);
+    if (problem) return problem;
+    if (packed.kind != kind) return kind ? "the weights are not int8" : "the weights are not float";
+    k->outputs = (int32_t)packed.outputs;
+    *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
+    if (kind && !*row_sums) return "out of memory for the weights";
+    expansion e = {&packed, scratch_memory(k, window_bytes(&packed)), own, k};
+    if (!e.window) return "out of memory for the weights";
+    problem = expand_gemm(&e, &k->gemm, *row_sums);
+    free_scratch(k, e.window);
+    k->compute = compute_gemm;
+    return problem;
+}
+
+OrtStatus *create_gemm(kernel *k, const OrtKernelInfo *info) {
+    int32_t *row_sums = 0;
+    const char *problem = read_product(k, info, KIND_FLOAT, &row_sums);
+    if (!problem) problem = read_float_bias(k, info, 2);
+    return problem ? fail(k->api, k->name, problem) : 0;
+}
+
+OrtStatus *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
+    int32_t *row_sums = 0;
+    read_integer_end(k, info);
+    const char *problem = read_product(k, info, KIND_INT8, &row_sums);
+    if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
+    return problem ? fail(k->api, k->name, problem) : 0;
+}

@@ -1,0 +1,134 @@
+/* Tiles of columns in registers, for vectors of LANES cells; level.c includes this file once for each width.
+ *
+ * A tile is `vectors` vectors of consecutive output columns. For each stored block the run of input columns that it
+ * multiplies starts at `offset`, so a tile reads `vectors` consecutive vectors there: no im2col. With few vectors one
+ * chain of additions cannot hide an instruction's latency, so blocks alternate between several sets of sums. */
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define V(name) JOIN(name, LANES)
+#define VECTOR_BYTES (4 * LANES)
+
+static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, const entry_f1 *entry, uint32_t count,
+                                           const float *bias, float *sums) {
+    const int sets = vectors == 1 ? 4 : vectors <= 3 ? 2 : 1;
+    V(vf) sum[8];
+    UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(set_f)(i < vectors ? *bias : 0.0f);
+    for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
+        UNROLL for (int s = 0; s < sets; s++) {
+            const char *from = x + entry[s].offset;
+            V(vf) weight = V(set_f)(entry[s].weight);
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[s * vectors + v] = V(fma_f)(V(load_f)(from + v * VECTOR_BYTES), weight, sum[s * vectors + v]);
+        }
+    }
+    for (; count; count--, entry++) {
+        V(vf) weight = V(set_f)(entry->weight);
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = V(fma_f)(V(load_f)(x + entry->offset + v * VECTOR_BYTES), weight, sum[v]);
+    }
+    UNROLL for (int s = 1; s < sets; s++)
+        UNROLL for (int v = 0; v < vectors; v++) sum[v] = V(add_f)(sum[v], sum[s * vectors + v]);
+    UNROLL for (int v = 0; v < vectors; v++) V(store_f)(sums + v * LANES, sum[v]);
+}
+
+static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, const entry_f4 *entry, uint32_t count,
+                                           const float *bias, float *sums) {
+    const int sets = vectors == 1 ? 2 : 1;
+    V(vf) sum[4 * 6];
+    UNROLL for (int i = 0; i < 4 * vectors * sets; i++)
+        sum[i] = V(set_f)(i < 4 * vectors ? bias[i / vectors] : 0.0f);
+    for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
+        UNROLL for (int s = 0; s < sets; s++) {
+            const char *from = x + entry[s].offset;
+            UNROLL for (int v = 0; v < vectors; v++) {
+                V(vf) input = V(load_f)(from + v * VECTOR_BYTES);
+                UNROLL for (int m = 0; m < 4; m++) {
+                    const int i = (s * 4 + m) * vectors + v;
+                    sum[i] = V(fma_f)(input, V(set_f)(entry[s].weight[m]), sum[i]);
+                }
+            }
+        }
+    }
+    for (; count; count--, entry++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            V(vf) input = V(load_f)(x + entry->offset + v * VECTOR_BYTES);
+            UNROLL for (int m = 0; m < 4; m++)
+                sum[m * vectors + v] = V(fma_f)(input, V(set_f)(entry->weight[m]), sum[m * vectors + v]);
+        }
+    }
+    UNROLL for (int m = 0; m < 4; m++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const int i = m * vectors + v;
+            if (sets == 2) sum[i] = V(add_f)(sum[i], sum[4 * vectors + i]);
+            V(store_f)(sums + m * TILE_CELLS + v * LANES, sum[i]);
+        }
+    }
+}
+
+static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, const entry_i4 *entry, uint32_t count,
+                                           const int32_t *bias, int32_t *sums) {
+    const int sets = vectors == 1 ? 4 : vectors <= 3 ? 2 : 1;
+    V(va) sum[8];
+    UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(zero_a)();
+    for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
+        UNROLL for (int s = 0; s < sets; s++) {
+            const char *from = x + entry[s].offset;
+            V(vw) weight = V(weight_)(entry[s].weight);
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[s * vectors + v] = V(dot_)(sum[s * vectors + v], V(load_i)(from + v * VECTOR_BYTES), weight);
+        }
+    }
+    for (; count; count--, entry++) {
+        V(vw) weight = V(weight_)(entry->weight);
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = V(dot_)(sum[v], V(load_i)(x + entry->offset + v * VECTOR_BYTES), weight);
+    }
+    UNROLL for (int s = 1; s < sets; s++)
+        UNROLL for (int v = 0; v < vectors; v++) sum[v] = V(add_a)(sum[v], sum[s * vectors + v]);
+    V(vi) start = V(set_i)(*bias);
+    UNROLL for (int v = 0; v < vectors; v++) V(store_i)(sums + v * LANES, V(add_i)(V(total_)(sum[v]), start));
+}
+
+/* A register array needs a number of vectors that the compiler knows. */
+#define TILE_CASES(body) \
+    switch (vectors) { \
+    case 1: body(1, x, entry, count, bias, sums); break; \
+    case 2: body(2, x, entry, count, bias, sums); break; \
+    case 3: body(3, x, entry, count, bias, sums); break; \
+    case 4: body(4, x, entry, count, bias, sums); break; \
+    case 5: body(5, x, entry, count, bias, sums); break; \
+    case 6: body(6, x, entry, count, bias, sums); break; \
+    case 7: body(7, x, entry, count, bias, sums); break; \
+    default: body(8, x, entry, count, bias, sums); break; \
+    }
+
+static void V(tile_f1_)(int vectors, const char *x, const entry_f1 *entry, uint32_t count, const float *bias,
+                        float *sums) {
+    TILE_CASES(V(tile_f1_body_))
+}
+
+static void V(tile_i4_)(int vectors, const char *x, const entry_i4 *entry, uint32_t count, const int32_t *bias,
+                        int32_t *sums) {
+    TILE_CASES(V(tile_i4_body_))
+}
+
+static void V(tile_f4_)(int vectors, const char *x, const entry_f4 *entry, uint32_t count, const float *bias,
+                        float *sums) {
+    switch (vectors) {
+    case 1: V(tile_f4_body_)(1, x, entry, count, bias, sums); break;
+    case 2: V(tile_f4_body_)(2, x, entry, count, bias, sums); break;
+    case 3: V(tile_f4_body_)(3, x, entry, count, bias, sums); break;
+#if TILE_F4 > 3
+    case 4: V(tile_f4_body_)(4, x, entry, count, bias, sums); break;
+    case 5: V(tile_f4_body_)(5, x, entry, count, bias, sums); break;
+    default: V(tile_f4_body_)(6, x, entry, count, bias, sums); break;
+#endif
+    }
+}
+
+#undef TILE_CASES
+#undef VECTOR_BYTES
+#undef V
+#undef JOIN
+#undef JOIN_

@@ -1,0 +1,36 @@
+/* Compact weights as they lie in a model file (docs/kernels.md, "Weights"), and what the kernels make of them. */
+#ifndef EDGEPRUNE_WEIGHTS_H
+#define EDGEPRUNE_WEIGHTS_H
+
+#include "kernels.h"
+
+typedef struct {
+    int32_t kind, rows, columns, coding;
+    uint32_t outputs, inputs, taps, count;
+    uint64_t blocks;
+    uint32_t position_bytes;
+    const uint8_t *positions, *values;
+} packed_weights;
+
+/* Memory for what is made of the weights; null when there is none. */
+typedef void *(*allocate)(void *owner, size_t bytes);
+
+/* Checks every field; returns null, or what is wrong. */
+const char *read_weights(const uint8_t *bytes, size_t size, packed_weights *out);
+
+/* Bytes that expanding needs for a while. */
+size_t window_bytes(const packed_weights *packed);
+
+/* window: that many bytes. tap_offset: bytes from a channel's (int8: group's) first copied plane to the run of each tap; channel_bytes: from one
+ * channel to the next. row_sums: int32 [outputs, rounded up to 4] for int8, or null. Null, or what is wrong. */
+typedef struct {
+    const packed_weights *packed;
+    uint32_t *window;
+    allocate get;
+    void *owner;
+} expansion;
+const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, sparse_conv *out,
+                        int32_t *row_sums);
+const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums);
+
+#endif
