@@ -11,7 +11,7 @@ from edgeprune.measurement import Measurement
 from edgeprune.report.collection import is_of
 
 SPARSE = 0.5  # a density below this is more than luck
-REST = "everything else"
+REST = "the rest"
 
 
 @dataclass(frozen=True)

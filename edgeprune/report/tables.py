@@ -16,8 +16,8 @@ from edgeprune.report.timing import Timing
 from edgeprune.ticket import Ticket, Verdict
 
 MEASURED_NOTE = (
-    "Measured: time in the kernels of the {other} / time in these, each from the runtime's own profile of one process. "
-    "Profiling adds some microseconds to every kernel, so short layers gain more than it shows."
+    "Gain, predicted and measured: time in the kernels of the {other} / time in these. Times from the runtime's own "
+    "profile of one process; profiling adds some microseconds to every kernel, so short layers gain more than it shows."
 )
 MARKED = " Marked: sparse weights run by dense kernels."
 
@@ -199,7 +199,7 @@ def times_table(run: Timing) -> Optional[Table]:
     bundle = next((each for each in artifacts if is_of(measurement, each)), None)
     marked = run_dense(bundle) if bundle else []
     rows = tuple((*_cells(each), units.latency(each.time_ns), units.latency(each.against_ns)) for each in times)
-    columns = ("Layer", "Shape", "Density", "Kernel", "Predicted gain", "Measured gain", "Time", other.capitalize())
+    columns = ("Layer", "Density", "Kernel", "Predicted", "Measured", "Time", other.capitalize())
     note = MEASURED_NOTE.format(other=other) + (MARKED if marked else "")
     places = tuple(place for place, each in enumerate(times) if each.name in marked)
     return Table("Layer by layer", columns, rows, note, places)
@@ -208,11 +208,13 @@ def times_table(run: Timing) -> Optional[Table]:
 def _cells(each: LayerTime) -> tuple[str, ...]:
     """All of a row but the times."""
     if each.layer is None:
-        return (each.name, "", "", "", "", units.times(each.gain))
+        return (each.name, "", "", "", units.times(each.gain))
+    name, _, density, kernel = _facts(each.layer)
     predicted = units.times(each.layer.predicted_gain) if each.layer.kernel == "sparse" else units.MISSING
-    return (*_facts(each.layer), predicted, units.times(each.gain))
+    return name, density, kernel, predicted, units.times(each.gain)
 
 
 def _facts(layer: Layer) -> tuple[str, str, str, str]:
+    """Name, shape, density, kernel."""
     shape = "×".join(map(str, layer.shape))
-    return layer.name, shape, units.percent(layer.density), f"{layer.kernel} {layer.pattern}".strip()
+    return layer.name, shape, units.percent(layer.density), layer.pattern or layer.kernel

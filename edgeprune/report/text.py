@@ -131,7 +131,9 @@ def _print(table: Table, console: Console) -> None:
         padding=(0, 2, 0, 0),
     )
     for index, column in enumerate(table.columns):
-        shown.add_column(Text(column), justify="left" if index == 0 or column == "Value" else "right", overflow="fold")
+        shown.add_column(
+            Text(column), justify="left" if index == 0 or column in ("Value", "Why") else "right", overflow="fold"
+        )
     for index, row in enumerate(table.rows):
         style = "bold" if index in table.marked else ""
         # Without colours a mark in bold would be lost.

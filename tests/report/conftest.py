@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeprune import store
-from edgeprune.artifact import Artifact, Port, Zeros
+from edgeprune.artifact import Artifact, Layer, Port, Zeros
 from edgeprune.measurement import Block, Measurement
 from edgeprune.ticket import FindSpec, LevelRecord, SeedRecord, Ticket, Verdict, write_seed
 
@@ -121,6 +121,20 @@ def make_ticket(out: Path, spec: FindSpec, status: str = "winning", collapse: bo
     return ticket
 
 
+def make_layers(variant: str, runtime: str) -> tuple[Layer, ...]:
+    """What runs each layer of a ticket for ONNX Runtime: fc1 sparse, fc2 sparse weights with a dense kernel."""
+    if runtime != "onnxruntime" or variant != "ticket":
+        return ()
+    dense = "dense: 96 % of blocks left, sparse predicted 0.3x"
+    few = "dense: 31 % of blocks left, sparse predicted 0.9x"
+    return (
+        Layer("conv1", "Conv", SHRUNK["conv1"], 0.95, "", "dense", dense, 1.0),
+        Layer("conv2", "Conv", SHRUNK["conv2"], 0.94, "", "dense", dense, 1.0),
+        Layer("fc1", "Gemm", SHRUNK["fc1"], 0.1, "block:1x4", "sparse", "sparse block:1x4: predicted 4.1x", 4.1),
+        Layer("fc2", "Gemm", SHRUNK["fc2"], 0.3, "", "dense", few, 1.0),
+    )
+
+
 def make_artifact(out: Path, ticket: Ticket, cell: tuple[str, str], variant: str, names: dict[str, str]) -> Artifact:
     """names: layer name -> name in the certificate, to try odd ones."""
     rng = np.random.default_rng(len(variant) + len("".join(cell)))
@@ -172,6 +186,7 @@ def make_artifact(out: Path, ticket: Ticket, cell: tuple[str, str], variant: str
         sparse_tensors=(),
         calibration="entropy" if precision == "int8" else "",
         versions={"edgeprune": "0.1.0", "torch": "2.13.0", runtime: "1.32.0"},
+        layers=make_layers(variant, runtime),
     )
     artifact.save()
     return artifact
@@ -211,6 +226,15 @@ def make_block(rng: np.random.Generator, role: str, millis: float, artifact: Art
     )
 
 
+PROFILE_NS = {"artifact": (20_000, 30_000, 25_000, 5_000), "against": (40_000, 90_000, 100_000, 5_000)}
+
+
+def with_profile(block: Block) -> Block:
+    """The block with times of all layers and of a kernel that belongs to none."""
+    layers = dict(zip(LAYERS, PROFILE_NS[block.role]))
+    return replace(block, layers_ns={**layers, "flatten": 2_000})
+
+
 def make_measurement(
     out: Path, artifact: Artifact, twin: Artifact | None, blocks: int = 8, samples: int = 150
 ) -> Measurement:
@@ -223,6 +247,8 @@ def make_measurement(
         )
         for role in order[: 2 * blocks]
     )
+    if artifact.layers and twin:
+        made = (*made[:-2], *(with_profile(block) for block in made[-2:]))
     measurement = Measurement(
         path=out / "measurements" / f"{artifact.path.name}-local.json",
         artifact_path=str(artifact.path),
