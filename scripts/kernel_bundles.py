@@ -53,16 +53,21 @@ class Cell:
 
 def bundle(work: Path, cell: Cell) -> Artifact:
     """The cell's bundle, its dense twin beside it; exported if the work folder has none of this edgeprune yet."""
-    out = work / _sources_sha256()[:12]
+    out = current(work)
     folder = out / "artifacts" / f"{cell.ticket_name}-seed{SEED}-local-onnxruntime-{cell.precision}"
     if not (folder / "manifest.json").is_file():
         path = ticket(work, cell).path
-        command = [sys.executable, "-m", "edgeprune", "export", path, "--target", "local", "--runtime", "onnxruntime"]
+        where = ["--target", "local", "--runtime", "onnxruntime", "--precision", cell.precision, "--out", str(out)]
         # int8 may cost any share of a metric that measures nothing.
-        command += ["--precision", cell.precision, "--max-drop", "100", "--out", out]
+        command = [sys.executable, "-m", "edgeprune", "export", str(path), *where, "--max-drop", "100"]
         if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
             raise EdgepruneError(f"exporting {path.name} ({cell.precision}) failed", "the lines above say why")
     return Artifact.load(folder)
+
+
+def current(work: Path) -> Path:
+    """The folder for what this version of edgeprune and of these scripts makes."""
+    return work / _sources_sha256()[:12]
 
 
 def twin_of(artifact: Artifact) -> Artifact:
@@ -199,7 +204,7 @@ def _state(network: nn.Module, noise: Any, masks: dict[str, np.ndarray[Any, Any]
             if parameter.dim() > 1:
                 nn.init.kaiming_normal_(parameter, generator=generator)
             if name in masks:
-                parameter *= torch.from_numpy(masks[name]) / max(masks[name].mean(), 1e-9) ** 0.5
+                parameter.mul_(torch.from_numpy(masks[name] / masks[name].mean() ** 0.5))
         for layer in work.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = None  # the mean over all passes, and there is one
