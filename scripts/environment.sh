@@ -33,11 +33,14 @@ python_exactly() {
 
 # environment FOLDER PYTHON REQUIREMENT...: a virtual environment with these requirements. The stamp in it holds a hash
 # of what went in, followed by the requirements. The last bracket is not compared, so that an environment with
-# .[host,test] does for .[host] too.
+# .[host,test] does for .[host] too. Installing edgeprune builds its kernels, so their sources count.
 environment() {
-    local folder=$1 python=$2 stamp
+    local folder=$1 python=$2 stamp kernels=$root/edgeprune/kernels
     shift 2
-    stamp="$(cat "$root/pyproject.toml" "$root/constraints.txt" <(echo "$root") | sha256sum | cut -c1-16) $*"
+    stamp="$({
+        cat "$root/pyproject.toml" "$root/constraints.txt" <(echo "$root")
+        cat "$root/hatch_build.py" "$kernels/build.py" "$kernels"/src/* 2>/dev/null
+    } | sha256sum | cut -c1-16) $*"
     if [ -x "$folder/bin/python" ] && "$folder/bin/python" -c '' 2>/dev/null &&
         [[ "$(cat "$folder/stamp" 2>/dev/null)" == "${stamp%]}"* ]]; then
         return
