@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeprune import store
-from edgeprune.artifact import Artifact, Port
+from edgeprune import kernels, store
+from edgeprune.artifact import Artifact, Layer, Port
 from edgeprune.bench import Plan
 from edgeprune.target import PayingPattern, RuntimeChoice, Target
 
 INPUTS, OUTPUTS, PROBES = 8, 4, 5
+LIBRARY = "libedgeprune.so"
 MODEL_FILES = {"onnxruntime": "model.onnx", "litert": "model.tflite"}
 SHORT = Plan(seed=1, pairs=2, samples=12, seconds=0.0, limit_seconds=1.0, warmups=3, timeout_seconds=60.0)
 
@@ -31,8 +34,11 @@ def forward(x: np.ndarray[Any, Any], width: int) -> np.ndarray[Any, Any]:
     return np.maximum(x @ first.T + first_bias, 0) @ second.T + second_bias  # type: ignore[no-any-return]
 
 
-def onnx_file(width: int) -> bytes:
+def onnx_file(width: int, sparse: bool = False) -> bytes:
+    """sparse: with the kernel library's operator in place of the first layer and its activation."""
     from onnx import TensorProto, helper, numpy_helper
+
+    from edgeprune.kernels import DOMAIN, packing
 
     names = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     nodes = [
@@ -40,14 +46,21 @@ def onnx_file(width: int) -> bytes:
         helper.make_node("Relu", ["hidden"], ["active"], name="relu"),
         helper.make_node("Gemm", ["active", "fc2.weight", "fc2.bias"], ["output_0"], name="fc2", transB=1),
     ]
+    constants = dict(zip(names, weights(width)))
+    if sparse:
+        constants["fc1.packed"] = np.frombuffer(packing.pack(constants["fc1.weight"], "block:1x4"), np.uint8)
+        inputs = ["input", "fc1.packed", "fc1.bias"]
+        nodes[:2] = [helper.make_node("SparseGemm", inputs, ["active"], name="fc1", domain=DOMAIN, low=0.0)]
+        del constants["fc1.weight"]
     graph = helper.make_graph(
         nodes,
         "perceptron",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", INPUTS])],
         [helper.make_tensor_value_info("output_0", TensorProto.FLOAT, ["batch", OUTPUTS])],
-        [numpy_helper.from_array(array, name) for array, name in zip(weights(width), names)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(DOMAIN, 1)] if sparse else [])]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     return bytes(model.SerializeToString())
 
 
@@ -89,15 +102,28 @@ def tflite_file(width: int) -> bytes:
     return bytes(builder.Output())
 
 
+def make_layers(width: int) -> tuple[Layer, ...]:
+    """What the manifest says of the perceptron with a sparse kernel."""
+    return (
+        Layer("fc1", "Gemm", (width, INPUTS), 0.2, "block:1x4", "sparse", "sparse: predicted 2.0x", 2.0),
+        Layer("fc2", "Gemm", (OUTPUTS, width), 1.0, "", "dense", "dense: 100 % of blocks left", 1.0),
+    )
+
+
 def make_bundle(folder: Path, runtime: str = "onnxruntime", width: int = 16, **changes: Any) -> Artifact:
-    """Write a bundle whose first layer has `width` units; `changes` are fields of the manifest, or "expected" for the
-    outputs that the probes claim."""
+    """Write a bundle whose first layer has `width` units; `changes` are fields of the manifest, "expected" for the
+    outputs that the probes claim, or "sparse" for a kernel library that runs the first layer."""
     folder.mkdir(parents=True)
     inputs = np.random.default_rng(0).normal(size=(PROBES, INPUTS)).astype(np.float32)
     expected = np.asarray(changes.pop("expected", forward(inputs, width)), dtype=np.float32)
     name = MODEL_FILES[runtime]
-    data = onnx_file(width) if runtime == "onnxruntime" else tflite_file(width)
+    sparse = changes.pop("sparse", False)
+    data = onnx_file(width, sparse) if runtime == "onnxruntime" else tflite_file(width)
     store.write_bytes(folder / name, data)
+    files = {name: store.sha256_bytes(data)}
+    if sparse:
+        shutil.copy(kernels.library(platform.machine()), folder / LIBRARY)
+        files[LIBRARY] = store.sha256_file(folder / LIBRARY)
     probes = store.write_tensors(folder / "probes.safetensors", {"input": inputs, "output_0": expected})
     fields: dict[str, Any] = {
         "path": folder,
@@ -110,7 +136,7 @@ def make_bundle(folder: Path, runtime: str = "onnxruntime", width: int = 16, **c
         "variant": "ticket",
         "twin": "",
         "model_file": name,
-        "files": {name: store.sha256_bytes(data), "probes.safetensors": probes},
+        "files": {**files, "probes.safetensors": probes},
         "input": Port("input", (-1, INPUTS), "float32", ""),
         "outputs": (Port("output_0", (-1, OUTPUTS), "float32", ""),),
         "zeros": {},
@@ -128,6 +154,8 @@ def make_bundle(folder: Path, runtime: str = "onnxruntime", width: int = 16, **c
         "sparse_tensors": (),
         "calibration": "",
         "versions": {},
+        "library": LIBRARY if sparse else "",
+        "layers": make_layers(width) if sparse else (),
     }
     artifact = Artifact(**{**fields, **changes})
     artifact.save()
@@ -176,6 +204,7 @@ PROFILE = [
 class InferenceSession:
     count = 0
     def __init__(self, path, options, providers):
+        self.profiled = getattr(options, "enable_profiling", False)
         {load}
     def get_inputs(self): return [_Input()]
     def end_profiling(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeprune import kernels
 from edgeprune.artifact import Artifact
 from edgeprune.bench import Plan, agent
 from edgeprune.bench.block import Bundle, make_job
@@ -345,3 +347,54 @@ def test_start_without_a_starters_note(folder: Path, bundle: Make, short_plan: P
     begin = time.monotonic_ns()
     _, _, result = run(folder, bundle(expected=np.zeros((5, 4))), short_plan)
     assert 0 <= result["start_ns"] <= time.monotonic_ns() - begin + 10_000_000
+
+
+def test_a_model_with_sparse_kernels_brings_its_library(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    artifact = bundle(sparse=True)
+    status, stderr, result = run(folder, artifact, short_plan)
+    assert status == 0, stderr
+    assert result["output_max_abs"] <= artifact.tolerance
+    assert result["kernels_us"] == {}
+
+
+def test_a_library_that_was_altered_is_refused(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    command = prepare(folder, bundle(sparse=True), short_plan)
+    with (folder / "artifact" / "libedgeprune.so").open("r+b") as opened:
+        opened.seek(-1, os.SEEK_END)
+        opened.write(b"?")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "artifact/libedgeprune.so on the device is not the file that was sent" in done.stderr
+
+
+def test_a_library_of_another_machine_is_one_line(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    other = next(arch for arch in kernels.ARCHITECTURES if arch != platform.machine())
+    command = prepare(folder, bundle(sparse=True), short_plan, files={})
+    shutil.copy(kernels.library(other), folder / "artifact" / "libedgeprune.so")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"artifact/libedgeprune.so does not load on this {platform.machine()}: " in done.stderr
+    assert "bench the bundle on its own target" in json.loads((folder / "result-1.json").read_bytes())["error"]["hint"]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_profile_names_each_kernel(folder: Path, bundle: Make, short_plan: Plan, sparse: bool) -> None:
+    status, stderr, result = run(folder, bundle(sparse=sparse), short_plan, profile_runs=7)
+    assert status == 0, stderr
+    assert [line["phase"] for line in lines(folder) if "phase" in line][-2:] == ["steady", "profile"]
+    kernels_us = result["kernels_us"]
+    assert all(
+        len(runs) == 7 and all(isinstance(each, int) and each >= 0 for each in runs) for runs in kernels_us.values()
+    )
+    assert ("fc1" if sparse else "fused fc1") in kernels_us and "fc2" in kernels_us
+    assert {path.name for path in folder.iterdir()} == {
+        "agent.py", "job.json", "artifact", "samples-1.jsonl", "result-1.json",
+    }  # fmt: skip
+
+
+def test_an_interrupted_profile_leaves_no_file(folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any) -> None:
+    plan = Plan(seed=1, samples=5, seconds=0, warmups=0)
+    fake_runtime(run="if self.count == 3 and self.profiled: os.kill(os.getpid(), signal.SIGTERM); time.sleep(1)")
+    status, _, _ = run(folder, bundle(expected=zeros), plan, profile_runs=9)
+    assert status == 143
+    assert {path.name for path in folder.iterdir()} == {"agent.py", "job.json", "artifact"}
