@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import tempfile
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edgeprune import runtimes
-from edgeprune.errors import EdgepruneError
+from edgeprune import kernels, runtimes
+from edgeprune.errors import EdgepruneError, ExportError
+from edgeprune.kernels.build import LEVELS
 
 # Distribution -> what it is needed for. All come with edgeprune[host].
 HOST_PACKAGES = {
@@ -40,12 +42,13 @@ class Check:
 
 
 def checks(out: Path) -> Iterator[Check]:
-    """Look at Python, the packages, the runtimes, the data folder and the output folder, in that order."""
+    """Look at Python, the packages, the runtimes, the sparse kernels, the data and output folders, in that order."""
     yield _python()
     for package, purpose in HOST_PACKAGES.items():
         yield _package(package, purpose)
     for name in runtimes.names():
         yield _runtime(name)
+    yield _kernels()
     yield _data()
     yield _writable(out)
     yield _processor()
@@ -70,6 +73,24 @@ def _runtime(name: str) -> Check:
         return Check(f"runtime {name}", "ok", runtimes.load(name).version())
     except EdgepruneError as problem:
         return Check(f"runtime {name}", "missing", problem.message, problem.hint)
+
+
+def _kernels() -> Check:
+    """The library for this machine, and the level of instruction sets that it picks here."""
+    arch = os.uname().machine
+    if arch not in kernels.ARCHITECTURES:
+        return Check("sparse kernels", "note", f"none for {arch}: dense kernels run sparse weights, or LiteRT's own")
+    try:
+        library = ctypes.CDLL(str(kernels.library(arch)))
+        library.edgeprune_level.restype = ctypes.c_char_p
+        level = str(library.edgeprune_level(), "ascii")
+    except ExportError as problem:
+        return Check("sparse kernels", "missing", problem.message, problem.hint)
+    except (OSError, AttributeError) as problem:
+        return Check("sparse kernels", "missing", f"the library does not load: {problem}", "reinstall edgeprune")
+    if level not in LEVELS[arch]:  # then it is the reason why there is none
+        return Check("sparse kernels", "missing", level, "unset EDGEPRUNE_KERNELS_LEVEL, or choose another level")
+    return Check("sparse kernels", "ok", f"{arch}, {level}")
 
 
 def _data() -> Check:
