@@ -1,6 +1,15 @@
 /* Sparse, depthwise and pooling operators: windows that move over planes. */
 #include "kernel.h"
 
+static const char *plan(kernel *k, int32_t may_read_in_place) {
+    const char *problem = plan_copies(&k->shape, k->level->lanes, may_read_in_place);
+    const int64_t cells = problem ? 0 : gather_cells(&k->shape);
+    int32_t *table = cells ? own(k, 4 * (size_t)cells + 64) : 0;
+    if (cells && !table) return "out of memory";
+    if (table) plan_gather(&k->shape, table);
+    return problem;
+}
+
 static void tiles_of(kernel *k, int32_t most) {
     plan_tiles(&k->shape, k->level->lanes, most, &k->tile_lanes, &k->tiles);
 }
@@ -85,7 +94,7 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
 OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     const char *problem = read_geometry(k, info, 1);
-    if (!problem) problem = plan_copies(&k->shape, k->level->lanes, 1);
+    if (!problem) problem = plan(k, 1);
     if (!problem) problem = read_sparse_weights(k, info, KIND_FLOAT, &row_sums);
     if (!problem) problem = read_float_bias(k, info, 2);
     if (problem) return fail(k->api, k->name, problem);
@@ -98,7 +107,7 @@ OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     const char *problem = read_geometry(k, info, 4);
     read_integer_end(k, info);
-    if (!problem) problem = plan_copies(&k->shape, k->level->lanes, 1);
+    if (!problem) problem = plan(k, 1);
     if (!problem) problem = read_sparse_weights(k, info, KIND_INT8, &row_sums);
     if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
     if (problem) return fail(k->api, k->name, problem);
@@ -169,7 +178,7 @@ static const char *window_entries(kernel *k, const void *weights, int32_t taps, 
 
 static const char *read_depthwise(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
     tensor weights;
-    const char *problem = plan_copies(&k->shape, k->level->lanes, 0);
+    const char *problem = plan(k, 0);
     if (problem) return problem;
     const int32_t taps = k->shape.kernel_h * k->shape.kernel_w;
     k->conv.kind = kind;
@@ -232,7 +241,7 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
 OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info) {
     const char *problem = read_geometry(k, info, 4);
     read_integer_end(k, info);
-    if (!problem) problem = plan_copies(&k->shape, k->level->lanes, 0);
+    if (!problem) problem = plan(k, 0);
     if (problem) return fail(k->api, k->name, problem);
     const geometry *g = &k->shape;
     const int32_t taps = g->kernel_h * g->kernel_w;

@@ -2,18 +2,22 @@
 
 static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
 
-/* Copies come in two forms. Phases: the padded input, split by the remainders of row and column by the strides; taps
- * differ by where a run starts, and a run has waste between the rows, where the padding lies. Shifts: a copy for each
- * column of the kernel, moved by that column, as wide as the output; no waste, but more to copy, which pays for small
- * planes. */
-static int32_t shifts(const geometry *g, int32_t lanes) {
-    return g->kernel_w > 1 && g->out_w < lanes && g->out_h * g->out_w <= 8 * lanes;
+/* Copies come in three forms, with more to copy and less waste from one to the next.
+ * PHASES: the padded input, split by the remainders of row and column by the strides. Taps differ by where a run starts,
+ *   and a run has waste between its rows, where the padding lies.
+ * COLUMNS: a copy for each column of the kernel, moved by that column, as wide as the output: no waste.
+ * TAPS: a copy for each tap, as large as the output (im2col): all runs begin at aligned addresses, too. */
+static copy_form form_of(const geometry *g, int32_t lanes) {
+    const int32_t cells = g->out_h * g->out_w;
+    if (g->kernel_h * g->kernel_w > 1 && cells <= lanes) return TAPS;
+    if (g->kernel_w > 1 && g->out_w < lanes && cells <= 8 * lanes) return COLUMNS;
+    return PHASES;
 }
 
-static plane_view view_of(const geometry *g, int32_t shifted, int32_t ky, int32_t kx) {
-    const int32_t x = kx * g->dilation_x;
-    return (plane_view){ky * g->dilation_y % g->stride_y - g->pad_top,
-                        (shifted ? x : x % g->stride_x) - g->pad_left};
+static plane_view view_of(const geometry *g, copy_form form, int32_t ky, int32_t kx) {
+    const int32_t y = ky * g->dilation_y, x = kx * g->dilation_x;
+    return (plane_view){(form == TAPS ? y : y % g->stride_y) - g->pad_top,
+                        (form == PHASES ? x % g->stride_x : x) - g->pad_left};
 }
 
 static int32_t find_view(const geometry *g, plane_view view) {
@@ -22,11 +26,11 @@ static int32_t find_view(const geometry *g, plane_view view) {
     return -1;
 }
 
-static int32_t add_views(geometry *g, int32_t shifted) {
+static int32_t add_views(geometry *g, copy_form form) {
     g->views = 0;
     for (int32_t ky = 0; ky < g->kernel_h; ky++) {
         for (int32_t kx = 0; kx < g->kernel_w; kx++) {
-            const plane_view view = view_of(g, shifted, ky, kx);
+            const plane_view view = view_of(g, form, ky, kx);
             if (find_view(g, view) >= 0) continue;
             if (g->views == MAX_VIEWS) return 0;
             g->view[g->views++] = view;
@@ -44,6 +48,12 @@ static int32_t row_pitch(const geometry *g, int32_t reach_x) {
     return shared < full ? shared : full;
 }
 
+/* The narrowest vector that holds a whole run, if one does. */
+static int32_t fitting_lanes(int32_t run, int32_t lanes) {
+    while (lanes > 4 && run <= lanes / 2) lanes /= 2;
+    return lanes;
+}
+
 const char *plan_copies(geometry *g, int32_t lanes, int32_t may_read_in_place) {
     const int32_t reach_y = g->dilation_y * (g->kernel_h - 1), reach_x = g->dilation_x * (g->kernel_w - 1);
     g->run = g->out_h * g->out_w;
@@ -52,7 +62,7 @@ const char *plan_copies(geometry *g, int32_t lanes, int32_t may_read_in_place) {
     /* Small planes whose vectors would not be aligned are copied all the same. */
     if (may_read_in_place && plain && g->run >= lanes && (g->run % lanes == 0 || g->run >= 1024)) {
         g->direct = 1;
-        g->shifted = 0;
+        g->form = PHASES;
         g->views = 1;
         g->view[0] = (plane_view){0, 0};
         g->rows = g->height;
@@ -61,37 +71,53 @@ const char *plan_copies(geometry *g, int32_t lanes, int32_t may_read_in_place) {
         return 0;
     }
     g->direct = 0;
-    int32_t shifted = shifts(g, lanes);
-    if (shifted && !add_views(g, 1)) shifted = 0;
-    if (!shifted && !add_views(g, 0)) return "the strides are too large";
-    g->shifted = shifted;
-    g->rows = g->out_h + reach_y / g->stride_y;
-    g->pitch = shifted || reach_x == 0 ? g->out_w : row_pitch(g, reach_x);
+    g->form = form_of(g, lanes);
+    while (!add_views(g, g->form)) {
+        if (g->form == PHASES) return "the strides are too large";
+        g->form--;
+    }
+    g->rows = g->out_h + (g->form == TAPS ? 0 : reach_y / g->stride_y);
+    g->pitch = g->form == PHASES && reach_x ? row_pitch(g, reach_x) : g->out_w;
     g->run = (g->out_h - 1) * g->pitch + g->out_w;
-    /* A run reaches up to a vector past the last row; what lies there is padding. */
-    const int64_t tail = larger(reach_x / g->stride_x, g->pad_left) + 16;
-    g->plane = ((int64_t)g->rows * g->pitch + tail + 15) / 16 * 16;
-    if (g->plane * g->views % 512 == 0) g->plane += 16; /* else all channels compete for the same cache sets */
+    if (g->form == TAPS) {
+        const int32_t vector = fitting_lanes(g->run, lanes);
+        g->plane = (g->run + vector - 1) / vector * vector;
+    } else {
+        /* A run reaches up to a vector past the last row; what lies there is padding. */
+        const int64_t tail = larger(reach_x / g->stride_x, g->pad_left) + 16;
+        g->plane = ((int64_t)g->rows * g->pitch + tail + 15) / 16 * 16;
+        if (g->plane * g->views % 512 == 0) g->plane += 16; /* else all channels compete for the same cache sets */
+    }
     if (g->plane * g->views * g->channels > (1 << 29) - 64) return "the input is too large";
     return 0;
+}
+
+int64_t gather_cells(const geometry *g) { return g->form == TAPS && !g->direct ? g->views * g->plane : 0; }
+
+void plan_gather(geometry *g, int32_t *table) {
+    g->gather = table;
+    for (int32_t v = 0; v < g->views; v++) {
+        for (int32_t n = 0; n < g->plane; n++) {
+            const int32_t y = n / g->out_w * g->stride_y + g->view[v].y, x = n % g->out_w * g->stride_x + g->view[v].x;
+            const int inside = n < g->run && y >= 0 && y < g->height && x >= 0 && x < g->width;
+            *table++ = inside ? y * g->width + x : -1;
+        }
+    }
 }
 
 void tap_offsets(const geometry *g, int64_t *offset) {
     for (int32_t ky = 0; ky < g->kernel_h; ky++) {
         for (int32_t kx = 0; kx < g->kernel_w; kx++) {
-            int32_t view = find_view(g, view_of(g, 1, ky, kx)), column = 0;
-            if (!g->shifted) {
-                view = find_view(g, view_of(g, 0, ky, kx));
-                column = kx * g->dilation_x / g->stride_x;
-            }
-            const int64_t row = ky * g->dilation_y / g->stride_y;
+            const int32_t view = find_view(g, view_of(g, g->form, ky, kx));
+            const int64_t row = g->form == TAPS ? 0 : ky * g->dilation_y / g->stride_y;
+            const int64_t column = g->form == PHASES ? kx * g->dilation_x / g->stride_x : 0;
             offset[ky * g->kernel_w + kx] = 4 * (view * g->plane + row * g->pitch + column);
         }
     }
 }
 
 void plan_tiles(const geometry *g, int32_t lanes, int32_t most, int32_t *tile_lanes, int32_t *tiles) {
-    while (lanes > 4 && g->run <= lanes / 2 && !g->direct) lanes /= 2;
+    if (!g->direct) lanes = fitting_lanes(g->run, lanes);
     const int32_t vectors = (g->run + lanes - 1) / lanes;
     *tile_lanes = lanes;
     *tiles = (vectors + most - 1) / most;

@@ -8,6 +8,10 @@
  * may_read_in_place: the input needs no copy where the window is a single cell. Null, or what is wrong. */
 const char *plan_copies(geometry *g, int32_t lanes, int32_t may_read_in_place);
 
+/* The table geometry.gather, where there is one: its size, and its content. */
+int64_t gather_cells(const geometry *g);
+void plan_gather(geometry *g, int32_t *table);
+
 /* Bytes from a channel's first plane to the run of each tap, [kernel_h * kernel_w]. */
 void tap_offsets(const geometry *g, int64_t *offset);
 

@@ -50,6 +50,8 @@ typedef struct {
 
 #define MAX_VIEWS 64
 
+typedef enum { PHASES, COLUMNS, TAPS } copy_form; /* see geometry.c */
+
 /* How a convolution (or pooling) reads its input and lays out its output. A run of `run` consecutive columns holds the
  * whole output plane: column oy * pitch + ox is output (oy, ox), columns with ox >= out_w are waste. */
 typedef struct {
@@ -57,10 +59,11 @@ typedef struct {
     int32_t height, width, out_h, out_w;
     int32_t kernel_h, kernel_w, stride_y, stride_x, pad_top, pad_left, dilation_y, dilation_x;
     int32_t direct;    /* 1: runs are read straight from the input */
-    int32_t shifted;   /* 1: a copy for each column of the kernel, see geometry.c */
+    copy_form form;
     int32_t views, rows, pitch, run;
     int64_t plane;     /* cells from one copied plane to the next */
     plane_view view[MAX_VIEWS];
+    const int32_t *gather; /* TAPS: [views][plane] input cell of each cell of a copy, or -1 for the fill value */
 } geometry;
 
 /* Requantization of an integer layer, in the internal domain of the level (see level.flip). */

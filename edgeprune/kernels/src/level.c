@@ -58,22 +58,20 @@ static void fill_cells(uint32_t *to, int64_t count, uint32_t fill) {
     while (count-- > 0) *to++ = fill;
 }
 
-/* `to` has room for WIDE - 1 cells more. */
 static void copy_cells(const uint32_t *from, uint32_t *to, int64_t count) {
     for (; count >= WIDE; count -= WIDE, from += WIDE, to += WIDE) W(store_i)(to, W(load_i)(from));
-    if (count > 0) W(store_i)(to, W(load_part_i)(from, (int)count));
+    if (count > 0) W(store_part_i)(to, W(load_part_i)(from, (int)count), (int)count);
 }
 
-/* Every second of 2 * count - 1 cells; `to` has room for WIDE - 1 cells more. */
+/* Every second of 2 * count - 1 cells. */
 static void copy_even_cells(const uint32_t *from, uint32_t *to, int64_t count) {
     for (; count > WIDE; count -= WIDE, from += 2 * WIDE, to += WIDE)
         W(store_i)(to, W(even_i)(W(load_i)(from), W(load_i)(from + WIDE)));
     if (count <= 0) return;
-    int rest = 2 * (int)count - 1;
-    if (rest > WIDE)
-        W(store_i)(to, W(even_i)(W(load_i)(from), W(load_part_i)(from + WIDE, rest - WIDE)));
-    else
-        W(store_i)(to, W(even_i)(W(load_part_i)(from, rest), W(set_i)(0)));
+    const int rest = 2 * (int)count - 1, second = rest > WIDE ? rest - WIDE : 0;
+    W(vi) left = second ? W(load_i)(from) : W(load_part_i)(from, rest);
+    W(vi) right = second ? W(load_part_i)(from + WIDE, second) : W(set_i)(0);
+    W(store_part_i)(to, W(even_i)(left, right), (int)count);
 }
 
 static int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
@@ -88,45 +86,91 @@ static void inside(int32_t x, int32_t stride, int32_t width, int32_t columns, in
     *end = clamp_int(*end, *first, columns);
 }
 
-static void copy_view(const uint32_t *x, uint32_t *to, const geometry *g, plane_view view, uint32_t fill) {
+/* Rows of a copy that follow one another as in the input: all at once, moved by view.x; the columns that the move wraps
+ * around get the fill value. x: the channel's plane, of which `before` cells before and `after` cells behind it may be
+ * read. */
+static void copy_moved(const uint32_t *x, uint32_t *to, const geometry *g, int32_t move, int64_t count, uint32_t fill,
+                       int64_t before, int64_t after) {
+    const int32_t pitch = g->pitch;
+    int32_t first, end;
+    inside(move, 1, g->width, pitch, &first, &end);
+    if (WIDE % pitch == 0 && before >= -move && after >= WIDE + move) {
+        /* The columns repeat within a vector: one mask does for all. */
+        int32_t lanes[WIDE];
+        for (int32_t i = 0; i < WIDE; i++) lanes[i] = -((i & (pitch - 1)) >= first) & -((i & (pitch - 1)) < end);
+        const W(vi) mask = W(load_i)(lanes), other = W(set_i)((int32_t)fill);
+        for (int64_t i = 0; i + WIDE <= count; i += WIDE)
+            W(store_i)(to + i, W(select_i)(mask, W(load_i)(x + i + move), other));
+        const int64_t rest = count % WIDE, i = count - rest;
+        if (rest) W(store_part_i)(to + i, W(select_i)(mask, W(load_i)(x + i + move), other), (int)rest);
+        return;
+    }
+    copy_cells(x + move + first, to + first, count - first - (pitch - end));
+    for (uint32_t *row = to; first > 0 && row < to + count; row += pitch) fill_cells(row, first, fill);
+    for (uint32_t *row = to; end < pitch && row < to + count; row += pitch) fill_cells(row + end, pitch - end, fill);
+}
+
+static void copy_view(const conv_job *job, int64_t channel, uint32_t *to, plane_view view) {
+    const geometry *g = job->shape;
+    const int64_t cells = (int64_t)g->height * g->width;
+    const uint32_t *x = (const uint32_t *)job->source + channel * cells;
     int32_t first_row, end_row, first, end;
     const int32_t pitch = g->pitch;
     inside(view.y, g->stride_y, g->height, g->rows, &first_row, &end_row);
     inside(view.x, g->stride_x, g->width, pitch, &first, &end);
-    fill_cells(to, (int64_t)first_row * pitch, fill);
+    fill_cells(to, (int64_t)first_row * pitch, job->fill);
     if (g->stride_y == 1 && g->stride_x == 1 && pitch == g->width && first_row < end_row) {
-        /* Rows follow one another in the copy as in the input: move all of them at once, then mend the columns that
-         * the shift wrapped around. */
-        const int64_t count = (int64_t)(end_row - first_row) * pitch;
-        const int64_t start = (int64_t)(first_row + view.y) * pitch;
-        uint32_t *target = to + (int64_t)first_row * pitch;
-        const int64_t skip = first, cut = pitch - end;
-        copy_cells(x + start + view.x + skip, target + skip, count - skip - cut);
-        if (first > 0)
-            for (uint32_t *row = target; row < target + count; row += pitch) fill_cells(row, first, fill);
-        if (end < pitch)
-            for (uint32_t *row = target; row < target + count; row += pitch) fill_cells(row + end, pitch - end, fill);
+        const int64_t start = (int64_t)(first_row + view.y) * pitch, count = (int64_t)(end_row - first_row) * pitch;
+        copy_moved(x + start, to + (int64_t)first_row * pitch, g, view.x, count, job->fill, channel * cells + start,
+                   (g->channels - channel) * cells - start - count);
     } else {
         for (int32_t i = first_row; i < end_row; i++) {
             uint32_t *row = to + (int64_t)i * pitch;
             const uint32_t *source = x + (int64_t)(i * g->stride_y + view.y) * g->width;
-            fill_cells(row, first, fill);
+            fill_cells(row, first, job->fill);
             if (g->stride_x == 1)
                 copy_cells(source + view.x + first, row + first, end - first);
             else if (g->stride_x == 2)
                 copy_even_cells(source + 2 * first + view.x, row + first, end - first);
             else
                 for (int32_t j = first; j < end; j++) row[j] = source[j * g->stride_x + view.x];
-            fill_cells(row + end, pitch - end, fill);
+            fill_cells(row + end, pitch - end, job->fill);
         }
     }
-    fill_cells(to + (int64_t)end_row * pitch, g->plane - (int64_t)end_row * pitch, fill);
+    fill_cells(to + (int64_t)end_row * pitch, g->plane - (int64_t)end_row * pitch, job->fill);
+}
+
+/* All copies of a small plane, cell by cell as the table says. */
+static void gather_channel(const conv_job *job, const uint32_t *x, uint32_t *to) {
+    const geometry *g = job->shape;
+    const int64_t count = g->views * g->plane;
+    int64_t i = 0;
+#if WIDE == 16
+    const int32_t cells = g->height * g->width;
+    const vi16 fill = set_i16((int32_t)job->fill);
+    const vi16 low = load_part_i16(x, cells < 16 ? cells : 16);
+    const vi16 high = cells > 16 && cells <= 32 ? load_part_i16(x + 16, cells - 16) : low;
+    for (; i < count; i += 16) {
+        const int rest = count - i < 16 ? (int)(count - i) : 16;
+        const vi16 index = load_part_i16(g->gather + i, rest);
+        const __mmask16 known = _mm512_cmpge_epi32_mask(index, set_i16(0)) & mask_16(rest);
+        vi16 cell;
+        if (cells <= 32)
+            cell = _mm512_mask_mov_epi32(fill, known, _mm512_permutex2var_epi32(low, index, high));
+        else
+            cell = _mm512_mask_i32gather_epi32(fill, known, index, x, 4);
+        store_part_i16(to + i, cell, rest);
+    }
+#endif
+    for (; i < count; i++) to[i] = g->gather[i] < 0 ? job->fill : x[g->gather[i]];
 }
 
 static void copy_channel(const conv_job *job, size_t channel, uint32_t *to) {
     const geometry *g = job->shape;
-    const uint32_t *x = (const uint32_t *)job->source + channel * g->height * g->width;
-    for (int32_t v = 0; v < g->views; v++) copy_view(x, to + v * g->plane, g, g->view[v], job->fill);
+    if (g->gather)
+        gather_channel(job, (const uint32_t *)job->source + channel * g->height * g->width, to);
+    else
+        for (int32_t v = 0; v < g->views; v++) copy_view(job, (int64_t)channel, to + v * g->plane, g->view[v]);
 }
 
 static void copy_planes(void *data, size_t channel) {

@@ -194,3 +194,8 @@ static inline vi4 even_i4(vi4 a, vi4 b) {
     return vuzp1q_s32(a, b);
 #endif
 }
+#if defined(__x86_64__)
+static inline vi4 select_i4(vi4 mask, vi4 a, vi4 b) { return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b)); }
+#else
+static inline vi4 select_i4(vi4 mask, vi4 a, vi4 b) { return vbslq_s32(vreinterpretq_u32_s32(mask), a, b); }
+#endif
