@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -26,6 +28,43 @@ def run(*command: object, folder: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+class Library:
+    """A 64-bit little-endian shared object, read by the ELF-64 Object File Format (System V gABI, chapters 4 and 5).
+
+    machine: e_machine. needed: names of the libraries that it needs. exported: names of the symbols that it defines.
+    """
+
+    LOAD, DYNAMIC, NEEDED, HASH, STRTAB, SYMTAB = 1, 2, 1, 4, 5, 6
+
+    def __init__(self, data: bytes) -> None:
+        assert data[:6] == b"\x7fELF\x02\x01"
+        self.data = data
+        (self.machine,) = struct.unpack_from("<H", data, 18)
+        (offset,) = struct.unpack_from("<Q", data, 32)
+        size, count = struct.unpack_from("<HH", data, 54)
+        headers = [struct.unpack_from("<IIQQQQQQ", data, offset + size * index) for index in range(count)]
+        self.loads = [(header[3], header[2], header[5]) for header in headers if header[0] == self.LOAD]
+        (dynamic,) = (header for header in headers if header[0] == self.DYNAMIC)
+        entries = [struct.unpack_from("<QQ", data, dynamic[2] + place) for place in range(0, dynamic[5], 16)]
+        tags = {tag: self.place(value) for tag, value in reversed(entries)}
+        names, symbols = tags[self.STRTAB], tags[self.SYMTAB]
+        self.needed = [self.text(names + value) for tag, value in entries if tag == self.NEEDED]
+        (number,) = struct.unpack_from("<I", data, tags[self.HASH] + 4)
+        found = [struct.unpack_from("<IBBHQQ", data, symbols + 24 * index) for index in range(1, number)]
+        # A section of 0 says that another library must define the symbol.
+        self.exported = {self.text(names + name) for name, _, _, section, _, _ in found if section}
+
+    def place(self, address: int) -> int:
+        """Offset in the file of an address in memory; -1 for what is no address in it."""
+        for begin, offset, size in self.loads:
+            if begin <= address < begin + size:
+                return address - begin + offset
+        return -1
+
+    def text(self, place: int) -> str:
+        return self.data[place : self.data.index(b"\0", place)].decode()
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +104,40 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (CHECKOUT / "edgeprune").rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".sha256":
             assert path.relative_to(CHECKOUT).as_posix() in names
     assert {f"edgeprune/targets/{name}.toml" for name in target_names()} <= names
     assert not [name for name in names if name.startswith(("tests", "scripts", "docs"))]
+
+
+def test_the_wheel_is_for_every_machine(wheel: Path) -> None:
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".sha256")]
+
+
+@pytest.mark.parametrize(("arch", "machine"), [("x86_64", 62), ("aarch64", 183)])
+def test_each_library_needs_nothing_and_exports_little(wheel: Path, arch: str, machine: int) -> None:
+    library = Library(zipfile.ZipFile(wheel).read(f"edgeprune/kernels/lib/libedgeprune-{arch}.so"))
+    assert library.machine == machine
+    assert library.needed == []
+    assert library.exported == {"RegisterCustomOps", "edgeprune_level"}
+
+
+def test_a_wheel_can_be_built_from_the_source_archive(tmp_path: Path) -> None:
+    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path)
+    run(*build, "--sdist", CHECKOUT, folder=tmp_path)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as content:
+        names = [name.partition("/")[2] for name in content.getnames()]
+        content.extractall(tmp_path, filter="data")
+    sources = [path for path in (CHECKOUT / "edgeprune" / "kernels" / "src").iterdir() if path.suffix in (".c", ".h")]
+    assert {path.relative_to(CHECKOUT).as_posix() for path in sources} | {"hatch_build.py"} <= set(names)
+    assert not [name for name in names if name.endswith(".so")]
+    run(*build, "--wheel", archive.with_name(archive.name.removesuffix(".tar.gz")), folder=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert {f"edgeprune/kernels/lib/libedgeprune-{arch}.so" for arch in ("x86_64", "aarch64")} <= set(
+        zipfile.ZipFile(wheel).namelist()
+    )
 
 
 def test_the_whole_job_runs_from_the_wheel(programs: Path, tmp_path: Path) -> None:
