@@ -326,7 +326,38 @@ class DequantizeLinear(OpRun):
         return (((x.astype(np.int64) - zero.astype(np.int64)).astype(np.float32) * scale).astype(np.float32),)
 
 
-STOCK = [QuantizeLinear, DequantizeLinear]
+def stock_windows(node: Any, x: Array, fill: float) -> Array:
+    """What each place of a float pool's kernel sees; the model says strides and pads where they are not 1 and 0."""
+    from onnx.helper import get_attribute_value
+
+    a = {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
+    rank = x.ndim - 2
+    shape = {"strides": [1] * rank, "pads": [0] * 2 * rank, "dilations": [1] * rank, **a}
+    assert not a.get("ceil_mode") and "auto_pad" not in a
+    return windows(x, fill, **conv_of(shape))
+
+
+class MaxPool(OpRun):
+    """ONNX's own, whose reference ignores padding at one side only."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **_: Any) -> tuple[Array]:
+        return (stock_windows(self.onnx_node, x, -np.inf).max(axis=0),)
+
+
+class AveragePool(OpRun):
+    """ONNX's own, whose reference ignores padding at one side only."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, count_include_pad: int = 0, **_: Any) -> tuple[Array]:
+        seen = stock_windows(self.onnx_node, x, 0)
+        inside = stock_windows(self.onnx_node, np.ones_like(x), 1 if count_include_pad else 0)
+        return ((seen.astype(np.float64).sum(axis=0) / inside.sum(axis=0)).astype(np.float32),)
+
+
+STOCK = [QuantizeLinear, DequantizeLinear, MaxPool, AveragePool]
 OPERATORS = [
     SparseConv, SparseGemm, DepthwiseConv, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMaxPool, QAveragePool,
     QGlobalAveragePool, QPack, QUnpack, QSparseGemmS8, QGlobalAveragePoolS8, QPackS8, QUnpackS8,
