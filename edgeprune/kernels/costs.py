@@ -22,6 +22,8 @@ FILE = Path(__file__).with_name("costs.json")
 FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
 # Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
 LANES = 16
+# Weights of a layer that are likely still in a core's own cache when the layer runs again.
+CACHED = 1 << 16
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
 TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
 
@@ -53,11 +55,11 @@ class Geometry:
         return "1x1" if self.taps == 1 else "conv"
 
     def dense_features(self) -> dict[str, float]:
-        """Work of a dense kernel: a call, its products, its weights (read once a call: what small planes are bound by)
-        and its activations (copied between the runtime's layouts)."""
-        weights = self.products / self.positions_out
+        """Work of a dense kernel: a call, its products, the weights that do not stay in a core's own cache (read once a
+        call: what small planes are bound by) and its activations (copied between the runtime's layouts)."""
+        far = max(0.0, self.products / self.positions_out - CACHED)
         cells = self.inputs * self.positions_in + self.outputs * self.positions_out
-        return {"call": 1.0, "product": float(self.products), "weight": weights, "cell": float(cells)}
+        return {"call": 1.0, "product": float(self.products), "far": far, "cell": float(cells)}
 
     def sparse_features(self, blocks: int) -> dict[str, float]:
         """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself

@@ -333,7 +333,7 @@ def stock_windows(node: Any, x: Array, fill: float) -> Array:
     a = {attribute.name: get_attribute_value(attribute) for attribute in node.attribute}
     rank = x.ndim - 2
     shape = {"strides": [1] * rank, "pads": [0] * 2 * rank, "dilations": [1] * rank, **a}
-    assert not a.get("ceil_mode") and "auto_pad" not in a
+    assert not a.get("ceil_mode") and a.get("auto_pad", b"NOTSET") == b"NOTSET"
     return windows(x, fill, **conv_of(shape))
 
 

@@ -1,0 +1,148 @@
+"""Models whose layers scripts/fit_costs times: chains of equal layers, and of operators on whole int8 tensors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeprune import kernels
+from edgeprune.export.quantize import quantize, with_unsigned_activations
+from edgeprune.kernels.costs import Costs, Geometry
+from edgeprune.kernels.packing import BLOCKS
+
+
+class Forced(Costs):
+    """Makes one kernel the cheapest for every layer."""
+
+    def __init__(self, pattern: str) -> None:
+        super().__init__({})
+        self.pattern = pattern
+
+    def dense(self, precision: str, geometry: Geometry) -> float:
+        """The runtime's own is never chosen."""
+        return 1e9
+
+    def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
+        """Only the wanted format is."""
+        return 1.0 if pattern == self.pattern else 1e8
+
+    def depthwise(self, precision: str, geometry: Geometry) -> float:
+        """Ours is."""
+        return 1.0
+
+    def tensor_work(self, work: str, form: str, cells: int) -> float:
+        """Packed or not is all the same."""
+        return 1.0
+
+
+def weights(channels: int, taps: tuple[int, ...], pattern: str, density: float, seed: int) -> np.ndarray:
+    """Random weights [channels, channels, *taps] with a share of the pattern's blocks left."""
+    random = np.random.default_rng(seed)
+    rows, columns = BLOCKS[pattern]
+    alive = random.random((channels // rows, channels // columns, *taps)) < density
+    alive = alive.repeat(rows, axis=0).repeat(columns, axis=1)
+    scale = math.sqrt(2 / max(channels * math.prod(taps) * density, 1))
+    return (random.normal(size=alive.shape) * alive * scale).astype(np.float32)
+
+
+def chain(shape: tuple[int, ...], layers: list[np.ndarray]) -> onnx.ModelProto:
+    """Layers with Relus between, over an input [batch, *shape]: Gemm, Conv, or depthwise Conv (weights [C, 1, ...])."""
+    nodes, constants, value = [], [], "input"
+    for index, weight in enumerate(layers):
+        name, bias, out = f"layer{index}.weight", f"layer{index}.bias", f"relu{index}"
+        constants += [numpy_helper.from_array(weight, name)]
+        constants += [numpy_helper.from_array(np.full(len(weight), 0.1, np.float32), bias)]
+        if weight.ndim == 2:
+            node = helper.make_node("Gemm", [value, name, bias], [f"sum{index}"], transB=1)
+        else:
+            group, side = (len(weight) if weight.shape[1] == 1 else 1), weight.shape[2]
+            pads = {"kernel_shape": [side, side], "pads": [side // 2] * 4, "group": group}
+            node = helper.make_node("Conv", [value, name, bias], [f"sum{index}"], **pads)
+        nodes += [node, helper.make_node("Relu", [f"sum{index}"], [out])]
+        value = out
+    nodes[-1].output[0] = "output_0"
+    return model_of(nodes, constants, shape, ["output_0"])
+
+
+def model_of(nodes: list[Any], constants: list[Any], shape: tuple[int, ...], outputs: list[str]) -> onnx.ModelProto:
+    """A model with the input "input" [batch, *shape]."""
+    entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *shape])
+    exits = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    graph = helper.make_graph(nodes, "chain", [entry], exits, constants)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(kernels.DOMAIN, 1)]
+    return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=8))
+
+
+def to_int8(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The QDQ form with made up ranges: they do not matter for the time."""
+    names = {name for node in model.graph.node for name in node.output} | {"input"}
+    return with_unsigned_activations(quantize(model, dict.fromkeys(names, (0.0, 4.0))))
+
+
+def tensor_chain(work: str, count: int, packed: bool, shape: tuple[int, ...]) -> onnx.ModelProto:
+    """`count` times the same operator on a quantized tensor, one after the other (global pools: side by side)."""
+    channels, *space = shape
+    constants = [numpy_helper.from_array(np.array(0.02, np.float32), "scale")]
+    constants += [numpy_helper.from_array(np.array(3, np.uint8), "zero")]
+    constants += [numpy_helper.from_array(np.array(0.02 + i / 1000, np.float32), f"scale{i}") for i in range(count)]
+    nodes = [helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["q0"])]
+
+    def ours(op: str, inputs: list[str], output: str, **attributes: Any) -> None:
+        nodes.append(helper.make_node(op, inputs, [output], domain=kernels.DOMAIN, **attributes))
+
+    def stock(op: str, inputs: list[str], output: str, scale: str, **attributes: Any) -> None:
+        real = [f"{output}_input{place}" for place in range(len(inputs))]
+        nodes.extend(
+            helper.make_node("DequantizeLinear", [name, "scale", "zero"], [each]) for name, each in zip(inputs, real)
+        )
+        nodes.append(helper.make_node(op, real, [f"{output}_real"], **attributes))
+        nodes.append(helper.make_node("QuantizeLinear", [f"{output}_real", scale, "zero"], [output]))
+
+    window = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4}
+    points = {"x_zero_point": 3, "y_zero_point": 3}
+    full = {**window, "dilations": [1, 1], "signed": 0, "input_shape": list(shape), "output_shape": list(shape)}
+    names = {
+        "add": "Add",
+        "max_pool": "MaxPool",
+        "average_pool": "AveragePool",
+        "global_average_pool": "GlobalAveragePool",
+    }
+    value, ends = "q0", []
+    if packed and work != "convert":
+        ours("QPack", ["q0"], "p0")
+        value = "p0"
+    first = value
+    for index in range(count):
+        out, scale = f"v{index}", f"scale{index}"
+        ratio = float(np.float32(0.02) / np.float32(0.02 + index / 1000))
+        if work == "convert":
+            ours("QPack", [value], f"{out}_packed")
+            ours("QUnpack", [f"{out}_packed"], out, channels=channels)
+        elif not packed:
+            attributes = {"add": {}, "global_average_pool": {}}.get(work, window)
+            inputs = [value, first] if work == "add" else [first if work == "global_average_pool" else value]
+            stock(names[work], inputs, out, scale if work == "global_average_pool" else "scale", **attributes)
+        elif work == "add":
+            more = {"a_zero_point": 3, "b_zero_point": 3, "a_scale": 0.5, "b_scale": 0.5, "y_zero_point": 3}
+            ours("QAdd", [value, first], out, channels=channels, signed=0, **more)
+        elif work == "max_pool":
+            ours("QMaxPool", [value], out, **full)
+        elif work == "average_pool":
+            ours("QAveragePool", [value], out, **full, **points, count_include_pad=0, scale=1.0)
+        else:
+            ours("QGlobalAveragePool", [first], out, channels=channels, **points, scale=ratio)
+        if work == "global_average_pool":
+            nodes.append(helper.make_node("DequantizeLinear", [out, scale, "zero"], [f"output_{index}"]))
+            ends.append(f"output_{index}")
+        value = out
+    if not ends:
+        if packed and work != "convert":
+            ours("QUnpack", [value], "last", channels=channels)
+            value = "last"
+        nodes.append(helper.make_node("DequantizeLinear", [value, "scale", "zero"], ["output_0"]))
+        ends = ["output_0"]
+    return model_of(nodes, constants, shape, ends)
