@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,31 @@ def layers_ns(kernels_us: Mapping[str, Sequence[int]], model: Path) -> dict[str,
     """
     if not kernels_us:
         return {}
-    owners, convolutions = read_layers(model)
-    lost = unnamed(kernels_us, convolutions)
+    owners = read_owners(model)
+    lost = unnamed(kernels_us, owners.convolutions)
     runs = min(map(len, kernels_us.values()))
     found: dict[str, int] = {}
     for kernel, microseconds in kernels_us.items():
-        node = lost.get(kernel, kernel)
-        layer = owners.get(node) or owners.get(undecorated(node)) or kernel
+        layer = owners.of(lost.get(kernel, kernel))
         found[layer] = found.get(layer, 0) + middle_ns(microseconds, runs)
     return found
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Who belongs to which layer, by name. nodes: node -> layer; values: what such a node computes -> layer;
+    convolutions: the runtime's own ones, in the file's order."""
+
+    nodes: Mapping[str, str]
+    values: Mapping[str, str]
+    convolutions: Sequence[str]
+
+    def of(self, kernel: str) -> str:
+        """The layer of a kernel, or its own name if it belongs to none."""
+        stem = undecorated(kernel)
+        # A kernel in ONNX Runtime's blocked layout is named after what it computes.
+        blocked = self.values.get(stem) if kernel.endswith("_nchwc") else None
+        return blocked or self.nodes.get(kernel) or self.nodes.get(stem) or kernel
 
 
 def middle_ns(microseconds: Sequence[int], runs: int) -> int:
@@ -65,25 +82,24 @@ def unnamed(kernels: Iterable[str], convolutions: Sequence[str]) -> dict[str, st
     return dict(zip(generic, missed)) if len(generic) == len(missed) else {}
 
 
-def read_layers(model: Path) -> tuple[dict[str, str], list[str]]:
-    """Of an .onnx file whose layers' nodes bear the layers' names: node -> the layer that it belongs to, and the nodes
-    that are stock convolutions, in order. Both are empty where no `onnx` is installed to read it."""
+def read_owners(model: Path) -> Owners:
+    """The owners in an .onnx file, where the nodes of layers bear the layers' names; none if no `onnx` is installed."""
     try:
         import onnx
     except ImportError:
-        return {}, []
+        return Owners({}, {}, ())
     graph = onnx.load(model).graph
-    owners = {node.name: node.name for node in graph.node if _is_layer(node)}
+    nodes = {node.name: node.name for node in graph.node if _is_layer(node)}
     places = {node.name: place for place, node in enumerate(graph.node)}
     readers = Counter(name for node in graph.node for name in node.input)
-    layer_of_value: dict[str, str] = {}
+    values: dict[str, str] = {}
     for node in graph.node:
-        before = [layer_of_value[name] for name in node.input if name in layer_of_value and readers[name] == 1]
+        before = [values[name] for name in node.input if name in values and readers[name] == 1]
         if node.op_type in BEHIND and before:
-            owners[node.name] = min(before, key=places.__getitem__)  # the first takes an addition into its kernel
-        if node.name in owners:
-            layer_of_value.update(dict.fromkeys(node.output, owners[node.name]))
-    return owners, [node.name for node in graph.node if node.op_type == "Conv"]
+            nodes[node.name] = min(before, key=places.__getitem__)  # the first takes an addition into its kernel
+        if node.name in nodes:
+            values.update(dict.fromkeys(node.output, nodes[node.name]))
+    return Owners(nodes, values, [node.name for node in graph.node if node.op_type == "Conv"])
 
 
 def _is_layer(node: Any) -> bool:

@@ -31,7 +31,7 @@ def residual_net() -> onnx.ModelProto:
         constants.append(numpy_helper.from_array(weight, f"{name}.weight"))
         constants.append(numpy_helper.from_array(np.zeros(shape[0], np.float32), f"{name}.bias"))
         inputs, pads = [x, f"{name}.weight", f"{name}.bias"], [shape[-1] // 2] * 4
-        return helper.make_node("Conv", inputs, [name], name=name, pads=pads, kernel_shape=shape[2:])
+        return helper.make_node("Conv", inputs, [f"{name}_out"], name=name, pads=pads, kernel_shape=shape[2:])
 
     def node(op: str, inputs: Sequence[str], name: str) -> NodeProto:
         return helper.make_node(op, inputs, [name], name=name)
@@ -39,12 +39,12 @@ def residual_net() -> onnx.ModelProto:
     constants.append(numpy_helper.from_array(rng.normal(size=(4, 32)).astype(np.float32), "head.weight"))
     nodes = [
         conv("stem", "input", (16, 3, 3, 3)),
-        node("Relu", ["stem"], "relu"),
+        node("Relu", ["stem_out"], "relu"),
         conv("conv1", "relu", (32, 16, 3, 3)),
-        node("Relu", ["conv1"], "relu_1"),
+        node("Relu", ["conv1_out"], "relu_1"),
         conv("conv2", "relu_1", (32, 32, 3, 3)),
         conv("shortcut", "relu", (32, 16, 1, 1)),
-        node("Add", ["conv2", "shortcut"], "add"),
+        node("Add", ["conv2_out", "shortcut_out"], "add"),
         node("Relu", ["add"], "relu_2"),
         node("GlobalAveragePool", ["relu_2"], "mean"),
         node("Flatten", ["mean"], "flat"),
@@ -105,7 +105,7 @@ def test_the_name_behind_a_kernels_name(kernel: str, node: str) -> None:
 
 
 def test_a_kernel_named_after_what_follows_its_layer_is_the_layers(file: Path) -> None:
-    kernels = {"relu_nchwc": [9], "relu_1_nchwc": [19], "conv2_nchwc": [29], "shortcut_nchwc": [4], "head": [1]}
+    kernels = {"relu_nchwc": [9], "relu_1_nchwc": [19], "conv2_out_nchwc": [29], "shortcut_out_nchwc": [4], "head": [1]}
     assert layers_ns({**kernels, "mean_nchwc": [2], "ReorderOutput": [0]}, file) == {
         "stem": 9500, "conv1": 19500, "conv2": 29500, "shortcut": 4500, "head": 1500,
         "mean_nchwc": 2500, "ReorderOutput": 500,
