@@ -26,6 +26,7 @@ from edgeprune.errors import DeviceError
 
 FOLDER = Path(__file__).parent
 PROGRAM = FOLDER / "guest.py"
+HOST = f"{platform.machine()}-linux-gnu"
 LINE = "edgeprune-instructions "
 
 
@@ -39,7 +40,7 @@ def count_instructions(
     where QEMU, the emulated system or the compiler is missing, or the model does not run.
     """
     found = machine.find(cpu)
-    plugin = build("instructions.c", f"{platform.machine()}-linux-gnu")
+    plugin = build("instructions.c", HOST)
     clock = build("clock.c", "aarch64-linux-gnu", "-nostdlib")
     with tempfile.TemporaryDirectory(prefix="edgeprune-count-") as name:
         folder = Path(name)
