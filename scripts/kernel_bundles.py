@@ -25,15 +25,9 @@ if TYPE_CHECKING:
     from edgeprune import Ticket
 
 HERE = Path(__file__).parent
-NETWORKS_FILE = "kernel_networks.py"
+NETWORKS = HERE / "kernel_networks.py"
 TASK_FILE = "task.py"
 SEED = 1
-# Whatever these read, or a change of these, makes other bundles.
-SOURCES = (
-    HERE / NETWORKS_FILE,
-    Path(__file__),
-    *(Path(edgeprune.__file__).parent / room for room in ("export", "kernels")),
-)
 
 
 @dataclass(frozen=True)
@@ -115,7 +109,8 @@ def with_signed_activations(model: onnx.ModelProto) -> onnx.ModelProto:
 def _sources_sha256() -> str:
     """SHA-256 of everything that decides what a bundle holds."""
     digest = hashlib.sha256()
-    for source in SOURCES:
+    package = Path(edgeprune.__file__).parent
+    for source in (NETWORKS, Path(__file__), package / "export", package / "kernels"):
         files = [source] if source.is_file() else sorted(source.rglob("*"))
         for path in files:
             if path.is_file() and "__pycache__" not in path.parts:
@@ -165,9 +160,10 @@ def _task_file(work: Path, network: str) -> Path:
     """A user's task file that makes the network, in a folder of its own with the module it imports."""
     folder = (work / "tasks" / network).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(HERE / NETWORKS_FILE, folder / NETWORKS_FILE)
-    module = Path(NETWORKS_FILE).stem
-    (folder / TASK_FILE).write_text(f'from {module} import task\n\n\ndef make():\n    return task("{network}")\n')
+    shutil.copyfile(NETWORKS, folder / NETWORKS.name)
+    (folder / TASK_FILE).write_text(
+        f'from {NETWORKS.stem} import task\n\n\ndef make():\n    return task("{network}")\n'
+    )
     return folder / TASK_FILE
 
 

@@ -1,0 +1,235 @@
+"""scripts/bench_kernels: its networks and masks, what it exports, and what it prints. No test looks at a time."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+import edgeprune
+from edgeprune import patterns
+
+ROOT = Path(edgeprune.__file__).parents[1]
+SCRIPTS = ROOT / "scripts"
+ROWS = (
+    "fp32 unstructured vs dense fp32",
+    "fp32 block:4x1 vs dense fp32",
+    "int8 block:1x4 vs dense fp32",
+    "int8 block:1x4 vs dense int8",
+)
+# A small network under the name of one that the script knows, so that a test exports in seconds.
+SMALL = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+from edgeprune import Data, Recipe, Split, Task
+
+def network():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4),
+    )
+
+def data(folder):
+    random = torch.Generator().manual_seed(0)
+    return Data(*[Split(torch.randn(n, 3, 8, 8, generator=random), torch.zeros(n).long()) for n in (32, 16, 2)])
+
+def task(name):
+    return Task(
+        name=name, model=network, data=data, loss=F.cross_entropy, metric=lambda outputs, targets: 0.0,
+        metric_name="nothing", optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        recipe=Recipe(iterations=1, batch_size=1),
+    )
+"""
+
+
+def script(name: str) -> Any:
+    loader = SourceFileLoader(f"scripts_{name}", str(SCRIPTS / name))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Any]:
+    before = list(sys.path)
+    yield script("bench_kernels")
+    sys.path[:] = before
+
+
+@pytest.fixture(scope="module")
+def networks(bench: Any) -> ModuleType:
+    return importlib.import_module("kernel_networks")
+
+
+@pytest.fixture(scope="module")
+def exported(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder in which the four rows of a small network were run."""
+    work = tmp_path_factory.mktemp("kernels")
+    source = work / "small_networks.py"
+    source.write_text(SMALL)
+    bench.kernel_bundles.NETWORKS = source
+    bench.kernel_bundles._sources_sha256.cache_clear()
+    return work
+
+
+def run(bench: Any, *arguments: str) -> Any:
+    done = CliRunner().invoke(bench.main, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_the_rows_are_named_as_they_are_published_and_a_second_run_exports_nothing(
+    bench: Any, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--network", "mlp", "--rounds", "1", "--work", str(exported), "--json")
+    results = run(bench, *arguments)
+    assert list(results) == ["mlp"]
+    assert tuple(results["mlp"]) == ROWS
+    assert all(ratio > 0 for ratio in results["mlp"].values())
+
+    def no_export(*_: Any, **__: Any) -> None:
+        raise AssertionError("exported again")
+
+    monkeypatch.setattr(bench.kernel_bundles.subprocess, "run", no_export)
+    assert tuple(run(bench, *arguments)["mlp"]) == ROWS
+    threads = run(bench, *arguments, "--threads", "2", "--row", ROWS[0])
+    assert list(threads["mlp"]) == ["fp32 unstructured, 2 threads vs 1"]
+
+
+def test_bundles_hold_what_the_masks_left(bench: Any, exported: Path) -> None:
+    cell = bench.Cell("mlp", "block:1x4", 90.0, "fp32")
+    sparse = bench.kernel_bundles.bundle(exported, cell)
+    twin = bench.kernel_bundles.twin_of(sparse)
+    assert sparse.zeros_lost == 0
+    assert twin.variant == "dense"
+    mask = edgeprune.Ticket.load(exported / "tickets" / cell.ticket_name).mask(bench.kernel_bundles.SEED)
+    assert list(mask) == ["3.weight", "8.weight"]
+    assert mask.density == pytest.approx(0.1, abs=0.01)
+    assert patterns.load("block:1x4").admits(np.array(mask["3.weight"]))
+
+
+def test_sizes_compare_files_and_sessions(bench: Any, exported: Path) -> None:
+    arguments = ("--network", "mlp", "--sizes", "--row", ROWS[1], "--work", str(exported), "--json")
+    results = run(bench, *arguments)
+    assert list(results["mlp"]) == ["fp32 block:4x1 file", "fp32 block:4x1 resident"]
+    assert results["mlp"]["fp32 block:4x1 file"] > 1
+
+
+def test_the_signed_twin_is_the_model_before_its_activations_became_unsigned(bench: Any, exported: Path) -> None:
+    import onnx
+
+    from edgeprune.export.quantize import with_unsigned_activations
+
+    sparse = bench.kernel_bundles.bundle(exported, bench.Cell("mlp", "block:1x4", 90.0, "int8"))
+    twin = bench.kernel_bundles.twin_of(sparse)
+    signed = onnx.load(bench.kernel_bundles.signed_twin(twin))
+    kinds = {each.data_type for each in signed.graph.initializer}
+    assert onnx.TensorProto.UINT8 not in kinds
+    assert with_unsigned_activations(signed) == onnx.load(twin.model_path)
+
+
+def test_integer_operators_compute_what_the_quantized_graph_does(bench: Any, exported: Path) -> None:
+    import onnx
+    from qoperator import to_operators
+
+    from edgeprune.export.build import run_onnx
+
+    sparse = bench.kernel_bundles.bundle(exported, bench.Cell("mlp", "block:1x4", 90.0, "int8"))
+    quantized = onnx.load(bench.kernel_bundles.twin_of(sparse).model_path)
+    integer = to_operators(quantized)
+    onnx.checker.check_model(integer)
+    kinds = {node.op_type for node in integer.graph.node}
+    assert {"ConvInteger", "MatMulInteger"} <= kinds
+    assert not kinds & {"Conv", "Gemm"}
+    inputs = sparse.probes()["input"]
+    expected, got = (run_onnx(model, inputs)[0] for model in (quantized, integer))
+    assert np.abs(expected - got).max() <= 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"), [("resnet18", 555e6), ("vgg16", 313e6), ("mobilenetv1", 569e6), ("mlp", 8.4e6)]
+)
+def test_networks_have_their_known_sizes(networks: Any, name: str, macs: float) -> None:
+    network, shape = networks.network_of(name)
+    assert networks.macs(network, shape) == pytest.approx(macs, rel=0.01)
+
+
+def test_a_drawn_network_is_its_seeds(networks: Any) -> None:
+    drawn = [networks.network_of(f"random-{seed}") for seed in (1, 1, 2)]
+    texts = [str(network) for network, _ in drawn]
+    assert texts[0] == texts[1] != texts[2]
+    for network, shape in drawn:
+        assert networks.MACS[0] <= networks.macs(network, shape) <= networks.MACS[1]
+        assert network.eval()(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "block:4x1", "block:1x4"])
+def test_masks_spare_the_stem_and_depthwise_layers(bench: Any, networks: Any, pattern: str) -> None:
+    network = networks.network_of("mobilenetv1")[0]
+    masks = bench.kernel_bundles.draw_masks(network, pattern, 0.1, np.random.default_rng(1))
+    layers = dict(network.named_modules())
+    spared = [
+        name
+        for name, layer in layers.items()
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and f"{name}.weight" not in masks
+    ]
+    assert [getattr(layers[name], "groups", 1) > 1 for name in spared] == [False, *[True] * 13]
+    for mask in masks.values():
+        assert patterns.load(pattern).admits(mask)
+        assert mask.mean() == pytest.approx(0.1, abs=0.002)
+
+
+def test_sides_take_turns_in_blocks(bench: Any) -> None:
+    turns: list[str] = []
+    sides = {name: lambda calls, name=name: turns.append(name) or float(len(turns)) for name in ("dense", "sparse")}
+    blocks = bench.alternate(sides, 3)
+    assert turns == ["dense", "sparse"] * 3
+    assert blocks.ms == {"dense": [1.0, 3.0, 5.0], "sparse": [2.0, 4.0, 6.0]}
+    assert blocks.ratio("dense", "sparse") == 3 / 4
+    assert blocks.spread("dense", "sparse") == (1 / 2, 5 / 6)
+    assert blocks.fastest("dense", "sparse") == "dense"
+
+
+def test_a_block_warms_up_and_then_counts_fifty_calls(bench: Any) -> None:
+    calls: list[int] = []
+    blocks = bench.alternate({"only": bench.local(calls.append, 7)}, 2)
+    assert calls == [7] * 2 * (10 + 50)
+    assert len(blocks.ms["only"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [((1.5, 0.5), 80.0), ((0.8, 0.6), 50.0), ((1.4, 1.2), None), ((0.5, 0.5), None), ((0.3, 0.29), None)],
+)
+def test_the_crossover_lies_where_both_take_as_long(bench: Any, shares: tuple[float, ...], expected: Any) -> None:
+    assert bench.crossover((70.0, 90.0), list(shares)) == expected
+
+
+def test_an_unknown_row_is_refused(bench: Any) -> None:
+    done = CliRunner().invoke(bench.main, ["--row", "fp64"])
+    assert done.exit_code == 2
+    assert "fp64" in done.output
+
+
+@pytest.mark.parametrize("room", ["export", "kernels", "runtimes"])
+def test_the_exporter_knows_none_of_the_networks(bench: Any, room: str) -> None:
+    folder = Path(edgeprune.__file__).parent / room
+    texts = [path.read_text().lower() for path in folder.rglob("*") if path.suffix in (".py", ".c", ".h")]
+    for name in ("resnet18", "resnet-18", "vgg16", "vgg-16", "mobilenetv1", "kernel_networks"):
+        assert not [text for text in texts if name in text]
