@@ -32,6 +32,17 @@ typedef struct {
     void *entries;
 } sparse_conv;
 
+/* int8 weights of a matrix product by lanes: SLICE_ROWS rows side by side, and for each window of SLICE_CELLS inputs
+ * (groups of four) as many steps as the fullest of those rows has blocks there; a step holds one block of each row, its
+ * place in the window and its weights (0 where a row has none left). start: [row slices * windows + 1] first step. */
+enum { SLICE_ROWS = 16, SLICE_CELLS = 64 };
+typedef struct {
+    int32_t windows;
+    uint32_t *start;
+    uint8_t *place;  /* [steps][SLICE_ROWS] */
+    int32_t *weight; /* [steps][SLICE_ROWS] */
+} slices;
+
 /* Sparse weights of a matrix product: for each block of `rows` outputs the numbers of the inputs (int8: of the groups
  * of four) and the values (float: rows each; int8: four bytes each). */
 typedef struct {
@@ -40,6 +51,7 @@ typedef struct {
     uint32_t *start;
     uint16_t *index;
     void *values;
+    slices by_lane; /* instead of index and values, where the level can look inputs up in registers */
 } sparse_gemm;
 
 /* One copy of an input channel's plane: cell (i, j) is the input at (i * stride_y + y, j * stride_x + x), or the fill
@@ -137,6 +149,7 @@ typedef struct {
     int32_t lanes;         /* cells in the widest vector */
     int32_t signed_bytes;  /* 1: packed bytes are int8 (value - 128), 0: uint8 */
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
+    int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
     void (*copy_planes)(void *job, size_t channel);
     void (*conv)(void *job, size_t task);
     void (*depthwise)(void *job, size_t task);

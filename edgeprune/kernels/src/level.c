@@ -26,6 +26,12 @@
 #define TILE_F4 3
 #endif
 #define TILE_CELLS 128
+/* Looking inputs up in registers: two-register permutations and a dot product. */
+#if defined(__AVX512VNNI__)
+#define BY_LANE 1
+#else
+#define BY_LANE 0
+#endif
 
 #include "simd128.h"
 #define LANES 4
@@ -478,25 +484,34 @@ static vf4 dot_row_f4(const float *x, const uint16_t *index, const float *value,
     return add_f4(add_f4(sum[0], sum[1]), add_f4(sum[2], sum[3]));
 }
 
+#if BY_LANE
+/* A slice of rows against the whole input: each step looks its inputs up in the window's four registers. */
+static void dot_slice(const int32_t *x, const slices *w, int32_t slice, int32_t cells, int32_t *sums) {
+    vi16 sum = set_i16(0);
+    const uint32_t *start = w->start + (int64_t)slice * w->windows;
+    for (int32_t window = 0; window < w->windows; window++) {
+        vi16 input[4];
+        for (int i = 0; i < 4; i++) {
+            const int32_t rest = cells - window * SLICE_CELLS - 16 * i;
+            const int32_t *from = x + window * SLICE_CELLS + 16 * i;
+            input[i] = rest >= 16 ? load_i16(from) : rest > 0 ? load_part_i16(from, rest) : set_i16(0);
+        }
+        for (uint32_t step = start[window]; step < start[window + 1]; step++) {
+            const __m512i place = _mm512_cvtepu8_epi32(load_i4(w->place + (int64_t)step * SLICE_ROWS));
+            const __mmask16 upper = _mm512_test_epi32_mask(place, set_i16(32));
+            const vi16 low = _mm512_permutex2var_epi32(input[0], place, input[1]);
+            const vi16 high = _mm512_permutex2var_epi32(input[2], place, input[3]);
+            sum = dot_16(sum, _mm512_mask_mov_epi32(low, upper, high), load_i16(w->weight + (int64_t)step * SLICE_ROWS));
+        }
+    }
+    store_i16(sums, sum);
+}
+#endif
+
 static int32_t dot_row_i4(const int32_t *x, const uint16_t *index, const int32_t *value, uint32_t count) {
     uint32_t i = 0;
     int32_t total = 0;
-#if WIDE == 16 && defined(__AVX512VNNI__)
-    vi16 first = set_i16(0), second = set_i16(0);
-    for (; i + 32 <= count; i += 32) {
-        __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(index + i)));
-        __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(index + i + 16)));
-        first = _mm512_dpbusd_epi32(first, _mm512_i32gather_epi32(a, x, 4), load_i16(value + i));
-        second = _mm512_dpbusd_epi32(second, _mm512_i32gather_epi32(b, x, 4), load_i16(value + i + 16));
-    }
-    for (; i < count; i += 16) {
-        const int rest = count - i < 16 ? (int)(count - i) : 16;
-        __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask_16(rest), index + i));
-        vi16 input = _mm512_mask_i32gather_epi32(set_i16(0), mask_16(rest), a, x, 4);
-        first = _mm512_dpbusd_epi32(first, input, load_part_i16(value + i, rest));
-    }
-    total = _mm512_reduce_add_epi32(_mm512_add_epi32(first, second));
-#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
     vi4 sum = set_i4(0);
     for (; i + 4 <= count; i += 4) {
         int32_t cells[4] = {x[index[i]], x[index[i + 1]], x[index[i + 2]], x[index[i + 3]]};
@@ -543,7 +558,17 @@ static float clip(float value, const activation *end) {
 static void gemm_example(const gemm_job *job, int64_t example, int32_t first, int32_t end) {
     const sparse_gemm *w = job->weights;
     if (w->kind == KIND_INT8) {
-        const int32_t *x = (const int32_t *)job->panels + example * ((w->inputs + 3) / 4);
+        const int32_t cells = (w->inputs + 3) / 4, *x = (const int32_t *)job->panels + (int64_t)example * cells;
+#if BY_LANE
+        for (int32_t row = first; row < end; row += SLICE_ROWS) {
+            int32_t sums[SLICE_ROWS];
+            dot_slice(x, &w->by_lane, row / SLICE_ROWS, cells, sums);
+            for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m++) sums[m] += job->integer_end->bias[row + m];
+            for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m += 4)
+                store_outputs(job, example, (row + m) / 4, requantize_four(sums + m, job->integer_end, (row + m) / 4));
+        }
+        return;
+#endif
         for (int32_t group = first / 4; group < end / 4; group++) {
             int32_t sums[4];
             for (int32_t m = 0; m < 4; m++) {
@@ -647,38 +672,62 @@ static void gemm_columns_integer(const gemm_job *job, int32_t group, const entry
     }
 }
 
+static void entries_float(const sparse_gemm *w, int32_t block, void *out) {
+    const uint32_t from = w->start[block], count = w->start[block + 1] - from;
+    const float *value = (const float *)w->values + (int64_t)from * w->rows;
+    for (uint32_t i = 0; i < count; i++) {
+        const int32_t offset = w->index[from + i] * (4 * PANEL);
+        if (w->rows == 1) {
+            ((entry_f1 *)out)[i] = (entry_f1){offset, value[i]};
+        } else {
+            entry_f4 *entry = (entry_f4 *)out + i;
+            entry->offset = offset;
+            for (int m = 0; m < 4; m++) entry->weight[m] = value[4 * (int64_t)i + m];
+        }
+    }
+}
+
+/* Entries of one row; returns how many. */
+static uint32_t entries_integer(const sparse_gemm *w, int32_t row, entry_i4 *out) {
+    uint32_t count = 0;
+#if BY_LANE
+    const slices *s = &w->by_lane;
+    const uint32_t *start = s->start + (int64_t)(row / SLICE_ROWS) * s->windows;
+    for (int32_t window = 0; window < s->windows; window++) {
+        for (uint32_t step = start[window]; step < start[window + 1]; step++) {
+            const int64_t slot = (int64_t)step * SLICE_ROWS + row % SLICE_ROWS;
+            if (!s->weight[slot]) continue;
+            out[count++] = (entry_i4){(window * SLICE_CELLS + s->place[slot]) * (4 * PANEL), s->weight[slot]};
+        }
+    }
+#else
+    for (uint32_t i = w->start[row]; i < w->start[row + 1]; i++)
+        out[count++] = (entry_i4){w->index[i] * (4 * PANEL), ((const int32_t *)w->values)[i]};
+#endif
+    return count;
+}
+
 static void gemm_batch(const gemm_job *job, size_t part, int32_t first, int32_t end) {
     const sparse_gemm *w = job->weights;
     void *scratch = (char *)job->scratch + part * job->scratch_bytes;
-    const int32_t step = w->kind == KIND_INT8 ? 4 : 1;
-    for (int32_t block = first; block < end; block += step) {
-        const uint32_t from = w->start[block], count = w->start[block + step] - from;
-        for (uint32_t i = 0; i < count; i++) {
-            const int32_t offset = w->index[from + i] * (4 * PANEL);
-            if (w->kind == KIND_INT8) {
-                ((entry_i4 *)scratch)[i] = (entry_i4){offset, ((const int32_t *)w->values)[from + i]};
-            } else if (w->rows == 1) {
-                ((entry_f1 *)scratch)[i] = (entry_f1){offset, ((const float *)w->values)[from + i]};
-            } else {
-                entry_f4 *entry = (entry_f4 *)scratch + i;
-                entry->offset = offset;
-                for (int m = 0; m < 4; m++) entry->weight[m] = ((const float *)w->values)[4 * ((int64_t)from + i) + m];
-            }
+    if (w->kind == KIND_FLOAT) {
+        for (int32_t block = first; block < end; block++) {
+            entries_float(w, block, scratch);
+            gemm_columns_float(job, block, scratch, w->start[block + 1] - w->start[block]);
         }
-        if (w->kind == KIND_INT8) {
-            uint32_t counts[4];
-            for (int m = 0; m < 4; m++) counts[m] = w->start[block + m + 1] - w->start[block + m];
-            gemm_columns_integer(job, block / 4, scratch, counts);
-        } else {
-            gemm_columns_float(job, block, scratch, count);
-        }
+        return;
+    }
+    for (int32_t row = first; row < end; row += 4) {
+        uint32_t counts[4], total = 0;
+        for (int m = 0; m < 4; total += counts[m], m++) counts[m] = entries_integer(w, row + m, (entry_i4 *)scratch + total);
+        gemm_columns_integer(job, row / 4, scratch, counts);
     }
 }
 
 static void gemm(void *data, size_t part) {
     const gemm_job *job = data;
     const sparse_gemm *w = job->weights;
-    const int32_t step = w->kind == KIND_INT8 ? 4 : 1;
+    const int32_t step = w->kind == KIND_FLOAT ? 1 : BY_LANE ? SLICE_ROWS : 4;
     const int32_t first = part_start(w->start, w->row_blocks, step, job->parts, (int32_t)part);
     const int32_t end = part_start(w->start, w->row_blocks, step, job->parts, (int32_t)part + 1);
     if (job->scratch)
@@ -786,6 +835,7 @@ static void global_average(void *data, size_t group) {
 
 const level JOINED(level_, LEVEL);
 const level JOINED(level_, LEVEL) = {
-    TEXT(LEVEL), WIDE,       SIGNED_BYTES, 8,          TILE_F4, 8,    copy_planes, conv,
-    depthwise,   max_pool,   gemm,         gemm_panel, add,     pack, unpack,      global_average,
+    .name = TEXT(LEVEL), .lanes = WIDE, .signed_bytes = SIGNED_BYTES, .tile_f1 = 8, .tile_f4 = TILE_F4, .tile_i4 = 8,
+    .by_lane = BY_LANE, .copy_planes = copy_planes, .conv = conv, .depthwise = depthwise, .max_pool = max_pool,
+    .gemm = gemm, .gemm_panel = gemm_panel, .add = add, .pack = pack, .unpack = unpack, .global_average = global_average,
 };

@@ -59,7 +59,7 @@ static const char *read_product(kernel *k, const OrtKernelInfo *info, int32_t ki
     if (kind && !*row_sums) return "out of memory for the weights";
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed)), own, k};
     if (!e.window) return "out of memory for the weights";
-    problem = expand_gemm(&e, &k->gemm, *row_sums);
+    problem = expand_gemm(&e, &k->gemm, *row_sums, k->level->by_lane);
     free_scratch(k, e.window);
     k->compute = compute_gemm;
     return problem;

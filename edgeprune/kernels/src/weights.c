@@ -201,7 +201,57 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
     return 0;
 }
 
-const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums) {
+/* Steps of each window of a slice of rows: the blocks that the fullest row has there. `counts`: [windows], of one row. */
+static void count_slices(window *w, int32_t row_blocks, slices *out, uint32_t *counts) {
+    const uint32_t slice_count = (uint32_t)(row_blocks + SLICE_ROWS - 1) / SLICE_ROWS, windows = (uint32_t)out->windows;
+    for (uint32_t i = 0; i <= slice_count * windows; i++) out->start[i] = 0;
+    for (int32_t row = 0; row < row_blocks; row++) {
+        if (row % 4 == 0) fill_window(w, (uint32_t)row / 4);
+        for (uint32_t i = 0; i < windows; i++) counts[i] = 0;
+        for (int32_t cell = 0; cell < w->row_cells; cell++) counts[cell / SLICE_CELLS] += (uint32_t)used(w, 1, row % 4, cell);
+        uint32_t *most = out->start + 1 + (uint32_t)row / SLICE_ROWS * windows;
+        for (uint32_t i = 0; i < windows; i++) most[i] = counts[i] > most[i] ? counts[i] : most[i];
+    }
+    for (uint32_t i = 0; i < slice_count * windows; i++) out->start[i + 1] += out->start[i];
+}
+
+static const char *expand_slices(const expansion *e, sparse_gemm *out, int32_t *row_sums) {
+    window w = open_window(e);
+    slices *s = &out->by_lane;
+    s->windows = (w.row_cells + SLICE_CELLS - 1) / SLICE_CELLS;
+    const size_t cells = (size_t)((out->row_blocks + SLICE_ROWS - 1) / SLICE_ROWS) * (size_t)s->windows;
+    s->start = e->get(e->owner, 4 * (cells + 1));
+    uint32_t *counts = e->get(e->owner, 4 * (size_t)s->windows);
+    if (!s->start || !counts) return "out of memory for the weights";
+    count_slices(&w, out->row_blocks, s, counts);
+    const size_t slots = (size_t)s->start[cells] * SLICE_ROWS;
+    s->place = e->get(e->owner, slots + 64);
+    s->weight = e->get(e->owner, 4 * slots + 64);
+    if (!s->place || !s->weight) return "out of memory for the weights";
+    for (size_t i = 0; i < slots; i++) {
+        s->place[i] = 0;
+        s->weight[i] = 0;
+    }
+    w = open_window(e);
+    for (int32_t row = 0; row < out->row_blocks; row++) {
+        if (row % 4 == 0) {
+            fill_window(&w, (uint32_t)row / 4);
+            sum_rows(&w, row / 4, row_sums);
+        }
+        const uint32_t *start = s->start + (size_t)(row / SLICE_ROWS) * (size_t)s->windows;
+        uint32_t taken = 0;
+        for (int32_t cell = 0; cell < w.row_cells; cell++) {
+            if (cell % SLICE_CELLS == 0) taken = 0;
+            if (!used(&w, 1, row % 4, cell)) continue;
+            const size_t slot = ((size_t)start[cell / SLICE_CELLS] + taken++) * SLICE_ROWS + (size_t)row % SLICE_ROWS;
+            s->place[slot] = (uint8_t)(cell % SLICE_CELLS);
+            __builtin_memcpy(s->weight + slot, w.cells + (int64_t)(row % 4) * w.row_cells + cell, 4);
+        }
+    }
+    return 0;
+}
+
+const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums, int32_t by_lane) {
     const packed_weights *p = e->packed;
     if (p->taps != 1) return "the weights of a matrix product have one tap";
     const uint32_t cells = p->kind == KIND_INT8 ? (p->inputs + 3) / 4 : p->inputs;
@@ -214,6 +264,7 @@ const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums)
     out->start = e->get(e->owner, 4 * ((size_t)row_blocks + 1));
     if (!out->start) return "out of memory for the weights";
     const uint32_t count = count_entries(&w, rows, row_blocks, out->start);
+    if (by_lane && p->kind == KIND_INT8) return expand_slices(e, out, row_sums);
     out->index = e->get(e->owner, 2 * (size_t)count + 64);
     out->values = e->get(e->owner, 4 * (size_t)rows * count + 64);
     if (!out->index || !out->values) return "out of memory for the weights";

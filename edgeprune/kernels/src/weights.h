@@ -31,6 +31,6 @@ typedef struct {
 } expansion;
 const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, sparse_conv *out,
                         int32_t *row_sums);
-const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums);
+const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums, int32_t by_lane);
 
 #endif
