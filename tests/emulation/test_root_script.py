@@ -12,21 +12,7 @@ import pytest
 import edgeprune
 
 SCRIPT = Path(edgeprune.__file__).parents[1] / "scripts" / "arm64_root"
-TOOLS = [
-    "bash",
-    "basename",
-    "cat",
-    "cut",
-    "dirname",
-    "env",
-    "flock",
-    "grep",
-    "id",
-    "mkdir",
-    "mktemp",
-    "rm",
-    "sha256sum",
-]
+TOOLS = "bash basename cat cut dirname env flock grep id mkdir mktemp rm sha256sum"
 
 
 def run(*arguments: object, path: str = "") -> subprocess.CompletedProcess[str]:
@@ -40,7 +26,7 @@ def bare(tmp_path: Path) -> Path:
     """A PATH without QEMU and apt-get."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in TOOLS:
+    for name in TOOLS.split():
         (tools / name).symlink_to(shutil.which(name) or name)
     return tools
 

@@ -45,9 +45,13 @@ def count_instructions(
     with tempfile.TemporaryDirectory(prefix="edgeprune-count-") as name:
         folder = Path(name)
         np.savez(folder / "inputs.npz", *inputs.values())
+        # By links, since even the lengths of paths show in the last digits.
+        (folder / "model").symlink_to(model.absolute().parent)
+        if library:
+            (folder / "library").symlink_to(library.absolute().parent)
         job = {
-            "model": str(model.absolute()),
-            "library": str(library.absolute()) if library else None,
+            "model": f"model/{model.name}",
+            "library": str(folder / "library" / library.name) if library else None,
             "inputs": list(inputs),
         }
         (folder / "job.json").write_text(json.dumps(job))
