@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 import edgeprune
-from edgeprune import Artifact, connections, load_target
+from edgeprune import Artifact, Measurement, connections, load_target
 from edgeprune.bench import Plan, bench
+from tests.bench.conftest import make_bundle
 
 ROOT = Path(edgeprune.__file__).parent
 FILES = sorted(
-    path for pattern in ("*.py", "runtimes/*.py", "connections/*.py", "bench/agent.py") for path in ROOT.glob(pattern)
+    path
+    for pattern in ("*.py", "runtimes/*.py", "connections/*.py", "bench/agent.py", "kernels/__init__.py")
+    for path in ROOT.glob(pattern)
 )
 CELLS = [(runtime, precision) for runtime in ("onnxruntime", "litert") for precision in ("fp32", "int8")]
 OLD_PYTHON = os.environ.get("EDGEPRUNE_PY39_PYTHON", "")
@@ -39,9 +42,22 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
     """(runtime, precision) -> bundle of a digits ticket, made by the host."""
     folder = tmp_path_factory.mktemp("host")
     run(sys.executable, "-m", "edgeprune", "find", "digits", "--seeds", "1", "--levels", "1", folder=folder)
-    lines = run(sys.executable, "-m", "edgeprune", "export", "--target", "rpi4", folder=folder).split()
+    lines = run(sys.executable, "-m", "edgeprune", "export", "--target", "local", folder=folder).split()
     found = [Artifact.load(folder / line) for line in lines]
     return {(artifact.runtime, artifact.precision): artifact.path for artifact in found}
+
+
+@pytest.fixture(scope="module")
+def sparse_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """precision -> bundle for this machine that sparse kernels run, in part: a made one, and one of a digits ticket."""
+    folder = tmp_path_factory.mktemp("sparse")
+    made = make_bundle(folder / "made", sparse=True, twin="dense")
+    make_bundle(folder / "dense", variant="dense")
+    find = ("find", "digits", "--pattern", "block:1x4", "--seeds", "1", "--levels", "1", "--rate", "0.92")
+    run(sys.executable, "-m", "edgeprune", *find, folder=folder)
+    narrowed = ("--runtime", "onnxruntime", "--precision", "int8", "--max-drop", "20")
+    (line,) = run(sys.executable, "-m", "edgeprune", "export", "--target", "local", *narrowed, folder=folder).split()
+    return {"fp32": made.path, "int8": folder / line}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -67,12 +83,18 @@ def test_the_command_line_answers_on_a_device(bundles: dict[tuple[str, str], Pat
     assert json.loads(shown)["runtime"] == "litert"
 
 
-@needs_old_python
-@pytest.mark.parametrize("cell", CELLS, ids="-".join)
-def test_a_bundle_gives_its_expected_outputs(
-    cell: tuple[str, str], bundles: dict[tuple[str, str], Path], tmp_path: Path
-) -> None:
-    code = """
+def measure(artifact: Artifact, folder: Path) -> Measurement:
+    """A short measurement of a bundle beside its dense twin by the old Python."""
+    plan, twin = Plan(seed=1, pairs=1, samples=5, seconds=0.0, limit_seconds=1.0, warmups=2), artifact.twin_path()
+    with connections.load("local").connect() as connection:
+        connection.python = OLD_PYTHON  # type: ignore[misc]  # the device's interpreter instead of the host's
+        against = Artifact.load(twin) if twin else None
+        measurement = bench(artifact, against, load_target("local"), connection, plan, folder)
+    assert str(measurement.environment["python"]).startswith("3.9")
+    return measurement
+
+
+SHOW_WORST = """
 import sys, numpy, edgeprune
 model = edgeprune.load(sys.argv[1])
 probes = model.artifact.probes()
@@ -81,19 +103,40 @@ assert len(outputs) == len(model.artifact.outputs)
 worst = max(float(abs(outputs[i] - probes[f"output_{i}"]).max()) for i in range(len(outputs)))
 print(worst <= model.artifact.tolerance, worst, model.artifact.tolerance)
 """
-    assert run(OLD_PYTHON, "-c", code, str(bundles[cell]), folder=tmp_path).startswith("True")
+
+
+@needs_old_python
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_a_bundle_gives_its_expected_outputs(
+    cell: tuple[str, str], bundles: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    assert run(OLD_PYTHON, "-c", SHOW_WORST, str(bundles[cell]), folder=tmp_path).startswith("True")
+
+
+@needs_old_python
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_sparse_kernels_run_in_the_oldest_runtime(
+    precision: str, sparse_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    artifact = Artifact.load(sparse_bundles[precision])
+    assert artifact.library and "sparse" in [layer.kernel for layer in artifact.layers]
+    assert run(OLD_PYTHON, "-c", SHOW_WORST, str(artifact.path), folder=tmp_path).startswith("True")
+
+
+@needs_old_python
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_agent_times_the_layers_there(precision: str, sparse_bundles: dict[str, Path], tmp_path: Path) -> None:
+    artifact = Artifact.load(sparse_bundles[precision])
+    measurement = measure(artifact, tmp_path)
+    names = {layer.name for layer in artifact.layers}
+    assert names <= set(measurement.layers_ns("artifact")) and names <= set(measurement.layers_ns("against"))
 
 
 @needs_old_python
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_the_agent_measures_there(cell: tuple[str, str], bundles: dict[tuple[str, str], Path], tmp_path: Path) -> None:
     artifact = Artifact.load(bundles[cell])
-    plan = Plan(seed=1, pairs=1, samples=5, seconds=0.0, limit_seconds=1.0, warmups=2)
-    with connections.load("local").connect() as connection:
-        connection.python = OLD_PYTHON  # type: ignore[misc]  # the device's interpreter instead of the host's
-        measurement = bench(artifact, None, load_target("local"), connection, plan, tmp_path)
-    (block,) = measurement.blocks
+    block = measure(artifact, tmp_path).of("artifact")[0]
     assert len(block.samples_ns) >= 5
     assert block.model_sha256 == artifact.files[artifact.model_file]
     assert block.output_max_abs <= artifact.tolerance
-    assert str(measurement.environment["python"]).startswith("3.9")
