@@ -141,6 +141,17 @@ def test_the_zero_certificate_lists_every_tensor(shown, built):
     assert rows[-1][3] == "0"
 
 
+def test_the_kernels_and_their_gains_are_listed(shown, built):
+    with_layers = [artifact for artifact in built.bundles_by_name if artifact.layers]
+    titles = [each.text for each in shown.root.all("summary") if each.text.startswith("Layers of")]
+    assert titles == [f"Layers of {artifact.path.name}" for artifact in with_layers]
+    rows = shown.table("Layer", "Shape", "Predicted gain", "Why")
+    assert rows[2][:5] == ["fc1", "180×304", "10.0 %", "block:1x4", "4.10×"] and rows[2][5].startswith("sparse")
+    times = shown.table("Predicted", "Measured", "Dense twin")
+    assert times[2][2:6] == ["block:1x4", "4.10×", "4.00×", "25.0 µs"]
+    assert times[-1][0] == "the rest"
+
+
 def test_seeds_controls_and_levels(shown, built):
     seeds = shown.table("Seed", "Ticket", "Random reinit")
     for row, record in zip(seeds, built.ticket.seeds):

@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +86,37 @@ def test_importing_the_reports_imports_no_heavy_package():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_artifact_gives_its_layers_and_library(built):
+    artifact = next(each for each in built.bundles if each.layers)
+    found = artifact_summary(artifact)
+    assert found["library"] == ""
+    sparse = next(layer for layer in found["layers"] if layer["kernel"] == "sparse")
+    assert (sparse["name"], sparse["pattern"], sparse["predicted_gain"]) == ("fc1", "block:1x4", 4.1)
+
+
+def test_a_measurement_gives_predicted_beside_measured_gain(built):
+    measurement = next(each for each in built.measurements if each.runtime == "onnxruntime")
+    *layers, rest = measurement_summary(measurement)["layers"]
+    assert [layer["name"] for layer in layers] == ["conv1", "conv2", "fc1", "fc2"]
+    fc1 = layers[2]
+    assert (fc1["kernel"], fc1["predicted_gain"], fc1["measured_gain"]) == ("sparse", 4.1, 4.0)
+    assert (fc1["time_ns"], fc1["against_ns"]) == (25_000, 100_000)
+    assert rest == {"name": "the rest", "time_ns": 2_000, "against_ns": 2_000, "measured_gain": 1.0}
+
+
+def test_without_the_bundle_the_layers_are_what_both_profiles_name(built):
+    measurement = next(each for each in built.measurements if each.runtime == "onnxruntime")
+    moved = replace(
+        measurement, path=Path("/nowhere/measurements/m.json"), artifact_path="/nowhere/a", against_path="/nowhere/b"
+    )
+    *layers, rest = measurement_summary(moved)["layers"]
+    assert [layer["name"] for layer in layers] == ["conv1", "conv2", "fc1", "fc2", "flatten"]
+    assert "predicted_gain" not in layers[0] and layers[2]["measured_gain"] == 4.0
+    assert (rest["time_ns"], rest["measured_gain"]) == (0, None)
+
+
+def test_a_measurement_without_a_profile_has_no_layers(built):
+    measurement = next(each for each in built.measurements if each.runtime == "litert")
+    assert measurement_summary(measurement)["layers"] == []

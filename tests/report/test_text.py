@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from edgeprune import statistics
-from edgeprune.report import collect, print_noun, print_report, speed_line, units
+from edgeprune.report import collect, dense_warnings, print_layers, print_noun, print_report, speed_line, units
 
 
 def printed(show, *nouns, terminal=False, width=80):
@@ -19,7 +19,7 @@ def printed(show, *nouns, terminal=False, width=80):
 def cells(text, name):
     """Cells of the row that begins with `name`, in plain text."""
     row = next(line for line in text.splitlines() if line.startswith(name))
-    return [cell for cell in row.removeprefix(name).replace("\u00a0", " ").strip().split("  ") if cell]
+    return [cell.strip() for cell in row.removeprefix(name).replace("\u00a0", " ").split("  ") if cell.strip()]
 
 
 def test_a_report_shows_verdict_controls_and_each_build_beside_its_twin(built):
@@ -89,3 +89,44 @@ def test_builds_without_measurement_or_twin_are_shown(tmp_path, build_at):
 def test_names_are_no_markup(tmp_path, build_at, name):
     made = build_at(tmp_path, (("litert", "fp32"),), {"fc1": name}, measured=False)
     assert name in printed(print_noun, made.bundles[0])
+
+
+def test_an_artifact_shows_what_runs_each_layer_and_why(built):
+    artifact = next(each for each in built.bundles if each.layers)
+    text = printed(print_noun, artifact, width=160)
+    assert cells(text, "fc1 ")[1:] == ["10.0 %", "block:1x4", "4.10×", "sparse block:1x4: predicted 4.1x"]
+    assert cells(text, "fc2 *")[-3:] == ["dense", "–", "dense: 31 % of blocks left, sparse predicted 0.9x"]
+    assert "Marked: sparse weights run by dense kernels." in text
+    assert not [line for line in text.splitlines() if line.startswith("conv1 *")]
+
+
+def test_a_bundle_without_layers_has_no_table_of_them(built):
+    artifact = next(each for each in built.bundles if not each.layers)
+    assert "Layers of" not in printed(print_noun, artifact)
+
+
+def test_a_measurement_shows_measured_beside_predicted_gain(built):
+    measurement = next(each for each in built.measurements if each.runtime == "onnxruntime")
+    for show in (print_noun, print_layers):
+        text = printed(show, measurement, width=120)
+        assert cells(text, "fc1 ") == ["10.0 %", "block:1x4", "4.10×", "4.00×", "25.0 µs", "100 µs"]
+        assert cells(text, "fc2 *")[1:4] == ["dense", "–", "1.00×"]
+        assert cells(text, "the rest ")[0] == "1.00×"
+    without = next(each for each in built.measurements if each.runtime == "litert")
+    assert printed(print_layers, without) == ""
+
+
+def test_a_layer_that_the_profile_does_not_name_has_no_gain(built, make):
+    measurement = next(each for each in built.measurements if each.runtime == "onnxruntime")
+    blocks = [replace(block, layers_ns={"fc1": 5_000} if block.layers_ns else {}) for block in measurement.blocks]
+    text = printed(print_layers, replace(measurement, blocks=tuple(blocks)), width=120)
+    assert cells(text, "fc1 ")[3:] == ["1.00×", "5.00 µs", "5.00 µs"]
+    assert cells(text, "conv1 ")[3:] == ["–", "–", "–"]
+
+
+def test_sparse_weights_that_dense_kernels_run_are_warned_of(built):
+    artifact = next(each for each in built.bundles if each.layers)
+    (line,) = dense_warnings(artifact)
+    assert line.startswith("sparse weights run by dense kernels: layers fc2; ") and str(artifact.path) in line
+    assert dense_warnings(replace(artifact, variant="dense")) == []
+    assert dense_warnings(replace(artifact, layers=artifact.layers[:3])) == []
