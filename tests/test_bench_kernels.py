@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
@@ -219,6 +221,40 @@ def test_a_block_warms_up_and_then_counts_fifty_calls(bench: Any) -> None:
 )
 def test_the_crossover_lies_where_both_take_as_long(bench: Any, shares: tuple[float, ...], expected: Any) -> None:
     assert bench.crossover((70.0, 90.0), list(shares)) == expected
+
+
+def test_the_curve_has_every_sparsity_and_where_it_crosses(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def proportional(work: Path, network: str, row: str, sparsity: float, rounds: int) -> Any:
+        return sys.modules["kernel_timing"].Blocks({"dense": [1.0], "sparse": [(100 - sparsity) / 50]}), "dense"
+
+    monkeypatch.setattr(bench, "time_row", proportional)
+    results = run(bench, "--curve", "--network", "mlp", "--row", ROWS[0], "--json")
+    ratios = {"70": 1.667, "80": 2.5, "90": 5.0, "95": 10.0, "98": 25.0}
+    assert results == {"mlp": {ROWS[0]: {**ratios, "crossover": 50.0}}}
+
+
+@pytest.mark.parametrize(("measured", "verdict"), [(3.3, ">= 3.3x"), (3.2, "below 3.3x")])
+def test_a_drawn_network_has_the_bars_of_resnet18(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, measured: float, verdict: str
+) -> None:
+    blocks = sys.modules["kernel_timing"].Blocks({"dense": [measured], "sparse": [1.0]})
+    monkeypatch.setattr(bench, "time_row", lambda *_: (blocks, "dense"))
+    for network in ("resnet18", "random"):
+        done = CliRunner().invoke(bench.main, ["--network", network, "--row", ROWS[0], "--seed", "5"])
+        assert verdict in done.stdout
+        assert ("random-5" if network == "random" else network) in done.stdout
+
+
+def test_ctrl_c_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    command = [sys.executable, SCRIPTS / "bench_kernels", "--network", "mlp", "--work", tmp_path]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 130, errors
+    assert not output
+    assert errors.splitlines()[-1] == "bench_kernels: interrupted; what was exported is kept"
 
 
 def test_an_unknown_row_is_refused(bench: Any) -> None:
