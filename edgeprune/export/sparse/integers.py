@@ -9,7 +9,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Choice, Weighted
+from edgeprune.export.sparse.layers import DOUBT, Choice, Weighted
 from edgeprune.export.sparse.regions import Tensor, plan
 from edgeprune.export.sparse.steps import MOVES, WORK, Grid, Step, Steps
 from edgeprune.kernels.costs import Costs
@@ -109,7 +109,7 @@ class _Region:
             cells = max(self._cells(name) for name in (*step.inputs, step.output))
             for form, of in times.items():
                 if choice is not None:
-                    of[number] = choice.sparse if form == "packed" else choice.dense
+                    of[number] = DOUBT * choice.sparse if form == "packed" else choice.dense
                 else:
                     of[number] = self.costs.tensor_work(WORK[step.op], form, cells)
         names = dict.fromkeys(name for step in self.found.values() for name in (*step.inputs, step.output))

@@ -17,6 +17,8 @@ from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
 
 Array = NDArray[Any]
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# How much faster than dense a kernel must be predicted: predictions are off by about a tenth.
+DOUBT = 1.1
 _MAX_DIMENSIONS = 4  # [N, C, H, W]
 
 
@@ -196,8 +198,8 @@ class Choice:
 
     @property
     def pays(self) -> bool:
-        """True if the sparse (or our own depthwise) kernel alone is predicted to be faster."""
-        return not self.refusal and self.sparse < self.dense
+        """True if the sparse (or our own depthwise) kernel alone is predicted to be faster, and not just a little."""
+        return not self.refusal and self.sparse * DOUBT < self.dense
 
     def record(self, chosen: bool) -> Layer:
         """The layer's line in the manifest."""

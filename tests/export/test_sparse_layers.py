@@ -1,0 +1,135 @@
+"""Which kernel a layer gets, and the reason that the manifest states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from edgeprune.export.graph import to_onnx
+from edgeprune.export.sparse import name_layers, rewrite, stock_layers
+from edgeprune.kernels import ARCHITECTURES, costs
+from edgeprune.kernels.costs import Geometry, stored_blocks
+from tests.export.sparse_graphs import Builder, Eager, constants, operators, run_library, run_stock, to_int8
+
+SAME = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1]}
+
+
+def one_layer(pattern: str, density: float, channels: int = 64, side: int = 16) -> onnx.ModelProto:
+    builder = Builder([channels, side, side], 1)
+    builder.output(builder.conv("input", channels, SAME, pattern, density))
+    return builder.model()
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("pattern", ["unstructured", "block:4x1"])
+def test_a_sparse_layer_is_run_sparse_and_a_full_one_dense(arch: str, pattern: str) -> None:
+    model = costs.load(arch)
+    (sparse,) = rewrite(one_layer(pattern, 0.1), "fp32", model).layers
+    (full,) = rewrite(one_layer(pattern, 1.0), "fp32", model).layers
+    assert (sparse.kernel, sparse.op, sparse.shape) == ("sparse", "Conv", (64, 64, 3, 3))
+    assert sparse.pattern == pattern and sparse.predicted_gain > 1.5
+    assert sparse.why == f"sparse {pattern}: predicted {sparse.predicted_gain:.1f}x"
+    assert 0.05 < sparse.density < 0.15
+    assert (full.kernel, full.pattern, full.predicted_gain, full.density) == ("dense", "", 1.0, 1.0)
+    assert full.why.startswith("dense: 100 % of blocks left, sparse predicted 0.")
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_int8_prefers_blocks_of_four_inputs(arch: str) -> None:
+    x = np.random.default_rng(1).normal(size=(2, 64, 16, 16)).astype(np.float32)
+    done = rewrite(to_int8(one_layer("block:1x4", 0.1), x, True), "int8", costs.load(arch))
+    assert done.layers[0].pattern == "block:1x4" and done.needs_library
+    packed = next(array for name, array in constants(done.model).items() if name.endswith("_packed"))
+    assert packed.nbytes < 0.14 * 64 * 64 * 9
+
+
+def test_a_model_without_a_sparse_layer_stays_as_it_is() -> None:
+    model = one_layer("unstructured", 1.0)
+    done = rewrite(model, "fp32", costs.load("x86_64"))
+    assert not done.needs_library and done.model.SerializeToString() == model.SerializeToString()
+
+
+def test_more_blocks_and_larger_planes_cost_more() -> None:
+    for arch in ARCHITECTURES:
+        model = costs.load(arch)
+        for precision, formats in costs.FORMATS.items():
+            for pattern in formats:
+                small, large = (Geometry(64, 64, 9, side * side, side * side) for side in (16, 32))
+                times = [model.sparse(precision, pattern, small, blocks) for blocks in (0, 100, 1000)]
+                assert 0 <= times[0] < times[1] < times[2] < model.sparse(precision, pattern, large, 1000)
+                assert model.dense(precision, small) < model.dense(precision, large)
+
+
+def test_blocks_are_counted_with_those_that_reach_past_the_edge() -> None:
+    weight = np.zeros((5, 6, 3))
+    weight[4, 5, 2] = weight[0, 0, 0] = weight[1, 0, 0] = 1
+    assert [stored_blocks(weight, pattern) for pattern in ("unstructured", "block:4x1", "block:1x4")] == [3, 2, 3]
+
+
+class Odd(nn.Module):
+    """Layers that no sparse kernel runs, besides two that one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grouped = nn.Conv2d(4, 8, 3, padding=1, groups=2)
+        self.up = nn.ConvTranspose2d(8, 4, 2, stride=2)
+        self.tokens = nn.Linear(12, 6)
+        self.shared = nn.Conv2d(4, 4, 3, padding=1)
+        self.volume = nn.Conv3d(1, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.shared(torch.relu(self.shared(x)))
+        y = self.volume(y[:, None]).mean(1)
+        return self.tokens(self.up(torch.relu(self.grouped(y))))
+
+
+def odd_graph() -> tuple[nn.Module, Any]:
+    torch.manual_seed(1)
+    module = Odd().eval()
+    masks = {name: np.ones(tuple(p.shape), bool) for name, p in module.named_parameters() if p.ndim > 1}
+    return module, to_onnx(module, torch.randn(2, 4, 6, 6), masks)
+
+
+def test_what_has_no_sparse_kernel_is_dense_and_says_why() -> None:
+    _, graph = odd_graph()
+    done = rewrite(graph.model, "fp32", Eager())
+    why = {layer.name: layer.why for layer in done.layers if layer.kernel == "dense"}
+    assert why["grouped"] == "dense: a convolution in 2 groups has no sparse kernel"
+    assert why["up"] == "dense: a transposed convolution has no sparse kernel"
+    assert why["tokens"] == "dense: its input has 4 dimensions, the kernel takes 2"
+    assert "5 dimensions" in why["volume"]
+    assert [layer.name for layer in done.layers if layer.kernel == "sparse"] == ["shared", "shared#2"]
+    x = np.random.default_rng(2).normal(size=(3, 4, 6, 6)).astype(np.float32)
+    for mine, theirs in zip(run_library(done.model, x), run_stock(graph.model, x)):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    assert operators(done.model) == ["SparseConv", "SparseConv"]
+    assert sum(name.startswith("shared.weight") for name in constants(done.model)) == 1
+
+
+def test_a_layer_that_stays_float_in_an_int8_model_says_so() -> None:
+    builder = Builder([3, 4, 4], 1)
+    x = builder.conv("input", 4, SAME, "unstructured", 0.5)
+    builder.output(builder.node("Conv", [x, builder.node("Identity", ["input"], [3, 4, 4])], [4, 2, 2]))
+    model = to_int8(one_layer("block:1x4", 0.1), np.zeros((1, 64, 16, 16), np.float32), True)
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and "weight" in node.input[0]:
+            node.attribute[0].i = 1  # scales along the inputs: nothing a kernel can requantize by
+    (layer,) = rewrite(model, "int8", Eager()).layers
+    assert layer.why == "dense: its weights have no scale of their own for each output"
+
+
+def test_without_kernels_every_layer_states_the_reason() -> None:
+    layers = stock_layers(one_layer("unstructured", 0.1), "there are no sparse kernels for riscv64")
+    assert [layer.why for layer in layers] == ["dense: there are no sparse kernels for riscv64"]
+    assert (layers[0].kernel, layers[0].predicted_gain) == ("dense", 1.0)
+
+
+def test_nodes_are_named_after_their_layers() -> None:
+    _, graph = odd_graph()
+    named = [node.name for node in name_layers(graph.model).graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    assert named == ["shared", "shared#2", "volume", "grouped", "up"]
