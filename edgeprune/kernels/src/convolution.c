@@ -264,7 +264,8 @@ OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info) {
 
 /* Half to even, for |value| < 2^22. */
 static int32_t nearest(float value) {
-    const float bounded = value < -1e6f ? -1e6f : value > 1e6f ? 1e6f : value;
+    /* In this order NaN, which a file's scale may be, is bounded too. */
+    const float bounded = value > -1e6f ? (value < 1e6f ? value : 1e6f) : -1e6f;
     volatile float shifted = bounded + 12582912.0f;
     return (int32_t)(shifted - 12582912.0f);
 }

@@ -25,8 +25,7 @@ OrtStatus *create_add(kernel *k, const OrtKernelInfo *info) {
     read_integer_end(k, info);
     k->add = (add_job){
         .a_scale = float_attribute(k, info, "a_scale", 1), .b_scale = float_attribute(k, info, "b_scale", 1),
-        .a_zero_point = (int32_t)int_attribute(k, info, "a_zero_point", 0) + k->shift,
-        .b_zero_point = (int32_t)int_attribute(k, info, "b_zero_point", 0) + k->shift,
+        .a_zero_point = k->add.a_zero_point, .b_zero_point = k->add.b_zero_point,
         .zero_point = k->integer_end.zero_point, .low = k->integer_end.low, .high = k->integer_end.high,
     };
     k->compute = compute_add;

@@ -181,6 +181,8 @@ void read_integer_end(kernel *k, const OrtKernelInfo *info) {
         {"sum_low", &q->sum_low, least},
         {"sum_high", &q->sum_high, least + 255},
         {"x_zero_point", &k->x_zero_point, 0},
+        {"a_zero_point", &k->add.a_zero_point, 0},
+        {"b_zero_point", &k->add.b_zero_point, 0},
     };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
         const int64_t value = int_attribute(k, info, fields[i].name, fields[i].missing);

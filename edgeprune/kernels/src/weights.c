@@ -70,7 +70,8 @@ const char *read_weights(const uint8_t *bytes, size_t size, packed_weights *out)
         return "the block of the weights is neither 1x1 nor 4x1 nor 1x4";
     /* Below these bounds no product of sizes overflows. */
     if (p->outputs < 1 || p->outputs > 1 << 20 || p->inputs < 1 || p->inputs > 1 << 20 || p->taps < 1 ||
-        p->taps > 1 << 12 || (uint64_t)p->inputs * p->taps > 1 << 26)
+        p->taps > 1 << 12 || (uint64_t)p->inputs * p->taps > 1 << 26 ||
+        (uint64_t)p->outputs * p->inputs * p->taps > 1 << 28) /* a few bytes can name any shape, which takes its time */
         return "the weights' shape is out of range";
     const uint64_t rows = (uint64_t)p->rows, columns = (uint64_t)p->columns;
     p->blocks = (p->outputs + rows - 1) / rows * ((p->inputs + columns - 1) / columns) * p->taps;
@@ -156,10 +157,10 @@ static uint32_t count_entries(window *w, int32_t rows, int32_t row_blocks, uint3
 
 static void sum_rows(const window *w, int32_t quad, int32_t *row_sums) {
     for (int32_t m = 0; m < 4; m++) {
-        int32_t sum = 0;
+        uint32_t sum = 0; /* wraps like the kernels' own sums */
         for (int32_t cell = 0; cell < w->row_cells; cell++)
-            for (int k = 0; k < 32; k += 8) sum += (int8_t)(w->cells[(int64_t)m * w->row_cells + cell] >> k);
-        row_sums[4 * quad + m] = sum;
+            for (int k = 0; k < 32; k += 8) sum += (uint32_t)(int8_t)(w->cells[(int64_t)m * w->row_cells + cell] >> k);
+        row_sums[4 * quad + m] = (int32_t)sum;
     }
 }
 
