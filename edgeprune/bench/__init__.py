@@ -69,6 +69,8 @@ def bench_blocks(
         if environment != environments[0]:
             raise DeviceError("the device's software changed between two blocks", "bench again")
         yield BlockDone(number, len(order), block, (time.monotonic() - begin) / number * (len(order) - number))
+    if bundles["artifact"].library is not None:
+        environments[0]["kernel library"] = f"this edgeprune's, {bundles['artifact'].library.name}, not the bundle's"
     measurement = run.measurement(environments[0], tuple(blocks))
     measurement.save()
     yield measurement
@@ -97,9 +99,8 @@ class _Run:
 
     def push(self) -> dict[str, Bundle]:
         """Send the agent and the bundles; gives role -> bundle."""
-        bundles = {"artifact": Bundle("artifact", self.artifact)}
-        if self.against is not None:
-            bundles["against"] = Bundle("against", self.against)
+        sides = {"artifact": self.artifact, **({"against": self.against} if self.against is not None else {})}
+        bundles = {role: Bundle.on(self.target.arch, role, artifact) for role, artifact in sides.items()}
         push_agent(self.connection)
         for bundle in bundles.values():
             bundle.push(self.connection)

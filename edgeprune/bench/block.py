@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from edgeprune import store
+from edgeprune import kernels, store
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent
 from edgeprune.bench.layers import layers_ns
@@ -16,6 +17,7 @@ from edgeprune.bench.plan import Plan
 from edgeprune.connections import Connection, Finished
 from edgeprune.errors import DeviceError
 from edgeprune.measurement import Block
+from edgeprune.runtimes.onnxruntime import architecture_of
 
 AGENT_FILE = "agent.py"
 KILLED = 137  # 128 + SIGKILL
@@ -32,20 +34,36 @@ PHASES = {
 
 @dataclass(frozen=True)
 class Bundle:
-    """An artifact as it lies on the device, in a folder named after its role."""
+    """An artifact as it lies on the device, in a folder named after its role.
+
+    library: of this package, in place of the artifact's, where that is for another architecture than the device's; the
+    operators are the same.
+    """
 
     role: str
     artifact: Artifact
+    library: Optional[Path] = None
+
+    @classmethod
+    def on(cls, arch: str, role: str, artifact: Artifact) -> Bundle:
+        """The bundle for a device of an architecture ("any": this machine's)."""
+        arch = platform.machine() if arch == "any" else arch
+        own = artifact.library_path
+        return cls(role, artifact, kernels.library(arch) if own and architecture_of(own) != arch else None)
 
     @property
     def files(self) -> dict[str, str]:
         """Path in the work folder -> SHA-256 from the manifest, of all files."""
-        return {f"{self.role}/{name}": sha256 for name, sha256 in self.artifact.files.items()}
+        files = dict(self.artifact.files)
+        if self.library is not None:
+            files[self.artifact.library] = store.sha256_file(self.library)
+        return {f"{self.role}/{name}": sha256 for name, sha256 in files.items()}
 
     def push(self, connection: Connection) -> None:
         """Send all files but the manifest."""
         for name in self.artifact.files:
-            connection.push(self.artifact.path / name, f"{self.role}/{name}")
+            source = self.library if self.library and name == self.artifact.library else self.artifact.path / name
+            connection.push(source, f"{self.role}/{name}")
 
 
 def push_agent(connection: Connection) -> None:

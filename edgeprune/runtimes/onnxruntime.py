@@ -56,15 +56,22 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
     return run
 
 
-def _register(runtime: Any, options: Any, library: Path) -> None:
-    """Have the session know the library's operators."""
+def architecture_of(library: Path) -> str:
+    """The architecture that a shared library is built for, as `platform.machine()` names it, "" if it is no ELF file;
+    ExportError if it cannot be read."""
     try:
         with library.open("rb") as file:
             head = file.read(20)
     except OSError as problem:
         raise ExportError(f"cannot read the kernel library {library}: {problem.strerror}", "export again") from None
+    number = int.from_bytes(head[18:20], "little")
+    return MACHINES.get(number, f"machine {number}") if head[:4] == b"\x7fELF" else ""
+
+
+def _register(runtime: Any, options: Any, library: Path) -> None:
+    """Have the session know the library's operators."""
     # The dynamic loader says of another machine's library that it does not exist.
-    found = MACHINES.get(int.from_bytes(head[18:20], "little"), "no known machine") if head[:4] == b"\x7fELF" else ""
+    found = architecture_of(library)
     if found != platform.machine():
         raise DeviceError(
             f"the kernel library {library} is "

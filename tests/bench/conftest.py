@@ -112,17 +112,18 @@ def make_layers(width: int) -> tuple[Layer, ...]:
 
 def make_bundle(folder: Path, runtime: str = "onnxruntime", width: int = 16, **changes: Any) -> Artifact:
     """Write a bundle whose first layer has `width` units; `changes` are fields of the manifest, "expected" for the
-    outputs that the probes claim, or "sparse" for a kernel library that runs the first layer."""
+    outputs that the probes claim, or "sparse" for a library that runs the first layer (True, or for which machine)."""
     folder.mkdir(parents=True)
     inputs = np.random.default_rng(0).normal(size=(PROBES, INPUTS)).astype(np.float32)
     expected = np.asarray(changes.pop("expected", forward(inputs, width)), dtype=np.float32)
     name = MODEL_FILES[runtime]
     sparse = changes.pop("sparse", False)
-    data = onnx_file(width, sparse) if runtime == "onnxruntime" else tflite_file(width)
+    data = onnx_file(width, bool(sparse)) if runtime == "onnxruntime" else tflite_file(width)
     store.write_bytes(folder / name, data)
     files = {name: store.sha256_bytes(data)}
     if sparse:
-        shutil.copy(kernels.library(platform.machine()), folder / LIBRARY)
+        arch = platform.machine() if sparse is True else sparse
+        shutil.copy(kernels.library(arch), folder / LIBRARY)
         files[LIBRARY] = store.sha256_file(folder / LIBRARY)
     probes = store.write_tensors(folder / "probes.safetensors", {"input": inputs, "output_0": expected})
     fields: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from edgeprune import kernels
 from edgeprune.artifact import Artifact
 from edgeprune.bench import BlockDone, Plan, bench, bench_blocks
 from edgeprune.connections import Finished
@@ -63,6 +65,23 @@ def test_artifact_alone(bundle: Make, target: Target, short_plan: Plan, tmp_path
     assert [block.role for block in measurement.blocks] == ["artifact"] * 2
     assert (measurement.against_path, measurement.against_sha256) == ("", "")
     assert summarize(measurement)["ratio"] is None
+
+
+def test_a_bundle_for_another_architecture_runs_with_this_packages_library(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
+) -> None:
+    other = next(arch for arch in kernels.ARCHITECTURES if arch != platform.machine())
+    foreign, own = bundle("foreign", sparse=other), bundle("own", sparse=True)
+    with connect() as connection:
+        measurement = bench(foreign, own, target, connection, short_plan, tmp_path)
+    said = measurement.environment["kernel library"]
+    assert said == f"this edgeprune's, libedgeprune-{platform.machine()}.so, not the bundle's"
+    with connect() as connection:
+        measurement = bench(own, None, target, connection, short_plan, tmp_path)
+    assert "kernel library" not in measurement.environment
+    named = replace(target, arch=other)
+    with connect() as connection, pytest.raises(DeviceError, match=f"does not load on this {platform.machine()}"):
+        bench(foreign, None, named, connection, short_plan, tmp_path)
 
 
 def test_threads_of_the_target_reach_the_runtime(
