@@ -80,6 +80,9 @@ static void copy_even_cells(const uint32_t *from, uint32_t *to, int64_t count) {
     W(store_part_i)(to, W(even_i)(left, right), (int)count);
 }
 
+/* As vectors add: a file's numbers may be senseless. */
+static int32_t wrapping_sum(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
+
 static int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
     return value < low ? low : value > high ? high : value;
 }
@@ -100,6 +103,11 @@ static void copy_moved(const uint32_t *x, uint32_t *to, const geometry *g, int32
     const int32_t pitch = g->pitch;
     int32_t first, end;
     inside(move, 1, g->width, pitch, &first, &end);
+    if (first >= end) {
+        /* Padding as wide as the plane: nothing of it is seen, and the moved rows may lie outside of the input. */
+        fill_cells(to, count, fill);
+        return;
+    }
     if (WIDE % pitch == 0 && before >= -move && after >= WIDE + move) {
         /* The columns repeat within a vector: one mask does for all. */
         int32_t lanes[WIDE];
@@ -523,7 +531,7 @@ static int32_t dot_row_i4(const int32_t *x, const uint16_t *index, const int32_t
         const int32_t cell = x[index[i]], weight = value[i];
         for (int k = 0; k < 32; k += 8) {
             const int32_t input = SIGNED_BYTES ? (int8_t)(cell >> k) : (uint8_t)(cell >> k);
-            total += input * (int8_t)(weight >> k);
+            total = wrapping_sum(total, input * (int8_t)(weight >> k));
         }
     }
     return total;
@@ -563,7 +571,8 @@ static void gemm_example(const gemm_job *job, int64_t example, int32_t first, in
         for (int32_t row = first; row < end; row += SLICE_ROWS) {
             int32_t sums[SLICE_ROWS];
             dot_slice(x, &w->by_lane, row / SLICE_ROWS, cells, sums);
-            for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m++) sums[m] += job->integer_end->bias[row + m];
+            for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m++)
+                sums[m] = wrapping_sum(sums[m], job->integer_end->bias[row + m]);
             for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m += 4)
                 store_outputs(job, example, (row + m) / 4, requantize_four(sums + m, job->integer_end, (row + m) / 4));
         }
@@ -575,7 +584,7 @@ static void gemm_example(const gemm_job *job, int64_t example, int32_t first, in
                 const int32_t row = 4 * group + m;
                 const uint32_t from = w->start[row], count = w->start[row + 1] - from;
                 const int32_t *value = (const int32_t *)w->values + from;
-                sums[m] = job->integer_end->bias[row] + dot_row_i4(x, w->index + from, value, count);
+                sums[m] = wrapping_sum(job->integer_end->bias[row], dot_row_i4(x, w->index + from, value, count));
             }
             store_outputs(job, example, group, requantize_four(sums, job->integer_end, group));
         }
