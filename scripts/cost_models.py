@@ -18,6 +18,8 @@ from edgeprune.kernels.packing import BLOCKS
 class Forced(Costs):
     """Makes one kernel the cheapest for every layer."""
 
+    most_blocks = 1.0
+
     def __init__(self, pattern: str) -> None:
         super().__init__({})
         self.pattern = pattern
@@ -33,6 +35,10 @@ class Forced(Costs):
     def depthwise(self, precision: str, geometry: Geometry) -> float:
         """Ours is."""
         return 1.0
+
+    def reorder(self, cells: int) -> float:
+        """Layouts are all the same."""
+        return 0.0
 
     def tensor_work(self, work: str, form: str, cells: int) -> float:
         """Packed or not is all the same."""
@@ -66,6 +72,23 @@ def chain(shape: tuple[int, ...], layers: list[np.ndarray]) -> onnx.ModelProto:
         value = out
     nodes[-1].output[0] = "output_0"
     return model_of(nodes, constants, shape, ["output_0"])
+
+
+def alternating(shape: tuple[int, ...], count: int, layers: bool, breaks: bool) -> onnx.ModelProto:
+    """`count` depthwise convolutions, each with an operator behind that the runtime runs in one layout only; without
+    the ones or the others."""
+    weight = weights(shape[0], (3, 3), "unstructured", 0.9, 0)[:, :1]
+    nodes, value = [], "input"
+    for index in range(count):
+        if layers:
+            pads = {"kernel_shape": [3, 3], "pads": [1] * 4, "group": shape[0]}
+            nodes.append(helper.make_node("Conv", [value, "weight"], [f"conv{index}"], **pads))
+            value = f"conv{index}"
+        if breaks:
+            nodes.append(helper.make_node("Neg", [value], [f"neg{index}"]))
+            value = f"neg{index}"
+    nodes[-1].output[0] = "output_0"
+    return model_of(nodes, [numpy_helper.from_array(weight, "weight")], shape, ["output_0"])
 
 
 def model_of(nodes: list[Any], constants: list[Any], shape: tuple[int, ...], outputs: list[str]) -> onnx.ModelProto:

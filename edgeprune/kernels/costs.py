@@ -82,7 +82,10 @@ class Geometry:
 
 
 class Costs:
-    """Predicted times in nanoseconds for one architecture."""
+    """Predicted times in nanoseconds for one architecture. most_blocks: the largest share of stored blocks that a sparse
+    kernel is considered for; scripts/fit_costs measures up to a half."""
+
+    most_blocks = 0.75
 
     def __init__(self, constants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         self.constants = constants
@@ -104,6 +107,10 @@ class Costs:
         """An operator on a whole int8 tensor; work: one of TENSOR_WORK, form: "packed" or "plain" (stock), cells: of
         the larger of its input and its output."""
         return self._sum(f"int8 {form}", work, {"call": 1.0, "cell": float(cells)})
+
+    def reorder(self, cells: int) -> float:
+        """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""
+        return self._sum("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)})
 
     def _sum(self, family: str, kind: str, features: Mapping[str, float]) -> float:
         constants = self.constants[family][kind]

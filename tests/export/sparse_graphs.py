@@ -23,6 +23,8 @@ STILL = 1e-12  # of a scale: what is no difference
 class Eager(Costs):
     """Every layer pays off in the format with the fewest stored blocks; stock operators are dear."""
 
+    most_blocks = 1.0
+
     def __init__(self) -> None:
         super().__init__({})
 
@@ -37,6 +39,9 @@ class Eager(Costs):
 
     def tensor_work(self, work: str, form: str, cells: int) -> float:
         return 1.0 if form == "packed" else 1e6
+
+    def reorder(self, cells: int) -> float:
+        return 1.0
 
 
 class Except(Eager):

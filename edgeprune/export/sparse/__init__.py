@@ -50,7 +50,7 @@ def rewrite(model: onnx.ModelProto, precision: str, costs: Costs) -> Rewritten:
             formats.setdefault(layer.initializer, choice.pattern)
     draft = Draft(model, view)
     integers = precision == "int8"
-    chosen = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices)
+    chosen = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices, costs)
     records = tuple(choice.record(choice.layer.number in chosen) for choice in choices)
     rewritten = Rewritten(model, records)
     return Rewritten(draft.finish(), records) if rewritten.needs_library else _all_stock(rewritten, choices)

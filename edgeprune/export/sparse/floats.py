@@ -1,6 +1,7 @@
 """The float32 graph: each layer that pays off becomes one sparse operator, with the addition and clipping behind it.
 
-Float tensors keep ONNX Runtime's own layout, so each layer is decided alone.
+Our float operators read [N, C, H, W] as it is. ONNX Runtime's own convolutions block the channels (NCHWc) and pass that
+layout on to each other, so that a dense one between two of ours costs two changes of layout besides itself.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Choice, View
+from edgeprune.export.sparse.layers import DOUBT, Choice, View
+from edgeprune.export.sparse.regions import Tensor, plan
+from edgeprune.kernels.costs import Costs
 
 Bounds = tuple[float, float]
+# The runtime runs them in either layout.
+EITHER = ("Relu", "Clip", "Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool")
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,12 @@ class Tail:
     high: float
 
 
-def rewrite_floats(draft: Draft, choices: list[Choice]) -> set[int]:
+def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> set[int]:
     """Replace every layer whose own kernel pays off; gives the numbers of their nodes."""
-    chosen, taken = set(), set[int]()
+    blocked, taken = _blocked(draft.view, choices, costs), set[int]()
+    chosen = {each.layer.number for each in choices if _is_planned(draft.view, each) or each.pays} - blocked
     for choice in choices:
-        if choice.pays:
+        if choice.layer.number in chosen:
             tail = tail_of(
                 draft.view,
                 choice.layer.number,
@@ -42,8 +48,36 @@ def rewrite_floats(draft: Draft, choices: list[Choice]) -> set[int]:
             )
             taken.update(tail.covered)
             _replace(draft, choice, tail)
-            chosen.add(choice.layer.number)
     return chosen
+
+
+def _is_planned(view: View, choice: Choice) -> bool:
+    """True for a convolution over images: what the runtime may block the channels of."""
+    return choice.layer.window is not None and len(choice.layer.window.input) == 3
+
+
+def _blocked(view: View, choices: list[Choice], costs: Costs) -> set[int]:
+    """Nodes that run in the runtime's blocked layout in the assignment of least predicted time."""
+    dense = {number: 0.0 for number, node in enumerate(view.nodes) if node.op_type in EITHER}
+    sparse = dict(dense)
+    for choice in choices:
+        if _is_planned(view, choice):
+            dense[choice.layer.number] = choice.dense
+            sparse[choice.layer.number] = math.inf if choice.refusal else DOUBT * choice.sparse
+    tensors = []
+    for name in dict.fromkeys(
+        name for number in dense for name in (*view.nodes[number].input, *view.nodes[number].output)
+    ):
+        shape = view.shapes.get(name, [])
+        if len(shape) == 4 and name not in view.constants:
+            producer = view.writer.get(name)
+            readers = [None] * (name in view.outputs) + [
+                number if number in dense else None for number in view.readers.get(name, [])
+            ]
+            time = costs.reorder(math.prod(shape[1:]))
+            made = producer if producer in dense else None
+            tensors.append(Tensor(made, False, tuple(dict.fromkeys(readers)), time, time))
+    return plan(dense, sparse, tensors)
 
 
 def tail_of(view: View, number: int, taken: set[int], joins: bool) -> Tail:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -207,10 +207,15 @@ class Choice:
         ours = layer.geometry is not None and layer.geometry.depthwise
         if self.refusal:
             why = f"dense: {self.refusal}"
+        elif ours and chosen:
+            saves = "" if self.pays else ", which saves changes of layout"
+            why = f"dense: the library's depthwise kernel, predicted {gain:.1f}x{saves}"
         elif ours:
-            why = f"dense depthwise kernel of the {'library' if chosen else 'runtime'}: the library's {gain:.1f}x"
+            why = f"dense: the library's depthwise kernel predicted {gain:.1f}x"
         elif chosen:
             why = f"sparse {self.pattern}: predicted {gain:.1f}x"
+        elif self.pays:
+            why = f"dense: sparse predicted {gain:.1f}x, less than the changes of layout around it cost"
         else:
             why = f"dense: {100 * self.blocks_left:.0f} % of blocks left, sparse predicted {gain:.1f}x"
         sparse = chosen and not ours
@@ -240,9 +245,14 @@ def weigh(layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, s
     counted = {
         pattern: stored_blocks(layer.weight, pattern) for pattern in (FORMATS[precision] if fixed is None else (fixed,))
     }
+    shares = {name: _share(layer.weight, name, blocks) for name, blocks in counted.items()}
+    if min(shares.values()) > costs.most_blocks:
+        why = f"{100 * min(shares.values()):.0f} % of the weights' blocks are left"
+        return Choice(replace(layer, refusal=why, geometry=None), "", 0.0, dense, 1.0, why)
     times = {name: costs.sparse(precision, name, layer.geometry, blocks) for name, blocks in counted.items()}
-    pattern = min(times, key=lambda name: (times[name], counted[name]))
-    return Choice(layer, pattern, times[pattern], dense, _share(layer.weight, pattern, counted[pattern]), "")
+    allowed = [name for name in times if shares[name] <= costs.most_blocks]
+    pattern = min(allowed, key=lambda name: (times[name], counted[name]))
+    return Choice(layer, pattern, times[pattern], dense, shares[pattern], "")
 
 
 def _share(weight: Array, pattern: str, blocks: int) -> float:
