@@ -32,21 +32,9 @@ void destroy_kernel(void *data) {
         status = AllocatorFree(api, memory, k->owned[--k->owned_count]);
         if (status) ReleaseStatus(api, status);
     }
+    count_user(k, -1);
     status = AllocatorFree(api, memory, k);
     if (status) ReleaseStatus(api, status);
-}
-
-void *scratch_memory(const kernel *k, size_t bytes) {
-    void *memory = 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->scratch, bytes, &memory);
-    if (!status) return memory;
-    ReleaseStatus(k->api, status);
-    return 0;
-}
-
-void free_scratch(const kernel *k, void *memory) {
-    OrtStatus *status = memory ? AllocatorFree(k->api, k->scratch, memory) : 0;
-    if (status) ReleaseStatus(k->api, status);
 }
 
 /* A missing attribute is no error: its status is dropped. */

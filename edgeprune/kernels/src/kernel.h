@@ -13,8 +13,7 @@ typedef struct kernel {
     const level *level;
     const char *name;
     OrtStatus *(*compute)(struct kernel *, OrtKernelContext *);
-    OrtAllocator *memory;   /* for what lives as long as the kernel */
-    OrtAllocator *scratch;  /* for what lives as long as a run */
+    OrtAllocator *memory;
     void *owned[16];
     int32_t owned_count;
 
@@ -41,9 +40,11 @@ OrtStatus *fail(const OrtApi *api, const char *name, const char *problem);
 /* Memory that the kernel owns, freed with it; null when there is none. */
 void *own(void *owner, size_t bytes);
 void destroy_kernel(void *data);
-/* Memory for a while, or null. */
+/* Memory for a while, or null; several threads may ask at the same time. */
 void *scratch_memory(const kernel *k, size_t bytes);
 void free_scratch(const kernel *k, void *memory);
+/* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */
+void count_user(const kernel *k, int change);
 
 /* Attributes; `missing` stands for one that the node does not have. */
 int64_t int_attribute(const kernel *k, const OrtKernelInfo *info, const char *name, int64_t missing);

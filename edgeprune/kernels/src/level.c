@@ -26,6 +26,8 @@
 #define TILE_F4 3
 #endif
 #define TILE_CELLS 128
+/* Weights stream from a cache further off while a tile's inputs stay near: bytes of entries to ask for in advance. */
+#define AHEAD 1024
 /* Looking inputs up in registers: two-register permutations and a dot product. */
 #if defined(__AVX512VNNI__)
 #define BY_LANE 1

@@ -62,15 +62,11 @@ enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
 #define ReleaseTensorTypeAndShapeInfo(api, info) ((void (*)(OrtTensorTypeAndShapeInfo *))(api)[99])(info)
 #define KernelInfoGetAttributeArray_int64(api, info, name, out, count) \
     ((OrtStatus * (*)(const OrtKernelInfo *, const char *, int64_t *, size_t *))(api)[163])(info, name, out, count)
-#define KernelInfo_GetInputCount(api, info, out) ((OrtStatus * (*)(const OrtKernelInfo *, size_t *))(api)[230])(info, out)
 #define KernelInfoGetConstantInput_tensor(api, info, index, is_constant, out) \
     ((OrtStatus * (*)(const OrtKernelInfo *, size_t, int *, const OrtValue **))(api)[249])(info, index, is_constant, out)
 #define KernelContext_ParallelFor(api, context, function, total, batches, data) \
     ((OrtStatus * (*)(const OrtKernelContext *, void (*)(void *, size_t), size_t, size_t, void *))(api)[274])( \
         context, function, total, batches, data)
-#define KernelInfoGetAllocator(api, info, kind, out) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, int, OrtAllocator **))(api)[278])(info, kind, out)
-
 typedef struct OrtCustomOp OrtCustomOp;
 struct OrtCustomOp {
     uint32_t version;

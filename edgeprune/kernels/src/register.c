@@ -81,8 +81,8 @@ static OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const 
     kernel *k = data;
     if (!k) return fail(api, of(op)->name, "out of memory");
     *k = (kernel){.api = api, .level = chosen, .name = of(op)->name, .memory = memory, .is_signed = of(op)->is_signed};
-    OrtStatus *status = KernelInfoGetAllocator(api, info, 0, &k->scratch);
-    if (!status) status = of(op)->create(k, info);
+    count_user(k, 1);
+    OrtStatus *status = of(op)->create(k, info);
     if (status)
         destroy_kernel(k);
     else

@@ -15,6 +15,7 @@ static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, con
     V(vf) sum[8];
     UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(set_f)(i < vectors ? *bias : 0.0f);
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
+        __builtin_prefetch((const char *)entry + AHEAD);
         UNROLL for (int s = 0; s < sets; s++) {
             const char *from = x + entry[s].offset;
             V(vf) weight = V(set_f)(entry[s].weight);
@@ -39,6 +40,7 @@ static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, con
     UNROLL for (int i = 0; i < 4 * vectors * sets; i++)
         sum[i] = V(set_f)(i < 4 * vectors ? bias[i / vectors] : 0.0f);
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
+        __builtin_prefetch((const char *)entry + AHEAD);
         UNROLL for (int s = 0; s < sets; s++) {
             const char *from = x + entry[s].offset;
             UNROLL for (int v = 0; v < vectors; v++) {
@@ -72,6 +74,7 @@ static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, con
     V(va) sum[8];
     UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(zero_a)();
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
+        __builtin_prefetch((const char *)entry + AHEAD);
         UNROLL for (int s = 0; s < sets; s++) {
             const char *from = x + entry[s].offset;
             V(vw) weight = V(weight_)(entry[s].weight);

@@ -1,0 +1,75 @@
+/* Memory for a run, kept between runs: one layer after the other uses the same pieces, which therefore stay in cache. */
+#include "kernel.h"
+
+/* As many runs at the same time as keep their memory; further ones allocate and free theirs. */
+enum { PIECES = 8 };
+
+typedef struct {
+    void *memory;
+    size_t bytes;
+    int used;
+} piece;
+
+static piece pieces[PIECES];
+static int busy, users;
+
+static void lock(void) {
+    while (__atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE)) {}
+}
+
+static void unlock(void) { __atomic_store_n(&busy, 0, __ATOMIC_RELEASE); }
+
+static void *allocate_bytes(const kernel *k, size_t bytes) {
+    void *memory = 0;
+    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes, &memory);
+    if (!status) return memory;
+    ReleaseStatus(k->api, status);
+    return 0;
+}
+
+static void free_bytes(const kernel *k, void *memory) {
+    OrtStatus *status = memory ? AllocatorFree(k->api, k->memory, memory) : 0;
+    if (status) ReleaseStatus(k->api, status);
+}
+
+void *scratch_memory(const kernel *k, size_t bytes) {
+    piece *best = 0;
+    void *memory = 0;
+    lock();
+    for (int i = 0; i < PIECES; i++) {
+        piece *each = pieces + i;
+        if (!each->used && (!best || each->bytes > best->bytes)) best = each;
+    }
+    if (best && best->bytes < bytes) {
+        free_bytes(k, best->memory);
+        best->memory = allocate_bytes(k, bytes);
+        best->bytes = best->memory ? bytes : 0;
+    }
+    if (best && best->memory) {
+        best->used = 1;
+        memory = best->memory;
+    }
+    unlock();
+    return memory || best ? memory : allocate_bytes(k, bytes);
+}
+
+void free_scratch(const kernel *k, void *memory) {
+    lock();
+    for (int i = 0; i < PIECES && memory; i++) {
+        if (pieces[i].memory != memory) continue;
+        pieces[i].used = 0;
+        memory = 0;
+    }
+    unlock();
+    free_bytes(k, memory);
+}
+
+void count_user(const kernel *k, int change) {
+    lock();
+    users += change;
+    for (int i = 0; i < PIECES && users == 0; i++) {
+        free_bytes(k, pieces[i].memory);
+        pieces[i] = (piece){0};
+    }
+    unlock();
+}
