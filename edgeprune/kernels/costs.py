@@ -75,15 +75,16 @@ class Geometry:
         }
 
     def depthwise_features(self) -> dict[str, float]:
-        """Work of the library's dense depthwise kernel."""
+        """Work of the library's dense depthwise kernel: a call, its channels, its taps and its activations."""
         vectors = -(-self.positions_out // LANES)
-        copied = self.inputs * self.positions_in
-        return {"call": 1.0, "vector": float(self.inputs * self.taps * vectors), "copied": float(copied)}
+        cells = self.inputs * (self.positions_in + self.positions_out)
+        taps = float(self.inputs * self.taps * vectors)
+        return {"call": 1.0, "channel": float(self.inputs), "vector": taps, "cell": float(cells)}
 
 
 class Costs:
-    """Predicted times in nanoseconds for one architecture. most_blocks: the largest share of stored blocks that a sparse
-    kernel is considered for; scripts/fit_costs measures up to a half."""
+    """Predicted times in nanoseconds for one architecture. most_blocks: the largest share of stored blocks that a
+    sparse kernel is considered for; scripts/fit_costs measures up to a half."""
 
     most_blocks = 0.75
 
