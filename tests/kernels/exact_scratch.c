@@ -1,0 +1,20 @@
+/* In place of src/scratch.c: pieces that are kept between runs are larger than what a run asks for, which would hide
+ * reads past its end. */
+#include "kernel.h"
+
+void *scratch_memory(const kernel *k, size_t bytes) {
+    void *memory = 0;
+    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes, &memory);
+    if (status) ReleaseStatus(k->api, status);
+    return memory;
+}
+
+void free_scratch(const kernel *k, void *memory) {
+    OrtStatus *status = memory ? AllocatorFree(k->api, k->memory, memory) : 0;
+    if (status) ReleaseStatus(k->api, status);
+}
+
+void count_user(const kernel *k, int change) {
+    (void)k;
+    (void)change;
+}

@@ -1,0 +1,260 @@
+#include "fake_runtime.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+runtime_state runtime = {.threads = 1, .fail_at = -1};
+
+struct OrtKernelContext {
+    node *n;
+};
+struct OrtTensorTypeAndShapeInfo {
+    OrtValue value;
+};
+
+_Noreturn void give_up(const char *what, const char *name) {
+    fprintf(stderr, "harness: %s: %s\n", what, name);
+    abort();
+}
+
+size_t element_bytes(int type) { return type == ORT_FLOAT || type == ORT_INT32 ? 4 : 1; }
+
+int64_t elements_of(const OrtValue *value) {
+    int64_t count = 1;
+    for (size_t i = 0; i < value->rank; i++) count *= value->dims[i];
+    return count;
+}
+
+static OrtStatus *create_status(int code, const char *message) {
+    OrtStatus *status = malloc(sizeof *status);
+    status->code = code;
+    snprintf(status->message, sizeof status->message, "%s", message);
+    runtime.statuses++;
+    return status;
+}
+
+void release_status(OrtStatus *status) {
+    if (!status) return;
+    runtime.statuses--;
+    free(status);
+}
+
+/* ---- memory ---- */
+
+/* Whether this allocation is the one to fail, or too large. */
+static int refused(size_t size) { return runtime.allocations++ == runtime.fail_at || size > LARGEST_ALLOCATION; }
+
+static OrtStatus *allocate(OrtAllocator *allocator, size_t size, void **out) {
+    (void)allocator;
+    *out = 0;
+    if (refused(size)) return runtime.silently ? 0 : create_status(ORT_FAIL, "edgeprune test: no memory");
+    *out = malloc(size);
+    memset(*out, 0xa5, size < 4096 ? size : 4096);
+    runtime.blocks++;
+    return 0;
+}
+
+static OrtStatus *release(OrtAllocator *allocator, void *memory) {
+    (void)allocator;
+    runtime.blocks -= memory != 0;
+    free(memory);
+    return 0;
+}
+
+static char the_allocator;
+static OrtStatus *get_allocator(OrtAllocator **out) {
+    *out = (OrtAllocator *)(void *)&the_allocator;
+    return 0;
+}
+
+/* ---- tensors ---- */
+
+static OrtStatus *get_data(OrtValue *value, void **out) {
+    *out = value->data;
+    return 0;
+}
+static OrtStatus *get_type_and_shape(const OrtValue *value, OrtTensorTypeAndShapeInfo **out) {
+    *out = malloc(sizeof **out);
+    (*out)->value = *value;
+    runtime.infos++;
+    return 0;
+}
+static void release_info(OrtTensorTypeAndShapeInfo *info) {
+    runtime.infos--;
+    free(info);
+}
+static OrtStatus *get_element_type(const OrtTensorTypeAndShapeInfo *info, int *out) {
+    *out = info->value.type;
+    return 0;
+}
+static OrtStatus *get_rank(const OrtTensorTypeAndShapeInfo *info, size_t *out) {
+    *out = info->value.rank;
+    return 0;
+}
+static OrtStatus *get_dims(const OrtTensorTypeAndShapeInfo *info, int64_t *out, size_t count) {
+    for (size_t i = 0; i < count && i < info->value.rank; i++) out[i] = info->value.dims[i];
+    return 0;
+}
+
+/* ---- attributes and inputs ---- */
+
+static const attribute *find(const node *n, const char *name, uint32_t kind) {
+    for (uint32_t i = 0; i < n->attribute_count; i++)
+        if (n->attribute[i].kind == kind && !strcmp(n->attribute[i].name, name)) return n->attribute + i;
+    return 0;
+}
+static OrtStatus *get_float(const node *n, const char *name, float *out) {
+    const attribute *a = find(n, name, ATTRIBUTE_FLOAT);
+    if (!a) return create_status(ORT_FAIL, "no such attribute");
+    *out = a->number;
+    return 0;
+}
+static OrtStatus *get_int(const node *n, const char *name, int64_t *out) {
+    const attribute *a = find(n, name, ATTRIBUTE_INT);
+    if (!a) return create_status(ORT_FAIL, "no such attribute");
+    *out = a->ints[0];
+    return 0;
+}
+static OrtStatus *get_ints(const node *n, const char *name, int64_t *out, size_t *count) {
+    const attribute *a = find(n, name, ATTRIBUTE_INTS);
+    if (!a) return create_status(ORT_FAIL, "no such attribute");
+    const size_t room = *count;
+    *count = a->count;
+    if (!out) return 0;
+    if (room < a->count) return create_status(ORT_INVALID_ARGUMENT, "the array is too small");
+    memcpy(out, a->ints, a->count * sizeof *out);
+    return 0;
+}
+static OrtStatus *get_constant(const node *n, size_t index, int *is_constant, const OrtValue **out) {
+    *is_constant = index < n->input_count && n->input[index] && n->input[index]->constant;
+    *out = *is_constant ? n->input[index] : 0;
+    return 0;
+}
+static OrtStatus *get_input_count(const OrtKernelContext *context, size_t *out) {
+    *out = context->n->input_count;
+    return 0;
+}
+static OrtStatus *get_input(const OrtKernelContext *context, size_t index, const OrtValue **out) {
+    if (index >= context->n->input_count) give_up("asks for an input that is not there", context->n->op);
+    *out = context->n->input[index];
+    return 0;
+}
+static OrtStatus *get_output(OrtKernelContext *context, size_t index, const int64_t *dims, size_t rank, OrtValue **out) {
+    OrtValue *y = &context->n->output;
+    if (index || rank > MOST_DIMS || y->data) give_up("asks for a wrong output, or twice", context->n->op);
+    y->rank = rank;
+    uint64_t bytes = element_bytes(y->type);
+    for (size_t i = 0; i < rank; i++) {
+        if (dims[i] < 0 || dims[i] > 1 << 30) give_up("asks for a senseless output", context->n->op);
+        y->dims[i] = dims[i];
+        bytes = dims[i] && bytes > LARGEST_ALLOCATION ? bytes : bytes * (uint64_t)dims[i];
+    }
+    if (refused(bytes)) return create_status(ORT_FAIL, "edgeprune test: no memory");
+    y->data = malloc(bytes);
+    memset(y->data, 0xa5, bytes);
+    *out = y;
+    return 0;
+}
+
+/* ---- threads ---- */
+
+typedef struct {
+    void (*function)(void *, size_t);
+    void *data;
+    size_t next, total;
+} tasks;
+
+static void *work(void *data) {
+    tasks *all = data;
+    for (size_t i; (i = __atomic_fetch_add(&all->next, 1, __ATOMIC_RELAXED)) < all->total;) all->function(all->data, i);
+    return 0;
+}
+
+static OrtStatus *parallel_for(const OrtKernelContext *context, void (*function)(void *, size_t), size_t total,
+                               size_t batches, void *data) {
+    (void)context;
+    (void)batches;
+    tasks all = {function, data, 0, total};
+    pthread_t thread[8];
+    const int helpers = runtime.threads > 1 && total > 1 ? runtime.threads - 1 : 0;
+    for (int i = 0; i < helpers; i++) pthread_create(thread + i, 0, work, &all);
+    if (runtime.threads < 0)
+        while (all.total) function(data, --all.total);
+    else
+        work(&all);
+    for (int i = 0; i < helpers; i++) pthread_join(thread[i], 0);
+    return 0;
+}
+
+/* ---- operators ---- */
+
+static const OrtCustomOp *operators[32];
+static size_t operator_count;
+
+static OrtStatus *create_domain(const char *name, OrtCustomOpDomain **out) {
+    if (strcmp(name, "edgeprune")) give_up("unknown domain", name);
+    *out = (OrtCustomOpDomain *)(void *)operators;
+    return 0;
+}
+static OrtStatus *add_operator(OrtCustomOpDomain *domain, const OrtCustomOp *op) {
+    (void)domain;
+    operators[operator_count++] = op;
+    return 0;
+}
+static OrtStatus *add_domain(OrtSessionOptions *options, OrtCustomOpDomain *domain) {
+    (void)options;
+    (void)domain;
+    return 0;
+}
+
+/* Every function of ort.h at its index; all others are null. */
+static OrtApi functions[300] = {
+    [0] = create_status, [26] = create_domain, [27] = add_operator, [28] = add_domain, [51] = get_data,
+    [60] = get_element_type, [61] = get_rank, [62] = get_dims, [65] = get_type_and_shape, [75] = allocate, [76] = release,
+    [78] = get_allocator, [85] = get_float, [86] = get_int, [88] = get_input_count, [90] = get_input, [91] = get_output,
+    [93] = release_status, [99] = release_info, [163] = get_ints, [249] = get_constant,
+    [274] = parallel_for,
+};
+static const OrtApi *get_api(uint32_t version) { return version == ORT_API_VERSION ? functions : 0; }
+static const char *get_version(void) { return "1.17.0"; }
+
+OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base);
+
+void load_operators(void) {
+    static const OrtApiBase base = {get_api, get_version};
+    OrtStatus *status = RegisterCustomOps(0, &base);
+    if (status) give_up("RegisterCustomOps", status->message);
+}
+
+/* What ONNX Runtime checks before it makes a kernel. */
+static void check_types(const OrtCustomOp *op, const node *n) {
+    const size_t count = op->GetInputTypeCount(op);
+    if (n->input_count > count || op->GetOutputTypeCount(op) != 1) give_up("wrong number of inputs", n->op);
+    for (size_t i = 0; i < count; i++) {
+        const OrtValue *value = i < n->input_count ? n->input[i] : 0;
+        const int optional = op->GetInputCharacteristic(op, i) == 1;
+        if (value ? value->type != op->GetInputType(op, i) : !optional) give_up("an input of the wrong type", n->op);
+    }
+}
+
+OrtStatus *run_node(node *n) {
+    const OrtCustomOp *op = 0;
+    for (size_t i = 0; i < operator_count; i++)
+        if (!strcmp(operators[i]->GetName(operators[i]), n->op)) op = operators[i];
+    if (!op) give_up("no such operator", n->op);
+    check_types(op, n);
+    n->output = (OrtValue){.type = op->GetOutputType(op, 0)};
+    OrtKernelContext context = {n};
+    void *kernel = 0;
+    OrtStatus *status = op->CreateKernelV2(op, functions, n, &kernel);
+    if (!status && !kernel) give_up("neither a kernel nor a status", n->op);
+    if (!status) {
+        status = op->KernelComputeV2(kernel, &context);
+        op->KernelDestroy(kernel);
+    }
+    if (!status && !n->output.data) give_up("neither an output nor a status", n->op);
+    if (runtime.blocks || runtime.infos || runtime.statuses != (status != 0)) give_up("leaks", n->op);
+    return status;
+}

@@ -1,0 +1,63 @@
+/* As much of ONNX Runtime as the operators see, for running them under sanitizers: every tensor and every allocation is
+ * a malloc of exactly its size, so that no read past an end goes unnoticed. */
+#ifndef EDGEPRUNE_FAKE_RUNTIME_H
+#define EDGEPRUNE_FAKE_RUNTIME_H
+
+#include "ort.h"
+
+enum { MOST_DIMS = 8, MOST_INPUTS = 8, MOST_ATTRIBUTES = 24, MOST_INTS = 8 };
+
+struct OrtValue {
+    char name[48];
+    int type, constant;
+    size_t rank;
+    int64_t dims[MOST_DIMS];
+    void *data;
+};
+
+enum { ATTRIBUTE_INT, ATTRIBUTE_FLOAT, ATTRIBUTE_INTS };
+
+typedef struct {
+    char name[32];
+    uint32_t kind, count;
+    int64_t ints[MOST_INTS];
+    float number;
+} attribute;
+
+typedef struct OrtKernelInfo {
+    char op[32];
+    uint32_t input_count, attribute_count;
+    OrtValue *input[MOST_INPUTS]; /* null: an optional one left out */
+    attribute attribute[MOST_ATTRIBUTES];
+    OrtValue output;
+} node;
+
+struct OrtStatus {
+    int code;
+    char message[256];
+};
+
+/* threads: 1 runs the tasks of a ParallelFor in order, -1 in reverse, more in as many threads. fail_at: the number of the
+ * allocation that fails, or -1; silently: by a null pointer in place of a status. The rest is counted. */
+typedef struct {
+    int threads;
+    int64_t fail_at;
+    int silently;
+    int64_t allocations, blocks, statuses, infos;
+} runtime_state;
+extern runtime_state runtime;
+
+/* No allocation may be larger: the cases need less than a megabyte, whatever a damaged file says. */
+#define LARGEST_ALLOCATION ((size_t)1 << 24)
+
+_Noreturn void give_up(const char *what, const char *name);
+size_t element_bytes(int type);
+int64_t elements_of(const OrtValue *value);
+/* Registers the operators; to be called once. */
+void load_operators(void);
+/* Creates, runs and destroys the operator of a node; null, or the status, which the caller releases with
+ * release_status. Gives up if anything leaks. */
+OrtStatus *run_node(node *n);
+void release_status(OrtStatus *status);
+
+#endif

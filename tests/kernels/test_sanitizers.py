@@ -1,0 +1,91 @@
+"""The operators' C code under the address, undefined-behaviour and thread sanitizers: the same sources, the machine's
+gcc, and a harness in place of ONNX Runtime in which every tensor ends where its memory does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeprune.kernels.build import LEVELS
+from tests.kernels import arm64_cases, case_file
+from tests.kernels.arm64_cases import Cases, every_operator
+from tests.kernels.reference import evaluator
+from tests.kernels.test_operators import usable
+
+IN_ORDER, REVERSED, THREE_THREADS = 1, -1, 3
+
+
+def far_padding(cases: Cases, channels: int) -> dict[str, Any]:
+    """Attributes of atrous convolutions on planes smaller than their dilation: whole taps see nothing but padding."""
+    random = cases.random
+    rank = int(random.integers(1, 3))
+    kernel, dilations, strides, space = (random.integers(1, top, rank).tolist() for top in (6, 9, 3, 9))
+    reach = [(k - 1) * d for k, d in zip(kernel, dilations)]
+    pads = [n // 2 + int(random.integers(3)) for n in reach] + [n - n // 2 + int(random.integers(3)) for n in reach]
+    shape = [channels, *space]
+    return {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations, "input_shape": shape}
+
+
+@pytest.fixture(scope="module")
+def cases() -> Cases:
+    cases = every_operator(seed=5, each=15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arm64_cases, "geometry", far_padding)
+        for number in range(20):
+            density, signed = arm64_cases.DENSITIES[number % 5], bool(number % 2)
+            arm64_cases.float_convolution(cases, arm64_cases.PATTERNS[number % 3], density, residual=False)
+            arm64_cases.float_depthwise(cases)
+            arm64_cases.integer_convolution(cases, "block:1x4", density, signed, residual=False)
+            arm64_cases.integer_depthwise(cases, signed)
+    return cases
+
+
+@pytest.fixture(scope="module")
+def expected(cases: Cases) -> dict[str, case_file.Array]:
+    return dict(zip(cases.outputs, evaluator(cases.model()).run(None, cases.inputs)))
+
+
+@pytest.fixture(scope="module")
+def path(cases: Cases, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cases") / "cases"
+    case_file.write_cases(cases, path)
+    return path
+
+
+@pytest.mark.parametrize("level", LEVELS[case_file.MACHINE])
+def test_every_operator_stays_in_bounds_and_gives_the_references_result(
+    level: str,
+    memory_harnesses: tuple[Path, Path],
+    cases: Cases,
+    expected: dict[str, case_file.Array],
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not usable(level, monkeypatch):
+        pytest.skip(f"this processor has no {level}")
+    exact, kept = memory_harnesses
+    for harness, threads in ((exact, IN_ORDER), (exact, REVERSED), (kept, THREE_THREADS)):
+        results = path.with_name(f"{level}_{threads}")
+        case_file.run(harness, "run", path, results, threads, level=level)
+        for name, got in case_file.read_results(cases, results).items():
+            assert (got.dtype, got.shape) == (expected[name].dtype, expected[name].shape), name
+            error = np.abs(got.astype(np.float64) - expected[name].astype(np.float64))
+            assert (error <= cases.tolerances[name]).all(), f"{name}, threads {threads}"
+
+
+@pytest.mark.parametrize("level", LEVELS[case_file.MACHINE])
+def test_any_allocation_may_fail(
+    level: str, memory_harnesses: tuple[Path, Path], cases: Cases, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a status or by a null pointer: the operator says so, and frees what it has."""
+    if not usable(level, monkeypatch):
+        pytest.skip(f"this processor has no {level}")
+    for harness in memory_harnesses:
+        assert int(case_file.run(harness, "starve", path, level=level)) > 4 * len(cases.nodes)
+
+
+def test_tasks_of_one_operator_never_touch_the_same_bytes(thread_harnesses: tuple[Path, Path], path: Path) -> None:
+    case_file.run(thread_harnesses[1], "run", path, path.with_name("threads"), THREE_THREADS)
