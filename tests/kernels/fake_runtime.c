@@ -7,6 +7,9 @@
 
 runtime_state runtime = {.threads = 1, .fail_at = -1};
 
+/* Runs of one kernel may overlap. */
+#define COUNT(field, change) __atomic_fetch_add(&runtime.field, change, __ATOMIC_RELAXED)
+
 struct OrtKernelContext {
     node *n;
 };
@@ -19,32 +22,23 @@ _Noreturn void give_up(const char *what, const char *name) {
     abort();
 }
 
-size_t element_bytes(int type) { return type == ORT_FLOAT || type == ORT_INT32 ? 4 : 1; }
-
-int64_t elements_of(const OrtValue *value) {
-    int64_t count = 1;
-    for (size_t i = 0; i < value->rank; i++) count *= value->dims[i];
-    return count;
-}
-
 static OrtStatus *create_status(int code, const char *message) {
     OrtStatus *status = malloc(sizeof *status);
     status->code = code;
     snprintf(status->message, sizeof status->message, "%s", message);
-    runtime.statuses++;
+    COUNT(statuses, 1);
     return status;
 }
 
 void release_status(OrtStatus *status) {
     if (!status) return;
-    runtime.statuses--;
+    COUNT(statuses, -1);
     free(status);
 }
 
 /* ---- memory ---- */
 
-/* Whether this allocation is the one to fail, or too large. */
-static int refused(size_t size) { return runtime.allocations++ == runtime.fail_at || size > LARGEST_ALLOCATION; }
+static int refused(size_t size) { return COUNT(allocations, 1) == runtime.fail_at || size > LARGEST_ALLOCATION; }
 
 static OrtStatus *allocate(OrtAllocator *allocator, size_t size, void **out) {
     (void)allocator;
@@ -52,13 +46,13 @@ static OrtStatus *allocate(OrtAllocator *allocator, size_t size, void **out) {
     if (refused(size)) return runtime.silently ? 0 : create_status(ORT_FAIL, "edgeprune test: no memory");
     *out = malloc(size);
     memset(*out, 0xa5, size < 4096 ? size : 4096);
-    runtime.blocks++;
+    COUNT(blocks, 1);
     return 0;
 }
 
 static OrtStatus *release(OrtAllocator *allocator, void *memory) {
     (void)allocator;
-    runtime.blocks -= memory != 0;
+    COUNT(blocks, -(memory != 0));
     free(memory);
     return 0;
 }
@@ -78,11 +72,11 @@ static OrtStatus *get_data(OrtValue *value, void **out) {
 static OrtStatus *get_type_and_shape(const OrtValue *value, OrtTensorTypeAndShapeInfo **out) {
     *out = malloc(sizeof **out);
     (*out)->value = *value;
-    runtime.infos++;
+    COUNT(infos, 1);
     return 0;
 }
 static void release_info(OrtTensorTypeAndShapeInfo *info) {
-    runtime.infos--;
+    COUNT(infos, -1);
     free(info);
 }
 static OrtStatus *get_element_type(const OrtTensorTypeAndShapeInfo *info, int *out) {
@@ -214,8 +208,7 @@ static OrtApi functions[300] = {
     [0] = create_status, [26] = create_domain, [27] = add_operator, [28] = add_domain, [51] = get_data,
     [60] = get_element_type, [61] = get_rank, [62] = get_dims, [65] = get_type_and_shape, [75] = allocate, [76] = release,
     [78] = get_allocator, [85] = get_float, [86] = get_int, [88] = get_input_count, [90] = get_input, [91] = get_output,
-    [93] = release_status, [99] = release_info, [163] = get_ints, [249] = get_constant,
-    [274] = parallel_for,
+    [93] = release_status, [99] = release_info, [163] = get_ints, [249] = get_constant, [274] = parallel_for,
 };
 static const OrtApi *get_api(uint32_t version) { return version == ORT_API_VERSION ? functions : 0; }
 static const char *get_version(void) { return "1.17.0"; }
@@ -239,13 +232,22 @@ static void check_types(const OrtCustomOp *op, const node *n) {
     }
 }
 
+static const OrtCustomOp *operator_of(node *n) {
+    for (size_t i = 0; i < operator_count; i++) {
+        if (strcmp(operators[i]->GetName(operators[i]), n->op)) continue;
+        check_types(operators[i], n);
+        n->output = (OrtValue){.type = operators[i]->GetOutputType(operators[i], 0)};
+        return operators[i];
+    }
+    give_up("no such operator", n->op);
+}
+
+static void check_leaks(const node *n, const OrtStatus *status) {
+    if (runtime.blocks || runtime.infos || runtime.statuses != (status != 0)) give_up("leaks", n->op);
+}
+
 OrtStatus *run_node(node *n) {
-    const OrtCustomOp *op = 0;
-    for (size_t i = 0; i < operator_count; i++)
-        if (!strcmp(operators[i]->GetName(operators[i]), n->op)) op = operators[i];
-    if (!op) give_up("no such operator", n->op);
-    check_types(op, n);
-    n->output = (OrtValue){.type = op->GetOutputType(op, 0)};
+    const OrtCustomOp *op = operator_of(n);
     OrtKernelContext context = {n};
     void *kernel = 0;
     OrtStatus *status = op->CreateKernelV2(op, functions, n, &kernel);
@@ -255,6 +257,43 @@ OrtStatus *run_node(node *n) {
         op->KernelDestroy(kernel);
     }
     if (!status && !n->output.data) give_up("neither an output nor a status", n->op);
-    if (runtime.blocks || runtime.infos || runtime.statuses != (status != 0)) give_up("leaks", n->op);
+    check_leaks(n, status);
     return status;
+}
+
+typedef struct {
+    const OrtCustomOp *op;
+    void *kernel;
+    node n;
+} one_run;
+
+static void *run_once(void *data) {
+    one_run *run = data;
+    for (int i = 0; i < 3; i++) {
+        OrtKernelContext context = {&run->n};
+        free(run->n.output.data);
+        run->n.output.data = 0;
+        OrtStatus *status = run->op->KernelComputeV2(run->kernel, &context);
+        if (status) give_up("a run that overlaps another one", status->message);
+    }
+    return 0;
+}
+
+void run_overlapping(const node *n) {
+    enum { RUNS = 3 };
+    one_run run[RUNS] = {{.n = *n}};
+    pthread_t thread[RUNS];
+    run[0].op = operator_of(&run[0].n);
+    OrtStatus *status = run[0].op->CreateKernelV2(run[0].op, functions, n, &run[0].kernel);
+    if (status) give_up(n->op, status->message);
+    for (int i = 1; i < RUNS; i++) run[i] = run[0];
+    for (int i = 0; i < RUNS; i++) pthread_create(thread + i, 0, run_once, run + i);
+    for (int i = 0; i < RUNS; i++) pthread_join(thread[i], 0);
+    run[0].op->KernelDestroy(run[0].kernel);
+    check_leaks(n, 0);
+    for (int i = 0; i < RUNS; i++) {
+        const size_t bytes = element_bytes(n->output.type) * (size_t)elements_of(&n->output);
+        if (memcmp(run[i].n.output.data, n->output.data, bytes)) give_up("runs that overlap differ", n->op);
+        free(run[i].n.output.data);
+    }
 }

@@ -51,13 +51,19 @@ extern runtime_state runtime;
 #define LARGEST_ALLOCATION ((size_t)1 << 24)
 
 _Noreturn void give_up(const char *what, const char *name);
-size_t element_bytes(int type);
-int64_t elements_of(const OrtValue *value);
+static inline size_t element_bytes(int type) { return type == ORT_FLOAT || type == ORT_INT32 ? 4 : 1; }
+static inline int64_t elements_of(const OrtValue *value) {
+    int64_t count = 1;
+    for (size_t i = 0; i < value->rank; i++) count *= value->dims[i];
+    return count;
+}
 /* Registers the operators; to be called once. */
 void load_operators(void);
 /* Creates, runs and destroys the operator of a node; null, or the status, which the caller releases with
  * release_status. Gives up if anything leaks. */
 OrtStatus *run_node(node *n);
+/* Several runs of one kernel at the same time; gives up unless each has the output that the node has by now. */
+void run_overlapping(const node *n);
 void release_status(OrtStatus *status);
 
 #endif

@@ -1,6 +1,7 @@
 /* Runs the operators outside of ONNX Runtime, for the sanitizers. Case files: case_file.py writes them.
  *
  *   harness run CASES RESULTS THREADS   the nodes in order, and the outputs into a file
+ *   harness overlap CASES               every node in several threads at the same time
  *   harness starve CASES                every node with each of its allocations failing, one after another
  *   harness fuzz CASES SEED COUNT       nodes with damaged weights, attributes and tensors; counts by operator */
 #include "damage.h"
@@ -156,6 +157,13 @@ static void starve(const cases *all) {
     printf("%lld\n", (long long)refusals);
 }
 
+static void overlap(const cases *all) {
+    for (uint32_t i = 0; i < all->node_count; i++) {
+        run_whole(all, i);
+        run_overlapping(all->nodes + i);
+    }
+}
+
 /* ---- what ran when something went wrong ---- */
 
 static const node *current;
@@ -223,7 +231,7 @@ static void fuzz(const cases *all, uint64_t seed, long count) {
 }
 
 int main(int count, char **argument) {
-    if (count < 3) give_up("usage: harness run|starve|fuzz CASES ...", "");
+    if (count < 3) give_up("usage: harness run|overlap|starve|fuzz CASES ...", "");
     signal(SIGABRT, describe); /* a sanitizer's report ends in one, see case_file.py */
     signal(SIGVTALRM, describe); /* a damaged file that keeps the processor busy */
     load_operators();
@@ -233,6 +241,8 @@ int main(int count, char **argument) {
         run_all(&all, argument[3]);
     } else if (count == 5 && !strcmp(argument[1], "fuzz")) {
         fuzz(&all, strtoull(argument[3], 0, 10), atol(argument[4]));
+    } else if (!strcmp(argument[1], "overlap")) {
+        overlap(&all);
     } else if (!strcmp(argument[1], "starve")) {
         starve(&all);
     } else {

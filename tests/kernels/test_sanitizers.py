@@ -87,5 +87,9 @@ def test_any_allocation_may_fail(
         assert int(case_file.run(harness, "starve", path, level=level)) > 4 * len(cases.nodes)
 
 
+def test_runs_of_one_session_may_overlap(thread_harnesses: tuple[Path, Path], path: Path) -> None:
+    case_file.run(thread_harnesses[1], "overlap", path)
+
+
 def test_tasks_of_one_operator_never_touch_the_same_bytes(thread_harnesses: tuple[Path, Path], path: Path) -> None:
     case_file.run(thread_harnesses[1], "run", path, path.with_name("threads"), THREE_THREADS)
