@@ -56,10 +56,13 @@ class Geometry:
 
     def dense_features(self) -> dict[str, float]:
         """Work of a dense kernel: a call, its products, the weights that do not stay in a core's own cache (read once a
-        call: what small planes are bound by) and its activations (copied between the runtime's layouts)."""
+        call: what small planes are bound by), its activations (copied between the runtime's layouts), and the places of
+        the input that it gathers (what a convolution of few channels is bound by)."""
         far = max(0.0, self.products / self.positions_out - CACHED)
         cells = self.inputs * self.positions_in + self.outputs * self.positions_out
-        return {"call": 1.0, "product": float(self.products), "far": far, "cell": float(cells)}
+        gathered = float(self.positions_out * self.taps) if self.kind == "conv" else 0.0
+        products = float(self.products)
+        return {"call": 1.0, "product": products, "far": far, "cell": float(cells), "gathered": gathered}
 
     def sparse_features(self, blocks: int) -> dict[str, float]:
         """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself
@@ -75,18 +78,16 @@ class Geometry:
         }
 
     def depthwise_features(self) -> dict[str, float]:
-        """Work of the library's dense depthwise kernel: a call, its channels, its taps and its activations."""
+        """Work of the library's dense depthwise kernel: a call, its channels, and vectors of columns for its taps."""
         vectors = -(-self.positions_out // LANES)
-        cells = self.inputs * (self.positions_in + self.positions_out)
-        taps = float(self.inputs * self.taps * vectors)
-        return {"call": 1.0, "channel": float(self.inputs), "vector": taps, "cell": float(cells)}
+        return {"call": 1.0, "channel": float(self.inputs), "vector": float(self.inputs * self.taps * vectors)}
 
 
 class Costs:
     """Predicted times in nanoseconds for one architecture. most_blocks: the largest share of stored blocks that a
-    sparse kernel is considered for; scripts/fit_costs measures up to a half."""
+    sparse kernel is considered for (in int8 a full layer may still save changes of layout)."""
 
-    most_blocks = 0.75
+    most_blocks: Mapping[str, float] = {"fp32": 0.75, "int8": 1.0}
 
     def __init__(self, constants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         self.constants = constants

@@ -35,6 +35,13 @@
 #define BY_LANE 0
 #endif
 
+/* Offset and weight of an entry in one load: loads are what a sparse row costs. */
+static ALWAYS_INLINE uint64_t load_entry(const void *entry) {
+    uint64_t both;
+    __builtin_memcpy(&both, entry, sizeof both);
+    return both;
+}
+
 #include "simd128.h"
 #define LANES 4
 #include "tiles.h"
@@ -139,6 +146,20 @@ static void copy_view(const conv_job *job, int64_t channel, uint32_t *to, plane_
         const int64_t start = (int64_t)(first_row + view.y) * pitch, count = (int64_t)(end_row - first_row) * pitch;
         copy_moved(x + start, to + (int64_t)first_row * pitch, g, view.x, count, job->fill, channel * cells + start,
                    (g->channels - channel) * cells - start - count);
+    } else if (g->stride_y == 1 && g->stride_x == 1 && first_row < end_row) {
+        /* What lies between the end of a row and the start of the next is one gap. */
+        const int64_t gap = pitch - (end - first);
+        const uint32_t *source = x + (int64_t)(first_row + view.y) * g->width + view.x + first;
+        uint32_t *row = to + (int64_t)first_row * pitch;
+        fill_cells(row, first, job->fill);
+        row += first;
+        for (int32_t i = first_row; i < end_row; i++, source += g->width, row += pitch) {
+            copy_cells(source, row, end - first);
+            if (gap == 1)
+                row[end - first] = job->fill;
+            else
+                fill_cells(row + (end - first), gap, job->fill);
+        }
     } else {
         for (int32_t i = first_row; i < end_row; i++) {
             uint32_t *row = to + (int64_t)i * pitch;

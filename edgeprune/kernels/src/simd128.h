@@ -199,3 +199,10 @@ static inline vi4 select_i4(vi4 mask, vi4 a, vi4 b) { return _mm_or_si128(_mm_an
 #else
 static inline vi4 select_i4(vi4 mask, vi4 a, vi4 b) { return vbslq_s32(vreinterpretq_u32_s32(mask), a, b); }
 #endif
+static inline vf4 set_bits_f4(uint32_t bits) {
+#if defined(__x86_64__)
+    return _mm_castsi128_ps(_mm_set1_epi32((int32_t)bits));
+#else
+    return vreinterpretq_f32_u32(vdupq_n_u32(bits));
+#endif
+}

@@ -66,3 +66,4 @@ static inline vi16 even_i16(vi16 a, vi16 b) {
     return _mm512_permutex2var_epi32(a, order, b);
 }
 static inline vi16 select_i16(vi16 mask, vi16 a, vi16 b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xca); }
+static inline vf16 set_bits_f16(uint32_t bits) { return _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)bits)); }

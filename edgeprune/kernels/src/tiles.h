@@ -11,14 +11,15 @@
 
 static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, const entry_f1 *entry, uint32_t count,
                                            const float *bias, float *sums) {
-    const int sets = vectors == 1 ? 4 : vectors <= 3 ? 2 : 1;
+    const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
     V(vf) sum[8];
     UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(set_f)(i < vectors ? *bias : 0.0f);
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
-        __builtin_prefetch((const char *)entry + AHEAD);
+        if (vectors <= 4) __builtin_prefetch((const char *)entry + AHEAD);
         UNROLL for (int s = 0; s < sets; s++) {
-            const char *from = x + entry[s].offset;
-            V(vf) weight = V(set_f)(entry[s].weight);
+            const uint64_t both = load_entry(entry + s);
+            const char *from = x + (uint32_t)both;
+            V(vf) weight = V(set_bits_f)((uint32_t)(both >> 32));
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[s * vectors + v] = V(fma_f)(V(load_f)(from + v * VECTOR_BYTES), weight, sum[s * vectors + v]);
         }
@@ -70,14 +71,15 @@ static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, con
 
 static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, const entry_i4 *entry, uint32_t count,
                                            const int32_t *bias, int32_t *sums) {
-    const int sets = vectors == 1 ? 4 : vectors <= 3 ? 2 : 1;
+    const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
     V(va) sum[8];
     UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(zero_a)();
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
-        __builtin_prefetch((const char *)entry + AHEAD);
+        if (vectors <= 4) __builtin_prefetch((const char *)entry + AHEAD);
         UNROLL for (int s = 0; s < sets; s++) {
-            const char *from = x + entry[s].offset;
-            V(vw) weight = V(weight_)(entry[s].weight);
+            const uint64_t both = load_entry(entry + s);
+            const char *from = x + (uint32_t)both;
+            V(vw) weight = V(weight_)((int32_t)(both >> 32));
             UNROLL for (int v = 0; v < vectors; v++)
                 sum[s * vectors + v] = V(dot_)(sum[s * vectors + v], V(load_i)(from + v * VECTOR_BYTES), weight);
         }
