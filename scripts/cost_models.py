@@ -18,7 +18,7 @@ from edgeprune.kernels.packing import BLOCKS
 class Forced(Costs):
     """Makes one kernel the cheapest for every layer."""
 
-    most_blocks = 1.0
+    most_blocks = {"fp32": 1.0, "int8": 1.0}
 
     def __init__(self, pattern: str) -> None:
         super().__init__({})
@@ -91,6 +91,23 @@ def alternating(shape: tuple[int, ...], count: int, layers: bool, breaks: bool) 
     return model_of(nodes, [numpy_helper.from_array(weight, "weight")], shape, ["output_0"])
 
 
+def converting(shape: tuple[int, ...], count: int, converts: bool) -> onnx.ModelProto:
+    """`count` stock depthwise convolutions in int8, packed and unpacked again between them if it `converts`."""
+    weight = weights(shape[0], (3, 3), "unstructured", 0.9, 0)[:, :1]
+    model = to_int8(chain(shape, [weight] * count))
+    nodes = list(model.graph.node)
+    for node in list(nodes) if converts else []:
+        name = node.output[0]
+        if node.op_type == "QuantizeLinear" and name.startswith("relu"):
+            node.output[0] = f"{name}_before"
+            pack = helper.make_node("QPack", [f"{name}_before"], [f"{name}_packed"], domain=kernels.DOMAIN)
+            back = helper.make_node("QUnpack", [f"{name}_packed"], [name], domain=kernels.DOMAIN, channels=shape[0])
+            nodes[nodes.index(node) + 1 : nodes.index(node) + 1] = [pack, back]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
 def model_of(nodes: list[Any], constants: list[Any], shape: tuple[int, ...], outputs: list[str]) -> onnx.ModelProto:
     """A model with the input "input" [batch, *shape]."""
     entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *shape])
@@ -135,17 +152,14 @@ def tensor_chain(work: str, count: int, packed: bool, shape: tuple[int, ...]) ->
         "global_average_pool": "GlobalAveragePool",
     }
     value, ends = "q0", []
-    if packed and work != "convert":
+    if packed:
         ours("QPack", ["q0"], "p0")
         value = "p0"
     first = value
     for index in range(count):
         out, scale = f"v{index}", f"scale{index}"
         ratio = float(np.float32(0.02) / np.float32(0.02 + index / 1000))
-        if work == "convert":
-            ours("QPack", [value], f"{out}_packed")
-            ours("QUnpack", [f"{out}_packed"], out, channels=channels)
-        elif not packed:
+        if not packed:
             attributes = {"add": {}, "global_average_pool": {}}.get(work, window)
             inputs = [value, first] if work == "add" else [first if work == "global_average_pool" else value]
             stock(names[work], inputs, out, scale if work == "global_average_pool" else "scale", **attributes)
@@ -163,7 +177,7 @@ def tensor_chain(work: str, count: int, packed: bool, shape: tuple[int, ...]) ->
             ends.append(f"output_{index}")
         value = out
     if not ends:
-        if packed and work != "convert":
+        if packed:
             ours("QUnpack", [value], "last", channels=channels)
             value = "last"
         nodes.append(helper.make_node("DequantizeLinear", [value, "scale", "zero"], ["output_0"]))

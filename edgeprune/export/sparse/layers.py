@@ -205,15 +205,15 @@ class Choice:
         """The layer's line in the manifest."""
         layer, gain = self.layer, self.dense / self.sparse if self.sparse else 1.0
         ours = layer.geometry is not None and layer.geometry.depthwise
+        saves = "" if self.pays else ", which saves changes of layout"
         if self.refusal:
             why = f"dense: {self.refusal}"
         elif ours and chosen:
-            saves = "" if self.pays else ", which saves changes of layout"
             why = f"dense: the library's depthwise kernel, predicted {gain:.1f}x{saves}"
         elif ours:
             why = f"dense: the library's depthwise kernel predicted {gain:.1f}x"
         elif chosen:
-            why = f"sparse {self.pattern}: predicted {gain:.1f}x"
+            why = f"sparse {self.pattern}: predicted {gain:.1f}x{saves}"
         elif self.pays:
             why = f"dense: sparse predicted {gain:.1f}x, less than the changes of layout around it cost"
         else:
@@ -246,11 +246,11 @@ def weigh(layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, s
         pattern: stored_blocks(layer.weight, pattern) for pattern in (FORMATS[precision] if fixed is None else (fixed,))
     }
     shares = {name: _share(layer.weight, name, blocks) for name, blocks in counted.items()}
-    if min(shares.values()) > costs.most_blocks:
+    if min(shares.values()) > costs.most_blocks[precision]:
         why = f"{100 * min(shares.values()):.0f} % of the weights' blocks are left"
         return Choice(replace(layer, refusal=why, geometry=None), "", 0.0, dense, 1.0, why)
     times = {name: costs.sparse(precision, name, layer.geometry, blocks) for name, blocks in counted.items()}
-    allowed = [name for name in times if shares[name] <= costs.most_blocks]
+    allowed = [name for name in times if shares[name] <= costs.most_blocks[precision]]
     pattern = min(allowed, key=lambda name: (times[name], counted[name]))
     return Choice(layer, pattern, times[pattern], dense, shares[pattern], "")
 
