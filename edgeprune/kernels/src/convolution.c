@@ -1,8 +1,8 @@
 /* Sparse, depthwise and pooling operators: windows that move over planes. */
 #include "kernel.h"
 
-static const char *plan(kernel *k, int32_t may_read_in_place) {
-    const char *problem = plan_copies(&k->shape, k->level->lanes, may_read_in_place);
+static const char *plan(kernel *k, int64_t reads) {
+    const char *problem = plan_copies(&k->shape, k->level->lanes, reads);
     const int64_t cells = problem ? 0 : gather_cells(&k->shape);
     int32_t *table = cells ? own(k, 4 * (size_t)cells + 64) : 0;
     if (cells && !table) return "out of memory";
@@ -81,6 +81,8 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     if ((int32_t)packed.inputs != k->channels || (int32_t)packed.taps != g->kernel_h * g->kernel_w)
         return "the weights do not match input_shape and kernel_shape";
     k->outputs = (int32_t)packed.outputs;
+    problem = plan(k, 2 + packed.count / g->channels);
+    if (problem) return problem;
     *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
     if (kind && !*row_sums) return "out of memory for the weights";
     tap_offsets(g, offset);
@@ -94,7 +96,6 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
 OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     const char *problem = read_geometry(k, info, 1);
-    if (!problem) problem = plan(k, 1);
     if (!problem) problem = read_sparse_weights(k, info, KIND_FLOAT, &row_sums);
     if (!problem) problem = read_float_bias(k, info, 2);
     if (problem) return fail(k->api, k->name, problem);
@@ -107,7 +108,6 @@ OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     const char *problem = read_geometry(k, info, 4);
     read_integer_end(k, info);
-    if (!problem) problem = plan(k, 1);
     if (!problem) problem = read_sparse_weights(k, info, KIND_INT8, &row_sums);
     if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
     if (problem) return fail(k->api, k->name, problem);
@@ -116,11 +116,11 @@ OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     return 0;
 }
 
-/* ---- depthwise: one dense window a channel, which is a sparse convolution whose planes are taken one by one ---- */
+/* ---- depthwise ---- */
 
 static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     const geometry *g = &k->shape;
-    const int integer = k->conv.kind == KIND_INT8;
+    const int integer = k->window.quads != 0;
     tensor x;
     int64_t dims[5];
     void *y = 0;
@@ -129,7 +129,10 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     if (problem) return fail(k->api, k->name, problem);
     const size_t rank = tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, integer, dims);
     TRY(run_output(k, context, dims, rank, &y));
-    conv_job job = job_of(k);
+    depthwise_job job = k->window;
+    job.shape = g;
+    job.float_end = &k->float_end;
+    job.integer_end = &k->integer_end;
     job.parts = g->channels < 2 * PIECES ? g->channels : 2 * PIECES;
     job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
     job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * job.parts) + 64);
@@ -138,79 +141,91 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {
         job.source = (const char *)x.data + 4 * n * g->channels * g->height * g->width;
         job.output = (char *)y + 4 * n * g->channels * g->out_h * g->out_w;
-        status = KernelContext_ParallelFor(k->api, context, k->level->depthwise, (size_t)job.parts, 0, &job);
+        status = KernelContext_ParallelFor(k->api, context, integer ? k->level->quantized_depthwise : k->level->depthwise,
+                                           (size_t)job.parts, 0, &job);
     }
     free_scratch(k, job.copies);
     return status;
 }
 
-/* Entries of every channel: its taps that are not zero. Integer rows hold one byte of a cell each. */
-static const char *window_entries(kernel *k, const void *weights, int32_t taps, int32_t *row_sums) {
-    const int32_t integer = k->conv.kind == KIND_INT8, rows = integer ? 4 * groups_of_four(k->outputs) : k->outputs;
-    int64_t offset[1 << 12];
-    k->conv.start = own(k, 4 * ((size_t)rows + 1));
-    entry_i4 *entry = own(k, (size_t)rows * (size_t)taps * sizeof *entry + 64);
-    if (!k->conv.start || !entry) return "out of memory for the weights";
-    k->conv.rows = 1;
-    k->conv.outputs = k->outputs;
-    k->conv.row_blocks = rows;
-    k->conv.entries = entry;
-    tap_offsets(&k->shape, offset);
-    uint32_t count = 0;
-    for (int32_t m = 0; m < rows; m++) {
-        k->conv.start[m] = count;
-        if (row_sums) row_sums[m] = 0;
-        for (int32_t tap = 0; m < k->outputs && tap < taps; tap++) {
-            int32_t bits = 0;
-            if (integer) {
-                const int32_t value = ((const int8_t *)weights)[(int64_t)m * taps + tap];
-                bits = (int32_t)((uint32_t)(value & 255) << (8 * (m % 4)));
-                row_sums[m] += value;
-            } else {
-                __builtin_memcpy(&bits, (const float *)weights + (int64_t)m * taps + tap, 4);
-            }
-            if (bits) entry[count++] = (entry_i4){(int32_t)offset[tap], bits};
-        }
-    }
-    k->conv.start[rows] = count;
+static const char *read_strips(kernel *k, int32_t step_x, int32_t step_y) {
+    const int32_t count = plan_strips(&k->shape, k->level->lanes, step_x, step_y, 0);
+    strip *strips = own(k, (size_t)count * sizeof *strips);
+    if (!strips) return "out of memory";
+    k->window.strip_count = plan_strips(&k->shape, k->level->lanes, step_x, step_y, strips);
+    k->window.strips = strips;
+    k->compute = compute_depthwise;
     return 0;
 }
 
-static const char *read_depthwise(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
+static const char *depthwise_weights(kernel *k, const OrtKernelInfo *info, int32_t type, tensor *weights) {
+    k->outputs = k->channels;
+    if (!constant_input(k, info, 1, weights) || weights->type != type ||
+        weights->elements != (int64_t)k->channels * k->shape.kernel_h * k->shape.kernel_w)
+        return "the weights must be constant, one kernel for each channel";
+    return 0;
+}
+
+static const char *read_depthwise(kernel *k, const OrtKernelInfo *info) {
     tensor weights;
-    const char *problem = plan(k, 0);
+    int64_t offset[1 << 12];
+    const char *problem = depthwise_weights(k, info, ORT_FLOAT, &weights);
+    if (!problem) problem = plan_copies(&k->shape, k->level->lanes, 1);
     if (problem) return problem;
     const int32_t taps = k->shape.kernel_h * k->shape.kernel_w;
-    k->conv.kind = kind;
-    k->outputs = k->channels;
-    if (!constant_input(k, info, 1, &weights) || weights.type != (kind ? ORT_INT8 : ORT_FLOAT) ||
-        weights.elements != (int64_t)k->channels * taps)
-        return "the weights must be constant, one kernel for each channel";
-    *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
-    if (kind && !*row_sums) return "out of memory for the weights";
-    k->compute = compute_depthwise;
-    return window_entries(k, weights.data, taps, *row_sums);
+    int32_t *offsets = own(k, 4 * (size_t)taps);
+    float *copy = own(k, 4 * (size_t)weights.elements);
+    if (!offsets || !copy) return "out of memory for the weights";
+    tap_offsets(&k->shape, offset);
+    for (int32_t tap = 0; tap < taps; tap++) offsets[tap] = (int32_t)offset[tap];
+    for (int64_t i = 0; i < weights.elements; i++) copy[i] = ((const float *)weights.data)[i];
+    k->window = (depthwise_job){.taps = taps, .offset = offsets, .weights = copy};
+    return read_strips(k, 1, 1);
 }
 
 OrtStatus *create_depthwise(kernel *k, const OrtKernelInfo *info) {
-    int32_t *row_sums = 0;
     const char *problem = read_geometry(k, info, 1);
-    if (!problem) problem = read_depthwise(k, info, KIND_FLOAT, &row_sums);
+    if (!problem) problem = read_depthwise(k, info);
     if (!problem) problem = read_float_bias(k, info, 2);
-    if (problem) return fail(k->api, k->name, problem);
-    tiles_of(k, k->level->tile_f1);
-    return 0;
+    return problem ? fail(k->api, k->name, problem) : 0;
+}
+
+/* Rows of the kernel as quads of columns, zeros where dilation leaves gaps and past the last column. */
+static const char *read_quads(kernel *k, const OrtKernelInfo *info, int32_t **row_sums) {
+    tensor weights;
+    const geometry *g = &k->shape;
+    const char *problem = depthwise_weights(k, info, ORT_INT8, &weights);
+    if (problem) return problem;
+    const int32_t reach_x = g->dilation_x * (g->kernel_w - 1), reach_y = g->dilation_y * (g->kernel_h - 1);
+    const int32_t quads = reach_x / 4 + 1, groups = groups_of_four(k->channels), step_x = g->stride_x, step_y = g->stride_y;
+    const int64_t row_bytes = 16 * (int64_t)quads, bytes = groups * (reach_y + 1) * row_bytes;
+    if (bytes > 1 << 28) return "the dilated kernel is too large";
+    int8_t *copy = own(k, (size_t)bytes);
+    *row_sums = own(k, 16 * (size_t)groups);
+    if (!copy || !*row_sums) return "out of memory for the weights";
+    for (int64_t i = 0; i < bytes; i++) copy[i] = 0;
+    const int8_t *from = weights.data;
+    for (int32_t c = 0; c < k->channels; c++) {
+        int32_t sum = 0;
+        for (int32_t tap = 0; tap < g->kernel_h * g->kernel_w; tap++, from++) {
+            const int32_t y = tap / g->kernel_w * g->dilation_y, x = tap % g->kernel_w * g->dilation_x;
+            copy[(c / 4 * (int64_t)(reach_y + 1) + y) * row_bytes + 16 * (x / 4) + 4 * (c % 4) + x % 4] = *from;
+            sum += *from;
+        }
+        (*row_sums)[c] = sum;
+    }
+    k->window = (depthwise_job){.quads = copy, .row_quads = quads, .step = step_x, .rows = reach_y + 1};
+    problem = plan_padding(&k->shape);
+    return problem ? problem : read_strips(k, step_x, step_y);
 }
 
 OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     const char *problem = read_geometry(k, info, 4);
     read_integer_end(k, info);
-    if (!problem) problem = read_depthwise(k, info, KIND_INT8, &row_sums);
+    if (!problem) problem = read_quads(k, info, &row_sums);
     if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
-    if (problem) return fail(k->api, k->name, problem);
-    tiles_of(k, k->level->tile_i4);
-    return 0;
+    return problem ? fail(k->api, k->name, problem) : 0;
 }
 
 /* ---- pooling ---- */
@@ -221,11 +236,12 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
     int64_t dims[5];
     void *y = 0;
     TRY(run_input(k, context, 0, &x));
-    const char *problem = check_input(k, &x, 1);
+    const int integer = k->conv.kind == KIND_INT8;
+    const char *problem = check_input(k, &x, integer);
     if (problem) return fail(k->api, k->name, problem);
-    TRY(run_output(k, context, dims, tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, 1, dims), &y));
+    TRY(run_output(k, context, dims, tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, integer, dims), &y));
     conv_job job = job_of(k);
-    job.fill = (uint8_t)lowest(k) * 0x01010101u;
+    job.fill = integer ? (uint8_t)lowest(k) * 0x01010101u : 0xff800000u; /* minus infinity */
     job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels) + 64);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
@@ -238,10 +254,11 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
     return status;
 }
 
-OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = read_geometry(k, info, 4);
+static OrtStatus *create_pool(kernel *k, const OrtKernelInfo *info, int32_t kind) {
+    const char *problem = read_geometry(k, info, kind == KIND_INT8 ? 4 : 1);
     read_integer_end(k, info);
-    if (!problem) problem = plan(k, 0);
+    k->conv.kind = kind;
+    if (!problem) problem = plan(k, 1);
     if (problem) return fail(k->api, k->name, problem);
     const geometry *g = &k->shape;
     const int32_t taps = g->kernel_h * g->kernel_w;
@@ -261,6 +278,9 @@ OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info) {
     k->compute = compute_max_pool;
     return 0;
 }
+
+OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info) { return create_pool(k, info, KIND_FLOAT); }
+OrtStatus *create_quantized_max_pool(kernel *k, const OrtKernelInfo *info) { return create_pool(k, info, KIND_INT8); }
 
 /* Half to even, for |value| < 2^22. */
 static int32_t nearest(float value) {

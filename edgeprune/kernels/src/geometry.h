@@ -5,8 +5,16 @@
 #include "kernels.h"
 
 /* Completes a geometry whose sizes, strides, padding and dilation are set. lanes: cells of the level's widest vector;
- * may_read_in_place: the input needs no copy where the window is a single cell. Null, or what is wrong. */
-const char *plan_copies(geometry *g, int32_t lanes, int32_t may_read_in_place);
+ * reads: how often a cell of the input is used, about (1: by one dense window, which pays for no more copies than it must
+ * have). Null, or what is wrong. */
+const char *plan_copies(geometry *g, int32_t lanes, int64_t reads);
+
+/* The same for one padded copy of a plane, not split by strides. */
+const char *plan_padding(geometry *g);
+
+/* Outputs of a plane as strips of up to `lanes`; step: cells of a copy from one output to the next, across and down.
+ * Returns how many; with null for `out` it only counts. */
+int32_t plan_strips(const geometry *g, int32_t lanes, int32_t step_x, int32_t step_y, strip *out);
 
 /* The table geometry.gather, where there is one: its size, and its content. */
 int64_t gather_cells(const geometry *g);

@@ -25,6 +25,7 @@ typedef struct kernel {
     int32_t shift;          /* from a tensor's value to the level's byte */
     sparse_conv conv;
     sparse_gemm gemm;
+    depthwise_job window;   /* what of it is the same in all runs */
     activation float_end;
     requantization integer_end;
     int32_t x_zero_point;   /* in the level's domain */
@@ -98,6 +99,7 @@ OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_gemm(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_quantized_gemm(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info);
+OrtStatus *create_quantized_max_pool(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_average_pool(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_add(kernel *k, const OrtKernelInfo *info);

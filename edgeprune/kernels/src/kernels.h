@@ -105,8 +105,28 @@ typedef struct {
     uint32_t fill;         /* cell outside the input */
     int32_t tiles, parts;  /* the work is tiles of columns x parts of the row blocks */
     int32_t tile_vectors, lanes;
-    int32_t reuse;         /* depthwise: planes are copied into one scratch plane a task */
 } conv_job;
+
+/* Up to a vector of neighbouring outputs of a row: the first one's cell in the copied plane, and in the output. */
+typedef struct {
+    int32_t input, output, count;
+} strip;
+
+/* One dense window a channel. Planes are copied one by one, each part of the channels into a scratch plane of its own. */
+typedef struct {
+    const geometry *shape;
+    const strip *strips;
+    int32_t strip_count, taps, parts;
+    const int32_t *offset;    /* float: [taps] bytes from a strip's input to what each tap multiplies */
+    const float *weights;     /* float: [channels][taps] */
+    const int8_t *quads;      /* int8: [groups][rows][quads of columns][4 channels][4 columns] */
+    int32_t rows, row_quads, step; /* int8: rows of the dilated kernel, quads of columns in one, cells between outputs */
+    const activation *float_end;
+    const requantization *integer_end;
+    const void *source;
+    void *copies, *output;
+    uint32_t fill;
+} depthwise_job;
 
 typedef struct {
     const sparse_gemm *weights;
@@ -152,7 +172,8 @@ typedef struct {
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
     void (*copy_planes)(void *job, size_t channel);
     void (*conv)(void *job, size_t task);
-    void (*depthwise)(void *job, size_t task);
+    void (*depthwise)(void *job, size_t part);
+    void (*quantized_depthwise)(void *job, size_t part);
     void (*max_pool)(void *job, size_t channel);
     void (*gemm)(void *job, size_t part);
     void (*gemm_panel)(void *job, size_t panel);

@@ -128,63 +128,84 @@ static void copy_moved(const uint32_t *x, uint32_t *to, const geometry *g, int32
         if (rest) W(store_part_i)(to + i, W(select_i)(mask, W(load_i)(x + i + move), other), (int)rest);
         return;
     }
+    if (pitch % WIDE == 0 && first < WIDE && pitch - end < WIDE && before >= -move && after >= WIDE + move) {
+        const W(vi) other = W(set_i)((int32_t)fill);
+        int32_t lanes[2][WIDE];
+        for (int32_t i = 0; i < WIDE; i++) {
+            const int32_t inner = -(i < WIDE - (pitch - end));
+            lanes[0][i] = -(i >= first) & (pitch == WIDE ? inner : -1);
+            lanes[1][i] = inner;
+        }
+        const W(vi) left = W(load_i)(lanes[0]), right = W(load_i)(lanes[1]);
+        for (int64_t row = 0; row < count; row += pitch) {
+            const uint32_t *from = x + row + move;
+            W(store_i)(to + row, W(select_i)(left, W(load_i)(from), other));
+            int32_t i = WIDE;
+            for (; i < pitch - WIDE; i += WIDE) W(store_i)(to + row + i, W(load_i)(from + i));
+            if (i < pitch) W(store_i)(to + row + i, W(select_i)(right, W(load_i)(from + i), other));
+        }
+        return;
+    }
     copy_cells(x + move + first, to + first, count - first - (pitch - end));
     for (uint32_t *row = to; first > 0 && row < to + count; row += pitch) fill_cells(row, first, fill);
     for (uint32_t *row = to; end < pitch && row < to + count; row += pitch) fill_cells(row + end, pitch - end, fill);
 }
 
-static void copy_view(const conv_job *job, int64_t channel, uint32_t *to, plane_view view) {
-    const geometry *g = job->shape;
+static void copy_view(const geometry *g, const void *tensor, int64_t channel, uint32_t *to, plane_view view,
+                      uint32_t fill) {
     const int64_t cells = (int64_t)g->height * g->width;
-    const uint32_t *x = (const uint32_t *)job->source + channel * cells;
+    const uint32_t *x = (const uint32_t *)tensor + channel * cells;
     int32_t first_row, end_row, first, end;
     const int32_t pitch = g->pitch;
     inside(view.y, g->stride_y, g->height, g->rows, &first_row, &end_row);
     inside(view.x, g->stride_x, g->width, pitch, &first, &end);
-    fill_cells(to, (int64_t)first_row * pitch, job->fill);
-    if (g->stride_y == 1 && g->stride_x == 1 && pitch == g->width && first_row < end_row) {
+    if (first_row >= end_row || first >= end) {
+        fill_cells(to, g->plane, fill);
+        return;
+    }
+    fill_cells(to, (int64_t)first_row * pitch, fill);
+    if (g->stride_y == 1 && g->stride_x == 1 && pitch == g->width) {
         const int64_t start = (int64_t)(first_row + view.y) * pitch, count = (int64_t)(end_row - first_row) * pitch;
-        copy_moved(x + start, to + (int64_t)first_row * pitch, g, view.x, count, job->fill, channel * cells + start,
+        copy_moved(x + start, to + (int64_t)first_row * pitch, g, view.x, count, fill, channel * cells + start,
                    (g->channels - channel) * cells - start - count);
-    } else if (g->stride_y == 1 && g->stride_x == 1 && first_row < end_row) {
+    } else if (g->stride_y == 1 && g->stride_x == 1) {
         /* What lies between the end of a row and the start of the next is one gap. */
         const int64_t gap = pitch - (end - first);
         const uint32_t *source = x + (int64_t)(first_row + view.y) * g->width + view.x + first;
         uint32_t *row = to + (int64_t)first_row * pitch;
-        fill_cells(row, first, job->fill);
+        fill_cells(row, first, fill);
         row += first;
         for (int32_t i = first_row; i < end_row; i++, source += g->width, row += pitch) {
             copy_cells(source, row, end - first);
             if (gap == 1)
-                row[end - first] = job->fill;
+                row[end - first] = fill;
             else
-                fill_cells(row + (end - first), gap, job->fill);
+                fill_cells(row + (end - first), gap, fill);
         }
     } else {
         for (int32_t i = first_row; i < end_row; i++) {
             uint32_t *row = to + (int64_t)i * pitch;
             const uint32_t *source = x + (int64_t)(i * g->stride_y + view.y) * g->width;
-            fill_cells(row, first, job->fill);
+            fill_cells(row, first, fill);
             if (g->stride_x == 1)
                 copy_cells(source + view.x + first, row + first, end - first);
             else if (g->stride_x == 2)
                 copy_even_cells(source + 2 * first + view.x, row + first, end - first);
             else
                 for (int32_t j = first; j < end; j++) row[j] = source[j * g->stride_x + view.x];
-            fill_cells(row + end, pitch - end, job->fill);
+            fill_cells(row + end, pitch - end, fill);
         }
     }
-    fill_cells(to + (int64_t)end_row * pitch, g->plane - (int64_t)end_row * pitch, job->fill);
+    fill_cells(to + (int64_t)end_row * pitch, g->plane - (int64_t)end_row * pitch, fill);
 }
 
 /* All copies of a small plane, cell by cell as the table says. */
-static void gather_channel(const conv_job *job, const uint32_t *x, uint32_t *to) {
-    const geometry *g = job->shape;
+static void gather_channel(const geometry *g, const uint32_t *x, uint32_t *to, uint32_t fill) {
     const int64_t count = g->views * g->plane;
     int64_t i = 0;
 #if WIDE == 16
     const int32_t cells = g->height * g->width;
-    const vi16 fill = set_i16((int32_t)job->fill);
+    const vi16 other = set_i16((int32_t)fill);
     const vi16 low = load_part_i16(x, cells < 16 ? cells : 16);
     const vi16 high = cells > 16 && cells <= 32 ? load_part_i16(x + 16, cells - 16) : low;
     for (; i < count; i += 16) {
@@ -193,26 +214,26 @@ static void gather_channel(const conv_job *job, const uint32_t *x, uint32_t *to)
         const __mmask16 known = _mm512_cmpge_epi32_mask(index, set_i16(0)) & mask_16(rest);
         vi16 cell;
         if (cells <= 32)
-            cell = _mm512_mask_mov_epi32(fill, known, _mm512_permutex2var_epi32(low, index, high));
+            cell = _mm512_mask_mov_epi32(other, known, _mm512_permutex2var_epi32(low, index, high));
         else
-            cell = _mm512_mask_i32gather_epi32(fill, known, index, x, 4);
+            cell = _mm512_mask_i32gather_epi32(other, known, index, x, 4);
         store_part_i16(to + i, cell, rest);
     }
 #endif
-    for (; i < count; i++) to[i] = g->gather[i] < 0 ? job->fill : x[g->gather[i]];
+    for (; i < count; i++) to[i] = g->gather[i] < 0 ? fill : x[g->gather[i]];
 }
 
-static void copy_channel(const conv_job *job, size_t channel, uint32_t *to) {
-    const geometry *g = job->shape;
+static void copy_channel(const geometry *g, const void *source, int64_t channel, uint32_t *to, uint32_t fill) {
     if (g->gather)
-        gather_channel(job, (const uint32_t *)job->source + channel * g->height * g->width, to);
+        gather_channel(g, (const uint32_t *)source + channel * g->height * g->width, to, fill);
     else
-        for (int32_t v = 0; v < g->views; v++) copy_view(job, (int64_t)channel, to + v * g->plane, g->view[v]);
+        for (int32_t v = 0; v < g->views; v++) copy_view(g, source, channel, to + v * g->plane, g->view[v], fill);
 }
 
 static void copy_planes(void *data, size_t channel) {
     const conv_job *job = data;
-    copy_channel(job, channel, (uint32_t *)job->copies + channel * job->shape->views * job->shape->plane);
+    uint32_t *to = (uint32_t *)job->copies + channel * job->shape->views * job->shape->plane;
+    copy_channel(job->shape, job->source, (int64_t)channel, to, job->fill);
 }
 
 /* ---- the ends of a tile: bias was added already; residual, clipping, requantization ---- */
@@ -432,25 +453,134 @@ static void conv(void *data, size_t task) {
         conv_rows(job, &t, job->input, first, end);
 }
 
-/* A part of the channels (int8: groups), each copied into the part's own plane and convolved while that is in cache. */
-static void depthwise(void *data, size_t task) {
-    const conv_job *job = data;
+/* ---- depthwise convolution ---- */
+
+/* Up to eight strips of one channel at a time, so that a weight is broadcast once for all of them. */
+static ALWAYS_INLINE void strips_of_floats(const depthwise_job *job, const int strips, const strip *at, const char *plane,
+                                           const float *weight, float bias, float *y) {
+    W(vf) sum[8];
+    const W(vf) low = W(set_f)(job->float_end->low), high = W(set_f)(job->float_end->high);
+    UNROLL for (int i = 0; i < strips; i++) sum[i] = W(set_f)(bias);
+    for (int32_t tap = 0; tap < job->taps; tap++) {
+        const W(vf) factor = W(set_f)(weight[tap]);
+        const char *from = plane + job->offset[tap];
+        UNROLL for (int i = 0; i < strips; i++)
+            sum[i] = W(fma_f)(W(load_f)(from + 4 * (int64_t)at[i].input), factor, sum[i]);
+    }
+    UNROLL for (int i = 0; i < strips; i++) {
+        const W(vf) value = W(min_f)(W(max_f)(sum[i], low), high);
+        if (at[i].count == WIDE)
+            W(store_f)(y + at[i].output, value);
+        else
+            W(store_part_f)(y + at[i].output, value, at[i].count);
+    }
+}
+
+static void part_of_channels(const depthwise_job *job, size_t part, int32_t *first, int32_t *end) {
+    *first = (int32_t)((int64_t)job->shape->channels * (int64_t)part / job->parts);
+    *end = (int32_t)((int64_t)job->shape->channels * ((int64_t)part + 1) / job->parts);
+}
+
+static void depthwise(void *data, size_t part) {
+    const depthwise_job *job = data;
     const geometry *g = job->shape;
-    uint32_t *planes = (uint32_t *)job->copies + task * g->views * g->plane;
-    const int32_t first = (int32_t)((int64_t)g->channels * task / job->parts);
-    const int32_t end = (int32_t)((int64_t)g->channels * (task + 1) / job->parts);
-    for (int32_t channel = first; channel < end; channel++) {
-        copy_channel(job, channel, planes);
-        for (int32_t i = 0; i < job->tiles; i++) {
-            tile t;
-            place_tile(job, i, &t);
-            if (job->weights->kind == KIND_INT8)
-                conv_groups(job, &t, (const char *)planes, channel, channel + 1);
-            else
-                conv_rows(job, &t, (const char *)planes, channel, channel + 1);
+    uint32_t *plane = (uint32_t *)job->copies + part * g->views * g->plane;
+    int32_t channel, end;
+    for (part_of_channels(job, part, &channel, &end); channel < end; channel++) {
+        const float *weight = job->weights + (int64_t)channel * job->taps, bias = job->float_end->bias[channel];
+        float *y = (float *)job->output + (int64_t)channel * g->out_h * g->out_w;
+        const char *from = (const char *)plane;
+        copy_channel(g, job->source, channel, plane, 0);
+        int32_t i = 0;
+        for (; i + 8 <= job->strip_count; i += 8) strips_of_floats(job, 8, job->strips + i, from, weight, bias, y);
+        for (; i + 4 <= job->strip_count; i += 4) strips_of_floats(job, 4, job->strips + i, from, weight, bias, y);
+        for (; i < job->strip_count; i++) strips_of_floats(job, 1, job->strips + i, from, weight, bias, y);
+    }
+}
+
+/* Four cells of four channels -> four channels of four cells each: what a dot product with four columns of a kernel
+ * row takes. The sums of an output's four channels then stand side by side. */
+static ALWAYS_INLINE vi4 sums_of_cell(const depthwise_job *job, const uint32_t *from, const int8_t *weights) {
+    va4 sum = zero_a4();
+    for (int32_t ky = 0; ky < job->rows; ky++, from += job->shape->pitch)
+        for (int32_t quad = 0; quad < job->row_quads; quad++, weights += 16)
+            sum = dot_lanes_4(sum, transpose_bytes_4(load_i4(from + 4 * quad)), lane_weights_4(weights));
+    return total_4(sum);
+}
+
+static void four_cells(const depthwise_job *job, const uint32_t *from, const int8_t *weights, int32_t group,
+                       uint32_t *y, int32_t count) {
+    const requantization *q = job->integer_end;
+    const vi4 bias = load_i4(q->bias + 4 * group);
+    const vf4 scale = load_f4(q->scale + 4 * group);
+    vi4 value[4];
+    for (int i = 0; i < 4; i++) {
+        /* Past the last output the plane still has cells to read, if not the ones that belong there. */
+        const uint32_t *cell = from + (i < count ? i : 0) * job->step;
+        value[i] = rint_i4(mul_f4(to_f4(add_i4(sums_of_cell(job, cell, weights), bias)), scale));
+    }
+    const vi4 bytes = pack_bytes_4(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
+    if (count >= 4)
+        store_i4(y, bytes);
+    else
+        store_part_i4(y, bytes, count);
+}
+
+#if BY_LANE
+/* The same for sixteen cells: each lane of 16 bytes takes one output's four columns, wherever in 64 bytes they lie. */
+static void sixteen_cells(const depthwise_job *job, const uint32_t *from, const int8_t *weights, int32_t group,
+                          uint32_t *y, int32_t count) {
+    const requantization *q = job->integer_end;
+    const vi16 bias = _mm512_broadcast_i32x4(load_i4(q->bias + 4 * group));
+    const vf16 scale = _mm512_broadcast_f32x4(load_f4(q->scale + 4 * group));
+    const vi16 order = _mm512_add_epi8(
+        _mm512_mullo_epi32(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
+                           set_i16(0x04040404 * job->step)),
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
+    vi16 value[4] = {bias, bias, bias, bias};
+    for (int32_t ky = 0; ky < job->rows; ky++, from += job->shape->pitch) {
+        for (int32_t quad = 0; quad < job->row_quads; quad++, weights += 16) {
+            const vi16 factors = _mm512_broadcast_i32x4(load_i4(weights));
+            UNROLL for (int i = 0; i < 4; i++) {
+                const vi16 cells = load_i16(from + 4 * quad + 4 * i * job->step);
+                value[i] = dot_16(value[i], _mm512_permutexvar_epi8(order, cells), factors);
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i16(mul_f16(to_f16(value[i]), scale));
+    vi16 bytes = pack_bytes_16(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
+    bytes = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+    if (count >= 16)
+        store_i16(y, bytes);
+    else
+        store_part_i16(y, bytes, count);
+}
+#endif
+
+static void quantized_depthwise(void *data, size_t part) {
+    const depthwise_job *job = data;
+    const geometry *g = job->shape;
+    uint32_t *plane = (uint32_t *)job->copies + part * g->plane;
+    const int64_t weight_bytes = 16 * (int64_t)job->rows * job->row_quads;
+    int32_t group, end;
+    for (part_of_channels(job, part, &group, &end); group < end; group++) {
+        uint32_t *y = (uint32_t *)job->output + (int64_t)group * g->out_h * g->out_w;
+        const int8_t *weights = job->quads + group * weight_bytes;
+        copy_channel(g, job->source, group, plane, job->fill);
+        for (const strip *s = job->strips; s < job->strips + job->strip_count; s++) {
+#if BY_LANE
+            if (job->step <= 4) {
+                sixteen_cells(job, plane + s->input, weights, group, y + s->output, s->count);
+                continue;
+            }
+#endif
+            for (int32_t i = 0; i < s->count; i += 4)
+                four_cells(job, plane + s->input + i * job->step, weights, group, y + s->output + i, s->count - i);
         }
     }
 }
+
+/* ---- pooling ---- */
 
 /* The weights' entries of row block 0 are the window's positions. */
 static void max_pool(void *data, size_t channel) {
@@ -467,12 +597,18 @@ static void max_pool(void *data, size_t channel) {
         place_tile(job, i, &t);
         for (int32_t v = 0; v < t.vectors; v++) {
             const char *from = x + 4 * (int64_t)(t.start + v * WIDE);
-            W(vi) most = W(load_i)(from + entry[0].offset);
-            for (uint32_t k = 1; k < count; k++) most = W(max_b)(most, W(load_i)(from + entry[k].offset));
-            W(store_i)(best + v * WIDE, most);
+            if (job->weights->kind == KIND_FLOAT) {
+                W(vf) most = W(load_f)(from + entry[0].offset);
+                for (uint32_t k = 1; k < count; k++) most = W(max_f)(most, W(load_f)(from + entry[k].offset));
+                W(store_f)((float *)best + v * WIDE, most);
+            } else {
+                W(vi) most = W(load_i)(from + entry[0].offset);
+                for (uint32_t k = 1; k < count; k++) most = W(max_b)(most, W(load_i)(from + entry[k].offset));
+                W(store_i)(best + v * WIDE, most);
+            }
         }
         for (int32_t s = 0; s < t.segments; s++)
-            for (int32_t n = 0; n < t.part[s].count; n++) y[t.part[s].output + n] = best[t.part[s].sums + n];
+            copy_cells(best + t.part[s].sums, y + t.part[s].output, t.part[s].count);
     }
 }
 
@@ -868,6 +1004,7 @@ static void global_average(void *data, size_t group) {
 const level JOINED(level_, LEVEL);
 const level JOINED(level_, LEVEL) = {
     .name = TEXT(LEVEL), .lanes = WIDE, .signed_bytes = SIGNED_BYTES, .tile_f1 = 8, .tile_f4 = TILE_F4, .tile_i4 = 8,
-    .by_lane = BY_LANE, .copy_planes = copy_planes, .conv = conv, .depthwise = depthwise, .max_pool = max_pool,
+    .by_lane = BY_LANE, .copy_planes = copy_planes, .conv = conv, 
+    .depthwise = depthwise, .quantized_depthwise = quantized_depthwise, .max_pool = max_pool,
     .gemm = gemm, .gemm_panel = gemm_panel, .add = add, .pack = pack, .unpack = unpack, .global_average = global_average,
 };

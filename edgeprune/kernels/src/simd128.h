@@ -42,20 +42,23 @@ static inline vi4 transpose_bytes_4(vi4 a) {
 #endif
 }
 
-/* Channels a, b, c, d of four positions as int32 -> cells of bytes, clamp(value + zero point, low, high). */
-static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
+/* Four vectors of int32 one after another as bytes, clamp(value + zero point, low, high). Wider vectors do it for each
+ * 16 bytes apart: bytes 0-3 of each are of a, 4-7 of b, ... */
+static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
     __m128i zero = _mm_set1_epi16((int16_t)zero_point);
     __m128i ab = _mm_adds_epi16(_mm_packs_epi32(a, b), zero), cd = _mm_adds_epi16(_mm_packs_epi32(c, d), zero);
     __m128i bytes = _mm_packus_epi16(ab, cd);
-    bytes = _mm_min_epu8(_mm_max_epu8(bytes, _mm_set1_epi8((char)low)), _mm_set1_epi8((char)high));
-    return transpose_bytes_4(bytes);
+    return _mm_min_epu8(_mm_max_epu8(bytes, _mm_set1_epi8((char)low)), _mm_set1_epi8((char)high));
 }
 
+/* dot_4 multiplies all cells by the same four weights, dot_lanes_4 each by its own. */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
 typedef vi4 va4;
 typedef vi4 vw4;
+static inline vw4 lane_weights_4(const int8_t *w) { return load_i4(w); }
 static inline vw4 weight_4(int32_t w) { return _mm_set1_epi32(w); }
 static inline va4 dot_4(va4 sum, vi4 x, vw4 w) { return _mm_dpbusd_epi32(sum, x, w); }
+#define dot_lanes_4 dot_4
 static inline va4 zero_a4(void) { return _mm_setzero_si128(); }
 static inline vi4 total_4(va4 sum) { return sum; }
 static inline va4 add_a4(va4 a, va4 b) { return _mm_add_epi32(a, b); }
@@ -65,14 +68,16 @@ typedef vi4 va4;
 typedef struct {
     vi4 even, odd;
 } vw4;
-static inline vw4 weight_4(int32_t w) {
-    vi4 all = _mm_set1_epi32(w);
+static inline vw4 split_4(vi4 all) {
     return (vw4){_mm_srai_epi16(_mm_slli_epi16(all, 8), 8), _mm_srai_epi16(all, 8)};
 }
+static inline vw4 weight_4(int32_t w) { return split_4(_mm_set1_epi32(w)); }
+static inline vw4 lane_weights_4(const int8_t *w) { return split_4(load_i4(w)); }
 static inline va4 dot_4(va4 sum, vi4 x, vw4 w) {
     vi4 even = _mm_madd_epi16(_mm_and_si128(x, _mm_set1_epi16(255)), w.even);
     return _mm_add_epi32(_mm_add_epi32(sum, even), _mm_madd_epi16(_mm_srli_epi16(x, 8), w.odd));
 }
+#define dot_lanes_4 dot_4
 static inline va4 zero_a4(void) { return _mm_setzero_si128(); }
 static inline vi4 total_4(va4 sum) { return sum; }
 static inline va4 add_a4(va4 a, va4 b) { return _mm_add_epi32(a, b); }
@@ -120,18 +125,18 @@ static inline vi4 transpose_bytes_4(vi4 a) {
     return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(a), vld1q_u8(order)));
 }
 
-static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
+static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
     int16x8_t zero = vdupq_n_s16((int16_t)zero_point);
     int16x8_t ab = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero);
     int16x8_t cd = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero);
 #if SIGNED_BYTES
     int8x16_t bytes = vcombine_s8(vqmovn_s16(ab), vqmovn_s16(cd));
     bytes = vminq_s8(vmaxq_s8(bytes, vdupq_n_s8((int8_t)low)), vdupq_n_s8((int8_t)high));
-    return transpose_bytes_4(vreinterpretq_s32_s8(bytes));
+    return vreinterpretq_s32_s8(bytes);
 #else
     uint8x16_t bytes = vcombine_u8(vqmovun_s16(ab), vqmovun_s16(cd));
     bytes = vminq_u8(vmaxq_u8(bytes, vdupq_n_u8((uint8_t)low)), vdupq_n_u8((uint8_t)high));
-    return transpose_bytes_4(vreinterpretq_s32_u8(bytes));
+    return vreinterpretq_s32_u8(bytes);
 #endif
 }
 
@@ -139,11 +144,13 @@ static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_
 typedef vi4 va4;
 typedef int8x16_t vw4;
 static inline vw4 weight_4(int32_t w) { return vreinterpretq_s8_s32(vdupq_n_s32(w)); }
+static inline vw4 lane_weights_4(const int8_t *w) { return vld1q_s8(w); }
 #if SIGNED_BYTES
 static inline va4 dot_4(va4 sum, vi4 x, vw4 w) { return vdotq_s32(sum, vreinterpretq_s8_s32(x), w); }
 #else
 static inline va4 dot_4(va4 sum, vi4 x, vw4 w) { return vusdotq_s32(sum, vreinterpretq_u8_s32(x), w); }
 #endif
+#define dot_lanes_4 dot_4
 static inline va4 zero_a4(void) { return vdupq_n_s32(0); }
 static inline vi4 total_4(va4 sum) { return sum; }
 static inline va4 add_a4(va4 a, va4 b) { return vaddq_s32(a, b); }
@@ -154,6 +161,13 @@ typedef struct {
 } va4;
 typedef int8x8_t vw4;
 static inline vw4 weight_4(int32_t w) { return vreinterpret_s8_s32(vdup_n_s32(w)); }
+static inline int8x16_t lane_weights_4(const int8_t *w) { return vld1q_s8(w); }
+static inline va4 dot_lanes_4(va4 sum, vi4 x, int8x16_t w) {
+    int8x16_t bytes = vreinterpretq_s8_s32(x);
+    sum.low = vpadalq_s16(sum.low, vmull_s8(vget_low_s8(bytes), vget_low_s8(w)));
+    sum.high = vpadalq_s16(sum.high, vmull_high_s8(bytes, w));
+    return sum;
+}
 static inline va4 dot_4(va4 sum, vi4 x, vw4 w) {
     int8x16_t bytes = vreinterpretq_s8_s32(x);
     sum.low = vpadalq_s16(sum.low, vmull_s8(vget_low_s8(bytes), w));
@@ -165,6 +179,11 @@ static inline vi4 total_4(va4 sum) { return vpaddq_s32(sum.low, sum.high); }
 static inline va4 add_a4(va4 a, va4 b) { return (va4){vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
 #endif
 #endif
+
+/* Channels a, b, c, d of four positions as int32 -> cells of bytes. */
+static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
+    return transpose_bytes_4(pack_bytes_4(a, b, c, d, zero_point, low, high));
+}
 
 static inline vi4 load_part_i4(const void *from, int count) {
     int32_t cells[4] = {0, 0, 0, 0};
