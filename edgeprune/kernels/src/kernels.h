@@ -24,10 +24,17 @@ typedef struct {
     int32_t weight; /* four int8, input channels 4g .. 4g+3 */
 } entry_i4;
 
+/* Four entry_f1 in three quarters of the bytes: offsets are index << shift. */
+typedef struct {
+    uint16_t index[4];
+    float weight[4];
+} quad_f1;
+
 /* Sparse weights of a convolution, by blocks of `rows` output channels. */
 typedef struct {
     int32_t kind, rows;
     int32_t outputs, row_blocks;
+    int32_t in_quads, shift; /* 1: the entries are quad_f1, rows filled up with zeros */
     uint32_t *start; /* [row_blocks + 1]: first entry of each row block */
     void *entries;
 } sparse_conv;

@@ -334,6 +334,24 @@ static ALWAYS_INLINE void sum_f1(int32_t lanes, int vectors, const char *x, cons
     tile_f1_4(vectors, x, entry, count, bias, sums);
 }
 
+static ALWAYS_INLINE void sum_q1(int32_t lanes, int vectors, const char *x, const quad_f1 *entry, uint32_t count,
+                                 int shift, const float *bias, float *sums) {
+    (void)lanes;
+#if WIDE >= 16
+    if (lanes == 16) {
+        tile_q1_16(vectors, x, entry, count, shift, bias, sums);
+        return;
+    }
+#endif
+#if WIDE >= 8
+    if (lanes == 8) {
+        tile_q1_8(vectors, x, entry, count, shift, bias, sums);
+        return;
+    }
+#endif
+    tile_q1_4(vectors, x, entry, count, shift, bias, sums);
+}
+
 static ALWAYS_INLINE void sum_f4(int32_t lanes, int vectors, const char *x, const entry_f4 *entry, uint32_t count,
                                  const float *bias, float *sums) {
     (void)lanes;
@@ -380,7 +398,10 @@ static void conv_rows(const conv_job *job, const tile *t, const char *x, int32_t
     for (int32_t block = first; block < end; block++) {
         const uint32_t from = w->start[block], count = w->start[block + 1] - from;
         const int32_t channel = block * w->rows;
-        if (w->rows == 1) {
+        if (w->in_quads) {
+            const quad_f1 *entry = (const quad_f1 *)w->entries + from;
+            sum_q1(job->lanes, t->vectors, x, entry, count, w->shift, job->float_end->bias + channel, sums);
+        } else if (w->rows == 1) {
             const entry_f1 *entry = (const entry_f1 *)w->entries + from;
             sum_f1(job->lanes, t->vectors, x, entry, count, job->float_end->bias + channel, sums);
         } else {

@@ -34,6 +34,29 @@ static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, con
     UNROLL for (int v = 0; v < vectors; v++) V(store_f)(sums + v * LANES, sum[v]);
 }
 
+static ALWAYS_INLINE void V(tile_q1_body_)(const int vectors, const char *x, const quad_f1 *entry, uint32_t count,
+                                           const int shift, const float *bias, float *sums) {
+    const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
+    V(vf) sum[8];
+    UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(set_f)(i < vectors ? *bias : 0.0f);
+    for (; count; count--, entry++) {
+        if (vectors <= 4) __builtin_prefetch((const char *)entry + AHEAD);
+        const uint64_t index = load_entry(entry->index);
+        const uint64_t weights[2] = {load_entry(entry->weight), load_entry(entry->weight + 2)};
+        UNROLL for (int e = 0; e < 4; e++) {
+            const char *from = x + ((index >> (16 * e) & 0xffff) << shift);
+            V(vf) weight = V(set_bits_f)((uint32_t)(weights[e / 2] >> (32 * (e % 2))));
+            UNROLL for (int v = 0; v < vectors; v++) {
+                const int i = e % sets * vectors + v;
+                sum[i] = V(fma_f)(V(load_f)(from + v * VECTOR_BYTES), weight, sum[i]);
+            }
+        }
+    }
+    UNROLL for (int s = 1; s < sets; s++)
+        UNROLL for (int v = 0; v < vectors; v++) sum[v] = V(add_f)(sum[v], sum[s * vectors + v]);
+    UNROLL for (int v = 0; v < vectors; v++) V(store_f)(sums + v * LANES, sum[v]);
+}
+
 static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, const entry_f4 *entry, uint32_t count,
                                            const float *bias, float *sums) {
     const int sets = vectors == 1 ? 2 : 1;
@@ -112,6 +135,13 @@ static void V(tile_f1_)(int vectors, const char *x, const entry_f1 *entry, uint3
                         float *sums) {
     TILE_CASES(V(tile_f1_body_))
 }
+
+#define WITH_SHIFT(vectors, x, entry, count, bias, sums) V(tile_q1_body_)(vectors, x, entry, count, shift, bias, sums)
+static void V(tile_q1_)(int vectors, const char *x, const quad_f1 *entry, uint32_t count, int shift, const float *bias,
+                        float *sums) {
+    TILE_CASES(WITH_SHIFT)
+}
+#undef WITH_SHIFT
 
 static void V(tile_i4_)(int vectors, const char *x, const entry_i4 *entry, uint32_t count, const int32_t *bias,
                         int32_t *sums) {

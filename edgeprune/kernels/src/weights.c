@@ -164,6 +164,39 @@ static void sum_rows(const window *w, int32_t quad, int32_t *row_sums) {
     }
 }
 
+/* Whether all offsets are small multiples of a power of two, which lets entries stand in quads: then rows are counted
+ * in those. */
+static void choose_quads(const packed_weights *p, const int64_t *tap_offset, int64_t channel_bytes, sparse_conv *out) {
+    int64_t all = channel_bytes, most = 0;
+    for (uint32_t tap = 0; tap < p->taps; tap++) {
+        all |= tap_offset[tap];
+        most = tap_offset[tap] > most ? tap_offset[tap] : most;
+    }
+    most += (p->inputs - 1) * channel_bytes;
+    out->shift = __builtin_ctzll((uint64_t)all);
+    out->in_quads = p->kind == KIND_FLOAT && out->rows == 1 && most >> out->shift <= 0xffff;
+    if (!out->in_quads) return;
+    uint32_t quads = 0, from = 0;
+    for (int32_t row = 0; row < out->row_blocks; row++) {
+        const uint32_t count = out->start[row + 1] - from;
+        from = out->start[row + 1];
+        out->start[row] = quads;
+        quads += (count + 3) / 4;
+    }
+    out->start[out->row_blocks] = quads;
+}
+
+/* The entry numbered n of those that begin with quad `from`; a row's last quad is filled up with zero weights on the
+ * input that it reads anyway. */
+static void put_in_quad(quad_f1 *quads, uint32_t from, uint32_t n, uint32_t index, const uint32_t *value) {
+    quad_f1 *quad = quads + from + n / 4;
+    for (uint32_t place = n % 4; place < 4; place++) {
+        quad->index[place] = (uint16_t)index;
+        quad->weight[place] = 0;
+    }
+    __builtin_memcpy(quad->weight + n % 4, value, 4);
+}
+
 const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, sparse_conv *out,
                         int32_t *row_sums) {
     const packed_weights *p = e->packed;
@@ -173,8 +206,10 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
     *out = (sparse_conv){.kind = p->kind, .rows = rows, .outputs = (int32_t)p->outputs, .row_blocks = row_blocks};
     out->start = e->get(e->owner, 4 * ((size_t)row_blocks + 1));
     if (!out->start) return "out of memory for the weights";
-    const uint32_t count = count_entries(&w, rows, row_blocks, out->start);
-    out->entries = e->get(e->owner, (size_t)count * (rows == 4 ? sizeof(entry_f4) : sizeof(entry_f1)) + 64);
+    count_entries(&w, rows, row_blocks, out->start);
+    choose_quads(p, tap_offset, channel_bytes, out);
+    const size_t size = out->in_quads ? sizeof(quad_f1) : rows == 4 ? sizeof(entry_f4) : sizeof(entry_f1);
+    out->entries = e->get(e->owner, out->start[row_blocks] * size + 64);
     if (!out->entries) return "out of memory for the weights";
     w = open_window(e);
     uint32_t n = 0;
@@ -183,6 +218,7 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
             fill_window(&w, (uint32_t)(rows == 4 ? block : block / 4));
             if (row_sums) sum_rows(&w, block / 4, row_sums);
         }
+        uint32_t in_row = 0;
         for (int32_t cell = 0; cell < w.row_cells; cell++) {
             if (!used(&w, rows, block % 4, cell)) continue;
             const int64_t channel = cell / (int32_t)p->taps;
@@ -192,6 +228,9 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
                 entry_f4 *entry = (entry_f4 *)out->entries + n++;
                 entry->offset = offset;
                 for (int m = 0; m < 4; m++) __builtin_memcpy(entry->weight + m, value + (int64_t)m * w.row_cells, 4);
+            } else if (out->in_quads) {
+                put_in_quad(out->entries, out->start[block], in_row++, (uint32_t)offset >> out->shift,
+                            value + (int64_t)(block % 4) * w.row_cells);
             } else {
                 entry_i4 entry = {offset, 0};
                 __builtin_memcpy(&entry.weight, value + (int64_t)(block % 4) * w.row_cells, 4);
