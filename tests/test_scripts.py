@@ -16,7 +16,9 @@ SCRIPTS = [ROOT / "scripts" / "demo", ROOT / "scripts" / "test", ROOT / ".ci" / 
 
 
 def bash(code: str, folder: Path, path: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": path or os.environ["PATH"], "PYENV_ROOT": str(folder), "HOME": str(folder)}
+    # What a scripts/test around this test has set up is none of the script's in it.
+    outer = {name: value for name, value in os.environ.items() if not name.startswith(("EDGEPRUNE_", "XDG_"))}
+    environment = {**outer, "PATH": path or os.environ["PATH"], "PYENV_ROOT": str(folder), "HOME": str(folder)}
     return subprocess.run(
         [shutil.which("bash") or "bash", "-c", code],
         cwd=folder,
@@ -32,8 +34,10 @@ STAND_IN = """#!/bin/sh
 case "$*" in
     "-m venv --clear "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
     *no-*) exit 1 ;;
+    *sys.executable*) echo "$0" ;;
 esac
 """
+TOOLS = ("bash", "basename", "cat", "cp", "cut", "dirname", "env", "flock", "grep", "id", "mkdir", "mktemp", "mv", "rm")
 
 
 @pytest.fixture
@@ -67,6 +71,20 @@ def test_an_old_python_is_named_in_one_line(name: str, checkout: Path) -> None:
     assert done.returncode != 0
     assert done.stderr == f"{name}: needs Python 3.11 or newer, found Python 3.8.2\n"
     assert not (checkout / ".venv").exists()
+
+
+def test_a_machine_with_nothing_but_python_is_told_what_is_left_out(checkout: Path) -> None:
+    tools = checkout / "tools"
+    tools.mkdir()
+    for tool in (*TOOLS, "sha256sum", "uname"):
+        (tools / tool).symlink_to(shutil.which(tool) or tool)
+    shutil.copy(checkout / "python", tools / "python3")
+    done = bash("scripts/test", checkout, path=str(tools))
+    notes = [line for line in done.stderr.splitlines() if "left out" in line]
+    missing = ["no Python 3.11", "no Python 3.9", "no chromium", "no gcc", "no arm64 system"]
+    assert [note.split("test: ")[1].startswith(each) for note, each in zip(notes, missing)] == [True] * 5, done.stderr
+    assert "arm64_root: needs Debian's apt-get" in done.stderr
+    assert done.returncode != 0, "there is no ruff"
 
 
 def test_the_demo_knows_its_arguments(checkout: Path) -> None:

@@ -48,6 +48,19 @@ def test_its_patterns_exist_and_say_why_they_pay(target: Target) -> None:
     assert first.pattern == "channel", "the default of `find --target` pays off for any network"
 
 
+def test_the_pattern_of_the_sparse_kernels_fits_the_processor(target: Target) -> None:
+    (stock,) = (choice for choice in target.runtimes if choice.name == "onnxruntime")
+    paying = {paying.pattern: paying.why for paying in stock.patterns if "sparse kernels" in paying.why}
+    if target.name == "local":
+        assert set(paying) == {"block:1x4", "block:4x1", "unstructured"}
+    elif "asimddp" in target.features:
+        assert set(paying) == {"block:1x4"}, "int8 goes four at a time where there is a dot product"
+    else:
+        assert set(paying) == {"block:4x1"}, "without one float32 is the faster"
+    for why in paying.values():
+        assert re.search("measured|modelled|emulated|assumed", why), "a figure says what it is"
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "mine.toml"
     path.write_text(text)
