@@ -12,7 +12,10 @@ import pytest
 import edgeprune
 
 ROOT = Path(edgeprune.__file__).parents[1]
-SCRIPTS = [ROOT / "scripts" / "demo", ROOT / "scripts" / "test", ROOT / ".ci" / "run"]
+SCRIPTS = [
+    *(ROOT / "scripts" / name for name in ("arm64_root", "count_instructions", "demo", "test")),
+    ROOT / ".ci" / "run",
+]
 
 
 def bash(code: str, folder: Path, path: str = "") -> subprocess.CompletedProcess[str]:
