@@ -24,6 +24,9 @@ FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstruc
 LANES = 16
 # Weights of a layer that are likely still in a core's own cache when the layer runs again.
 CACHED = 1 << 16
+# ONNX Runtime blocks the channels of float tensors by as many as its widest vectors hold (NCHWc). A pool must fill all
+# its blocks; a convolution pads fours to them, and reads fewer channels than a block as they are (seen in 1.32).
+NCHWC, NCHWC_PADDED = 16, 4
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
 TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
 
@@ -48,11 +51,18 @@ class Geometry:
         return weights * self.positions_out
 
     @property
+    def is_blocked(self) -> bool:
+        """True if the runtime's own float convolution blocks the channels."""
+        few = self.inputs < NCHWC and not self.depthwise
+        return not self.gemm and (few or self.inputs % NCHWC_PADDED == 0)
+
+    @property
     def kind(self) -> str:
-        """The class of dense kernel: "gemm", "depthwise", "1x1" or "conv"."""
-        if self.depthwise or self.gemm:
-            return "depthwise" if self.depthwise else "gemm"
-        return "1x1" if self.taps == 1 else "conv"
+        """The class of dense kernel: "gemm", "depthwise", "depthwise rest", "1x1" or "conv". A "depthwise rest" is one
+        whose channels the runtime cannot block, which it runs tens of times more slowly."""
+        if self.depthwise:
+            return "depthwise" if self.is_blocked else "depthwise rest"
+        return "gemm" if self.gemm else "1x1" if self.taps == 1 else "conv"
 
     def dense_features(self) -> dict[str, float]:
         """Work of a dense kernel: a call, its products, the weights that do not stay in a core's own cache (read once a
@@ -78,9 +88,15 @@ class Geometry:
         }
 
     def depthwise_features(self) -> dict[str, float]:
-        """Work of the library's dense depthwise kernel: a call, its channels, and vectors of columns for its taps."""
+        """Work of the library's dense depthwise kernel: a call, its channels, vectors of columns for its taps, and the
+        copy of the input into padded planes."""
         vectors = -(-self.positions_out // LANES)
-        return {"call": 1.0, "channel": float(self.inputs), "vector": float(self.inputs * self.taps * vectors)}
+        return {
+            "call": 1.0,
+            "channel": float(self.inputs),
+            "vector": float(self.inputs * self.taps * vectors),
+            "copied": float(self.inputs * self.positions_in),
+        }
 
 
 class Costs:
@@ -109,6 +125,12 @@ class Costs:
         """An operator on a whole int8 tensor; work: one of TENSOR_WORK, form: "packed" or "plain" (stock), cells: of
         the larger of its input and its output."""
         return self._sum(f"int8 {form}", work, {"call": 1.0, "cell": float(cells)})
+
+    def max_pool(self, form: str, taps: int, sizes: tuple[int, int]) -> float:
+        """A float MaxPool, form: "own", or stock: "blocked" or "plain" ([N, C, H, W]); taps: places of its window,
+        sizes: cells of its input and its output."""
+        features = {"call": 1.0, "cell": float(sizes[0]), "compared": float(taps * sizes[1])}
+        return self._sum(f"fp32 {form}", "max_pool", features)
 
     def reorder(self, cells: int) -> float:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""

@@ -62,10 +62,14 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     end.has_sum = residual.data != 0;
     job.integer_end = &end;
     job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
-    if (!g->direct) job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels) + 64);
-    if (!g->direct && !job.copies) return fail(k->api, k->name, "out of memory");
+    const size_t copied = g->direct ? 0 : (4 * (size_t)(g->plane * g->views * g->channels) + 127) / 64 * 64;
+    const size_t partial = k->conv.slabs > 1 ? 4 * (size_t)(job.tiles * k->conv.row_blocks) * TILE_CELLS : 0;
+    char *memory = copied + partial ? scratch_memory(k, copied + partial) : 0;
+    if (copied + partial && !memory) return fail(k->api, k->name, "out of memory");
+    job.copies = memory;
+    job.partial = (float *)(memory + copied);
     OrtStatus *status = conv_examples(k, context, &job, &x, y, residual.data);
-    free_scratch(k, job.copies);
+    free_scratch(k, memory);
     return status;
 }
 
@@ -86,9 +90,15 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
     if (kind && !*row_sums) return "out of memory for the weights";
     tap_offsets(g, offset);
+    /* Blocks of four rows, and int8, use what they load often enough. With one vector a tile, weights are the limit. */
+    const int32_t sparse_rows = kind == KIND_FLOAT && packed.rows == 1;
+    tiles_of(k, kind ? k->level->tile_i4 : sparse_rows ? k->level->tile_f1 : k->level->tile_f4);
+    const int32_t cells = g->run < k->level->tile_f1 * k->tile_lanes ? g->run : k->level->tile_f1 * k->tile_lanes;
+    const int64_t row_entries = (int64_t)packed.count * packed.columns / packed.outputs;
+    const int32_t slab = sparse_rows && cells > 2 * k->level->lanes ? plan_slab(g, cells, row_entries) : g->channels;
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed)), own, k};
     if (!e.window) return "out of memory for the weights";
-    problem = expand_conv(&e, offset, 4 * g->plane * g->views, &k->conv, *row_sums);
+    problem = expand_conv(&e, offset, 4 * g->plane * g->views, slab, &k->conv, *row_sums);
     free_scratch(k, e.window);
     return problem;
 }
@@ -99,7 +109,6 @@ OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info) {
     if (!problem) problem = read_sparse_weights(k, info, KIND_FLOAT, &row_sums);
     if (!problem) problem = read_float_bias(k, info, 2);
     if (problem) return fail(k->api, k->name, problem);
-    tiles_of(k, k->conv.rows == 4 ? k->level->tile_f4 : k->level->tile_f1);
     k->compute = compute_conv;
     return 0;
 }
@@ -111,7 +120,6 @@ OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     if (!problem) problem = read_sparse_weights(k, info, KIND_INT8, &row_sums);
     if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
     if (problem) return fail(k->api, k->name, problem);
-    tiles_of(k, k->level->tile_i4);
     k->compute = compute_conv;
     return 0;
 }

@@ -155,3 +155,15 @@ void plan_tiles(const geometry *g, int32_t lanes, int32_t most, int32_t *tile_la
     /* The last tile of a run that is read in place is moved back, for which the run must be longer than a tile. */
     if (g->direct && *tiles == 1 && g->run % lanes) *tiles = 2;
 }
+
+/* Bytes of the input that a tile may take up in the nearest cache (32 or 48 KiB on all targets), and entries that a row
+ * must have in a slab for its sums to be worth putting down and taking up again. */
+enum { NEAR = 40 << 10, WORTH = 14 };
+
+int32_t plan_slab(const geometry *g, int32_t tile_cells, int64_t row_entries) {
+    const int64_t reach = g->form == TAPS ? 0 : (int64_t)g->dilation_y * (g->kernel_h - 1) / g->stride_y * g->pitch;
+    const int64_t cells = tile_cells + reach < g->plane ? tile_cells + reach : g->plane;
+    const int64_t wanted = (4 * g->views * cells * g->channels + NEAR - 1) / NEAR, worth = row_entries / WORTH;
+    const int64_t slabs = wanted < worth ? wanted : worth;
+    return slabs < 2 ? g->channels : (int32_t)((g->channels + slabs - 1) / slabs);
+}

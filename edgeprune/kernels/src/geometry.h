@@ -26,4 +26,8 @@ void tap_offsets(const geometry *g, int64_t *offset);
 /* How wide the vectors and how many the tiles are: `most` vectors a tile at most. */
 void plan_tiles(const geometry *g, int32_t lanes, int32_t most, int32_t *tile_lanes, int32_t *tiles);
 
+/* Channels of a slab, so that what a tile reads of it stays in the nearest cache, unless that leaves a row of
+ * `row_entries` entries too few in each slab. */
+int32_t plan_slab(const geometry *g, int32_t tile_cells, int64_t row_entries);
+
 #endif

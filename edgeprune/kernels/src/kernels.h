@@ -35,7 +35,8 @@ typedef struct {
     int32_t kind, rows;
     int32_t outputs, row_blocks;
     int32_t in_quads, shift; /* 1: the entries are quad_f1, rows filled up with zeros */
-    uint32_t *start; /* [row_blocks + 1]: first entry of each row block */
+    int32_t slabs;   /* the input's channels in so many pieces, each small enough for the nearest cache */
+    uint32_t *start; /* [slabs][row_blocks + 1]: first entry of each row block in a slab */
     void *entries;
 } sparse_conv;
 
@@ -109,6 +110,7 @@ typedef struct {
     void *copies;
     const void *residual;  /* of the output's shape, or null */
     void *output;
+    float *partial;        /* several slabs: [tiles][row blocks][TILE_CELLS] sums so far */
     uint32_t fill;         /* cell outside the input */
     int32_t tiles, parts;  /* the work is tiles of columns x parts of the row blocks */
     int32_t tile_vectors, lanes;
@@ -150,6 +152,7 @@ typedef struct {
 } gemm_job;
 
 #define PANEL 64
+#define TILE_CELLS 128 /* cells of the largest tile */
 
 typedef struct {
     const uint8_t *a, *b;

@@ -25,7 +25,6 @@
 #else
 #define TILE_F4 3
 #endif
-#define TILE_CELLS 128
 /* Weights stream from a cache further off while a tile's inputs stay near: bytes of entries to ask for in advance. */
 #define AHEAD 1024
 /* Looking inputs up in registers: two-register permutations and a dot product. */
@@ -388,56 +387,66 @@ static ALWAYS_INLINE void sum_i4(int32_t lanes, int vectors, const char *x, cons
     tile_i4_4(vectors, x, entry, count, bias, sums);
 }
 
-/* Row blocks [first, end) of one tile; x is where the planes begin that the entries' offsets count from. */
-static void conv_rows(const conv_job *job, const tile *t, const char *x, int32_t first, int32_t end) {
-    const geometry *g = job->shape;
+static void finish_rows(const conv_job *job, const tile *t, int32_t block, const float *sums) {
     const sparse_conv *w = job->weights;
-    const int64_t cells = (int64_t)g->out_h * g->out_w;
-    float sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
-    x += 4 * (int64_t)t->start;
-    for (int32_t block = first; block < end; block++) {
-        const uint32_t from = w->start[block], count = w->start[block + 1] - from;
-        const int32_t channel = block * w->rows;
-        if (w->in_quads) {
-            const quad_f1 *entry = (const quad_f1 *)w->entries + from;
-            sum_q1(job->lanes, t->vectors, x, entry, count, w->shift, job->float_end->bias + channel, sums);
-        } else if (w->rows == 1) {
-            const entry_f1 *entry = (const entry_f1 *)w->entries + from;
-            sum_f1(job->lanes, t->vectors, x, entry, count, job->float_end->bias + channel, sums);
-        } else {
-            const entry_f4 *entry = (const entry_f4 *)w->entries + from;
-            sum_f4(job->lanes, t->vectors, x, entry, count, job->float_end->bias + channel, sums);
+    const int64_t cells = (int64_t)job->shape->out_h * job->shape->out_w;
+    for (int32_t m = 0; m < w->rows && block * w->rows + m < w->outputs; m++) {
+        const int64_t at = (block * w->rows + m) * cells;
+        const float *residual = job->residual ? (const float *)job->residual + at : 0;
+        for (int32_t s = 0; s < t->segments; s++) {
+            const segment *part = t->part + s;
+            finish_floats(sums + m * TILE_CELLS + part->sums, (float *)job->output + at + part->output,
+                          residual ? residual + part->output : 0, part->count, job->float_end);
         }
-        for (int32_t m = 0; m < w->rows && channel + m < w->outputs; m++) {
-            float *y = (float *)job->output + (channel + m) * cells;
-            const float *residual = job->residual ? (const float *)job->residual + (channel + m) * cells : 0;
-            for (int32_t s = 0; s < t->segments; s++) {
-                const segment *part = t->part + s;
-                finish_floats(sums + m * TILE_CELLS + part->sums, y + part->output,
-                              residual ? residual + part->output : 0, part->count, job->float_end);
-            }
+    }
+}
+
+/* Row blocks [first, end) of one tile; x is where the planes begin that the entries' offsets count from. All rows take
+ * one slab of the input after the other. */
+static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end) {
+    const sparse_conv *w = job->weights;
+    float own_sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+    tile t;
+    place_tile(job, tile_number, &t);
+    x += 4 * (int64_t)t.start;
+    for (int32_t slab = 0; slab < w->slabs; slab++) {
+        const uint32_t *start = w->start + (int64_t)slab * (w->row_blocks + 1);
+        for (int32_t block = first; block < end; block++) {
+            const uint32_t from = start[block], count = start[block + 1] - from;
+            const float *bias = slab == 0 ? job->float_end->bias + block * w->rows : 0;
+            float *sums = own_sums;
+            if (w->slabs > 1) sums = job->partial + ((int64_t)tile_number * w->row_blocks + block) * TILE_CELLS;
+            if (w->in_quads)
+                sum_q1(job->lanes, t.vectors, x, (const quad_f1 *)w->entries + from, count, w->shift, bias, sums);
+            else if (w->rows == 1)
+                sum_f1(job->lanes, t.vectors, x, (const entry_f1 *)w->entries + from, count, bias, sums);
+            else
+                sum_f4(job->lanes, t.vectors, x, (const entry_f4 *)w->entries + from, count, bias, sums);
+            if (slab == w->slabs - 1) finish_rows(job, &t, block, sums);
         }
     }
 }
 
 /* Groups of four output channels [first, end) of one tile. */
-static void conv_groups(const conv_job *job, const tile *t, const char *x, int32_t first, int32_t end) {
+static void conv_groups(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end) {
     const geometry *g = job->shape;
     const sparse_conv *w = job->weights;
     const int64_t cells = (int64_t)g->out_h * g->out_w;
     int32_t sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
-    x += 4 * (int64_t)t->start;
+    tile t;
+    place_tile(job, tile_number, &t);
+    x += 4 * (int64_t)t.start;
     for (int32_t group = first; group < end; group++) {
         for (int32_t m = 0; m < 4; m++) {
             const int32_t row = 4 * group + m;
             const uint32_t from = w->start[row], count = w->start[row + 1] - from;
             const entry_i4 *entry = (const entry_i4 *)w->entries + from;
-            sum_i4(job->lanes, t->vectors, x, entry, count, job->integer_end->bias + row, sums + m * TILE_CELLS);
+            sum_i4(job->lanes, t.vectors, x, entry, count, job->integer_end->bias + row, sums + m * TILE_CELLS);
         }
         uint32_t *y = (uint32_t *)job->output + group * cells;
         const uint32_t *residual = job->residual ? (const uint32_t *)job->residual + group * cells : 0;
-        for (int32_t s = 0; s < t->segments; s++) {
-            const segment *part = t->part + s;
+        for (int32_t s = 0; s < t.segments; s++) {
+            const segment *part = t.part + s;
             finish_integers(sums + part->sums, y + part->output, residual ? residual + part->output : 0, part->count,
                             job->integer_end, group);
         }
@@ -466,12 +475,11 @@ static void conv(void *data, size_t task) {
     const int32_t part = (int32_t)(task % job->parts), step = w->kind == KIND_INT8 ? 4 : 1;
     const int32_t first = part_start(w->start, w->row_blocks, step, job->parts, part);
     const int32_t end = part_start(w->start, w->row_blocks, step, job->parts, part + 1);
-    tile t;
-    place_tile(job, (int32_t)(task / job->parts), &t);
+    const int32_t tile_number = (int32_t)(task / job->parts);
     if (w->kind == KIND_INT8)
-        conv_groups(job, &t, job->input, first / 4, end / 4);
+        conv_groups(job, tile_number, job->input, first / 4, end / 4);
     else
-        conv_rows(job, &t, job->input, first, end);
+        conv_rows(job, tile_number, job->input, first, end);
 }
 
 /* ---- depthwise convolution ---- */

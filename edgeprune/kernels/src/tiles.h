@@ -2,7 +2,8 @@
  *
  * A tile is `vectors` vectors of consecutive output columns. For each stored block the run of input columns that it
  * multiplies starts at `offset`, so a tile reads `vectors` consecutive vectors there: no im2col. With few vectors one
- * chain of additions cannot hide an instruction's latency, so blocks alternate between several sets of sums. */
+ * chain of additions cannot hide an instruction's latency, so blocks alternate between several sets of sums. Sums start
+ * at the bias, or, with none, go on from where they are. */
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -13,7 +14,8 @@ static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, con
                                            const float *bias, float *sums) {
     const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
     V(vf) sum[8];
-    UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(set_f)(i < vectors ? *bias : 0.0f);
+    UNROLL for (int i = 0; i < vectors * sets; i++)
+        sum[i] = i >= vectors ? V(set_f)(0) : bias ? V(set_f)(*bias) : V(load_f)(sums + i * LANES);
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
         if (vectors <= 4) __builtin_prefetch((const char *)entry + AHEAD);
         UNROLL for (int s = 0; s < sets; s++) {
@@ -38,7 +40,8 @@ static ALWAYS_INLINE void V(tile_q1_body_)(const int vectors, const char *x, con
                                            const int shift, const float *bias, float *sums) {
     const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
     V(vf) sum[8];
-    UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(set_f)(i < vectors ? *bias : 0.0f);
+    UNROLL for (int i = 0; i < vectors * sets; i++)
+        sum[i] = i >= vectors ? V(set_f)(0) : bias ? V(set_f)(*bias) : V(load_f)(sums + i * LANES);
     for (; count; count--, entry++) {
         if (vectors <= 4) __builtin_prefetch((const char *)entry + AHEAD);
         const uint64_t index = load_entry(entry->index);

@@ -143,13 +143,18 @@ static window open_window(const expansion *e) {
     return w;
 }
 
-/* Number of entries up to each row block; returns the number of all. */
-static uint32_t count_entries(window *w, int32_t rows, int32_t row_blocks, uint32_t *start) {
-    uint32_t count = 0;
+/* Cells [first, end) of the rows. */
+typedef struct {
+    int32_t first, end;
+} cell_range;
+
+/* Number of entries up to each row block, from `count` on; returns the number of all. */
+static uint32_t count_entries(window *w, int32_t rows, int32_t row_blocks, cell_range cells, uint32_t count,
+                              uint32_t *start) {
     for (int32_t block = 0; block < row_blocks; block++) {
         if (rows == 4 || block % 4 == 0) fill_window(w, (uint32_t)(rows == 4 ? block : block / 4));
         start[block] = count;
-        for (int32_t cell = 0; cell < w->row_cells; cell++) count += (uint32_t)used(w, rows, block % 4, cell);
+        for (int32_t cell = cells.first; cell < cells.end; cell++) count += (uint32_t)used(w, rows, block % 4, cell);
     }
     start[row_blocks] = count;
     return count;
@@ -176,14 +181,17 @@ static void choose_quads(const packed_weights *p, const int64_t *tap_offset, int
     out->shift = __builtin_ctzll((uint64_t)all);
     out->in_quads = p->kind == KIND_FLOAT && out->rows == 1 && most >> out->shift <= 0xffff;
     if (!out->in_quads) return;
-    uint32_t quads = 0, from = 0;
-    for (int32_t row = 0; row < out->row_blocks; row++) {
-        const uint32_t count = out->start[row + 1] - from;
-        from = out->start[row + 1];
-        out->start[row] = quads;
-        quads += (count + 3) / 4;
+    uint32_t quads = 0;
+    for (int32_t slab = 0; slab < out->slabs; slab++) {
+        uint32_t *start = out->start + (int64_t)slab * (out->row_blocks + 1), from = start[0];
+        for (int32_t row = 0; row < out->row_blocks; row++) {
+            const uint32_t count = start[row + 1] - from;
+            from = start[row + 1];
+            start[row] = quads;
+            quads += (count + 3) / 4;
+        }
+        start[out->row_blocks] = quads;
     }
-    out->start[out->row_blocks] = quads;
 }
 
 /* The entry numbered n of those that begin with quad `from`; a row's last quad is filled up with zero weights on the
@@ -197,45 +205,72 @@ static void put_in_quad(quad_f1 *quads, uint32_t from, uint32_t n, uint32_t inde
     __builtin_memcpy(quad->weight + n % 4, value, 4);
 }
 
-const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, sparse_conv *out,
-                        int32_t *row_sums) {
+static cell_range slab_cells(const packed_weights *p, int32_t slab_channels, int32_t slab, int32_t row_cells) {
+    const int64_t cells = (int64_t)slab_channels * p->taps, first = cells * slab;
+    return (cell_range){(int32_t)first, (int32_t)(first + cells < row_cells ? first + cells : row_cells)};
+}
+
+/* Where a cell's run starts: [channel of the cell][tap]. */
+typedef struct {
+    const int64_t *tap_offset;
+    int64_t channel_bytes;
+    int32_t taps;
+} runs;
+
+/* Entries of one row block in a range of cells. */
+static void put_entries(const window *w, int32_t block, cell_range cells, runs at, uint32_t from, sparse_conv *out) {
+    const int32_t row = out->rows == 4 ? 0 : block % 4;
+    uint32_t n = 0;
+    for (int32_t cell = cells.first; cell < cells.end; cell++) {
+        if (!used(w, out->rows, row, cell)) continue;
+        const int32_t offset = (int32_t)(cell / at.taps * at.channel_bytes + at.tap_offset[cell % at.taps]);
+        const uint32_t *value = w->cells + (int64_t)row * w->row_cells + cell;
+        if (out->rows == 4) {
+            entry_f4 *entry = (entry_f4 *)out->entries + from + n;
+            entry->offset = offset;
+            for (int m = 0; m < 4; m++) __builtin_memcpy(entry->weight + m, value + (int64_t)m * w->row_cells, 4);
+        } else if (out->in_quads) {
+            put_in_quad(out->entries, from, n, (uint32_t)offset >> out->shift, value);
+        } else {
+            entry_i4 entry = {offset, 0};
+            __builtin_memcpy(&entry.weight, value, 4);
+            __builtin_memcpy((entry_i4 *)out->entries + from + n, &entry, sizeof entry);
+        }
+        n++;
+    }
+}
+
+const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, int32_t slab,
+                        sparse_conv *out, int32_t *row_sums) {
     const packed_weights *p = e->packed;
     window w = open_window(e);
-    const int32_t rows = p->kind == KIND_FLOAT && p->rows == 4 ? 4 : 1;
+    const int32_t rows = p->kind == KIND_FLOAT && p->rows == 4 ? 4 : 1, channels = w.row_cells / (int32_t)p->taps;
     const int32_t quads = (int32_t)((p->outputs + 3) / 4), row_blocks = rows == 4 ? quads : 4 * quads;
-    *out = (sparse_conv){.kind = p->kind, .rows = rows, .outputs = (int32_t)p->outputs, .row_blocks = row_blocks};
-    out->start = e->get(e->owner, 4 * ((size_t)row_blocks + 1));
+    const runs at = {tap_offset, channel_bytes, (int32_t)p->taps};
+    *out = (sparse_conv){.kind = p->kind, .rows = rows, .outputs = (int32_t)p->outputs, .row_blocks = row_blocks,
+                         .slabs = (channels + slab - 1) / slab};
+    out->start = e->get(e->owner, 4 * (size_t)out->slabs * ((size_t)row_blocks + 1));
     if (!out->start) return "out of memory for the weights";
-    count_entries(&w, rows, row_blocks, out->start);
+    uint32_t count = 0;
+    for (int32_t i = 0; i < out->slabs; i++) {
+        const cell_range cells = slab_cells(p, slab, i, w.row_cells);
+        w = open_window(e);
+        count = count_entries(&w, rows, row_blocks, cells, count, out->start + (int64_t)i * (row_blocks + 1));
+    }
     choose_quads(p, tap_offset, channel_bytes, out);
-    const size_t size = out->in_quads ? sizeof(quad_f1) : rows == 4 ? sizeof(entry_f4) : sizeof(entry_f1);
-    out->entries = e->get(e->owner, out->start[row_blocks] * size + 64);
+    count = out->start[(int64_t)out->slabs * (row_blocks + 1) - 1];
+    out->entries = e->get(e->owner, count * (out->in_quads ? sizeof(quad_f1) : rows == 4 ? sizeof(entry_f4) : sizeof(entry_f1)) + 64);
     if (!out->entries) return "out of memory for the weights";
-    w = open_window(e);
-    uint32_t n = 0;
-    for (int32_t block = 0; block < row_blocks; block++) {
-        if (rows == 4 || block % 4 == 0) {
-            fill_window(&w, (uint32_t)(rows == 4 ? block : block / 4));
-            if (row_sums) sum_rows(&w, block / 4, row_sums);
-        }
-        uint32_t in_row = 0;
-        for (int32_t cell = 0; cell < w.row_cells; cell++) {
-            if (!used(&w, rows, block % 4, cell)) continue;
-            const int64_t channel = cell / (int32_t)p->taps;
-            const int32_t offset = (int32_t)(channel * channel_bytes + tap_offset[cell % (int32_t)p->taps]);
-            const uint32_t *value = w.cells + cell;
-            if (rows == 4) {
-                entry_f4 *entry = (entry_f4 *)out->entries + n++;
-                entry->offset = offset;
-                for (int m = 0; m < 4; m++) __builtin_memcpy(entry->weight + m, value + (int64_t)m * w.row_cells, 4);
-            } else if (out->in_quads) {
-                put_in_quad(out->entries, out->start[block], in_row++, (uint32_t)offset >> out->shift,
-                            value + (int64_t)(block % 4) * w.row_cells);
-            } else {
-                entry_i4 entry = {offset, 0};
-                __builtin_memcpy(&entry.weight, value + (int64_t)(block % 4) * w.row_cells, 4);
-                __builtin_memcpy((entry_i4 *)out->entries + n++, &entry, sizeof entry);
+    for (int32_t i = 0; i < out->slabs; i++) {
+        const uint32_t *start = out->start + (int64_t)i * (row_blocks + 1);
+        const cell_range cells = slab_cells(p, slab, i, w.row_cells);
+        w = open_window(e);
+        for (int32_t block = 0; block < row_blocks; block++) {
+            if (rows == 4 || block % 4 == 0) {
+                fill_window(&w, (uint32_t)(rows == 4 ? block : block / 4));
+                if (row_sums && i == 0) sum_rows(&w, block / 4, row_sums);
             }
+            put_entries(&w, block, cells, at, start[block], out);
         }
     }
     return 0;
@@ -303,7 +338,8 @@ const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums,
                          .row_blocks = row_blocks};
     out->start = e->get(e->owner, 4 * ((size_t)row_blocks + 1));
     if (!out->start) return "out of memory for the weights";
-    const uint32_t count = count_entries(&w, rows, row_blocks, out->start);
+    const cell_range whole = {0, w.row_cells};
+    const uint32_t count = count_entries(&w, rows, row_blocks, whole, 0, out->start);
     if (by_lane && p->kind == KIND_INT8) return expand_slices(e, out, row_sums);
     out->index = e->get(e->owner, 2 * (size_t)count + 64);
     out->values = e->get(e->owner, 4 * (size_t)rows * count + 64);

@@ -29,8 +29,9 @@ typedef struct {
     allocate get;
     void *owner;
 } expansion;
-const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, sparse_conv *out,
-                        int32_t *row_sums);
+/* slab: channels (int8: groups) that are used together. */
+const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, int32_t slab,
+                        sparse_conv *out, int32_t *row_sums);
 const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums, int32_t by_lane);
 
 #endif
