@@ -21,6 +21,7 @@ static conv_job job_of(const kernel *k) {
     return (conv_job){
         .shape = &k->shape, .weights = &k->conv, .float_end = &k->float_end, .integer_end = &k->integer_end,
         .tiles = k->tiles, .lanes = k->tile_lanes, .parts = k->tiles >= PIECES ? 1 : (PIECES + k->tiles - 1) / k->tiles,
+        .copy_parts = k->shape.channels < PIECES ? k->shape.channels : PIECES,
     };
 }
 
@@ -36,7 +37,7 @@ static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv
         job->output = y + n * out;
         job->residual = residual ? residual + n * out : 0;
         if (!g->direct)
-            TRY(KernelContext_ParallelFor(k->api, context, k->level->copy_planes, (size_t)g->channels, 0, job));
+            TRY(KernelContext_ParallelFor(k->api, context, k->level->copy_planes, (size_t)job->copy_parts, 0, job));
         TRY(KernelContext_ParallelFor(k->api, context, k->level->conv, (size_t)(job->tiles * job->parts), 0, job));
     }
     return 0;
@@ -256,7 +257,7 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {
         job.source = (const char *)x.data + 4 * n * g->channels * g->height * g->width;
         job.output = (char *)y + 4 * n * g->channels * g->out_h * g->out_w;
-        status = KernelContext_ParallelFor(k->api, context, k->level->max_pool, (size_t)g->channels, 0, &job);
+        status = KernelContext_ParallelFor(k->api, context, k->level->max_pool, (size_t)job.copy_parts, 0, &job);
     }
     free_scratch(k, job.copies);
     return status;

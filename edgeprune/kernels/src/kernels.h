@@ -113,7 +113,8 @@ typedef struct {
     float *partial;        /* several slabs: [tiles][row blocks][TILE_CELLS] sums so far */
     uint32_t fill;         /* cell outside the input */
     int32_t tiles, parts;  /* the work is tiles of columns x parts of the row blocks */
-    int32_t tile_vectors, lanes;
+    int32_t copy_parts;    /* the channels to copy, or to pool, are shared out in so many pieces */
+    int32_t lanes;
 } conv_job;
 
 /* Up to a vector of neighbouring outputs of a row: the first one's cell in the copied plane, and in the output. */
@@ -180,11 +181,11 @@ typedef struct {
     int32_t signed_bytes;  /* 1: packed bytes are int8 (value - 128), 0: uint8 */
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
-    void (*copy_planes)(void *job, size_t channel);
+    void (*copy_planes)(void *job, size_t part);
     void (*conv)(void *job, size_t task);
     void (*depthwise)(void *job, size_t part);
     void (*quantized_depthwise)(void *job, size_t part);
-    void (*max_pool)(void *job, size_t channel);
+    void (*max_pool)(void *job, size_t part);
     void (*gemm)(void *job, size_t part);
     void (*gemm_panel)(void *job, size_t panel);
     void (*add)(void *job, size_t part);

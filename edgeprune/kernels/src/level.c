@@ -229,10 +229,13 @@ static void copy_channel(const geometry *g, const void *source, int64_t channel,
         for (int32_t v = 0; v < g->views; v++) copy_view(g, source, channel, to + v * g->plane, g->view[v], fill);
 }
 
-static void copy_planes(void *data, size_t channel) {
+/* A part of the channels: the two calls that a runtime makes for a layer should not be hundreds of small ones. */
+static void copy_planes(void *data, size_t part) {
     const conv_job *job = data;
-    uint32_t *to = (uint32_t *)job->copies + channel * job->shape->views * job->shape->plane;
-    copy_channel(job->shape, job->source, (int64_t)channel, to, job->fill);
+    const geometry *g = job->shape;
+    const int64_t end = (int64_t)g->channels * (int64_t)(part + 1) / job->copy_parts;
+    for (int64_t channel = (int64_t)g->channels * (int64_t)part / job->copy_parts; channel < end; channel++)
+        copy_channel(g, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane, job->fill);
 }
 
 /* ---- the ends of a tile: bias was added already; residual, clipping, requantization ---- */
@@ -612,13 +615,12 @@ static void quantized_depthwise(void *data, size_t part) {
 /* ---- pooling ---- */
 
 /* The weights' entries of row block 0 are the window's positions. */
-static void max_pool(void *data, size_t channel) {
-    const conv_job *job = data;
+static void max_pool_channel(const conv_job *job, int64_t channel) {
     const geometry *g = job->shape;
-    copy_planes(data, channel);
     const entry_i4 *entry = job->weights->entries;
     const uint32_t count = job->weights->start[1];
     const char *x = (const char *)job->copies + 4 * channel * g->views * g->plane;
+    copy_channel(g, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane, job->fill);
     uint32_t *y = (uint32_t *)job->output + channel * g->out_h * g->out_w;
     for (int32_t i = 0; i < job->tiles; i++) {
         tile t;
@@ -639,6 +641,13 @@ static void max_pool(void *data, size_t channel) {
         for (int32_t s = 0; s < t.segments; s++)
             copy_cells(best + t.part[s].sums, y + t.part[s].output, t.part[s].count);
     }
+}
+
+static void max_pool(void *data, size_t part) {
+    const conv_job *job = data;
+    const int64_t channels = job->shape->channels, end = channels * (int64_t)(part + 1) / job->copy_parts;
+    for (int64_t channel = channels * (int64_t)part / job->copy_parts; channel < end; channel++)
+        max_pool_channel(job, channel);
 }
 
 /* ---- matrix product ---- */
