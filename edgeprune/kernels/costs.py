@@ -33,8 +33,8 @@ TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_aver
 
 @dataclass(frozen=True)
 class Geometry:
-    """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (1 for Gemm), and whether the
-    kernel moves over the input in steps of 1. depthwise: C groups of one channel each."""
+    """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (1 for Gemm). depthwise: C
+    groups of one channel each. clipped: a Clip is behind it."""
 
     outputs: int
     inputs: int
@@ -43,6 +43,7 @@ class Geometry:
     positions_out: int
     gemm: bool = False
     depthwise: bool = False
+    clipped: bool = False
 
     @property
     def products(self) -> int:
@@ -66,13 +67,19 @@ class Geometry:
 
     def dense_features(self) -> dict[str, float]:
         """Work of a dense kernel: a call, its products, the weights that do not stay in a core's own cache (read once a
-        call: what small planes are bound by), its activations (copied between the runtime's layouts), and the places of
-        the input that it gathers (what a convolution of few channels is bound by)."""
-        far = max(0.0, self.products / self.positions_out - CACHED)
-        cells = self.inputs * self.positions_in + self.outputs * self.positions_out
-        gathered = float(self.positions_out * self.taps) if self.kind == "conv" else 0.0
-        products = float(self.products)
-        return {"call": 1.0, "product": products, "far": far, "cell": float(cells), "gathered": gathered}
+        call: what small planes are bound by), its activations (copied between the runtime's layouts), the places of the
+        input that it gathers (what a convolution of few channels is bound by), its groups, and the outputs that another
+        pass clips (a Relu is part of the kernel)."""
+        outputs = float(self.outputs * self.positions_out)
+        return {
+            "call": 1.0,
+            "product": float(self.products),
+            "far": max(0.0, self.products / self.positions_out - CACHED),
+            "cell": self.inputs * self.positions_in + outputs,
+            "gathered": float(self.positions_out * self.taps) if self.kind == "conv" else 0.0,
+            "group": float(self.inputs) if self.depthwise else 0.0,
+            "clipped": outputs if self.clipped else 0.0,
+        }
 
     def sparse_features(self, blocks: int) -> dict[str, float]:
         """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself

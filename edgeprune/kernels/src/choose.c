@@ -14,6 +14,12 @@ static void cpuid(uint32_t leaf, uint32_t sub, uint32_t *r) {
     __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(sub));
 }
 
+static int32_t thread_id(void) {
+    long id = 186; /* gettid */
+    __asm__ volatile("syscall" : "+a"(id) : : "rcx", "r11", "memory");
+    return (int32_t)id;
+}
+
 static int bits(uint32_t word, uint32_t mask) { return (word & mask) == mask; }
 
 /* Number of levels, lowest first, that can run. */
@@ -34,7 +40,7 @@ static int usable(void) {
 extern const level level_neon, level_dotprod, level_i8mm;
 static const level *const levels[] = {&level_neon, &level_dotprod, &level_i8mm};
 
-/* System calls of the kernel's own, since there is no libc. */
+/* A system call of the kernel's own, since there is no libc. */
 static long call(long number, long a, long b, long c, long d) {
     register long x8 __asm__("x8") = number;
     register long x0 __asm__("x0") = a;
@@ -45,7 +51,9 @@ static long call(long number, long a, long b, long c, long d) {
     return x0;
 }
 
-enum { CLOSE = 57, OPENAT = 56, READ = 63, CURRENT_FOLDER = -100, HWCAP = 16, HWCAP2 = 26 };
+enum { CLOSE = 57, OPENAT = 56, READ = 63, GETTID = 178, CURRENT_FOLDER = -100, HWCAP = 16, HWCAP2 = 26 };
+
+static int32_t thread_id(void) { return (int32_t)call(GETTID, 0, 0, 0, 0); }
 
 /* The auxiliary vector's pairs; a process that may not read it has the lowest level. */
 static int usable(void) {
@@ -89,4 +97,14 @@ const level *choose_level(const char **problem) {
     }
     *problem = "EDGEPRUNE_KERNELS_LEVEL names no level of this architecture";
     return 0;
+}
+
+int32_t note_thread(thread_set *threads) {
+    const int32_t id = thread_id();
+    while (__atomic_exchange_n(&threads->busy, 1, __ATOMIC_ACQUIRE)) {}
+    int32_t i = 0;
+    while (i < threads->count && threads->id[i] != id) i++;
+    if (i == threads->count && i < MOST_THREADS) threads->id[threads->count++] = id;
+    __atomic_store_n(&threads->busy, 0, __ATOMIC_RELEASE);
+    return i;
 }

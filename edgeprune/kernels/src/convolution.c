@@ -25,6 +25,39 @@ static conv_job job_of(const kernel *k) {
     };
 }
 
+/* The interface does not tell how many threads the runtime has, so the first runs are shared out in many pieces, to see
+ * how many threads take some. Runs at the same time may count a trial twice; nothing depends on it. */
+enum { TRIALS = 4 };
+
+static int32_t known_threads(const kernel *k) {
+    return __atomic_load_n(&k->trials, __ATOMIC_ACQUIRE) < TRIALS ? 0 : __atomic_load_n(&k->threads, __ATOMIC_RELAXED);
+}
+
+static void end_trial(kernel *k, const thread_set *seen) {
+    if (seen->count > __atomic_load_n(&k->threads, __ATOMIC_RELAXED))
+        __atomic_store_n(&k->threads, seen->count, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&k->trials, 1, __ATOMIC_RELEASE);
+}
+
+/* Chunks are more than threads, since cores are not equally fast, nor free. */
+static void plan_chunks(const kernel *k, conv_job *job) {
+    const geometry *g = &k->shape;
+    const int32_t threads = known_threads(k);
+    job->by_place = threads > 1 && job->tiles >= threads && g->kernel_h * g->kernel_w > 1;
+    job->chunks = threads < 2 ? threads : !job->by_place ? 4 * threads : job->tiles < 2 * threads ? job->tiles : 2 * threads;
+    job->copy_sets = threads < 2 ? 1 : job->by_place ? job->chunks : threads;
+}
+
+static OrtStatus *conv_example(const kernel *k, OrtKernelContext *context, conv_job *job) {
+    const geometry *g = &k->shape;
+    if (job->chunks)
+        return KernelContext_ParallelFor(k->api, context, k->level->conv_chunk, (size_t)job->chunks, 0, job);
+    job->input = g->direct ? job->source : job->copies;
+    if (!g->direct)
+        TRY(KernelContext_ParallelFor(k->api, context, k->level->copy_planes, (size_t)job->copy_parts, 0, job));
+    return KernelContext_ParallelFor(k->api, context, k->level->conv, (size_t)(job->tiles * job->parts), 0, job);
+}
+
 static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv_job *job, const tensor *x, char *y,
                                 const char *residual) {
     const geometry *g = &k->shape;
@@ -33,12 +66,10 @@ static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv
     const int64_t out = 4 * out_channels * g->out_h * g->out_w;
     for (int64_t n = 0; n < x->dims[0]; n++) {
         job->source = (const char *)x->data + n * in;
-        job->input = g->direct ? job->source : job->copies;
         job->output = y + n * out;
         job->residual = residual ? residual + n * out : 0;
-        if (!g->direct)
-            TRY(KernelContext_ParallelFor(k->api, context, k->level->copy_planes, (size_t)job->copy_parts, 0, job));
-        TRY(KernelContext_ParallelFor(k->api, context, k->level->conv, (size_t)(job->tiles * job->parts), 0, job));
+        job->example = (int32_t)(n % 0x7ffffffe) + 1;
+        TRY(conv_example(k, context, job));
     }
     return 0;
 }
@@ -63,7 +94,11 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     end.has_sum = residual.data != 0;
     job.integer_end = &end;
     job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
-    const size_t copied = g->direct ? 0 : (4 * (size_t)(g->plane * g->views * g->channels) + 127) / 64 * 64;
+    thread_set seen = {0};
+    job.threads = &seen;
+    job.copy_bytes = g->direct ? 0 : (4 * g->plane * g->views * g->channels + 127) / 64 * 64;
+    plan_chunks(k, &job);
+    const size_t copied = (size_t)job.copy_bytes * (size_t)job.copy_sets;
     const size_t partial = k->conv.slabs > 1 ? 4 * (size_t)(job.tiles * k->conv.row_blocks) * TILE_CELLS : 0;
     char *memory = copied + partial ? scratch_memory(k, copied + partial) : 0;
     if (copied + partial && !memory) return fail(k->api, k->name, "out of memory");
@@ -71,6 +106,7 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     job.partial = (float *)(memory + copied);
     OrtStatus *status = conv_examples(k, context, &job, &x, y, residual.data);
     free_scratch(k, memory);
+    if (!job.chunks && x.dims[0]) end_trial(k, &seen);
     return status;
 }
 

@@ -33,6 +33,7 @@ typedef struct kernel {
     int32_t count_include_pad;
     add_job add;
     int32_t tile_lanes, tiles;
+    int32_t trials, threads; /* runs that counted the runtime's threads, and the most that took part in one */
 } kernel;
 
 /* A status with "edgeprune OPERATOR: problem". */

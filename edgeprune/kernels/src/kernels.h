@@ -100,6 +100,13 @@ typedef struct {
     float low, high;
 } activation;
 
+/* The threads that took part in one run. */
+enum { MOST_THREADS = 16 };
+typedef struct {
+    int32_t busy, count, id[MOST_THREADS];
+    int32_t copied[MOST_THREADS]; /* the example that a thread has copied last, counted from 1 */
+} thread_set;
+
 typedef struct {
     const geometry *shape;
     const sparse_conv *weights;
@@ -113,6 +120,12 @@ typedef struct {
     float *partial;        /* several slabs: [tiles][row blocks][TILE_CELLS] sums so far */
     uint32_t fill;         /* cell outside the input */
     int32_t tiles, parts;  /* the work is tiles of columns x parts of the row blocks */
+    int32_t chunks;        /* or it is shared out in chunks, with copies of their own */
+    int32_t by_place;      /* 1: a chunk is some of the tiles, 0: some of the row blocks */
+    int32_t copy_sets;     /* by place: one a chunk; else one a thread */
+    int64_t copy_bytes;    /* of a set */
+    int32_t example;       /* counted from 1 */
+    thread_set *threads;
     int32_t copy_parts;    /* the channels to copy, or to pool, are shared out in so many pieces */
     int32_t lanes;
 } conv_job;
@@ -183,6 +196,7 @@ typedef struct {
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
     void (*copy_planes)(void *job, size_t part);
     void (*conv)(void *job, size_t task);
+    void (*conv_chunk)(void *job, size_t chunk);
     void (*depthwise)(void *job, size_t part);
     void (*quantized_depthwise)(void *job, size_t part);
     void (*max_pool)(void *job, size_t part);
@@ -195,5 +209,7 @@ typedef struct {
 } level;
 
 const level *choose_level(const char **problem);
+/* Number of the calling thread in the set, to which it is added if need be. */
+int32_t note_thread(thread_set *threads);
 
 #endif

@@ -150,19 +150,28 @@ static void copy_moved(const uint32_t *x, uint32_t *to, const geometry *g, int32
     for (uint32_t *row = to; end < pitch && row < to + count; row += pitch) fill_cells(row + end, pitch - end, fill);
 }
 
+/* Rows of a copy, [first, end). */
+typedef struct {
+    int32_t first, end;
+} row_range;
+
 static void copy_view(const geometry *g, const void *tensor, int64_t channel, uint32_t *to, plane_view view,
-                      uint32_t fill) {
+                      uint32_t fill, row_range rows) {
     const int64_t cells = (int64_t)g->height * g->width;
     const uint32_t *x = (const uint32_t *)tensor + channel * cells;
     int32_t first_row, end_row, first, end;
     const int32_t pitch = g->pitch;
     inside(view.y, g->stride_y, g->height, g->rows, &first_row, &end_row);
     inside(view.x, g->stride_x, g->width, pitch, &first, &end);
+    /* Behind the last row of all lies what runs read past it; behind that of a range at least the next row's padding. */
+    const int64_t last = rows.end >= g->rows ? g->plane : (int64_t)rows.end * pitch;
+    first_row = clamp_int(first_row, rows.first, rows.end);
+    end_row = clamp_int(end_row, rows.first, rows.end);
     if (first_row >= end_row || first >= end) {
-        fill_cells(to, g->plane, fill);
+        fill_cells(to + (int64_t)rows.first * pitch, last - (int64_t)rows.first * pitch, fill);
         return;
     }
-    fill_cells(to, (int64_t)first_row * pitch, fill);
+    fill_cells(to + (int64_t)rows.first * pitch, (int64_t)(first_row - rows.first) * pitch, fill);
     if (g->stride_y == 1 && g->stride_x == 1 && pitch == g->width) {
         const int64_t start = (int64_t)(first_row + view.y) * pitch, count = (int64_t)(end_row - first_row) * pitch;
         copy_moved(x + start, to + (int64_t)first_row * pitch, g, view.x, count, fill, channel * cells + start,
@@ -195,7 +204,7 @@ static void copy_view(const geometry *g, const void *tensor, int64_t channel, ui
             fill_cells(row + end, pitch - end, fill);
         }
     }
-    fill_cells(to + (int64_t)end_row * pitch, g->plane - (int64_t)end_row * pitch, fill);
+    fill_cells(to + (int64_t)end_row * pitch, last - (int64_t)end_row * pitch, fill);
 }
 
 /* All copies of a small plane, cell by cell as the table says. */
@@ -222,12 +231,15 @@ static void gather_channel(const geometry *g, const uint32_t *x, uint32_t *to, u
     for (; i < count; i++) to[i] = g->gather[i] < 0 ? fill : x[g->gather[i]];
 }
 
-static void copy_channel(const geometry *g, const void *source, int64_t channel, uint32_t *to, uint32_t fill) {
+static void copy_channel(const geometry *g, const void *source, int64_t channel, uint32_t *to, uint32_t fill,
+                         row_range rows) {
     if (g->gather)
         gather_channel(g, (const uint32_t *)source + channel * g->height * g->width, to, fill);
     else
-        for (int32_t v = 0; v < g->views; v++) copy_view(g, source, channel, to + v * g->plane, g->view[v], fill);
+        for (int32_t v = 0; v < g->views; v++) copy_view(g, source, channel, to + v * g->plane, g->view[v], fill, rows);
 }
+
+static row_range all_rows(const geometry *g) { return (row_range){0, g->rows}; }
 
 /* A part of the channels: the two calls that a runtime makes for a layer should not be hundreds of small ones. */
 static void copy_planes(void *data, size_t part) {
@@ -235,7 +247,8 @@ static void copy_planes(void *data, size_t part) {
     const geometry *g = job->shape;
     const int64_t end = (int64_t)g->channels * (int64_t)(part + 1) / job->copy_parts;
     for (int64_t channel = (int64_t)g->channels * (int64_t)part / job->copy_parts; channel < end; channel++)
-        copy_channel(g, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane, job->fill);
+        copy_channel(g, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane, job->fill,
+                     all_rows(g));
 }
 
 /* ---- the ends of a tile: bias was added already; residual, clipping, requantization ---- */
@@ -475,6 +488,7 @@ static int32_t part_start(const uint32_t *start, int32_t row_blocks, int32_t ste
 static void conv(void *data, size_t task) {
     const conv_job *job = data;
     const sparse_conv *w = job->weights;
+    note_thread(job->threads);
     const int32_t part = (int32_t)(task % job->parts), step = w->kind == KIND_INT8 ? 4 : 1;
     const int32_t first = part_start(w->start, w->row_blocks, step, job->parts, part);
     const int32_t end = part_start(w->start, w->row_blocks, step, job->parts, part + 1);
@@ -483,6 +497,71 @@ static void conv(void *data, size_t task) {
         conv_groups(job, tile_number, job->input, first / 4, end / 4);
     else
         conv_rows(job, tile_number, job->input, first, end);
+}
+
+/* Rows of the copies that the tiles [first, end) read. */
+static row_range rows_of_tiles(const conv_job *job, int32_t first, int32_t end) {
+    const geometry *g = job->shape;
+    tile from, to;
+    place_tile(job, first, &from);
+    place_tile(job, end - 1, &to);
+    const int32_t reach = g->form == TAPS ? 0 : g->dilation_y * (g->kernel_h - 1) / g->stride_y;
+    const int32_t last = (to.start + to.vectors * job->lanes - 1) / g->pitch + reach;
+    return (row_range){from.start / g->pitch, clamp_int(last + 2, 0, g->rows)};
+}
+
+static void copy_rows(const conv_job *job, uint32_t *to, row_range rows) {
+    const geometry *g = job->shape;
+    for (int64_t channel = 0; channel < g->channels; channel++)
+        copy_channel(g, job->source, channel, to + channel * g->views * g->plane, job->fill, rows);
+}
+
+/* The copies of the calling thread, made when it takes its first chunk of an example. */
+static const char *own_copies(const conv_job *job) {
+    thread_set *threads = job->threads;
+    int32_t number = note_thread(threads);
+    if (number < job->copy_sets) {
+        char *copies = (char *)job->copies + number * job->copy_bytes;
+        if (__atomic_load_n(&threads->copied[number], __ATOMIC_RELAXED) != job->example) {
+            copy_rows(job, (uint32_t *)copies, all_rows(job->shape));
+            __atomic_store_n(&threads->copied[number], job->example, __ATOMIC_RELEASE);
+        }
+        return copies;
+    }
+    /* More threads than there were: this one reads what the first one copies. */
+    while (__atomic_load_n(&threads->copied[0], __ATOMIC_ACQUIRE) != job->example) {}
+    return job->copies;
+}
+
+/* A piece of a layer with the copies that it needs. What another core has just written comes slowly, and a sparse layer
+ * computes little with it, so no thread reads what another one copied. Windows are shared out by place, like the layers
+ * before and behind; 1x1 convolutions, and planes of fewer tiles than threads, by output channel. */
+static void conv_chunk(void *data, size_t chunk) {
+    const conv_job *job = data;
+    const geometry *g = job->shape;
+    const sparse_conv *w = job->weights;
+    const int32_t step = w->kind == KIND_INT8 ? 4 : 1, number = (int32_t)chunk;
+    int32_t first_tile = 0, end_tile = job->tiles, first = 0, end = w->row_blocks;
+    const char *input = job->source;
+    if (job->by_place) {
+        first_tile = (int32_t)((int64_t)job->tiles * number / job->chunks);
+        end_tile = (int32_t)((int64_t)job->tiles * (number + 1) / job->chunks);
+        if (!g->direct) {
+            char *copies = (char *)job->copies + number * job->copy_bytes;
+            copy_rows(job, (uint32_t *)copies, rows_of_tiles(job, first_tile, end_tile));
+            input = copies;
+        }
+    } else {
+        first = part_start(w->start, w->row_blocks, step, job->chunks, number);
+        end = part_start(w->start, w->row_blocks, step, job->chunks, number + 1);
+        if (!g->direct) input = own_copies(job);
+    }
+    for (int32_t t = first_tile; t < end_tile; t++) {
+        if (w->kind == KIND_INT8)
+            conv_groups(job, t, input, first / 4, end / 4);
+        else
+            conv_rows(job, t, input, first, end);
+    }
 }
 
 /* ---- depthwise convolution ---- */
@@ -522,7 +601,7 @@ static void depthwise(void *data, size_t part) {
         const float *weight = job->weights + (int64_t)channel * job->taps, bias = job->float_end->bias[channel];
         float *y = (float *)job->output + (int64_t)channel * g->out_h * g->out_w;
         const char *from = (const char *)plane;
-        copy_channel(g, job->source, channel, plane, 0);
+        copy_channel(g, job->source, channel, plane, 0, all_rows(g));
         int32_t i = 0;
         for (; i + 8 <= job->strip_count; i += 8) strips_of_floats(job, 8, job->strips + i, from, weight, bias, y);
         for (; i + 4 <= job->strip_count; i += 4) strips_of_floats(job, 4, job->strips + i, from, weight, bias, y);
@@ -598,7 +677,7 @@ static void quantized_depthwise(void *data, size_t part) {
     for (part_of_channels(job, part, &group, &end); group < end; group++) {
         uint32_t *y = (uint32_t *)job->output + (int64_t)group * g->out_h * g->out_w;
         const int8_t *weights = job->quads + group * weight_bytes;
-        copy_channel(g, job->source, group, plane, job->fill);
+        copy_channel(g, job->source, group, plane, job->fill, all_rows(g));
         for (const strip *s = job->strips; s < job->strips + job->strip_count; s++) {
 #if BY_LANE
             if (job->step <= 4) {
@@ -620,7 +699,8 @@ static void max_pool_channel(const conv_job *job, int64_t channel) {
     const entry_i4 *entry = job->weights->entries;
     const uint32_t count = job->weights->start[1];
     const char *x = (const char *)job->copies + 4 * channel * g->views * g->plane;
-    copy_channel(g, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane, job->fill);
+    copy_channel(g, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane, job->fill,
+                     all_rows(g));
     uint32_t *y = (uint32_t *)job->output + channel * g->out_h * g->out_w;
     for (int32_t i = 0; i < job->tiles; i++) {
         tile t;
@@ -1042,7 +1122,8 @@ static void global_average(void *data, size_t group) {
 const level JOINED(level_, LEVEL);
 const level JOINED(level_, LEVEL) = {
     .name = TEXT(LEVEL), .lanes = WIDE, .signed_bytes = SIGNED_BYTES, .tile_f1 = 8, .tile_f4 = TILE_F4, .tile_i4 = 8,
-    .by_lane = BY_LANE, .copy_planes = copy_planes, .conv = conv, 
+    .by_lane = BY_LANE, .copy_planes = copy_planes, .conv = conv, .conv_chunk = conv_chunk,
+    
     .depthwise = depthwise, .quantized_depthwise = quantized_depthwise, .max_pool = max_pool,
     .gemm = gemm, .gemm_panel = gemm_panel, .add = add, .pack = pack, .unpack = unpack, .global_average = global_average,
 };
