@@ -42,8 +42,10 @@ static void end_trial(kernel *k, const thread_set *seen) {
 /* Chunks are more than threads, since cores are not equally fast, nor free. */
 static void plan_chunks(const kernel *k, conv_job *job) {
     const geometry *g = &k->shape;
-    const int32_t threads = known_threads(k);
-    job->by_place = threads > 1 && job->tiles >= threads && g->kernel_h * g->kernel_w > 1;
+    const int32_t threads = known_threads(k), vectors = (g->run + job->lanes - 1) / job->lanes;
+    const int32_t point = g->kernel_h * g->kernel_w * g->stride_y * g->stride_x == 1;
+    job->by_place = threads > 1 && job->tiles >= threads && !point;
+    if (job->by_place && job->tiles < 2 * threads && 2 * threads <= vectors) job->tiles = 2 * threads;
     job->chunks = threads < 2 ? threads : !job->by_place ? 4 * threads : job->tiles < 2 * threads ? job->tiles : 2 * threads;
     job->copy_sets = threads < 2 ? 1 : job->by_place ? job->chunks : threads;
 }

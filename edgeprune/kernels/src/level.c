@@ -69,7 +69,7 @@ static ALWAYS_INLINE uint64_t load_entry(const void *entry) {
 static void fill_cells(uint32_t *to, int64_t count, uint32_t fill) {
     W(vi) all = W(set_i)((int32_t)fill);
     for (; count >= WIDE; count -= WIDE, to += WIDE) W(store_i)(to, all);
-    while (count-- > 0) *to++ = fill;
+    if (count > 0) W(store_part_i)(to, all, (int)count);
 }
 
 static void copy_cells(const uint32_t *from, uint32_t *to, int64_t count) {
@@ -535,7 +535,7 @@ static const char *own_copies(const conv_job *job) {
 
 /* A piece of a layer with the copies that it needs. What another core has just written comes slowly, and a sparse layer
  * computes little with it, so no thread reads what another one copied. Windows are shared out by place, like the layers
- * before and behind; 1x1 convolutions, and planes of fewer tiles than threads, by output channel. */
+ * before and behind; plain 1x1 convolutions, and planes of fewer tiles than threads, by output channel. */
 static void conv_chunk(void *data, size_t chunk) {
     const conv_job *job = data;
     const geometry *g = job->shape;
