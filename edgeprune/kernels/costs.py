@@ -59,11 +59,12 @@ class Geometry:
 
     @property
     def kind(self) -> str:
-        """The class of dense kernel: "gemm", "depthwise", "depthwise rest", "1x1" or "conv". A "depthwise rest" is one
-        whose channels the runtime cannot block, which it runs tens of times more slowly."""
-        if self.depthwise:
-            return "depthwise" if self.is_blocked else "depthwise rest"
-        return "gemm" if self.gemm else "1x1" if self.taps == 1 else "conv"
+        """The class of dense kernel: "gemm", "depthwise", "1x1" or "conv", with " rest" behind it where the runtime
+        cannot block the channels: it runs a convolution half as fast then, and a depthwise one tens of times slower."""
+        if self.gemm:
+            return "gemm"
+        kind = "depthwise" if self.depthwise else "1x1" if self.taps == 1 else "conv"
+        return kind if self.is_blocked else f"{kind} rest"
 
     def dense_features(self) -> dict[str, float]:
         """Work of a dense kernel: a call, its products, the weights that do not stay in a core's own cache (read once a
@@ -76,7 +77,7 @@ class Geometry:
             "product": float(self.products),
             "far": max(0.0, self.products / self.positions_out - CACHED),
             "cell": self.inputs * self.positions_in + outputs,
-            "gathered": float(self.positions_out * self.taps) if self.kind == "conv" else 0.0,
+            "gathered": float(self.positions_out * self.taps) if self.taps > 1 and not self.depthwise else 0.0,
             "group": float(self.inputs) if self.depthwise else 0.0,
             "clipped": outputs if self.clipped else 0.0,
         }
@@ -95,14 +96,15 @@ class Geometry:
         }
 
     def depthwise_features(self) -> dict[str, float]:
-        """Work of the library's dense depthwise kernel: a call, its channels, vectors of columns for its taps, and the
-        copy of the input into padded planes."""
+        """Work of the library's dense depthwise kernel: a call, its channels, vectors of columns for its taps, the
+        copy of the input into padded planes, and the channels that are also split for steps of two and more."""
         vectors = -(-self.positions_out // LANES)
         return {
             "call": 1.0,
             "channel": float(self.inputs),
             "vector": float(self.inputs * self.taps * vectors),
             "copied": float(self.inputs * self.positions_in),
+            "split": float(self.inputs) if 2 * self.positions_out < self.positions_in else 0.0,
         }
 
 
@@ -133,11 +135,10 @@ class Costs:
         the larger of its input and its output."""
         return self._sum(f"int8 {form}", work, {"call": 1.0, "cell": float(cells)})
 
-    def max_pool(self, form: str, taps: int, sizes: tuple[int, int]) -> float:
+    def max_pool(self, form: str, taps: int, sizes: tuple[int, int, int]) -> float:
         """A float MaxPool, form: "own", or stock: "blocked" or "plain" ([N, C, H, W]); taps: places of its window,
-        sizes: cells of its input and its output."""
-        features = {"call": 1.0, "cell": float(sizes[0]), "compared": float(taps * sizes[1])}
-        return self._sum(f"fp32 {form}", "max_pool", features)
+        sizes: channels, cells of its input and of its output."""
+        return self._sum(f"fp32 {form}", "max_pool", pool_features(taps, sizes))
 
     def reorder(self, cells: int) -> float:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""
@@ -146,6 +147,11 @@ class Costs:
     def _sum(self, family: str, kind: str, features: Mapping[str, float]) -> float:
         constants = self.constants[family][kind]
         return sum(constants[name] * value for name, value in features.items())
+
+
+def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:
+    """Work of a float MaxPool, as `Costs.max_pool` is given it."""
+    return {"call": 1.0, "channel": float(sizes[0]), "cell": float(sizes[1]), "compared": float(taps * sizes[2])}
 
 
 def load(arch: str) -> Costs:

@@ -118,7 +118,7 @@ static void copy_moved(const uint32_t *x, uint32_t *to, const geometry *g, int32
     }
     if (WIDE % pitch == 0 && before >= -move && after >= WIDE + move) {
         /* The columns repeat within a vector: one mask does for all. */
-        int32_t lanes[WIDE];
+        int32_t lanes[WIDE] __attribute__((aligned(64)));
         for (int32_t i = 0; i < WIDE; i++) lanes[i] = -((i & (pitch - 1)) >= first) & -((i & (pitch - 1)) < end);
         const W(vi) mask = W(load_i)(lanes), other = W(set_i)((int32_t)fill);
         for (int64_t i = 0; i + WIDE <= count; i += WIDE)
@@ -129,7 +129,7 @@ static void copy_moved(const uint32_t *x, uint32_t *to, const geometry *g, int32
     }
     if (pitch % WIDE == 0 && first < WIDE && pitch - end < WIDE && before >= -move && after >= WIDE + move) {
         const W(vi) other = W(set_i)((int32_t)fill);
-        int32_t lanes[2][WIDE];
+        int32_t lanes[2][WIDE] __attribute__((aligned(64)));
         for (int32_t i = 0; i < WIDE; i++) {
             const int32_t inner = -(i < WIDE - (pitch - end));
             lanes[0][i] = -(i >= first) & (pitch == WIDE ? inner : -1);
@@ -185,7 +185,9 @@ static void copy_view(const geometry *g, const void *tensor, int64_t channel, ui
         row += first;
         for (int32_t i = first_row; i < end_row; i++, source += g->width, row += pitch) {
             copy_cells(source, row, end - first);
-            if (gap == 1)
+            if (i == end_row - 1)
+                fill_cells(row + (end - first), pitch - end, fill);
+            else if (gap == 1)
                 row[end - first] = fill;
             else
                 fill_cells(row + (end - first), gap, fill);
