@@ -14,6 +14,8 @@ from edgeprune.export.quantize import quantize, with_unsigned_activations
 from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.kernels.packing import BLOCKS
 
+CLIP = {"low": 0.0, "high": 6.0}
+
 
 class Forced(Costs):
     """Makes one kernel the cheapest for every layer."""
@@ -36,6 +38,10 @@ class Forced(Costs):
         """Ours is."""
         return 1.0
 
+    def max_pool(self, form: str, taps: int, sizes: tuple[int, int, int]) -> float:
+        """Ours is."""
+        return 1.0 if form == "own" else 1e9
+
     def reorder(self, cells: int) -> float:
         """Layouts are all the same."""
         return 0.0
@@ -45,19 +51,27 @@ class Forced(Costs):
         return 1.0
 
 
-def weights(channels: int, taps: tuple[int, ...], pattern: str, density: float, seed: int) -> np.ndarray:
-    """Random weights [channels, channels, *taps] with a share of the pattern's blocks left."""
+def weights(shape: tuple[int, ...], pattern: str, density: float, seed: int) -> np.ndarray:
+    """Random weights [M, C, *kernel] (M and C multiples of four) with a share of the pattern's blocks left."""
     random = np.random.default_rng(seed)
     rows, columns = BLOCKS[pattern]
-    alive = random.random((channels // rows, channels // columns, *taps)) < density
+    alive = random.random((shape[0] // rows, shape[1] // columns, *shape[2:])) < density
     alive = alive.repeat(rows, axis=0).repeat(columns, axis=1)
-    scale = math.sqrt(2 / max(channels * math.prod(taps) * density, 1))
+    scale = math.sqrt(2 / max(math.prod(shape[1:]) * density, 1))
     return (random.normal(size=alive.shape) * alive * scale).astype(np.float32)
 
 
-def chain(shape: tuple[int, ...], layers: list[np.ndarray]) -> onnx.ModelProto:
-    """Layers with Relus between, over an input [batch, *shape]: Gemm, Conv, or depthwise Conv (weights [C, 1, ...])."""
-    nodes, constants, value = [], [], "input"
+def deep_weights(channels: int, seed: int) -> np.ndarray:
+    """Random full weights [channels, 1, 3, 3] of a depthwise convolution."""
+    shape = channels, 1, 3, 3
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32) / 3
+
+
+def chain(shape: tuple[int, ...], layers: list[np.ndarray], clipped: bool = False) -> onnx.ModelProto:
+    """Layers with Relus (or Clips) between, over an input [batch, *shape]: Gemm, Conv, or depthwise Conv (weights
+    [C, 1, ...])."""
+    nodes, value = [], "input"
+    constants = [numpy_helper.from_array(np.array(bound, np.float32), name) for name, bound in CLIP.items()]
     for index, weight in enumerate(layers):
         name, bias, out = f"layer{index}.weight", f"layer{index}.bias", f"relu{index}"
         constants += [numpy_helper.from_array(weight, name)]
@@ -68,32 +82,68 @@ def chain(shape: tuple[int, ...], layers: list[np.ndarray]) -> onnx.ModelProto:
             group, side = (len(weight) if weight.shape[1] == 1 else 1), weight.shape[2]
             pads = {"kernel_shape": [side, side], "pads": [side // 2] * 4, "group": group}
             node = helper.make_node("Conv", [value, name, bias], [f"sum{index}"], **pads)
-        nodes += [node, helper.make_node("Relu", [f"sum{index}"], [out])]
+        act, bounds = ("Clip", [*CLIP]) if clipped else ("Relu", [])
+        nodes += [node, helper.make_node(act, [f"sum{index}", *bounds], [out])]
         value = out
     nodes[-1].output[0] = "output_0"
     return model_of(nodes, constants, shape, ["output_0"])
 
 
-def alternating(shape: tuple[int, ...], count: int, layers: bool, breaks: bool) -> onnx.ModelProto:
-    """`count` depthwise convolutions, each with an operator behind that the runtime runs in one layout only; without
-    the ones or the others."""
-    weight = weights(shape[0], (3, 3), "unstructured", 0.9, 0)[:, :1]
-    nodes, value = [], "input"
-    for index in range(count):
-        if layers:
-            pads = {"kernel_shape": [3, 3], "pads": [1] * 4, "group": shape[0]}
-            nodes.append(helper.make_node("Conv", [value, "weight"], [f"conv{index}"], **pads))
-            value = f"conv{index}"
-        if breaks:
-            nodes.append(helper.make_node("Neg", [value], [f"neg{index}"]))
-            value = f"neg{index}"
-    nodes[-1].output[0] = "output_0"
-    return model_of(nodes, [numpy_helper.from_array(weight, "weight")], shape, ["output_0"])
+def reordering(shape: tuple[int, ...], step: int = 1) -> onnx.ModelProto:
+    """A stock depthwise convolution between two operators that read no blocked channels."""
+    window = {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [step] * 2, "group": shape[0]}
+    nodes = [helper.make_node("Neg", ["input"], ["before"])]
+    nodes += [helper.make_node("Conv", ["before", "weight"], ["behind"], **window)]
+    nodes += [helper.make_node("Neg", ["behind"], ["output_0"])]
+    return model_of(nodes, [numpy_helper.from_array(deep_weights(shape[0], 0), "weight")], shape, ["output_0"])
+
+
+def pooled(shape: tuple[int, ...], count: int, side: int, step: int) -> onnx.ModelProto:
+    """`count` float MaxPools: with steps of 1 one after the other, else side by side on the same input."""
+    window = {"kernel_shape": [side] * 2, "strides": [step] * 2, "pads": [(side - 1) // 2] * 2 + [side // 2] * 2}
+    outputs = [f"output_{index}" for index in range(count)]
+    inputs = ["input", *outputs] if step == 1 else ["input"] * count
+    nodes = [helper.make_node("MaxPool", [x], [y], **window) for x, y in zip(inputs, outputs)]
+    return model_of(nodes, [], shape, outputs)
+
+
+def owned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with the library's MaxPool for the runtime's."""
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:]
+              for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)}  # fmt: skip
+    for node in model.graph.node:
+        sizes = {"input_shape": shapes[node.input[0]], "output_shape": shapes[node.output[0]]}
+        more = {"dilations": [1, 1], **sizes}
+        node.domain = kernels.DOMAIN
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in more.items())
+    return model
+
+
+def striding(shape: tuple[int, ...], count: int, precision: str) -> onnx.ModelProto:
+    """`count` of the library's depthwise convolutions with steps of 2, side by side on the same input."""
+    channels, *space = shape
+    window = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4, "dilations": [1, 1], "input_shape": shape}
+    constants = [numpy_helper.from_array(deep_weights(channels, 0)[:, 0], "weight")]
+    nodes, first, ends = [], "input", [f"output_{index}" for index in range(count)]
+    inputs, op = ["weight", "bias"], "DepthwiseConv"
+    constants += [numpy_helper.from_array(np.zeros(channels, np.float32), "bias")]
+    if precision == "int8":
+        constants = [numpy_helper.from_array(np.full((channels, 3, 3), 5, np.int8), "weight")]
+        constants += [numpy_helper.from_array(np.zeros(channels, np.int32), "bias")]
+        constants += [numpy_helper.from_array(np.full(channels, 0.02, np.float32), "scales")]
+        constants += [numpy_helper.from_array(np.array(0.02, np.float32), "scale")]
+        constants += [numpy_helper.from_array(np.array(3, np.uint8), "zero")]
+        nodes += [helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["q"])]
+        nodes += [helper.make_node("QPack", ["q"], ["packed"], domain=kernels.DOMAIN)]
+        first, inputs, op = "packed", ["weight", "bias", "scales"], "QDepthwiseConv"
+        window |= {"signed": 0, "x_zero_point": 3, "y_zero_point": 3}
+    nodes += [helper.make_node(op, [first, *inputs], [end], domain=kernels.DOMAIN, **window) for end in ends]
+    return model_of(nodes, constants, shape, ends, TensorProto.FLOAT if op == "DepthwiseConv" else TensorProto.UINT8)
 
 
 def converting(shape: tuple[int, ...], count: int, converts: bool) -> onnx.ModelProto:
     """`count` stock depthwise convolutions in int8, packed and unpacked again between them if it `converts`."""
-    weight = weights(shape[0], (3, 3), "unstructured", 0.9, 0)[:, :1]
+    weight = deep_weights(shape[0], 0)
     model = to_int8(chain(shape, [weight] * count))
     nodes = list(model.graph.node)
     for node in list(nodes) if converts else []:
@@ -108,10 +158,12 @@ def converting(shape: tuple[int, ...], count: int, converts: bool) -> onnx.Model
     return model
 
 
-def model_of(nodes: list[Any], constants: list[Any], shape: tuple[int, ...], outputs: list[str]) -> onnx.ModelProto:
-    """A model with the input "input" [batch, *shape]."""
+def model_of(
+    nodes: list[Any], constants: list[Any], shape: tuple[int, ...], outputs: list[str], element: int = TensorProto.FLOAT
+) -> onnx.ModelProto:
+    """A model with the input "input" [batch, *shape]; element: type of its outputs."""
     entry = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", *shape])
-    exits = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    exits = [helper.make_tensor_value_info(name, element, None) for name in outputs]
     graph = helper.make_graph(nodes, "chain", [entry], exits, constants)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(kernels.DOMAIN, 1)]
     return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=8))

@@ -40,6 +40,9 @@ class Eager(Costs):
     def tensor_work(self, work: str, form: str, cells: int) -> float:
         return 1.0 if form == "packed" else 1e6
 
+    def max_pool(self, form: str, taps: int, sizes: tuple[int, int, int]) -> float:
+        return 1.0 if form == "own" else 1e6
+
     def reorder(self, cells: int) -> float:
         return 1.0
 

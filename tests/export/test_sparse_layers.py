@@ -133,3 +133,32 @@ def test_nodes_are_named_after_their_layers() -> None:
     _, graph = odd_graph()
     named = [node.name for node in name_layers(graph.model).graph.node if node.op_type in ("Conv", "ConvTranspose")]
     assert named == ["shared", "shared#2", "volume", "grouped", "up"]
+
+
+class Slow(Eager):
+    """The library's MaxPool is slower than the runtime's with its changes of layout."""
+
+    def max_pool(self, form: str, taps: int, sizes: tuple[int, int, int]) -> float:
+        return 10.0 if form == "own" else 1.0
+
+
+@pytest.mark.parametrize("channels", [16, 18])
+@pytest.mark.parametrize("model", [Eager(), Slow()])
+def test_a_pool_between_sparse_layers_is_the_librarys_where_that_is_faster(channels: int, model: Eager) -> None:
+    builder = Builder([channels, 16, 16], 1)
+    x = builder.conv("input", channels, SAME, "block:4x1", 0.1)
+    x = builder.node("MaxPool", [x], [channels, 8, 8], kernel_shape=[2, 2], strides=[2, 2], pads=[0] * 4)
+    builder.output(builder.conv(x, channels, SAME, "block:4x1", 0.1))
+    done = rewrite(builder.model(), "fp32", model).model
+    assert operators(done) == ["SparseConv", *["MaxPool"] * (not isinstance(model, Slow)), "SparseConv"]
+    assert len(done.graph.node) == 3
+
+
+@pytest.mark.parametrize(("channels", "kind", "is_faster"), [(64, "depthwise", False), (62, "depthwise rest", True)])
+def test_the_runtime_is_slow_at_depthwise_layers_that_it_cannot_block(
+    channels: int, kind: str, is_faster: bool
+) -> None:
+    geometry = Geometry(channels, channels, 9, 56 * 56, 56 * 56, depthwise=True)
+    model = costs.load("x86_64")
+    assert geometry.kind == kind
+    assert (2 * model.depthwise("fp32", geometry) < model.dense("fp32", geometry)) == is_faster

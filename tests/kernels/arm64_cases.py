@@ -262,6 +262,8 @@ def pools(cases: Cases, signed: bool) -> None:
     shaped = {**pool, "output_shape": [c, *out_shape(pool)], "signed": int(signed)}
     x = integers(cases, signed, n, *pool["input_shape"])
     cases.unpacked(cases.node("QMaxPool", [cases.packed(x)], **shaped), c, signed)
+    largest = {name: value for name, value in shaped.items() if name != "signed"}
+    cases.output(cases.node("MaxPool", [cases.input(floats(cases, *x.shape))], **largest), TensorProto.FLOAT)
     numbers = {"x_zero_point": zero_point(cases, signed), "y_zero_point": zero_point(cases, signed), "scale": 0.9}
     include = int(cases.random.integers(2))
     average = cases.node("QAveragePool", [cases.packed(x)], **shaped, **numbers, count_include_pad=include)

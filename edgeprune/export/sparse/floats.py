@@ -1,7 +1,8 @@
 """The float32 graph: each layer that pays off becomes one sparse operator, with the addition and clipping behind it.
 
 Our float operators read [N, C, H, W] as it is. ONNX Runtime's own convolutions block the channels (NCHWc) and pass that
-layout on to each other, so that a dense one between two of ours costs two changes of layout besides itself.
+layout on to each other, so that a dense one between two of ours costs two changes of layout besides itself. A layer
+whose channels do not come in whole blocks it runs in [N, C, H, W], a depthwise one much more slowly.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import NodeProto
 
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT, Choice, View
+from edgeprune.export.sparse.layers import DOUBT, Choice, View, Window, attributes_of, window_of
 from edgeprune.export.sparse.regions import Tensor, plan
-from edgeprune.kernels.costs import Costs
+from edgeprune.kernels.costs import NCHWC, Costs
 
 Bounds = tuple[float, float]
 # The runtime runs them in either layout.
-EITHER = ("Relu", "Clip", "Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool")
+EITHER = ("Relu", "Clip", "Add", "Mul", "Concat")
+RANK = 4  # [N, C, H, W]
 
 
 @dataclass(frozen=True)
@@ -34,50 +37,108 @@ class Tail:
     high: float
 
 
+@dataclass(frozen=True)
+class Option:
+    """Nanoseconds of one operator in each of its forms, infinite where there is no such form. blocked, plain: the
+    runtime's own kernel in either layout; own: the library's; reads_plain: the blocked form reads [N, C, H, W]."""
+
+    blocked: float
+    plain: float
+    own: float = math.inf
+    reads_plain: bool = False
+
+
 def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> set[int]:
-    """Replace every layer whose own kernel pays off; gives the numbers of their nodes."""
-    blocked, taken = _blocked(draft.view, choices, costs), set[int]()
-    chosen = {each.layer.number for each in choices if _is_planned(draft.view, each) or each.pays} - blocked
+    """Replace every layer and MaxPool whose own kernel pays off; gives the numbers of the layers' nodes."""
+    view, taken = draft.view, set[int]()
+    options = _options(view, choices, costs)
+    own = _own(view, options, costs)
+    chosen = {number for number in (each.layer.number for each in choices) if number in own}
+    chosen |= {each.layer.number for each in choices if each.layer.number not in options and each.pays}
     for choice in choices:
         if choice.layer.number in chosen:
-            tail = tail_of(
-                draft.view,
-                choice.layer.number,
-                taken,
-                joins=choice.layer.geometry is not None and not choice.layer.geometry.depthwise,
-            )
+            joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
+            tail = tail_of(view, choice.layer.number, taken, joins)
             taken.update(tail.covered)
             _replace(draft, choice, tail)
+    for number in sorted(own - chosen):
+        _pool(draft, number)
     return chosen
 
 
-def _is_planned(view: View, choice: Choice) -> bool:
-    """True for a convolution over images: what the runtime may block the channels of."""
-    return choice.layer.window is not None and len(choice.layer.window.input) == 3
-
-
-def _blocked(view: View, choices: list[Choice], costs: Costs) -> set[int]:
-    """Nodes that run in the runtime's blocked layout in the assignment of least predicted time."""
-    dense = {number: 0.0 for number, node in enumerate(view.nodes) if node.op_type in EITHER}
-    sparse = dict(dense)
-    for choice in choices:
-        if _is_planned(view, choice):
-            dense[choice.layer.number] = choice.dense
-            sparse[choice.layer.number] = math.inf if choice.refusal else DOUBT * choice.sparse
+def _own(view: View, options: Mapping[int, Option], costs: Costs) -> set[int]:
+    """Nodes that the library runs in the assignment of least predicted time."""
     tensors = []
     for name in dict.fromkeys(
-        name for number in dense for name in (*view.nodes[number].input, *view.nodes[number].output)
+        name for number in options for name in (*view.nodes[number].input, *view.nodes[number].output)
     ):
         shape = view.shapes.get(name, [])
-        if len(shape) == 4 and name not in view.constants:
+        if len(shape) == RANK and name not in view.constants:
             producer = view.writer.get(name)
             readers = [None] * (name in view.outputs) + [
-                number if number in dense else None for number in view.readers.get(name, [])
+                number if number in options and not options[number].reads_plain else None
+                for number in view.readers.get(name, [])
             ]
             time = costs.reorder(math.prod(shape[1:]))
-            made = producer if producer in dense else None
+            made = producer if producer in options else None
             tensors.append(Tensor(made, False, tuple(dict.fromkeys(readers)), time, time))
-    return plan(dense, sparse, tensors)
+    plain = {number: min(option.plain, option.own) for number, option in options.items()}
+    blocked = plan({number: option.blocked for number, option in options.items()}, plain, tensors)
+    return {number for number, option in options.items() if number not in blocked and option.own < option.plain}
+
+
+def _options(view: View, choices: list[Choice], costs: Costs) -> dict[int, Option]:
+    """The forms of every operator that the runtime may block the channels of: those over images."""
+    options = {number: Option(0.0, 0.0) for number, node in enumerate(view.nodes) if node.op_type in EITHER}
+    options |= {number: _pool_option(view, number, costs) for number, node in enumerate(view.nodes) if _is_pool(node)}
+    for choice in choices:
+        layer = choice.layer
+        if layer.window is None or len(layer.window.input) != RANK - 1:
+            continue
+        own = math.inf if choice.refusal else DOUBT * choice.sparse
+        if layer.geometry is None:  # in groups, or transposed, which the runtime has no blocked kernel for
+            is_blocked, few = layer.op == "Conv" and layer.weight.shape[0] % NCHWC == 0, False
+        else:
+            is_blocked, few = layer.geometry.is_blocked, not layer.geometry.depthwise and layer.geometry.inputs < NCHWC
+        times = (choice.dense, math.inf) if is_blocked else (math.inf, choice.dense)
+        options[layer.number] = Option(*times, own, few)
+    return options
+
+
+def _is_pool(node: NodeProto) -> bool:
+    return node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool")
+
+
+def _pool_option(view: View, number: int, costs: Costs) -> Option:
+    """A stock pool is run in blocked channels wherever it stands, if their number allows it."""
+    node, window = view.nodes[number], _pool_window(view, number)
+    shapes = [view.shapes.get(name, []) for name in (node.input[0], node.output[0])]
+    is_blocked = len(shapes[0]) == RANK and shapes[0][1] % NCHWC == 0
+    stock, own = 0.0, math.inf
+    if window is not None:
+        sizes = shapes[0][1], math.prod(shapes[0][1:]), math.prod(shapes[1][1:])
+        forms = "blocked" if is_blocked else "plain", "own"
+        stock, own = (costs.max_pool(form, math.prod(window.kernel), sizes) for form in forms)
+    return Option(*((stock, math.inf) if is_blocked else (math.inf, stock)), DOUBT * own)
+
+
+def _pool_window(view: View, number: int) -> Window | None:
+    """The window of a MaxPool over images that gives its largest values alone; None for any other node."""
+    node = view.nodes[number]
+    shapes = [view.shapes.get(name, []) for name in (node.input[0], node.output[0])]
+    if node.op_type != "MaxPool" or any(node.output[1:]) or any(len(shape) != RANK for shape in shapes):
+        return None
+    window = window_of(node, shapes[0], tuple(attributes_of(node)["kernel_shape"]))
+    return None if isinstance(window, str) or min(shapes[1][1:]) < 1 else window
+
+
+def _pool(draft: Draft, number: int) -> None:
+    node, window = draft.view.nodes[number], _pool_window(draft.view, number)
+    if window is None:
+        raise ValueError(f"node {node.name} is no MaxPool of the library")  # its option has no time of our own
+    draft.dropped.add(number)
+    attributes = {**window.attributes(), "output_shape": draft.view.shapes[node.output[0]][1:]}
+    draft.add(number, "MaxPool", node.input[:1], node.output[0], node.name, **attributes)
 
 
 def tail_of(view: View, number: int, taken: set[int], joins: bool) -> Tail:

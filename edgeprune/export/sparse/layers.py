@@ -159,7 +159,9 @@ def _convolution(view: View, number: int, name: str, initializer: str) -> Weight
     if not refusal:
         taps, channels = int(np.prod(weight.shape[2:])), groups if depthwise else weight.shape[1]
         sizes = int(np.prod(x[2:])), int(np.prod(y[2:]))
-        geometry = Geometry(weight.shape[0], channels, taps, *sizes, depthwise=depthwise)
+        reader = view.only_reader(node.output[0])
+        clipped = reader is not None and view.nodes[reader].op_type == "Clip"
+        geometry = Geometry(weight.shape[0], channels, taps, *sizes, depthwise=depthwise, clipped=clipped)
     found = None if isinstance(window, str) else window
     bias = view.initializer_of(bias)
     return Weighted(number, name, node.op_type, initializer, weight, False, bias, found, geometry, refusal)
@@ -248,7 +250,7 @@ def weigh(layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, s
     shares = {name: _share(layer.weight, name, blocks) for name, blocks in counted.items()}
     if min(shares.values()) > costs.most_blocks[precision]:
         why = f"{100 * min(shares.values()):.0f} % of the weights' blocks are left"
-        return Choice(replace(layer, refusal=why, geometry=None), "", 0.0, dense, 1.0, why)
+        return Choice(replace(layer, refusal=why), "", 0.0, dense, 1.0, why)
     times = {name: costs.sparse(precision, name, layer.geometry, blocks) for name, blocks in counted.items()}
     allowed = [name for name in times if shares[name] <= costs.most_blocks[precision]]
     pattern = min(allowed, key=lambda name: (times[name], counted[name]))
