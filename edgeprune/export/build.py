@@ -30,6 +30,7 @@ from edgeprune.ticket import Ticket
 
 CALIBRATION_EXAMPLES = 512
 PROBES = 16
+GROUP = 4
 LIBRARY_FILE = "libedgeprune.so"
 
 
@@ -54,7 +55,10 @@ class Network:
         """The network without its dead channels; the dense twin keeps everything."""
         if self.variant == "dense":
             return Shrunk(self.module, self.masks, {}, 0, ())
-        return shrink(self.module, self.masks, self.data.validation.inputs[:2])
+        # Where channels are not what was pruned, few are dead; taken out one by one they would leave numbers of channels
+        # that neither blocks of four nor the runtimes' own layouts fit.
+        together = 1 if self.ticket.spec.pattern == "channel" else GROUP
+        return shrink(self.module, self.masks, self.data.validation.inputs[:2], together)
 
     @cached_property
     def graph(self) -> Graph:

@@ -57,10 +57,11 @@ class Cut:
     folds: tuple[tuple[str, Tensor], ...]
 
 
-def plan_cuts(model: nn.Module, example: Tensor, refused: Collection[str]) -> list[Cut]:
+def plan_cuts(model: nn.Module, example: Tensor, refused: Collection[str], together: int = 1) -> list[Cut]:
     """Every cut that can be made at once, in the indices of the model as it is, but for the roots in `refused`.
 
-    model: float64, in eval mode. example: [n, ...]. What torch-pruning or the model's own forward raises is passed on.
+    model: float64, in eval mode. example: [n, ...]. together: channels go in aligned groups of so many, if all of a group
+    can. What torch-pruning or the model's own forward raises is passed on.
     """
     with torch.enable_grad():
         graph = torch_pruning.DependencyGraph().build_dependency(
@@ -84,10 +85,16 @@ def plan_cuts(model: nn.Module, example: Tensor, refused: Collection[str]) -> li
         if name in refused or shared:
             continue
         free = [channel for channel in free if all(_can_lose(side, channel, constants) for side in sides)]
-        free = _balance(free, sides)
+        free = _balance(_whole_groups(free, together), sides)
         if free:
             cuts.append(_cut(name, free, sides, constants))
     return cuts
+
+
+def _whole_groups(channels: list[int], size: int) -> list[int]:
+    """Those channels whose whole aligned group of `size` is there."""
+    found = Counter(channel // size for channel in channels)
+    return [channel for channel in channels if found[channel // size] == size]
 
 
 def _on_top(output: Any) -> list[Tensor]:

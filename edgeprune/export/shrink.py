@@ -35,7 +35,7 @@ class Shrunk:
     notes: tuple[str, ...]
 
 
-def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor) -> Shrunk:
+def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor, together: int = 1) -> Shrunk:
     """Remove every channel that can go exactly; the argument is not changed.
 
     model: in eval mode, its masked weights zero. masks: parameter name -> True where the weight survives. example: two
@@ -43,7 +43,7 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor) ->
     every place and for every input, that folds into its bias: any constant in a linear layer and in a convolution
     without zero padding, 0 anywhere. At least one channel stays in each layer. This repeats until nothing changes, and
     what makes the outputs differ by more than 1e-9 of their scale in float64 is undone. A network that torch-pruning
-    cannot trace comes back whole, with a note.
+    cannot trace comes back whole, with a note. together: channels go in aligned groups of so many, or stay.
     """
     work = copy.deepcopy(model).eval().double().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for name, parameter in work.named_parameters():
@@ -55,7 +55,7 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor) ->
     try:
         probes = _probes(example)
         expected = _outputs(work, probes)
-        while cuts := plan_cuts(work, probes[0], refused):
+        while cuts := plan_cuts(work, probes[0], refused, together):
             work = _apply_exactly(work, cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
     except TRACE_ERRORS as problem:
         reason = (str(problem).splitlines() or [""])[0]

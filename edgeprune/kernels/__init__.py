@@ -15,6 +15,7 @@ def library(arch: str) -> Path:
     path = Path(__file__).parent / "lib" / f"libedgeprune-{arch}.so"
     if arch not in ARCHITECTURES or not path.is_file():
         raise ExportError(
-            f"no kernel library for {arch}", "reinstall edgeprune from a wheel, or with: pip install --force-reinstall ."
+            f"no kernel library for {arch}",
+            "reinstall edgeprune from a wheel, or with: pip install --force-reinstall .",
         )
     return path

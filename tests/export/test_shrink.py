@@ -375,3 +375,14 @@ def test_constants_are_found_behind_every_kind_of_layer_between() -> None:
     model.get_submodule("c").register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
     model(torch.randn(2, 2, 8, 8, dtype=torch.float64))
     torch.testing.assert_close(seen[0][:, [1, 4]], constants["c"][[1, 4]].expand(2, 2))
+
+
+def test_dead_channels_go_in_whole_groups_of_four_where_asked() -> None:
+    model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
+    dead = [0, 4, 5, 6, 7, 9]  # one whole group, 4 to 7
+    with torch.no_grad():
+        model[2].weight[:, dead] = 0
+    masks = {"0.weight": np.ones((12, 6), bool), "2.weight": model[2].weight.detach().numpy() != 0}
+    example = torch.randn(2, 6)
+    assert shrink(model, masks, example, together=4).removed == {"0": 4}
+    assert shrink(model, masks, example).removed == {"0": len(dead)}

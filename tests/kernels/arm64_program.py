@@ -26,7 +26,11 @@ def run(level: str) -> None:
         Path(f"{level}.txt").write_text(str(problem))
         return
     names = [each.name for each in session.get_outputs()]
-    np.savez(f"{level}.npz", **dict(zip(names, session.run(names, dict(np.load("inputs.npz"))))))
+    inputs = dict(np.load("inputs.npz"))
+    # The first four runs count the runtime's threads; from then on the work is shared out among so many.
+    for _ in range(5):
+        outputs = session.run(names, inputs)
+    np.savez(f"{level}.npz", **dict(zip(names, outputs)))
 
 
 for level in job["levels"]:

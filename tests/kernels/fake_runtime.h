@@ -38,11 +38,13 @@ struct OrtStatus {
 };
 
 /* threads: 1 runs the tasks of a ParallelFor in order, -1 in reverse, more in as many threads. fail_at: the number of the
- * allocation that fails, or -1; silently: by a null pointer in place of a status. The rest is counted. */
+ * allocation that fails, or -1; silently: by a null pointer in place of a status. more_runs: of
+ * each kernel, after the first. The rest is counted. */
 typedef struct {
     int threads;
     int64_t fail_at;
     int silently;
+    int more_runs;
     int64_t allocations, blocks, statuses, infos;
 } runtime_state;
 extern runtime_state runtime;

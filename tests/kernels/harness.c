@@ -238,6 +238,7 @@ int main(int count, char **argument) {
     cases all = read_cases(argument[2]);
     if (count == 5 && !strcmp(argument[1], "run")) {
         runtime.threads = atoi(argument[4]);
+        runtime.more_runs = 5; /* the first four count the threads */
         run_all(&all, argument[3]);
     } else if (count == 5 && !strcmp(argument[1], "fuzz")) {
         fuzz(&all, strtoull(argument[3], 0, 10), atol(argument[4]));

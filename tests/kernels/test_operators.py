@@ -46,11 +46,14 @@ def test_a_level_computes_what_the_reference_does(level: str, monkeypatch: pytes
     def check(seed: int, threads: int) -> None:
         cases = every_operator(seed, each=5)
         model = cases.model()
-        got = session(model.SerializeToString(), threads).run(None, cases.inputs)
+        open_session = session(model.SerializeToString(), threads)
+        # The first four runs count the runtime's threads; from then on the work is shared out among so many.
+        runs = [open_session.run(None, cases.inputs) for _ in range(6)]
         expected = evaluator(model).run(None, cases.inputs)
-        for name, mine, theirs in zip(cases.outputs, got, expected):
-            assert mine.shape == theirs.shape, name
-            error = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
-            assert (error <= cases.tolerances[name]).all(), name
+        for name, first, last, theirs in zip(cases.outputs, runs[0], runs[-1], expected):
+            for mine in (first, last):
+                assert mine.shape == theirs.shape, name
+                error = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
+                assert (error <= cases.tolerances[name]).all(), name
 
     check()
