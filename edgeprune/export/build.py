@@ -55,8 +55,8 @@ class Network:
         """The network without its dead channels; the dense twin keeps everything."""
         if self.variant == "dense":
             return Shrunk(self.module, self.masks, {}, 0, ())
-        # Where channels are not what was pruned, few are dead; taken out one by one they would leave numbers of channels
-        # that neither blocks of four nor the runtimes' own layouts fit.
+        # Where channels are not what was pruned, few are dead; taken out one by one they would leave numbers of
+        # channels that neither blocks of four nor the runtimes' own layouts fit.
         together = 1 if self.ticket.spec.pattern == "channel" else GROUP
         return shrink(self.module, self.masks, self.data.validation.inputs[:2], together)
 
@@ -161,7 +161,7 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         metric_torch=network.reference.metric,
         metric_runtime=parity.metric,
         size_bytes=len(file.data),
-        size_zip_bytes=len(zlib.compress(file.data, 9)),
+        size_zip_bytes=len(zlib.compress(file.data)),
         weights_total=int(sum(mask.size for mask in network.masks.values())),
         weights_removed=network.shrunk.weights_removed,
         channels_removed=network.shrunk.removed,

@@ -60,8 +60,8 @@ class Cut:
 def plan_cuts(model: nn.Module, example: Tensor, refused: Collection[str], together: int = 1) -> list[Cut]:
     """Every cut that can be made at once, in the indices of the model as it is, but for the roots in `refused`.
 
-    model: float64, in eval mode. example: [n, ...]. together: channels go in aligned groups of so many, if all of a group
-    can. What torch-pruning or the model's own forward raises is passed on.
+    model: float64, in eval mode. example: [n, ...]. together: channels go in aligned groups of so many, if all of a
+    group can. What torch-pruning or the model's own forward raises is passed on.
     """
     with torch.enable_grad():
         graph = torch_pruning.DependencyGraph().build_dependency(

@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from edgeprune.export.graph import to_onnx
 from edgeprune.export.sparse import name_layers, rewrite, stock_layers
+from edgeprune.export.sparse.layers import View, find_layers
 from edgeprune.kernels import ARCHITECTURES, costs
 from edgeprune.kernels.costs import Geometry, stored_blocks
 from tests.export.sparse_graphs import Builder, Eager, constants, operators, run_library, run_stock, to_int8
@@ -162,3 +164,18 @@ def test_the_runtime_is_slow_at_depthwise_layers_that_it_cannot_block(
     model = costs.load("x86_64")
     assert geometry.kind == kind
     assert (2 * model.depthwise("fp32", geometry) < model.dense("fp32", geometry)) == is_faster
+
+
+def test_a_product_with_more_inputs_than_the_kernel_takes_stays_dense() -> None:
+    weight = np.zeros((2, 70_000), np.float32)
+    weight[:, ::50] = 1
+    node = helper.make_node("Gemm", ["input", "w"], ["output_0"], transB=1)
+    graph = helper.make_graph(
+        [node],
+        "wide",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 70_000])],
+        [helper.make_tensor_value_info("output_0", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    [layer] = find_layers(View(helper.make_model(graph)))
+    assert "70000 inputs" in layer.refusal

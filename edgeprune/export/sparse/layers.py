@@ -119,6 +119,11 @@ def layer_name(initializer: str) -> str:
     return initializer.removesuffix("_quantized").removesuffix(".weight")
 
 
+# The kernels' limits (docs/kernels.md, "Weights"): inputs of a matrix product, numbers of a weight.
+MOST_INPUTS = 1 << 16
+MOST_WEIGHTS = 1 << 28
+
+
 def find_layers(view: View) -> list[Weighted]:
     """Every node with a constant weight, in the graph's order."""
     found, names = [], set[str]()
@@ -155,6 +160,8 @@ def _convolution(view: View, number: int, name: str, initializer: str) -> Weight
         refusal = "its output's shape is not known"
     elif bias and not view.initializer_of(bias):
         refusal = "its bias is computed"
+    elif weight.size > MOST_WEIGHTS:
+        refusal = f"it has {weight.size} weights, the kernel takes up to {MOST_WEIGHTS}"
     geometry = None
     if not refusal:
         taps, channels = int(np.prod(weight.shape[2:])), groups if depthwise else weight.shape[1]
@@ -181,6 +188,8 @@ def _product(view: View, number: int, name: str, initializer: str) -> Weighted:
         refusal = "it scales or transposes its input"
     elif bias and view.constants.get(view.initializer_of(bias), np.zeros(0)).shape != weight.shape[:1]:
         refusal = "its bias is not one number an output"
+    elif weight.shape[1] > MOST_INPUTS:
+        refusal = f"it has {weight.shape[1]} inputs, the kernel takes up to {MOST_INPUTS}"
     geometry = None if refusal else Geometry(weight.shape[0], weight.shape[1], 1, 1, 1, gemm=True)
     bias = view.initializer_of(bias)
     return Weighted(number, name, "Gemm", initializer, weight, flipped, bias, None, geometry, refusal)
