@@ -211,5 +211,6 @@ typedef struct {
 const level *choose_level(const char **problem);
 /* Number of the calling thread in the set, to which it is added if need be. */
 int32_t note_thread(thread_set *threads);
+void let_others_run(void);
 
 #endif

@@ -531,7 +531,7 @@ static const char *own_copies(const conv_job *job) {
         return copies;
     }
     /* More threads than there were: this one reads what the first one copies. */
-    while (__atomic_load_n(&threads->copied[0], __ATOMIC_ACQUIRE) != job->example) {}
+    while (__atomic_load_n(&threads->copied[0], __ATOMIC_ACQUIRE) != job->example) let_others_run();
     return job->copies;
 }
 
