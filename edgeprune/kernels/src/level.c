@@ -613,25 +613,26 @@ static void depthwise(void *data, size_t part) {
 
 /* Four cells of four channels -> four channels of four cells each: what a dot product with four columns of a kernel
  * row takes. The sums of an output's four channels then stand side by side. */
-static ALWAYS_INLINE vi4 sums_of_cell(const depthwise_job *job, const uint32_t *from, const int8_t *weights) {
-    va4 sum = zero_a4();
-    for (int32_t ky = 0; ky < job->rows; ky++, from += job->shape->pitch)
-        for (int32_t quad = 0; quad < job->row_quads; quad++, weights += 16)
-            sum = dot_lanes_4(sum, transpose_bytes_4(load_i4(from + 4 * quad)), lane_weights_4(weights));
-    return total_4(sum);
-}
-
 static void four_cells(const depthwise_job *job, const uint32_t *from, const int8_t *weights, int32_t group,
                        uint32_t *y, int32_t count) {
     const requantization *q = job->integer_end;
+    const int64_t pitch = job->shape->pitch;
     const vi4 bias = load_i4(q->bias + 4 * group);
     const vf4 scale = load_f4(q->scale + 4 * group);
-    vi4 value[4];
-    for (int i = 0; i < 4; i++) {
-        /* Past the last output the plane still has cells to read, if not the ones that belong there. */
-        const uint32_t *cell = from + (i < count ? i : 0) * job->step;
-        value[i] = rint_i4(mul_f4(to_f4(add_i4(sums_of_cell(job, cell, weights), bias)), scale));
+    /* Past the last output the plane still has cells to read, if not the ones that belong there. */
+    const int64_t step = job->step;
+    const int64_t cell[4] = {0, count > 1 ? step : 0, count > 2 ? 2 * step : 0, count > 3 ? 3 * step : 0};
+    va4 sum[4] = {zero_a4(), zero_a4(), zero_a4(), zero_a4()};
+    for (int32_t ky = 0; ky < job->rows; ky++, from += pitch) {
+        for (int32_t quad = 0; quad < job->row_quads; quad++, weights += 16) {
+            UNROLL for (int i = 0; i < 4; i++) {
+                const vi4 columns = transpose_bytes_4(load_i4(from + cell[i] + 4 * quad));
+                sum[i] = dot_lanes_4(sum[i], columns, lane_weights_4(weights));
+            }
+        }
     }
+    vi4 value[4];
+    UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i4(mul_f4(to_f4(add_i4(total_4(sum[i]), bias)), scale));
     const vi4 bytes = pack_bytes_4(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
     if (count >= 4)
         store_i4(y, bytes);
