@@ -103,7 +103,7 @@ const level *choose_level(const char **problem) {
 
 int32_t note_thread(thread_set *threads) {
     const int32_t id = (int32_t)call_plain(GETTID);
-    while (__atomic_exchange_n(&threads->busy, 1, __ATOMIC_ACQUIRE)) {}
+    while (__atomic_exchange_n(&threads->busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
     int32_t i = 0;
     while (i < threads->count && threads->id[i] != id) i++;
     if (i == threads->count && i < MOST_THREADS) threads->id[threads->count++] = id;

@@ -14,7 +14,7 @@ static piece pieces[PIECES];
 static int busy, users;
 
 static void lock(void) {
-    while (__atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE)) {}
+    while (__atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
 }
 
 static void unlock(void) { __atomic_store_n(&busy, 0, __ATOMIC_RELEASE); }
