@@ -231,14 +231,15 @@ static void fuzz(const cases *all, uint64_t seed, long count) {
 }
 
 int main(int count, char **argument) {
-    if (count < 3) give_up("usage: harness run|overlap|starve|fuzz CASES ...", "");
+    if (count < 3) give_up("usage: harness run|run_once|overlap|starve|fuzz CASES ...", "");
     signal(SIGABRT, describe); /* a sanitizer's report ends in one, see case_file.py */
     signal(SIGVTALRM, describe); /* a damaged file that keeps the processor busy */
     load_operators();
     cases all = read_cases(argument[2]);
-    if (count == 5 && !strcmp(argument[1], "run")) {
+    if (count == 5 && (!strcmp(argument[1], "run") || !strcmp(argument[1], "run_once"))) {
         runtime.threads = atoi(argument[4]);
-        runtime.more_runs = 5; /* the first four count the threads */
+        /* The first four runs count the threads. */
+        runtime.more_runs = strcmp(argument[1], "run") ? 0 : 5;
         run_all(&all, argument[3]);
     } else if (count == 5 && !strcmp(argument[1], "fuzz")) {
         fuzz(&all, strtoull(argument[3], 0, 10), atol(argument[4]));
