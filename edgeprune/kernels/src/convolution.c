@@ -182,7 +182,7 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     job.integer_end = &k->integer_end;
     job.parts = g->channels < 2 * PIECES ? g->channels : 2 * PIECES;
     job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
-    job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * job.parts) + 64);
+    job.copies = scratch_memory(k, 4 * (size_t)((int64_t)job.row_cells * (job.slots + 1) * job.parts) + 64);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {
@@ -195,12 +195,24 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     return status;
 }
 
-static const char *read_strips(kernel *k, int32_t step_x, int32_t step_y) {
-    const int32_t count = plan_strips(&k->shape, k->level->lanes, step_x, step_y, 0);
-    strip *strips = own(k, (size_t)count * sizeof *strips);
-    if (!strips) return "out of memory";
-    k->window.strip_count = plan_strips(&k->shape, k->level->lanes, step_x, step_y, strips);
-    k->window.strips = strips;
+/* Cells that a ring may take up of the nearest cache, 32 or 48 KiB on all targets. */
+enum { RING_CELLS = 4 << 10 };
+
+/* How rows lie in the ring, for a window job with split, phases and the like set; ahead: cells that the kernels read
+ * behind a phase's last. */
+static const char *plan_rows(kernel *k, int32_t ahead) {
+    depthwise_job *job = &k->window;
+    const geometry *g = &k->shape;
+    /* A block of four rows of outputs, at strides up to two. */
+    const int64_t rows = (int64_t)g->dilation_y * (g->kernel_h - 1) + 1 + 3 * (g->stride_y < 2 ? 1 : 2);
+    if (rows > 1 << 28) return "the dilated kernel is too large";
+    const int64_t phase = ((int64_t)job->phase_used + ahead + 15) / 16 * 16, cells = phase * job->phases;
+    const int64_t all = (int64_t)g->pad_top + g->height, wanted = all * cells < RING_CELLS ? all : RING_CELLS / cells;
+    job->slots = 1;
+    while (job->slots < rows || (job->slots < wanted && 2 * job->slots * cells <= RING_CELLS)) job->slots *= 2;
+    if (cells * ((int64_t)job->slots + 1) > 1 << 28) return "the input is too large";
+    job->phase_cells = (int32_t)phase;
+    job->row_cells = (int32_t)cells;
     k->compute = compute_depthwise;
     return 0;
 }
@@ -215,19 +227,22 @@ static const char *depthwise_weights(kernel *k, const OrtKernelInfo *info, int32
 
 static const char *read_depthwise(kernel *k, const OrtKernelInfo *info) {
     tensor weights;
-    int64_t offset[1 << 12];
+    const geometry *g = &k->shape;
     const char *problem = depthwise_weights(k, info, ORT_FLOAT, &weights);
-    if (!problem) problem = plan_copies(&k->shape, k->level->lanes, 1);
     if (problem) return problem;
-    const int32_t taps = k->shape.kernel_h * k->shape.kernel_w;
-    int32_t *offsets = own(k, 4 * (size_t)taps);
+    const int32_t stride = g->stride_x, reach = g->dilation_x * (g->kernel_w - 1);
+    int32_t *offset = own(k, 4 * (size_t)g->kernel_w);
     float *copy = own(k, 4 * (size_t)weights.elements);
-    if (!offsets || !copy) return "out of memory for the weights";
-    tap_offsets(&k->shape, offset);
-    for (int32_t tap = 0; tap < taps; tap++) offsets[tap] = (int32_t)offset[tap];
+    if (!offset || !copy) return "out of memory for the weights";
     for (int64_t i = 0; i < weights.elements; i++) copy[i] = ((const float *)weights.data)[i];
-    k->window = (depthwise_job){.taps = taps, .offset = offsets, .weights = copy};
-    return read_strips(k, 1, 1);
+    k->window = (depthwise_job){.taps = g->kernel_h * g->kernel_w, .offset = offset, .weights = copy, .split = stride,
+                                .phases = reach < stride ? reach + 1 : stride, .phase_used = g->out_w + reach / stride};
+    problem = plan_rows(k, 2 * WIDEST);
+    for (int32_t kx = 0; !problem && kx < g->kernel_w; kx++) {
+        const int32_t column = kx * g->dilation_x;
+        offset[kx] = 4 * (column % stride * k->window.phase_cells + column / stride);
+    }
+    return problem;
 }
 
 OrtStatus *create_depthwise(kernel *k, const OrtKernelInfo *info) {
@@ -243,9 +258,8 @@ static const char *read_quads(kernel *k, const OrtKernelInfo *info, int32_t **ro
     const geometry *g = &k->shape;
     const char *problem = depthwise_weights(k, info, ORT_INT8, &weights);
     if (problem) return problem;
-    const int32_t reach_x = g->dilation_x * (g->kernel_w - 1), reach_y = g->dilation_y * (g->kernel_h - 1);
-    const int32_t quads = reach_x / 4 + 1, groups = groups_of_four(k->channels), step_x = g->stride_x, step_y = g->stride_y;
-    const int64_t row_bytes = 16 * (int64_t)quads, bytes = groups * (reach_y + 1) * row_bytes;
+    const int32_t reach = g->dilation_x * (g->kernel_w - 1), quads = reach / 4 + 1, groups = groups_of_four(k->channels);
+    const int64_t row_bytes = 16 * (int64_t)quads, bytes = groups * (int64_t)g->kernel_h * row_bytes;
     if (bytes > 1 << 28) return "the dilated kernel is too large";
     int8_t *copy = own(k, (size_t)bytes);
     *row_sums = own(k, 16 * (size_t)groups);
@@ -255,15 +269,20 @@ static const char *read_quads(kernel *k, const OrtKernelInfo *info, int32_t **ro
     for (int32_t c = 0; c < k->channels; c++) {
         int32_t sum = 0;
         for (int32_t tap = 0; tap < g->kernel_h * g->kernel_w; tap++, from++) {
-            const int32_t y = tap / g->kernel_w * g->dilation_y, x = tap % g->kernel_w * g->dilation_x;
-            copy[(c / 4 * (int64_t)(reach_y + 1) + y) * row_bytes + 16 * (x / 4) + 4 * (c % 4) + x % 4] = *from;
+            const int32_t x = tap % g->kernel_w * g->dilation_x;
+            const int64_t row = c / 4 * (int64_t)g->kernel_h + tap / g->kernel_w;
+            copy[row * row_bytes + 16 * (x / 4) + 4 * (c % 4) + x % 4] = *from;
             sum += *from;
         }
         (*row_sums)[c] = sum;
     }
-    k->window = (depthwise_job){.quads = copy, .row_quads = quads, .step = step_x, .rows = reach_y + 1};
-    problem = plan_padding(&k->shape);
-    return problem ? problem : read_strips(k, step_x, step_y);
+    k->window = (depthwise_job){.quads = copy, .row_quads = quads, .columns = reach + 1, .step = g->stride_x, .split = 1,
+                                .phases = 1};
+    const int64_t used = (int64_t)(g->out_w - 1) * g->stride_x + reach + 1;
+    if (used > 1 << 26) return "the input is too large";
+    k->window.phase_used = (int32_t)used;
+    /* Vectors of outputs, each `step` cells on, and whole quads of columns. */
+    return g->stride_x > 1 << 20 ? "the stride is too large" : plan_rows(k, (g->stride_x + 1) * WIDEST + 4);
 }
 
 OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info) {

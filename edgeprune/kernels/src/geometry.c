@@ -97,32 +97,6 @@ const char *plan_copies(geometry *g, int32_t lanes, int64_t reads) {
     return 0;
 }
 
-const char *plan_padding(geometry *g) {
-    const int32_t reach_y = g->dilation_y * (g->kernel_h - 1), reach_x = g->dilation_x * (g->kernel_w - 1);
-    g->direct = 0;
-    g->form = PHASES;
-    g->views = 1;
-    g->view[0] = (plane_view){-g->pad_top, -g->pad_left};
-    g->rows = (g->out_h - 1) * g->stride_y + reach_y + 1;
-    g->pitch = (g->out_w - 1) * g->stride_x + reach_x + 1;
-    g->stride_y = g->stride_x = 1;
-    g->run = g->rows * g->pitch;
-    /* A strip's last vectors reach past what its outputs need. */
-    g->plane = ((int64_t)g->run + 80 + 15) / 16 * 16;
-    return g->plane > 1 << 28 ? "the input is too large" : 0;
-}
-
-int32_t plan_strips(const geometry *g, int32_t lanes, int32_t step_x, int32_t step_y, strip *out) {
-    int32_t count = 0;
-    for (int32_t y = 0; y < g->out_h; y++) {
-        for (int32_t x = 0; x < g->out_w; x += lanes, count++) {
-            const int32_t rest = g->out_w - x;
-            if (out) out[count] = (strip){y * step_y * g->pitch + x * step_x, y * g->out_w + x, rest < lanes ? rest : lanes};
-        }
-    }
-    return count;
-}
-
 int64_t gather_cells(const geometry *g) { return g->form == TAPS && !g->direct ? g->views * g->plane : 0; }
 
 void plan_gather(geometry *g, int32_t *table) {

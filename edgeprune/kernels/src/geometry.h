@@ -9,13 +9,6 @@
  * have). Null, or what is wrong. */
 const char *plan_copies(geometry *g, int32_t lanes, int64_t reads);
 
-/* The same for one padded copy of a plane, not split by strides. */
-const char *plan_padding(geometry *g);
-
-/* Outputs of a plane as strips of up to `lanes`; step: cells of a copy from one output to the next, across and down.
- * Returns how many; with null for `out` it only counts. */
-int32_t plan_strips(const geometry *g, int32_t lanes, int32_t step_x, int32_t step_y, strip *out);
-
 /* The table geometry.gather, where there is one: its size, and its content. */
 int64_t gather_cells(const geometry *g);
 void plan_gather(geometry *g, int32_t *table);

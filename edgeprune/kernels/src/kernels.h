@@ -70,6 +70,8 @@ typedef struct {
 
 #define MAX_VIEWS 64
 
+enum { WIDEST = 16 }; /* cells of the widest vector of all levels */
+
 typedef enum { PHASES, COLUMNS, TAPS } copy_form; /* see geometry.c */
 
 /* How a convolution (or pooling) reads its input and lays out its output. A run of `run` consecutive columns holds the
@@ -130,20 +132,19 @@ typedef struct {
     int32_t lanes;
 } conv_job;
 
-/* Up to a vector of neighbouring outputs of a row: the first one's cell in the copied plane, and in the output. */
-typedef struct {
-    int32_t input, output, count;
-} strip;
+enum { MOST_TAPS = 1 << 12 };
 
-/* One dense window a channel. Planes are copied one by one, each part of the channels into a scratch plane of its own. */
+/* One dense window a channel (depthwise.h). A padded row is `phases` pieces of phase_cells, one for each remainder of the
+ * column by `split`. */
 typedef struct {
     const geometry *shape;
-    const strip *strips;
-    int32_t strip_count, taps, parts;
-    const int32_t *offset;    /* float: [taps] bytes from a strip's input to what each tap multiplies */
+    int32_t parts, taps;
+    int32_t slots, row_cells; /* rows of a part's ring, a power of two, and cells of one */
+    int32_t split, phases, phase_cells, phase_used;
+    const int32_t *offset;    /* float: [kernel_w] bytes from a row's first cell to where the taps of output 0 begin */
     const float *weights;     /* float: [channels][taps] */
-    const int8_t *quads;      /* int8: [groups][rows][quads of columns][4 channels][4 columns] */
-    int32_t rows, row_quads, step; /* int8: rows of the dilated kernel, quads of columns in one, cells between outputs */
+    const int8_t *quads;      /* int8: [groups][kernel_h][quads of columns][4 channels][4 columns] */
+    int32_t columns, row_quads, step; /* int8: columns of the dilated kernel, quads of them, cells between outputs */
     const activation *float_end;
     const requantization *integer_end;
     const void *source;

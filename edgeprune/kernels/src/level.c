@@ -5,8 +5,11 @@
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
+/* For loops of a few rounds, which vectors would only slow down. */
+#define ONE_BY_ONE _Pragma("clang loop vectorize(disable) unroll(disable)")
 #else
 #define UNROLL _Pragma("GCC unroll 32")
+#define ONE_BY_ONE
 #endif
 #define JOINED_(a, b) a##b
 #define JOINED(a, b) JOINED_(a, b)
@@ -24,6 +27,12 @@
 #define TILE_F4 6
 #else
 #define TILE_F4 3
+#endif
+/* One sum a vector of a block of four input channels. */
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#define TILE_I4 16
+#else
+#define TILE_I4 8
 #endif
 /* Weights stream from a cache further off while a tile's inputs stay near: bytes of entries to ask for in advance. */
 #define AHEAD 1024
@@ -72,20 +81,34 @@ static void fill_cells(uint32_t *to, int64_t count, uint32_t fill) {
     if (count > 0) W(store_part_i)(to, all, (int)count);
 }
 
-static void copy_cells(const uint32_t *from, uint32_t *to, int64_t count) {
+static void copy_cells(const uint32_t *restrict from, uint32_t *restrict to, int64_t count) {
+    if (count < WIDE) {
+        if (count > 0) W(store_part_i)(to, W(load_part_i)(from, (int)count), (int)count);
+        return;
+    }
+    const uint32_t *last = from + count - WIDE;
+    uint32_t *last_to = to + count - WIDE;
+    for (; count >= 4 * WIDE; count -= 4 * WIDE, from += 4 * WIDE, to += 4 * WIDE)
+        UNROLL for (int i = 0; i < 4; i++) W(store_i)(to + i * WIDE, W(load_i)(from + i * WIDE));
     for (; count >= WIDE; count -= WIDE, from += WIDE, to += WIDE) W(store_i)(to, W(load_i)(from));
-    if (count > 0) W(store_part_i)(to, W(load_part_i)(from, (int)count), (int)count);
+    if (count) W(store_i)(last_to, W(load_i)(last)); /* some cells again: one vector, not a part of one */
 }
 
 /* Every second of 2 * count - 1 cells. */
-static void copy_even_cells(const uint32_t *from, uint32_t *to, int64_t count) {
-    for (; count > WIDE; count -= WIDE, from += 2 * WIDE, to += WIDE)
-        W(store_i)(to, W(even_i)(W(load_i)(from), W(load_i)(from + WIDE)));
-    if (count <= 0) return;
-    const int rest = 2 * (int)count - 1, second = rest > WIDE ? rest - WIDE : 0;
-    W(vi) left = second ? W(load_i)(from) : W(load_part_i)(from, rest);
-    W(vi) right = second ? W(load_part_i)(from + WIDE, second) : W(set_i)(0);
-    W(store_part_i)(to, W(even_i)(left, right), (int)count);
+static void copy_even_cells(const uint32_t *restrict from, uint32_t *restrict to, int64_t count) {
+    if (count < WIDE) {
+        if (count <= 0) return;
+        const int rest = 2 * (int)count - 1, second = rest > WIDE ? rest - WIDE : 0;
+        W(vi) left = second ? W(load_i)(from) : W(load_part_i)(from, rest);
+        W(vi) right = second ? W(load_part_i)(from + WIDE, second) : W(set_i)(0);
+        W(store_part_i)(to, W(even_i)(left, right), (int)count);
+        return;
+    }
+    int64_t i = 0;
+    for (; i + WIDE < count; i += WIDE)
+        W(store_i)(to + i, W(even_i)(W(load_i)(from + 2 * i), W(load_i)(from + 2 * i + WIDE)));
+    i = count - WIDE;
+    W(store_i)(to + i, W(even_odd_i)(W(load_i)(from + 2 * i), W(load_i)(from + 2 * i + WIDE - 1)));
 }
 
 /* As vectors add: a file's numbers may be senseless. */
@@ -97,8 +120,8 @@ static int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
 
 /* Columns j of a view for which j * stride + x lies in [0, width): [first, end). */
 static void inside(int32_t x, int32_t stride, int32_t width, int32_t columns, int32_t *first, int32_t *end) {
-    *first = x >= 0 ? 0 : (-x + stride - 1) / stride;
-    *end = width - x <= 0 ? 0 : (width - x + stride - 1) / stride;
+    *first = x >= 0 ? 0 : stride == 1 ? -x : (-x + stride - 1) / stride;
+    *end = width - x <= 0 ? 0 : stride == 1 ? width - x : (width - x + stride - 1) / stride;
     *first = clamp_int(*first, 0, columns);
     *end = clamp_int(*end, *first, columns);
 }
@@ -270,12 +293,8 @@ static void finish_floats(const float *sums, float *y, const float *residual, in
     }
 }
 
-static ALWAYS_INLINE W(vi) requantize(const int32_t *sums, const requantization *q, int32_t group, W(vi) residual) {
+static ALWAYS_INLINE W(vi) add_residual(W(vi) own, W(vi) residual, const requantization *q) {
     W(vi) value[4];
-    UNROLL for (int k = 0; k < 4; k++)
-        value[k] = W(rint_i)(W(mul_f)(W(to_f)(W(load_i)(sums + k * TILE_CELLS)), W(set_f)(q->scale[4 * group + k])));
-    if (!q->has_sum) return W(pack_i)(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
-    const W(vi) own = W(pack_i)(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
     UNROLL for (int k = 0; k < 4; k++) {
         W(vi) mine = W(sub_i)(W(byte_i)(own, k), W(set_i)(q->zero_point));
         W(vi) other = W(sub_i)(W(byte_i)(residual, k), W(set_i)(q->sum_r_zero_point));
@@ -286,14 +305,24 @@ static ALWAYS_INLINE W(vi) requantize(const int32_t *sums, const requantization 
 }
 
 static void finish_integers(const int32_t *sums, uint32_t *y, const uint32_t *residual, int32_t count,
-                            const requantization *q, int32_t group) {
-    const W(vi) none = W(set_i)(0);
-    int32_t i = 0;
-    for (; i + WIDE <= count; i += WIDE)
-        W(store_i)(y + i, requantize(sums + i, q, group, residual ? W(load_i)(residual + i) : none));
-    if (i < count) {
-        W(vi) other = residual ? W(load_part_i)(residual + i, count - i) : none;
-        W(store_part_i)(y + i, requantize(sums + i, q, group, other), count - i);
+                            const requantization *end, int32_t group) {
+    const requantization q = *end; /* a copy, which no store of an output can change */
+    W(vf) scale[4];
+    UNROLL for (int k = 0; k < 4; k++) scale[k] = W(set_f)(q.scale[4 * group + k]);
+    for (int32_t i = 0; i < count; i += WIDE) {
+        W(vi) value[4];
+        UNROLL for (int k = 0; k < 4; k++)
+            value[k] = W(rint_i)(W(mul_f)(W(to_f)(W(load_i)(sums + k * TILE_CELLS + i)), scale[k]));
+        W(vi) cells = W(pack_i)(value[0], value[1], value[2], value[3], q.zero_point, q.low, q.high);
+        const int32_t rest = count - i;
+        if (q.has_sum) {
+            const W(vi) other = rest >= WIDE ? W(load_i)(residual + i) : W(load_part_i)(residual + i, rest);
+            cells = add_residual(cells, other, &q);
+        }
+        if (rest >= WIDE)
+            W(store_i)(y + i, cells);
+        else
+            W(store_part_i)(y + i, cells, rest);
     }
 }
 
@@ -333,77 +362,15 @@ static void place_tile(const conv_job *job, int32_t index, tile *t) {
     }
 }
 
-static ALWAYS_INLINE void sum_f1(int32_t lanes, int vectors, const char *x, const entry_f1 *entry, uint32_t count,
-                                 const float *bias, float *sums) {
-    (void)lanes;
-#if WIDE >= 16
-    if (lanes == 16) {
-        tile_f1_16(vectors, x, entry, count, bias, sums);
-        return;
-    }
+/* A tile in vectors of as many lanes as the job's. */
+#if WIDE == 16
+#define SUM(kind, lanes, ...) \
+    (lanes == 16 ? kind##_16(__VA_ARGS__) : lanes == 8 ? kind##_8(__VA_ARGS__) : kind##_4(__VA_ARGS__))
+#elif WIDE == 8
+#define SUM(kind, lanes, ...) (lanes == 8 ? kind##_8(__VA_ARGS__) : kind##_4(__VA_ARGS__))
+#else
+#define SUM(kind, lanes, ...) kind##_4(__VA_ARGS__)
 #endif
-#if WIDE >= 8
-    if (lanes == 8) {
-        tile_f1_8(vectors, x, entry, count, bias, sums);
-        return;
-    }
-#endif
-    tile_f1_4(vectors, x, entry, count, bias, sums);
-}
-
-static ALWAYS_INLINE void sum_q1(int32_t lanes, int vectors, const char *x, const quad_f1 *entry, uint32_t count,
-                                 int shift, const float *bias, float *sums) {
-    (void)lanes;
-#if WIDE >= 16
-    if (lanes == 16) {
-        tile_q1_16(vectors, x, entry, count, shift, bias, sums);
-        return;
-    }
-#endif
-#if WIDE >= 8
-    if (lanes == 8) {
-        tile_q1_8(vectors, x, entry, count, shift, bias, sums);
-        return;
-    }
-#endif
-    tile_q1_4(vectors, x, entry, count, shift, bias, sums);
-}
-
-static ALWAYS_INLINE void sum_f4(int32_t lanes, int vectors, const char *x, const entry_f4 *entry, uint32_t count,
-                                 const float *bias, float *sums) {
-    (void)lanes;
-#if WIDE >= 16
-    if (lanes == 16) {
-        tile_f4_16(vectors, x, entry, count, bias, sums);
-        return;
-    }
-#endif
-#if WIDE >= 8
-    if (lanes == 8) {
-        tile_f4_8(vectors, x, entry, count, bias, sums);
-        return;
-    }
-#endif
-    tile_f4_4(vectors, x, entry, count, bias, sums);
-}
-
-static ALWAYS_INLINE void sum_i4(int32_t lanes, int vectors, const char *x, const entry_i4 *entry, uint32_t count,
-                                 const int32_t *bias, int32_t *sums) {
-    (void)lanes;
-#if WIDE >= 16
-    if (lanes == 16) {
-        tile_i4_16(vectors, x, entry, count, bias, sums);
-        return;
-    }
-#endif
-#if WIDE >= 8
-    if (lanes == 8) {
-        tile_i4_8(vectors, x, entry, count, bias, sums);
-        return;
-    }
-#endif
-    tile_i4_4(vectors, x, entry, count, bias, sums);
-}
 
 static void finish_rows(const conv_job *job, const tile *t, int32_t block, const float *sums) {
     const sparse_conv *w = job->weights;
@@ -423,24 +390,32 @@ static void finish_rows(const conv_job *job, const tile *t, int32_t block, const
  * one slab of the input after the other. */
 static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end) {
     const sparse_conv *w = job->weights;
+    const activation *float_end = job->float_end;
+    const int64_t cells = (int64_t)job->shape->out_h * job->shape->out_w;
     float own_sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
     tile t;
     place_tile(job, tile_number, &t);
     x += 4 * (int64_t)t.start;
+    /* Whole vectors of one piece of the output plane are finished in registers. */
+    const int whole = w->slabs == 1 && !job->residual && t.segments == 1 && t.part[0].count == t.vectors * job->lanes;
     for (int32_t slab = 0; slab < w->slabs; slab++) {
         const uint32_t *start = w->start + (int64_t)slab * (w->row_blocks + 1);
         for (int32_t block = first; block < end; block++) {
             const uint32_t from = start[block], count = start[block + 1] - from;
-            const float *bias = slab == 0 ? job->float_end->bias + block * w->rows : 0;
+            const float *bias = slab == 0 ? float_end->bias + block * w->rows : 0;
+            const int at_once = whole && (block + 1) * w->rows <= w->outputs;
+            const activation *clip = at_once ? float_end : 0;
             float *sums = own_sums;
             if (w->slabs > 1) sums = job->partial + ((int64_t)tile_number * w->row_blocks + block) * TILE_CELLS;
+            if (at_once) sums = (float *)job->output + block * w->rows * cells + t.part[0].output;
             if (w->in_quads)
-                sum_q1(job->lanes, t.vectors, x, (const quad_f1 *)w->entries + from, count, w->shift, bias, sums);
+                SUM(tile_q1, job->lanes, t.vectors, x, (const quad_f1 *)w->entries + from, count, w->shift, bias, clip, sums);
             else if (w->rows == 1)
-                sum_f1(job->lanes, t.vectors, x, (const entry_f1 *)w->entries + from, count, bias, sums);
+                SUM(tile_f1, job->lanes, t.vectors, x, (const entry_f1 *)w->entries + from, count, bias, clip, sums);
             else
-                sum_f4(job->lanes, t.vectors, x, (const entry_f4 *)w->entries + from, count, bias, sums);
-            if (slab == w->slabs - 1) finish_rows(job, &t, block, sums);
+                SUM(tile_f4, job->lanes, t.vectors, x, (const entry_f4 *)w->entries + from, count, bias, clip, sums,
+                    at_once ? cells : TILE_CELLS);
+            if (slab == w->slabs - 1 && !at_once) finish_rows(job, &t, block, sums);
         }
     }
 }
@@ -459,7 +434,8 @@ static void conv_groups(const conv_job *job, int32_t tile_number, const char *x,
             const int32_t row = 4 * group + m;
             const uint32_t from = w->start[row], count = w->start[row + 1] - from;
             const entry_i4 *entry = (const entry_i4 *)w->entries + from;
-            sum_i4(job->lanes, t.vectors, x, entry, count, job->integer_end->bias + row, sums + m * TILE_CELLS);
+            const int32_t *bias = job->integer_end->bias + row;
+            SUM(tile_i4, job->lanes, t.vectors, x, entry, count, bias, sums + m * TILE_CELLS);
         }
         uint32_t *y = (uint32_t *)job->output + group * cells;
         const uint32_t *residual = job->residual ? (const uint32_t *)job->residual + group * cells : 0;
@@ -566,133 +542,7 @@ static void conv_chunk(void *data, size_t chunk) {
     }
 }
 
-/* ---- depthwise convolution ---- */
-
-/* Up to eight strips of one channel at a time, so that a weight is broadcast once for all of them. */
-static ALWAYS_INLINE void strips_of_floats(const depthwise_job *job, const int strips, const strip *at, const char *plane,
-                                           const float *weight, float bias, float *y) {
-    W(vf) sum[8];
-    const W(vf) low = W(set_f)(job->float_end->low), high = W(set_f)(job->float_end->high);
-    UNROLL for (int i = 0; i < strips; i++) sum[i] = W(set_f)(bias);
-    for (int32_t tap = 0; tap < job->taps; tap++) {
-        const W(vf) factor = W(set_f)(weight[tap]);
-        const char *from = plane + job->offset[tap];
-        UNROLL for (int i = 0; i < strips; i++)
-            sum[i] = W(fma_f)(W(load_f)(from + 4 * (int64_t)at[i].input), factor, sum[i]);
-    }
-    UNROLL for (int i = 0; i < strips; i++) {
-        const W(vf) value = W(min_f)(W(max_f)(sum[i], low), high);
-        if (at[i].count == WIDE)
-            W(store_f)(y + at[i].output, value);
-        else
-            W(store_part_f)(y + at[i].output, value, at[i].count);
-    }
-}
-
-static void part_of_channels(const depthwise_job *job, size_t part, int32_t *first, int32_t *end) {
-    *first = (int32_t)((int64_t)job->shape->channels * (int64_t)part / job->parts);
-    *end = (int32_t)((int64_t)job->shape->channels * ((int64_t)part + 1) / job->parts);
-}
-
-static void depthwise(void *data, size_t part) {
-    const depthwise_job *job = data;
-    const geometry *g = job->shape;
-    uint32_t *plane = (uint32_t *)job->copies + part * g->views * g->plane;
-    int32_t channel, end;
-    for (part_of_channels(job, part, &channel, &end); channel < end; channel++) {
-        const float *weight = job->weights + (int64_t)channel * job->taps, bias = job->float_end->bias[channel];
-        float *y = (float *)job->output + (int64_t)channel * g->out_h * g->out_w;
-        const char *from = (const char *)plane;
-        copy_channel(g, job->source, channel, plane, 0, all_rows(g));
-        int32_t i = 0;
-        for (; i + 8 <= job->strip_count; i += 8) strips_of_floats(job, 8, job->strips + i, from, weight, bias, y);
-        for (; i + 4 <= job->strip_count; i += 4) strips_of_floats(job, 4, job->strips + i, from, weight, bias, y);
-        for (; i < job->strip_count; i++) strips_of_floats(job, 1, job->strips + i, from, weight, bias, y);
-    }
-}
-
-/* Four cells of four channels -> four channels of four cells each: what a dot product with four columns of a kernel
- * row takes. The sums of an output's four channels then stand side by side. */
-static void four_cells(const depthwise_job *job, const uint32_t *from, const int8_t *weights, int32_t group,
-                       uint32_t *y, int32_t count) {
-    const requantization *q = job->integer_end;
-    const int64_t pitch = job->shape->pitch;
-    const vi4 bias = load_i4(q->bias + 4 * group);
-    const vf4 scale = load_f4(q->scale + 4 * group);
-    /* Past the last output the plane still has cells to read, if not the ones that belong there. */
-    const int64_t step = job->step;
-    const int64_t cell[4] = {0, count > 1 ? step : 0, count > 2 ? 2 * step : 0, count > 3 ? 3 * step : 0};
-    va4 sum[4] = {zero_a4(), zero_a4(), zero_a4(), zero_a4()};
-    for (int32_t ky = 0; ky < job->rows; ky++, from += pitch) {
-        for (int32_t quad = 0; quad < job->row_quads; quad++, weights += 16) {
-            UNROLL for (int i = 0; i < 4; i++) {
-                const vi4 columns = transpose_bytes_4(load_i4(from + cell[i] + 4 * quad));
-                sum[i] = dot_lanes_4(sum[i], columns, lane_weights_4(weights));
-            }
-        }
-    }
-    vi4 value[4];
-    UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i4(mul_f4(to_f4(add_i4(total_4(sum[i]), bias)), scale));
-    const vi4 bytes = pack_bytes_4(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
-    if (count >= 4)
-        store_i4(y, bytes);
-    else
-        store_part_i4(y, bytes, count);
-}
-
-#if BY_LANE
-/* The same for sixteen cells: each lane of 16 bytes takes one output's four columns, wherever in 64 bytes they lie. */
-static void sixteen_cells(const depthwise_job *job, const uint32_t *from, const int8_t *weights, int32_t group,
-                          uint32_t *y, int32_t count) {
-    const requantization *q = job->integer_end;
-    const vi16 bias = _mm512_broadcast_i32x4(load_i4(q->bias + 4 * group));
-    const vf16 scale = _mm512_broadcast_f32x4(load_f4(q->scale + 4 * group));
-    const vi16 order = _mm512_add_epi8(
-        _mm512_mullo_epi32(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
-                           set_i16(0x04040404 * job->step)),
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
-    vi16 value[4] = {bias, bias, bias, bias};
-    for (int32_t ky = 0; ky < job->rows; ky++, from += job->shape->pitch) {
-        for (int32_t quad = 0; quad < job->row_quads; quad++, weights += 16) {
-            const vi16 factors = _mm512_broadcast_i32x4(load_i4(weights));
-            UNROLL for (int i = 0; i < 4; i++) {
-                const vi16 cells = load_i16(from + 4 * quad + 4 * i * job->step);
-                value[i] = dot_16(value[i], _mm512_permutexvar_epi8(order, cells), factors);
-            }
-        }
-    }
-    UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i16(mul_f16(to_f16(value[i]), scale));
-    vi16 bytes = pack_bytes_16(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high);
-    bytes = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
-    if (count >= 16)
-        store_i16(y, bytes);
-    else
-        store_part_i16(y, bytes, count);
-}
-#endif
-
-static void quantized_depthwise(void *data, size_t part) {
-    const depthwise_job *job = data;
-    const geometry *g = job->shape;
-    uint32_t *plane = (uint32_t *)job->copies + part * g->plane;
-    const int64_t weight_bytes = 16 * (int64_t)job->rows * job->row_quads;
-    int32_t group, end;
-    for (part_of_channels(job, part, &group, &end); group < end; group++) {
-        uint32_t *y = (uint32_t *)job->output + (int64_t)group * g->out_h * g->out_w;
-        const int8_t *weights = job->quads + group * weight_bytes;
-        copy_channel(g, job->source, group, plane, job->fill, all_rows(g));
-        for (const strip *s = job->strips; s < job->strips + job->strip_count; s++) {
-#if BY_LANE
-            if (job->step <= 4) {
-                sixteen_cells(job, plane + s->input, weights, group, y + s->output, s->count);
-                continue;
-            }
-#endif
-            for (int32_t i = 0; i < s->count; i += 4)
-                four_cells(job, plane + s->input + i * job->step, weights, group, y + s->output + i, s->count - i);
-        }
-    }
-}
+#include "depthwise.h"
 
 /* ---- pooling ---- */
 
@@ -926,9 +776,9 @@ static void gemm_columns_float(const gemm_job *job, int32_t block, void *entries
         int32_t vectors = (PANEL - column) / WIDE;
         vectors = vectors > most ? most : vectors;
         if (w->rows == 1)
-            sum_f1(WIDE, vectors, x, entries, count, job->float_end->bias + channel, sums);
+            W(tile_f1_)(vectors, x, entries, count, job->float_end->bias + channel, 0, sums);
         else
-            sum_f4(WIDE, vectors, x, entries, count, job->float_end->bias + channel, sums);
+            W(tile_f4_)(vectors, x, entries, count, job->float_end->bias + channel, 0, sums, TILE_CELLS);
         for (int32_t m = 0; m < w->rows && channel + m < w->outputs; m++) {
             for (int32_t n = 0; n < vectors * WIDE && start + n < job->batch; n++) {
                 const int64_t at = (int64_t)(start + n) * w->outputs + channel + m;
@@ -953,7 +803,7 @@ static void gemm_columns_integer(const gemm_job *job, int32_t group, const entry
             const int vectors = PANEL - half < 8 * WIDE ? (PANEL - half) / WIDE : 8;
             for (int32_t m = 0; m < 4; entry += count[m], m++) {
                 const int32_t *bias = job->integer_end->bias + 4 * group + m;
-                sum_i4(WIDE, vectors, x + 4 * half, entry, count[m], bias, sums + m * TILE_CELLS + half);
+                W(tile_i4_)(vectors, x + 4 * half, entry, count[m], bias, sums + m * TILE_CELLS + half);
             }
         }
         finish_integers(sums, cells, 0, PANEL, job->integer_end, group);
@@ -1056,26 +906,27 @@ static void pack(void *data, size_t group) {
     const int32_t rest = job->channels - 4 * (int32_t)group, planes = rest < 4 ? rest : 4;
     const uint8_t *x = job->input + 4 * group * job->positions;
     uint32_t *y = (uint32_t *)job->output + group * job->positions;
+    const vi4 none = set_i4(0);
     int64_t i = 0;
-    if (planes == 4) {
-        for (; i + 16 <= job->positions; i += 16) {
+    for (; i + 16 <= job->positions; i += 16) {
+        const vi4 a = load_i4(x + i), b = planes > 1 ? load_i4(x + job->positions + i) : none;
+        const vi4 c = planes > 2 ? load_i4(x + 2 * job->positions + i) : none;
+        const vi4 d = planes > 3 ? load_i4(x + 3 * job->positions + i) : none;
 #if defined(__x86_64__)
-            __m128i a = load_i4(x + i), b = load_i4(x + job->positions + i);
-            __m128i c = load_i4(x + 2 * job->positions + i), d = load_i4(x + 3 * job->positions + i);
-            __m128i flip = set_i4((int32_t)job->flip);
-            __m128i ab0 = _mm_unpacklo_epi8(a, b), ab1 = _mm_unpackhi_epi8(a, b);
-            __m128i cd0 = _mm_unpacklo_epi8(c, d), cd1 = _mm_unpackhi_epi8(c, d);
-            store_i4(y + i, _mm_xor_si128(_mm_unpacklo_epi16(ab0, cd0), flip));
-            store_i4(y + i + 4, _mm_xor_si128(_mm_unpackhi_epi16(ab0, cd0), flip));
-            store_i4(y + i + 8, _mm_xor_si128(_mm_unpacklo_epi16(ab1, cd1), flip));
-            store_i4(y + i + 12, _mm_xor_si128(_mm_unpackhi_epi16(ab1, cd1), flip));
+        __m128i flip = set_i4((int32_t)job->flip);
+        __m128i ab0 = _mm_unpacklo_epi8(a, b), ab1 = _mm_unpackhi_epi8(a, b);
+        __m128i cd0 = _mm_unpacklo_epi8(c, d), cd1 = _mm_unpackhi_epi8(c, d);
+        store_i4(y + i, _mm_xor_si128(_mm_unpacklo_epi16(ab0, cd0), flip));
+        store_i4(y + i + 4, _mm_xor_si128(_mm_unpackhi_epi16(ab0, cd0), flip));
+        store_i4(y + i + 8, _mm_xor_si128(_mm_unpacklo_epi16(ab1, cd1), flip));
+        store_i4(y + i + 12, _mm_xor_si128(_mm_unpackhi_epi16(ab1, cd1), flip));
 #else
-            uint8x16_t flip = vreinterpretq_u8_u32(vdupq_n_u32(job->flip));
-            uint8x16x4_t four;
-            for (int k = 0; k < 4; k++) four.val[k] = veorq_u8(vld1q_u8(x + k * job->positions + i), flip);
-            vst4q_u8((uint8_t *)(y + i), four);
+        uint8x16_t flip = vreinterpretq_u8_u32(vdupq_n_u32(job->flip));
+        const vi4 plane[4] = {a, b, c, d};
+        uint8x16x4_t four;
+        UNROLL for (int k = 0; k < 4; k++) four.val[k] = veorq_u8(vreinterpretq_u8_s32(plane[k]), flip);
+        vst4q_u8((uint8_t *)(y + i), four);
 #endif
-        }
     }
     for (; i < job->positions; i++) {
         uint32_t cell = 0;
@@ -1124,9 +975,8 @@ static void global_average(void *data, size_t group) {
 
 const level JOINED(level_, LEVEL);
 const level JOINED(level_, LEVEL) = {
-    .name = TEXT(LEVEL), .lanes = WIDE, .signed_bytes = SIGNED_BYTES, .tile_f1 = 8, .tile_f4 = TILE_F4, .tile_i4 = 8,
+    .name = TEXT(LEVEL), .lanes = WIDE, .signed_bytes = SIGNED_BYTES, .tile_f1 = 8, .tile_f4 = TILE_F4, .tile_i4 = TILE_I4,
     .by_lane = BY_LANE, .copy_planes = copy_planes, .conv = conv, .conv_chunk = conv_chunk,
-    
     .depthwise = depthwise, .quantized_depthwise = quantized_depthwise, .max_pool = max_pool,
     .gemm = gemm, .gemm_panel = gemm_panel, .add = add, .pack = pack, .unpack = unpack, .global_average = global_average,
 };

@@ -59,7 +59,7 @@ static inline vw4 lane_weights_4(const int8_t *w) { return load_i4(w); }
 static inline vw4 weight_4(int32_t w) { return _mm_set1_epi32(w); }
 static inline va4 dot_4(va4 sum, vi4 x, vw4 w) { return _mm_dpbusd_epi32(sum, x, w); }
 #define dot_lanes_4 dot_4
-static inline va4 zero_a4(void) { return _mm_setzero_si128(); }
+static inline va4 start_a4(int32_t start) { return set_i4(start); }
 static inline vi4 total_4(va4 sum) { return sum; }
 static inline va4 add_a4(va4 a, va4 b) { return _mm_add_epi32(a, b); }
 #else
@@ -78,7 +78,7 @@ static inline va4 dot_4(va4 sum, vi4 x, vw4 w) {
     return _mm_add_epi32(_mm_add_epi32(sum, even), _mm_madd_epi16(_mm_srli_epi16(x, 8), w.odd));
 }
 #define dot_lanes_4 dot_4
-static inline va4 zero_a4(void) { return _mm_setzero_si128(); }
+static inline va4 start_a4(int32_t start) { return set_i4(start); }
 static inline vi4 total_4(va4 sum) { return sum; }
 static inline va4 add_a4(va4 a, va4 b) { return _mm_add_epi32(a, b); }
 #endif
@@ -151,7 +151,7 @@ static inline va4 dot_4(va4 sum, vi4 x, vw4 w) { return vdotq_s32(sum, vreinterp
 static inline va4 dot_4(va4 sum, vi4 x, vw4 w) { return vusdotq_s32(sum, vreinterpretq_u8_s32(x), w); }
 #endif
 #define dot_lanes_4 dot_4
-static inline va4 zero_a4(void) { return vdupq_n_s32(0); }
+static inline va4 start_a4(int32_t start) { return set_i4(start); }
 static inline vi4 total_4(va4 sum) { return sum; }
 static inline va4 add_a4(va4 a, va4 b) { return vaddq_s32(a, b); }
 #else
@@ -174,7 +174,10 @@ static inline va4 dot_4(va4 sum, vi4 x, vw4 w) {
     sum.high = vpadalq_s16(sum.high, vmull_s8(vget_high_s8(bytes), w));
     return sum;
 }
-static inline va4 zero_a4(void) { return (va4){vdupq_n_s32(0), vdupq_n_s32(0)}; }
+static inline va4 start_a4(int32_t start) {
+    const vi4 once = vreinterpretq_s32_u64(vdupq_n_u64((uint32_t)start));
+    return (va4){once, once};
+}
 static inline vi4 total_4(va4 sum) { return vpaddq_s32(sum.low, sum.high); }
 static inline va4 add_a4(va4 a, va4 b) { return (va4){vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
 #endif
@@ -185,32 +188,42 @@ static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_
     return transpose_bytes_4(pack_bytes_4(a, b, c, d, zero_point, low, high));
 }
 
+/* Up to three cells; the others are zero. */
 static inline vi4 load_part_i4(const void *from, int count) {
-    int32_t cells[4] = {0, 0, 0, 0};
-    for (int i = 0; i < count; i++) __builtin_memcpy(cells + i, (const char *)from + 4 * i, 4);
-    return load_i4(cells);
+    uint64_t half[2] = {0, 0};
+    if (count >= 2) __builtin_memcpy(half, from, 8);
+    if (count == 3) __builtin_memcpy(half + 1, (const char *)from + 8, 4);
+    if (count == 1) __builtin_memcpy(half, from, 4);
+    return load_i4(half);
 }
 static inline void store_part_i4(void *to, vi4 a, int count) {
-    int32_t cells[4];
-    store_i4(cells, a);
-    for (int i = 0; i < count; i++) __builtin_memcpy((char *)to + 4 * i, cells + i, 4);
+    uint64_t half[2];
+    store_i4(half, a);
+    if (count >= 2) __builtin_memcpy(to, half, 8);
+    if (count == 3) __builtin_memcpy((char *)to + 8, half + 1, 4);
+    if (count == 1) __builtin_memcpy(to, half, 4);
 }
-static inline vf4 load_part_f4(const void *from, int count) {
-    float cells[4] = {0, 0, 0, 0};
-    for (int i = 0; i < count; i++) __builtin_memcpy(cells + i, (const char *)from + 4 * i, 4);
-    return load_f4(cells);
-}
-static inline void store_part_f4(void *to, vf4 a, int count) {
-    float cells[4];
-    store_f4(cells, a);
-    for (int i = 0; i < count; i++) __builtin_memcpy((char *)to + 4 * i, cells + i, 4);
-}
+#if defined(__x86_64__)
+static inline vf4 load_part_f4(const void *from, int count) { return _mm_castsi128_ps(load_part_i4(from, count)); }
+static inline void store_part_f4(void *to, vf4 a, int count) { store_part_i4(to, _mm_castps_si128(a), count); }
+#else
+static inline vf4 load_part_f4(const void *from, int count) { return vreinterpretq_f32_s32(load_part_i4(from, count)); }
+static inline void store_part_f4(void *to, vf4 a, int count) { store_part_i4(to, vreinterpretq_s32_f32(a), count); }
+#endif
 /* Cells 0, 2, 4, 6 of eight. */
 static inline vi4 even_i4(vi4 a, vi4 b) {
 #if defined(__x86_64__)
     return _mm_castps_si128(_mm_shuffle_ps(_mm_castsi128_ps(a), _mm_castsi128_ps(b), _MM_SHUFFLE(2, 0, 2, 0)));
 #else
     return vuzp1q_s32(a, b);
+#endif
+}
+/* Cells 0, 2 of a and 1, 3 of b. */
+static inline vi4 even_odd_i4(vi4 a, vi4 b) {
+#if defined(__x86_64__)
+    return _mm_castps_si128(_mm_shuffle_ps(_mm_castsi128_ps(a), _mm_castsi128_ps(b), _MM_SHUFFLE(3, 1, 2, 0)));
+#else
+    return vuzp1q_s32(a, vextq_s32(b, b, 1));
 #endif
 }
 #if defined(__x86_64__)

@@ -54,7 +54,7 @@ static inline va8 dot_8(va8 sum, vi8 x, vw8 w) {
     return _mm256_add_epi32(_mm256_add_epi32(sum, even), _mm256_madd_epi16(_mm256_srli_epi16(x, 8), w.odd));
 }
 #endif
-static inline va8 zero_a8(void) { return _mm256_setzero_si256(); }
+static inline va8 start_a8(int32_t start) { return set_i8(start); }
 static inline vi8 total_8(va8 sum) { return sum; }
 static inline va8 add_a8(va8 a, va8 b) { return _mm256_add_epi32(a, b); }
 
@@ -67,6 +67,10 @@ static inline vf8 load_part_f8(const void *from, int count) { return _mm256_mask
 static inline void store_part_f8(void *to, vf8 a, int count) { _mm256_maskstore_ps(to, mask_8(count), a); }
 static inline vi8 even_i8(vi8 a, vi8 b) {
     vf8 mixed = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), _MM_SHUFFLE(2, 0, 2, 0));
+    return _mm256_permute4x64_epi64(_mm256_castps_si256(mixed), _MM_SHUFFLE(3, 1, 2, 0));
+}
+static inline vi8 even_odd_i8(vi8 a, vi8 b) {
+    vf8 mixed = _mm256_shuffle_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), _MM_SHUFFLE(3, 1, 2, 0));
     return _mm256_permute4x64_epi64(_mm256_castps_si256(mixed), _MM_SHUFFLE(3, 1, 2, 0));
 }
 static inline vi8 select_i8(vi8 mask, vi8 a, vi8 b) { return _mm256_blendv_epi8(b, a, mask); }

@@ -54,7 +54,7 @@ static inline va16 dot_16(va16 sum, vi16 x, vw16 w) {
     return _mm512_add_epi32(_mm512_add_epi32(sum, even), _mm512_madd_epi16(_mm512_srli_epi16(x, 8), w.odd));
 }
 #endif
-static inline va16 zero_a16(void) { return _mm512_setzero_si512(); }
+static inline va16 start_a16(int32_t start) { return set_i16(start); }
 static inline vi16 total_16(va16 sum) { return sum; }
 static inline va16 add_a16(va16 a, va16 b) { return _mm512_add_epi32(a, b); }
 
@@ -65,6 +65,10 @@ static inline vf16 load_part_f16(const void *from, int count) { return _mm512_ma
 static inline void store_part_f16(void *to, vf16 a, int count) { _mm512_mask_storeu_ps(to, mask_16(count), a); }
 static inline vi16 even_i16(vi16 a, vi16 b) {
     __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_epi32(a, order, b);
+}
+static inline vi16 even_odd_i16(vi16 a, vi16 b) {
+    __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
     return _mm512_permutex2var_epi32(a, order, b);
 }
 static inline vi16 select_i16(vi16 mask, vi16 a, vi16 b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xca); }

@@ -3,15 +3,20 @@
  * A tile is `vectors` vectors of consecutive output columns. For each stored block the run of input columns that it
  * multiplies starts at `offset`, so a tile reads `vectors` consecutive vectors there: no im2col. With few vectors one
  * chain of additions cannot hide an instruction's latency, so blocks alternate between several sets of sums. Sums start
- * at the bias, or, with none, go on from where they are. */
+ * at the bias, or, with none, go on from where they are. With an end they are clipped: outputs as they stay. */
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 #define V(name) JOIN(name, LANES)
 #define VECTOR_BYTES (4 * LANES)
 
+static ALWAYS_INLINE void V(put_f_)(float *to, V(vf) sum, const activation *end) {
+    if (end) sum = V(min_f)(V(max_f)(sum, V(set_f)(end->low)), V(set_f)(end->high));
+    V(store_f)(to, sum);
+}
+
 static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, const entry_f1 *entry, uint32_t count,
-                                           const float *bias, float *sums) {
+                                           const float *bias, const activation *end, float *sums) {
     const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
     V(vf) sum[8];
     UNROLL for (int i = 0; i < vectors * sets; i++)
@@ -33,11 +38,11 @@ static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, con
     }
     UNROLL for (int s = 1; s < sets; s++)
         UNROLL for (int v = 0; v < vectors; v++) sum[v] = V(add_f)(sum[v], sum[s * vectors + v]);
-    UNROLL for (int v = 0; v < vectors; v++) V(store_f)(sums + v * LANES, sum[v]);
+    UNROLL for (int v = 0; v < vectors; v++) V(put_f_)(sums + v * LANES, sum[v], end);
 }
 
 static ALWAYS_INLINE void V(tile_q1_body_)(const int vectors, const char *x, const quad_f1 *entry, uint32_t count,
-                                           const int shift, const float *bias, float *sums) {
+                                           const int shift, const float *bias, const activation *end, float *sums) {
     const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
     V(vf) sum[8];
     UNROLL for (int i = 0; i < vectors * sets; i++)
@@ -57,11 +62,11 @@ static ALWAYS_INLINE void V(tile_q1_body_)(const int vectors, const char *x, con
     }
     UNROLL for (int s = 1; s < sets; s++)
         UNROLL for (int v = 0; v < vectors; v++) sum[v] = V(add_f)(sum[v], sum[s * vectors + v]);
-    UNROLL for (int v = 0; v < vectors; v++) V(store_f)(sums + v * LANES, sum[v]);
+    UNROLL for (int v = 0; v < vectors; v++) V(put_f_)(sums + v * LANES, sum[v], end);
 }
 
 static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, const entry_f4 *entry, uint32_t count,
-                                           const float *bias, float *sums) {
+                                           const float *bias, const activation *end, float *sums, const int64_t pitch) {
     const int sets = vectors == 1 ? 2 : 1;
     V(vf) sum[4 * 6];
     UNROLL for (int i = 0; i < 4 * vectors * sets; i++)
@@ -90,7 +95,7 @@ static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, con
         UNROLL for (int v = 0; v < vectors; v++) {
             const int i = m * vectors + v;
             if (sets == 2) sum[i] = V(add_f)(sum[i], sum[4 * vectors + i]);
-            V(store_f)(sums + m * TILE_CELLS + v * LANES, sum[i]);
+            V(put_f_)(sums + m * pitch + v * LANES, sum[i], end);
         }
     }
 }
@@ -98,8 +103,8 @@ static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, con
 static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, const entry_i4 *entry, uint32_t count,
                                            const int32_t *bias, int32_t *sums) {
     const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
-    V(va) sum[8];
-    UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(zero_a)();
+    V(va) sum[TILE_I4];
+    UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(start_a)(i < vectors ? *bias : 0);
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
         if (vectors <= 4) __builtin_prefetch((const char *)entry + AHEAD);
         UNROLL for (int s = 0; s < sets; s++) {
@@ -117,50 +122,59 @@ static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, con
     }
     UNROLL for (int s = 1; s < sets; s++)
         UNROLL for (int v = 0; v < vectors; v++) sum[v] = V(add_a)(sum[v], sum[s * vectors + v]);
-    V(vi) start = V(set_i)(*bias);
-    UNROLL for (int v = 0; v < vectors; v++) V(store_i)(sums + v * LANES, V(add_i)(V(total_)(sum[v]), start));
+    UNROLL for (int v = 0; v < vectors; v++) V(store_i)(sums + v * LANES, V(total_)(sum[v]));
 }
 
 /* A register array needs a number of vectors that the compiler knows. */
-#define TILE_CASES(body) \
+#define TILE_CASES(body, ...) \
     switch (vectors) { \
-    case 1: body(1, x, entry, count, bias, sums); break; \
-    case 2: body(2, x, entry, count, bias, sums); break; \
-    case 3: body(3, x, entry, count, bias, sums); break; \
-    case 4: body(4, x, entry, count, bias, sums); break; \
-    case 5: body(5, x, entry, count, bias, sums); break; \
-    case 6: body(6, x, entry, count, bias, sums); break; \
-    case 7: body(7, x, entry, count, bias, sums); break; \
-    default: body(8, x, entry, count, bias, sums); break; \
+    case 1: body(1, __VA_ARGS__); break; \
+    case 2: body(2, __VA_ARGS__); break; \
+    case 3: body(3, __VA_ARGS__); break; \
+    case 4: body(4, __VA_ARGS__); break; \
+    case 5: body(5, __VA_ARGS__); break; \
+    case 6: body(6, __VA_ARGS__); break; \
+    case 7: body(7, __VA_ARGS__); break; \
+    case 8: body(8, __VA_ARGS__); break; \
     }
 
 static void V(tile_f1_)(int vectors, const char *x, const entry_f1 *entry, uint32_t count, const float *bias,
-                        float *sums) {
-    TILE_CASES(V(tile_f1_body_))
+                        const activation *end, float *sums) {
+    TILE_CASES(V(tile_f1_body_), x, entry, count, bias, end, sums)
 }
 
-#define WITH_SHIFT(vectors, x, entry, count, bias, sums) V(tile_q1_body_)(vectors, x, entry, count, shift, bias, sums)
 static void V(tile_q1_)(int vectors, const char *x, const quad_f1 *entry, uint32_t count, int shift, const float *bias,
-                        float *sums) {
-    TILE_CASES(WITH_SHIFT)
+                        const activation *end, float *sums) {
+    TILE_CASES(V(tile_q1_body_), x, entry, count, shift, bias, end, sums)
 }
-#undef WITH_SHIFT
 
 static void V(tile_i4_)(int vectors, const char *x, const entry_i4 *entry, uint32_t count, const int32_t *bias,
                         int32_t *sums) {
-    TILE_CASES(V(tile_i4_body_))
+    TILE_CASES(V(tile_i4_body_), x, entry, count, bias, sums)
+#if TILE_I4 > 8
+    switch (vectors) {
+    case 9: V(tile_i4_body_)(9, x, entry, count, bias, sums); break;
+    case 10: V(tile_i4_body_)(10, x, entry, count, bias, sums); break;
+    case 11: V(tile_i4_body_)(11, x, entry, count, bias, sums); break;
+    case 12: V(tile_i4_body_)(12, x, entry, count, bias, sums); break;
+    case 13: V(tile_i4_body_)(13, x, entry, count, bias, sums); break;
+    case 14: V(tile_i4_body_)(14, x, entry, count, bias, sums); break;
+    case 15: V(tile_i4_body_)(15, x, entry, count, bias, sums); break;
+    case 16: V(tile_i4_body_)(16, x, entry, count, bias, sums); break;
+    }
+#endif
 }
 
 static void V(tile_f4_)(int vectors, const char *x, const entry_f4 *entry, uint32_t count, const float *bias,
-                        float *sums) {
+                        const activation *end, float *sums, int64_t pitch) {
     switch (vectors) {
-    case 1: V(tile_f4_body_)(1, x, entry, count, bias, sums); break;
-    case 2: V(tile_f4_body_)(2, x, entry, count, bias, sums); break;
-    case 3: V(tile_f4_body_)(3, x, entry, count, bias, sums); break;
+    case 1: V(tile_f4_body_)(1, x, entry, count, bias, end, sums, pitch); break;
+    case 2: V(tile_f4_body_)(2, x, entry, count, bias, end, sums, pitch); break;
+    case 3: V(tile_f4_body_)(3, x, entry, count, bias, end, sums, pitch); break;
 #if TILE_F4 > 3
-    case 4: V(tile_f4_body_)(4, x, entry, count, bias, sums); break;
-    case 5: V(tile_f4_body_)(5, x, entry, count, bias, sums); break;
-    default: V(tile_f4_body_)(6, x, entry, count, bias, sums); break;
+    case 4: V(tile_f4_body_)(4, x, entry, count, bias, end, sums, pitch); break;
+    case 5: V(tile_f4_body_)(5, x, entry, count, bias, end, sums, pitch); break;
+    case 6: V(tile_f4_body_)(6, x, entry, count, bias, end, sums, pitch); break;
 #endif
     }
 }

@@ -1,0 +1,352 @@
+/* Depthwise convolution of one level; level.c includes this file.
+ *
+ * One dense window a channel: little work for each byte, so what counts is that a byte is touched near the core and
+ * once. The rows of the input that the window covers lie, padded, in a ring that stays in the nearest cache; a row enters
+ * it when the first output needs it. */
+
+/* Rows of one channel (int8: of one group): row r of the padded plane is ring[r % slots], or all padding. */
+typedef struct {
+    const depthwise_job *job;
+    const uint32_t *source; /* the channel's plane */
+    uint32_t *ring;
+    int32_t slots, row_cells, pad_top, height; /* the job's: no store of an output can change these copies */
+    int32_t next; /* first row that has not entered the ring */
+} padded_rows;
+
+static padded_rows open_rows(const depthwise_job *job, size_t part) {
+    uint32_t *ring = (uint32_t *)job->copies + part * (size_t)(job->slots + 1) * job->row_cells;
+    /* Once for all channels: what enters the ring leaves the padding as it is. The last slot is padding alone. */
+    fill_cells(ring, (int64_t)(job->slots + 1) * job->row_cells, job->fill);
+    return (padded_rows){job, 0, ring, job->slots, job->row_cells, job->shape->pad_top, job->shape->height, 0};
+}
+
+static void begin_channel(padded_rows *rows, int32_t channel) {
+    const geometry *g = rows->job->shape;
+    rows->source = (const uint32_t *)rows->job->source + (int64_t)channel * g->height * g->width;
+    rows->next = 0;
+}
+
+static const uint32_t *padded_row(const padded_rows *rows, int32_t row) {
+    const int32_t outside = (uint32_t)(row - rows->pad_top) >= (uint32_t)rows->height;
+    return rows->ring + (int64_t)(outside ? rows->slots : row & (rows->slots - 1)) * rows->row_cells;
+}
+
+/* Columns 0, stride, 2 * stride ... of a row from `first` on. */
+static void copy_columns(const uint32_t *from, uint32_t *to, int32_t stride, int32_t count) {
+    if (stride == 1)
+        copy_cells(from, to, count);
+    else if (stride == 2)
+        copy_even_cells(from, to, count);
+    else
+        for (int32_t i = 0; i < count; i++) to[i] = from[(int64_t)i * stride];
+}
+
+/* Lets as many rows of the padded plane enter as fit while `first` and those behind it stay: a vector that is read soon
+ * after parts of it were written waits for them. */
+static void enter_rows(padded_rows *rows, int32_t first) {
+    const depthwise_job *job = rows->job;
+    const geometry *g = job->shape;
+    int32_t begin = rows->next > first ? rows->next : first;
+    int32_t end = first + job->slots;
+    rows->next = end;
+    if (begin < g->pad_top) begin = g->pad_top;
+    if (end > g->pad_top + g->height) end = g->pad_top + g->height;
+    for (int32_t phase = 0; phase < job->phases; phase++) {
+        int32_t first_cell, end_cell;
+        inside(phase - g->pad_left, job->split, g->width, job->phase_used, &first_cell, &end_cell);
+        const uint32_t *from = rows->source + (int64_t)(begin - g->pad_top) * g->width + phase - g->pad_left;
+        from += (int64_t)first_cell * job->split;
+        uint32_t *to = rows->ring + (int64_t)phase * job->phase_cells + first_cell;
+        const int32_t mask = rows->slots - 1, row_cells = rows->row_cells, width = g->width, split = job->split;
+        for (int32_t row = begin; row < end; row++, from += width)
+            copy_columns(from, to + (int64_t)(row & mask) * row_cells, split, end_cell - first_cell);
+    }
+}
+
+static void part_of_channels(const depthwise_job *job, size_t part, int32_t *first, int32_t *end) {
+    *first = (int32_t)((int64_t)job->shape->channels * (int64_t)part / job->parts);
+    *end = (int32_t)((int64_t)job->shape->channels * ((int64_t)part + 1) / job->parts);
+}
+
+/* ---- float ---- */
+
+enum { BLOCK_ROWS = 4, MOST_ROWS = 2 * (BLOCK_ROWS - 1) + 3 };
+/* Sums of a block of rows, nine weights and an input: as many vectors of columns as the registers hold. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define BLOCK_VECTORS 2
+#else
+#define BLOCK_VECTORS 1
+#endif
+
+/* 3x3 without dilation: `outputs` rows by `vectors` vectors of columns at once, so that an input loaded serves all
+ * rows that read it. at: where the three taps of a row begin in it. */
+static ALWAYS_INLINE void block_3x3(const int outputs, const int vectors, const int stride_y, const int count,
+                                    const char *const *rows, const int64_t *at, const W(vf) *weight, const float bias,
+                                    const activation *end, float *y, const int64_t pitch) {
+    W(vf) sum[BLOCK_ROWS * BLOCK_VECTORS];
+    UNROLL for (int i = 0; i < outputs * vectors; i++) sum[i] = W(set_f)(bias);
+    UNROLL for (int row = 0; row < stride_y * (outputs - 1) + 3; row++) {
+        UNROLL for (int tap = 0; tap < 3; tap++) {
+            UNROLL for (int v = 0; v < vectors; v++) {
+                const W(vf) input = W(load_f)(rows[row] + at[tap] + v * 4 * WIDE);
+                UNROLL for (int m = 0; m < outputs; m++) {
+                    const int ky = row - stride_y * m, i = m * vectors + v;
+                    if (ky >= 0 && ky < 3) sum[i] = W(fma_f)(input, weight[3 * ky + tap], sum[i]);
+                }
+            }
+        }
+    }
+    const W(vf) low = W(set_f)(end->low), high = W(set_f)(end->high);
+    UNROLL for (int m = 0; m < outputs; m++) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const W(vf) value = W(min_f)(W(max_f)(sum[m * vectors + v], low), high);
+            float *to = y + m * pitch + v * WIDE;
+            if (count >= vectors * WIDE)
+                W(store_f)(to, value);
+            else
+                W(store_part_f)(to, value, count);
+        }
+    }
+}
+
+/* Columns by vectors; the last ones are moved back to end with the row, and compute some outputs again. */
+static ALWAYS_INLINE void rows_3x3(const int32_t width, const int32_t *offset, const activation *end, const int outputs,
+                                   const int stride_y, const char *const *rows, const float *weights, float bias,
+                                   float *y) {
+    W(vf) weight[9];
+    UNROLL for (int i = 0; i < 9; i++) weight[i] = W(set_f)(weights[i]);
+    for (int32_t x = 0; x < width;) {
+        const int32_t wide = BLOCK_VECTORS * WIDE, rest = width - x;
+        const int32_t vectors = rest > WIDE && width >= wide ? BLOCK_VECTORS : 1;
+        if (rest < vectors * WIDE && width >= vectors * WIDE) x = width - vectors * WIDE;
+        const int64_t at[3] = {offset[0] + 4 * x, offset[1] + 4 * x, offset[2] + 4 * x};
+        if (vectors == BLOCK_VECTORS && width >= wide)
+            block_3x3(outputs, BLOCK_VECTORS, stride_y, BLOCK_VECTORS * WIDE, rows, at, weight, bias, end, y + x, width);
+        else if (width >= WIDE)
+            block_3x3(outputs, 1, stride_y, WIDE, rows, at, weight, bias, end, y + x, width);
+        else
+            block_3x3(outputs, 1, stride_y, width, rows, at, weight, bias, end, y + x, width);
+        x += vectors * WIDE;
+    }
+}
+
+static void one_row(const depthwise_job *job, const padded_rows *rows, int32_t first_row, const float *weights,
+                    float bias, float *y) {
+    const geometry *g = job->shape;
+    const W(vf) low = W(set_f)(job->float_end->low), high = W(set_f)(job->float_end->high);
+    for (int32_t x = 0; x < g->out_w; x += WIDE) {
+        W(vf) sum = W(set_f)(bias);
+        const float *weight = weights;
+        for (int32_t ky = 0; ky < g->kernel_h; ky++) {
+            const char *from = (const char *)(padded_row(rows, first_row + ky * g->dilation_y) + x);
+            for (int32_t kx = 0; kx < g->kernel_w; kx++, weight++)
+                sum = W(fma_f)(W(load_f)(from + job->offset[kx]), W(set_f)(*weight), sum);
+        }
+        const W(vf) value = W(min_f)(W(max_f)(sum, low), high);
+        if (g->out_w - x >= WIDE)
+            W(store_f)(y + x, value);
+        else
+            W(store_part_f)(y + x, value, g->out_w - x);
+    }
+}
+
+static void depthwise(void *data, size_t part) {
+    const depthwise_job *job = data;
+    const geometry *g = job->shape;
+    const int small = g->kernel_h == 3 && g->kernel_w == 3 && g->dilation_y == 1 && g->stride_y <= 2;
+    const int32_t width = g->out_w, height = g->out_h, stride = g->stride_y, reach = g->dilation_y * (g->kernel_h - 1);
+    const int32_t outputs = small && height >= BLOCK_ROWS ? BLOCK_ROWS : 1, count = (outputs - 1) * stride + reach + 1;
+    const int32_t offset[3] = {job->offset[0], job->offset[small], job->offset[2 * small]};
+    const activation float_end = *job->float_end;
+    padded_rows rows = open_rows(job, part);
+    int32_t channel, end;
+    for (part_of_channels(job, part, &channel, &end); channel < end; channel++) {
+        const float *weights = job->weights + (int64_t)channel * job->taps, bias = job->float_end->bias[channel];
+        float *y = (float *)job->output + (int64_t)channel * height * width;
+        begin_channel(&rows, channel);
+        for (int32_t oy = 0; oy < height; oy += outputs) {
+            if (height - oy < outputs) oy = height - outputs; /* some rows again */
+            const int32_t first = oy * stride;
+            if (rows.next < first + count) enter_rows(&rows, first);
+            float *to = y + (int64_t)oy * width;
+            if (small) {
+                const char *row[MOST_ROWS];
+                ONE_BY_ONE for (int32_t i = 0; i < count; i++) row[i] = (const char *)padded_row(&rows, first + i);
+                if (outputs == 1)
+                    rows_3x3(width, offset, &float_end, 1, 1, row, weights, bias, to);
+                else if (stride == 1)
+                    rows_3x3(width, offset, &float_end, BLOCK_ROWS, 1, row, weights, bias, to);
+                else
+                    rows_3x3(width, offset, &float_end, BLOCK_ROWS, 2, row, weights, bias, to);
+            } else {
+                one_row(job, &rows, first, weights, bias, to);
+            }
+        }
+    }
+}
+
+/* ---- int8 ---- */
+
+/* Four cells of four channels -> four channels of four cells each: what a dot product with four columns of a kernel row
+ * takes. The sums of an output's four channels then stand side by side. */
+
+/* What a row of one group's outputs takes; copies, since a store of an output might change the originals. */
+typedef struct {
+    const uint32_t *const *rows;
+    int32_t kernel_h, row_quads, step, width;
+    const int8_t *weights;
+    vi4 bias;
+    vf4 scale;
+    requantization end;
+} group_row;
+
+static ALWAYS_INLINE vi4 four_outputs(const group_row *r, const vi4 *sum) {
+    vi4 value[4];
+    UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i4(mul_f4(to_f4(sum[i]), r->scale));
+    return pack_bytes_4(value[0], value[1], value[2], value[3], r->end.zero_point, r->end.low, r->end.high);
+}
+
+static void row_by_fours(const group_row *r, uint32_t *y) {
+    const int64_t step = r->step;
+    for (int32_t x = 0; x < r->width; x += 4, y += 4) {
+        /* Past the last output the row still has cells to read, if not the ones that belong there. */
+        const int32_t count = r->width - x;
+        const int64_t cell[4] = {0, count > 1 ? step : 0, count > 2 ? 2 * step : 0, count > 3 ? 3 * step : 0};
+        const int8_t *weights = r->weights;
+        va4 sum[4] = {start_a4(0), start_a4(0), start_a4(0), start_a4(0)};
+        for (int32_t ky = 0; ky < r->kernel_h; ky++) {
+            const uint32_t *from = r->rows[ky] + x * step;
+            for (int32_t quad = 0; quad < r->row_quads; quad++, weights += 16) {
+                UNROLL for (int i = 0; i < 4; i++) {
+                    const vi4 columns = transpose_bytes_4(load_i4(from + cell[i] + 4 * quad));
+                    sum[i] = dot_lanes_4(sum[i], columns, lane_weights_4(weights));
+                }
+            }
+        }
+        vi4 total[4];
+        UNROLL for (int i = 0; i < 4; i++) total[i] = add_i4(total_4(sum[i]), r->bias);
+        const vi4 bytes = four_outputs(r, total);
+        if (count >= 4)
+            store_i4(y, bytes);
+        else
+            store_part_i4(y, bytes, count);
+    }
+}
+
+#if BY_LANE
+/* Sixteen at a time: each lane of 16 bytes takes one output's four columns, wherever in 64 bytes they lie. */
+static ALWAYS_INLINE void row_by_sixteens(const group_row *r, const int32_t kernel_h, const int32_t row_quads,
+                                          uint32_t *y) {
+    const vi16 bias = _mm512_broadcast_i32x4(r->bias);
+    const vf16 scale = _mm512_broadcast_f32x4(r->scale);
+    const int64_t step = r->step;
+    const vi16 order = _mm512_add_epi8(
+        _mm512_mullo_epi32(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
+                           set_i16(0x04040404 * r->step)),
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
+    for (int32_t x = 0; x < r->width; x += 16, y += 16) {
+        const int8_t *weights = r->weights;
+        vi16 value[4] = {bias, bias, bias, bias};
+        for (int32_t ky = 0; ky < kernel_h; ky++) {
+            const uint32_t *from = r->rows[ky] + x * step;
+            for (int32_t quad = 0; quad < row_quads; quad++, weights += 16, from += 4) {
+                const vi16 factors = _mm512_broadcast_i32x4(load_i4(weights));
+                UNROLL for (int i = 0; i < 4; i++) {
+                    const vi16 cells = load_i16(from + 4 * i * step);
+                    value[i] = dot_16(value[i], _mm512_permutexvar_epi8(order, cells), factors);
+                }
+            }
+        }
+        UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i16(mul_f16(to_f16(value[i]), scale));
+        vi16 bytes = pack_bytes_16(value[0], value[1], value[2], value[3], r->end.zero_point, r->end.low, r->end.high);
+        bytes = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+        if (r->width - x >= 16)
+            store_i16(y, bytes);
+        else
+            store_part_i16(y, bytes, r->width - x);
+    }
+}
+#endif
+
+#if defined(__ARM_FEATURE_DOTPROD)
+/* A kernel row of up to three columns, moved by an output's place among four cells. */
+static ALWAYS_INLINE vw4 moved(vw4 weights, const int columns) {
+    return vreinterpretq_s8_u32(vshlq_u32(vreinterpretq_u32_s8(weights), vdupq_n_s32(8 * columns)));
+}
+
+/* A 3x3 window, four outputs at a time: cells are read and transposed once for all outputs that they reach, against
+ * weights that are moved instead. whole: cells may be written past the row's end. */
+static ALWAYS_INLINE void row_3x3(const group_row *row, const int step, uint32_t *y, int whole) {
+    const group_row r = *row;
+    const uint32_t *from[3] = {r.rows[0], r.rows[1], r.rows[2]};
+    vw4 weight[3];
+    vi4 cells[3];
+    UNROLL for (int ky = 0; ky < 3; ky++) weight[ky] = lane_weights_4(r.weights + 16 * ky);
+    UNROLL for (int ky = 0; ky < 3; ky++) cells[ky] = transpose_bytes_4(load_i4(from[ky]));
+    for (int32_t x = 0; x < r.width; x += 4) {
+        vi4 sum[4] = {r.bias, r.bias, r.bias, r.bias};
+        UNROLL for (int ky = 0; ky < 3; ky++) {
+            UNROLL for (int part = 0; part < step + 1; part++) {
+                if (part) cells[ky] = transpose_bytes_4(load_i4(from[ky] + step * x + 4 * part));
+                UNROLL for (int i = 0; i < 4; i++) {
+                    const int columns = step * i - 4 * part;
+                    if (columns > -3 && columns < 4) sum[i] = dot_lanes_4(sum[i], cells[ky], moved(weight[ky], columns));
+                }
+            }
+        }
+        const vi4 bytes = four_outputs(&r, sum);
+        if (whole || r.width - x >= 4)
+            store_i4(y + x, bytes);
+        else
+            store_part_i4(y + x, bytes, r.width - x);
+    }
+}
+#endif
+
+/* last: no row of the group comes behind this one. */
+static void quantized_row(const depthwise_job *job, const group_row *r, uint32_t *y, int last) {
+    (void)job, (void)last;
+#if defined(__ARM_FEATURE_DOTPROD)
+    if (r->kernel_h == 3 && job->columns <= 3 && r->step <= 2) {
+        if (r->step == 1)
+            row_3x3(r, 1, y, !last && r->width >= 4);
+        else
+            row_3x3(r, 2, y, !last && r->width >= 4);
+        return;
+    }
+#endif
+#if BY_LANE
+    if (r->step <= 4) {
+        if (r->kernel_h == 3 && r->row_quads == 1)
+            row_by_sixteens(r, 3, 1, y);
+        else
+            row_by_sixteens(r, r->kernel_h, r->row_quads, y);
+        return;
+    }
+#endif
+    row_by_fours(r, y);
+}
+
+static void quantized_depthwise(void *data, size_t part) {
+    const depthwise_job *job = data;
+    const geometry *g = job->shape;
+    const int32_t reach = g->dilation_y * (g->kernel_h - 1), width = g->out_w, height = g->out_h;
+    const uint32_t *pointers[MOST_TAPS];
+    group_row r = {.rows = pointers, .kernel_h = g->kernel_h, .row_quads = job->row_quads, .step = job->step,
+                   .width = width, .end = *job->integer_end};
+    padded_rows rows = open_rows(job, part);
+    int32_t group, end;
+    for (part_of_channels(job, part, &group, &end); group < end; group++) {
+        uint32_t *y = (uint32_t *)job->output + (int64_t)group * height * width;
+        r.weights = job->quads + group * (16 * (int64_t)r.kernel_h * r.row_quads);
+        r.bias = load_i4(r.end.bias + 4 * group);
+        r.scale = load_f4(r.end.scale + 4 * group);
+        begin_channel(&rows, group);
+        for (int32_t oy = 0; oy < height; oy++, y += width) {
+            const int32_t first = oy * g->stride_y;
+            if (rows.next <= first + reach) enter_rows(&rows, first);
+            ONE_BY_ONE for (int32_t i = 0; i < r.kernel_h; i++) pointers[i] = padded_row(&rows, first + i * g->dilation_y);
+            quantized_row(job, &r, y, oy == height - 1);
+        }
+    }
+}
