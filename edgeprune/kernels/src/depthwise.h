@@ -190,80 +190,94 @@ static void depthwise(void *data, size_t part) {
 /* Four cells of four channels -> four channels of four cells each: what a dot product with four columns of a kernel row
  * takes. The sums of an output's four channels then stand side by side. */
 
-/* What a row of one group's outputs takes; copies, since a store of an output might change the originals. */
+/* Rows [first, end) of one group's outputs, whose inputs are in the ring. */
 typedef struct {
-    const uint32_t *const *rows;
-    int32_t kernel_h, row_quads, step, width;
+    const padded_rows *rows;
+    int32_t first, end;
+    int32_t stride, dilation, kernel_h; /* of rows */
+    int32_t row_quads, columns, step;   /* as in the job */
+    int32_t width, height;
     const int8_t *weights;
     vi4 bias;
     vf4 scale;
-    requantization end;
-} group_row;
+    requantization q;
+    uint32_t *y;                        /* the group's plane */
+} group_rows;
 
-static ALWAYS_INLINE vi4 four_outputs(const group_row *r, const vi4 *sum) {
-    vi4 value[4];
-    UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i4(mul_f4(to_f4(sum[i]), r->scale));
-    return pack_bytes_4(value[0], value[1], value[2], value[3], r->end.zero_point, r->end.low, r->end.high);
+static ALWAYS_INLINE const uint32_t *input_row(const group_rows *r, int32_t oy, int32_t ky) {
+    return padded_row(r->rows, oy * r->stride + ky * r->dilation);
 }
 
-static void row_by_fours(const group_row *r, uint32_t *y) {
+static ALWAYS_INLINE vi4 four_outputs(const group_rows *r, const vi4 *sum) {
+    vi4 value[4];
+    UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i4(mul_f4(to_f4(sum[i]), r->scale));
+    return pack_bytes_4(value[0], value[1], value[2], value[3], r->q.zero_point, r->q.low, r->q.high);
+}
+
+static void rows_by_fours(const group_rows *r) {
     const int64_t step = r->step;
-    for (int32_t x = 0; x < r->width; x += 4, y += 4) {
-        /* Past the last output the row still has cells to read, if not the ones that belong there. */
-        const int32_t count = r->width - x;
-        const int64_t cell[4] = {0, count > 1 ? step : 0, count > 2 ? 2 * step : 0, count > 3 ? 3 * step : 0};
-        const int8_t *weights = r->weights;
-        va4 sum[4] = {start_a4(0), start_a4(0), start_a4(0), start_a4(0)};
-        for (int32_t ky = 0; ky < r->kernel_h; ky++) {
-            const uint32_t *from = r->rows[ky] + x * step;
-            for (int32_t quad = 0; quad < r->row_quads; quad++, weights += 16) {
-                UNROLL for (int i = 0; i < 4; i++) {
-                    const vi4 columns = transpose_bytes_4(load_i4(from + cell[i] + 4 * quad));
-                    sum[i] = dot_lanes_4(sum[i], columns, lane_weights_4(weights));
+    for (int32_t oy = r->first; oy < r->end; oy++) {
+        uint32_t *y = r->y + (int64_t)oy * r->width;
+        for (int32_t x = 0; x < r->width; x += 4) {
+            /* Past the last output the row still has cells to read, if not the ones that belong there. */
+            const int32_t count = r->width - x;
+            const int64_t cell[4] = {0, count > 1 ? step : 0, count > 2 ? 2 * step : 0, count > 3 ? 3 * step : 0};
+            const int8_t *weights = r->weights;
+            va4 sum[4] = {start_a4(0), start_a4(0), start_a4(0), start_a4(0)};
+            for (int32_t ky = 0; ky < r->kernel_h; ky++) {
+                const uint32_t *from = input_row(r, oy, ky) + x * step;
+                for (int32_t quad = 0; quad < r->row_quads; quad++, weights += 16) {
+                    UNROLL for (int i = 0; i < 4; i++) {
+                        const vi4 columns = transpose_bytes_4(load_i4(from + cell[i] + 4 * quad));
+                        sum[i] = dot_lanes_4(sum[i], columns, lane_weights_4(weights));
+                    }
                 }
             }
+            vi4 total[4];
+            UNROLL for (int i = 0; i < 4; i++) total[i] = add_i4(total_4(sum[i]), r->bias);
+            const vi4 bytes = four_outputs(r, total);
+            if (count >= 4)
+                store_i4(y + x, bytes);
+            else
+                store_part_i4(y + x, bytes, count);
         }
-        vi4 total[4];
-        UNROLL for (int i = 0; i < 4; i++) total[i] = add_i4(total_4(sum[i]), r->bias);
-        const vi4 bytes = four_outputs(r, total);
-        if (count >= 4)
-            store_i4(y, bytes);
-        else
-            store_part_i4(y, bytes, count);
     }
 }
 
 #if BY_LANE
 /* Sixteen at a time: each lane of 16 bytes takes one output's four columns, wherever in 64 bytes they lie. */
-static ALWAYS_INLINE void row_by_sixteens(const group_row *r, const int32_t kernel_h, const int32_t row_quads,
-                                          uint32_t *y) {
+static ALWAYS_INLINE void rows_by_sixteens(const group_rows *r, const int32_t kernel_h, const int32_t row_quads) {
     const vi16 bias = _mm512_broadcast_i32x4(r->bias);
     const vf16 scale = _mm512_broadcast_f32x4(r->scale);
     const int64_t step = r->step;
+    const int32_t zero_point = r->q.zero_point, low = r->q.low, high = r->q.high, width = r->width;
     const vi16 order = _mm512_add_epi8(
         _mm512_mullo_epi32(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
                            set_i16(0x04040404 * r->step)),
         _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)));
-    for (int32_t x = 0; x < r->width; x += 16, y += 16) {
-        const int8_t *weights = r->weights;
-        vi16 value[4] = {bias, bias, bias, bias};
-        for (int32_t ky = 0; ky < kernel_h; ky++) {
-            const uint32_t *from = r->rows[ky] + x * step;
-            for (int32_t quad = 0; quad < row_quads; quad++, weights += 16, from += 4) {
-                const vi16 factors = _mm512_broadcast_i32x4(load_i4(weights));
-                UNROLL for (int i = 0; i < 4; i++) {
-                    const vi16 cells = load_i16(from + 4 * i * step);
-                    value[i] = dot_16(value[i], _mm512_permutexvar_epi8(order, cells), factors);
+    for (int32_t oy = r->first; oy < r->end; oy++) {
+        uint32_t *y = r->y + (int64_t)oy * width;
+        for (int32_t x = 0; x < width; x += 16) {
+            const int8_t *weights = r->weights;
+            vi16 value[4] = {bias, bias, bias, bias};
+            for (int32_t ky = 0; ky < kernel_h; ky++) {
+                const uint32_t *from = input_row(r, oy, ky) + x * step;
+                for (int32_t quad = 0; quad < row_quads; quad++, weights += 16, from += 4) {
+                    const vi16 factors = _mm512_broadcast_i32x4(load_i4(weights));
+                    UNROLL for (int i = 0; i < 4; i++) {
+                        const vi16 cells = load_i16(from + 4 * i * step);
+                        value[i] = dot_16(value[i], _mm512_permutexvar_epi8(order, cells), factors);
+                    }
                 }
             }
+            UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i16(mul_f16(to_f16(value[i]), scale));
+            vi16 bytes = pack_bytes_16(value[0], value[1], value[2], value[3], zero_point, low, high);
+            bytes = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
+            if (width - x >= 16)
+                store_i16(y + x, bytes);
+            else
+                store_part_i16(y + x, bytes, width - x);
         }
-        UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i16(mul_f16(to_f16(value[i]), scale));
-        vi16 bytes = pack_bytes_16(value[0], value[1], value[2], value[3], r->end.zero_point, r->end.low, r->end.high);
-        bytes = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
-        if (r->width - x >= 16)
-            store_i16(y, bytes);
-        else
-            store_part_i16(y, bytes, r->width - x);
     }
 }
 #endif
@@ -275,78 +289,83 @@ static ALWAYS_INLINE vw4 moved(vw4 weights, const int columns) {
 }
 
 /* A 3x3 window, four outputs at a time: cells are read and transposed once for all outputs that they reach, against
- * weights that are moved instead. whole: cells may be written past the row's end. */
-static ALWAYS_INLINE void row_3x3(const group_row *row, const int step, uint32_t *y, int whole) {
-    const group_row r = *row;
-    const uint32_t *from[3] = {r.rows[0], r.rows[1], r.rows[2]};
+ * weights that are moved instead. */
+static ALWAYS_INLINE void rows_of_3x3(const group_rows *rows, const int step) {
+    const group_rows r = *rows;
     vw4 weight[3];
-    vi4 cells[3];
     UNROLL for (int ky = 0; ky < 3; ky++) weight[ky] = lane_weights_4(r.weights + 16 * ky);
-    UNROLL for (int ky = 0; ky < 3; ky++) cells[ky] = transpose_bytes_4(load_i4(from[ky]));
-    for (int32_t x = 0; x < r.width; x += 4) {
-        vi4 sum[4] = {r.bias, r.bias, r.bias, r.bias};
-        UNROLL for (int ky = 0; ky < 3; ky++) {
-            UNROLL for (int part = 0; part < step + 1; part++) {
-                if (part) cells[ky] = transpose_bytes_4(load_i4(from[ky] + step * x + 4 * part));
-                UNROLL for (int i = 0; i < 4; i++) {
-                    const int columns = step * i - 4 * part;
-                    if (columns > -3 && columns < 4) sum[i] = dot_lanes_4(sum[i], cells[ky], moved(weight[ky], columns));
+    for (int32_t oy = r.first; oy < r.end; oy++) {
+        uint32_t *y = r.y + (int64_t)oy * r.width;
+        const uint32_t *from[3] = {input_row(&r, oy, 0), input_row(&r, oy, 1), input_row(&r, oy, 2)};
+        vi4 cells[3];
+        UNROLL for (int ky = 0; ky < 3; ky++) cells[ky] = transpose_bytes_4(load_i4(from[ky]));
+        /* But for the last row, what is written past the end is overwritten by the next one. */
+        const int32_t written = oy < r.height - 1 && r.width >= 4 ? r.width + 3 : r.width;
+        for (int32_t x = 0; x < r.width; x += 4) {
+            vi4 sum[4] = {r.bias, r.bias, r.bias, r.bias};
+            UNROLL for (int ky = 0; ky < 3; ky++) {
+                UNROLL for (int part = 0; part < step + 1; part++) {
+                    if (part) cells[ky] = transpose_bytes_4(load_i4(from[ky] + step * x + 4 * part));
+                    UNROLL for (int i = 0; i < 4; i++) {
+                        const int columns = step * i - 4 * part;
+                        if (columns > -3 && columns < 4) sum[i] = dot_lanes_4(sum[i], cells[ky], moved(weight[ky], columns));
+                    }
                 }
             }
+            const vi4 bytes = four_outputs(&r, sum);
+            if (written - x >= 4)
+                store_i4(y + x, bytes);
+            else
+                store_part_i4(y + x, bytes, r.width - x);
         }
-        const vi4 bytes = four_outputs(&r, sum);
-        if (whole || r.width - x >= 4)
-            store_i4(y + x, bytes);
-        else
-            store_part_i4(y + x, bytes, r.width - x);
     }
 }
 #endif
 
-/* last: no row of the group comes behind this one. */
-static void quantized_row(const depthwise_job *job, const group_row *r, uint32_t *y, int last) {
-    (void)job, (void)last;
+static void compute_group_rows(const group_rows *r) {
 #if defined(__ARM_FEATURE_DOTPROD)
-    if (r->kernel_h == 3 && job->columns <= 3 && r->step <= 2) {
+    if (r->kernel_h == 3 && r->columns <= 3 && r->step <= 2) {
         if (r->step == 1)
-            row_3x3(r, 1, y, !last && r->width >= 4);
+            rows_of_3x3(r, 1);
         else
-            row_3x3(r, 2, y, !last && r->width >= 4);
+            rows_of_3x3(r, 2);
         return;
     }
 #endif
 #if BY_LANE
     if (r->step <= 4) {
         if (r->kernel_h == 3 && r->row_quads == 1)
-            row_by_sixteens(r, 3, 1, y);
+            rows_by_sixteens(r, 3, 1);
         else
-            row_by_sixteens(r, r->kernel_h, r->row_quads, y);
+            rows_by_sixteens(r, r->kernel_h, r->row_quads);
         return;
     }
 #endif
-    row_by_fours(r, y);
+    rows_by_fours(r);
 }
 
 static void quantized_depthwise(void *data, size_t part) {
     const depthwise_job *job = data;
     const geometry *g = job->shape;
-    const int32_t reach = g->dilation_y * (g->kernel_h - 1), width = g->out_w, height = g->out_h;
-    const uint32_t *pointers[MOST_TAPS];
-    group_row r = {.rows = pointers, .kernel_h = g->kernel_h, .row_quads = job->row_quads, .step = job->step,
-                   .width = width, .end = *job->integer_end};
+    const int32_t reach = g->dilation_y * (g->kernel_h - 1);
     padded_rows rows = open_rows(job, part);
+    group_rows r = {
+        .rows = &rows, .stride = g->stride_y, .dilation = g->dilation_y, .kernel_h = g->kernel_h,
+        .row_quads = job->row_quads, .columns = job->columns, .step = job->step, .width = g->out_w, .height = g->out_h,
+        .q = *job->integer_end,
+    };
     int32_t group, end;
     for (part_of_channels(job, part, &group, &end); group < end; group++) {
-        uint32_t *y = (uint32_t *)job->output + (int64_t)group * height * width;
         r.weights = job->quads + group * (16 * (int64_t)r.kernel_h * r.row_quads);
-        r.bias = load_i4(r.end.bias + 4 * group);
-        r.scale = load_f4(r.end.scale + 4 * group);
+        r.bias = load_i4(r.q.bias + 4 * group);
+        r.scale = load_f4(r.q.scale + 4 * group);
+        r.y = (uint32_t *)job->output + (int64_t)group * r.height * r.width;
         begin_channel(&rows, group);
-        for (int32_t oy = 0; oy < height; oy++, y += width) {
-            const int32_t first = oy * g->stride_y;
-            if (rows.next <= first + reach) enter_rows(&rows, first);
-            ONE_BY_ONE for (int32_t i = 0; i < r.kernel_h; i++) pointers[i] = padded_row(&rows, first + i * g->dilation_y);
-            quantized_row(job, &r, y, oy == height - 1);
+        for (r.first = 0; r.first < r.height; r.first = r.end) {
+            enter_rows(&rows, r.first * r.stride);
+            const int32_t ready = (rows.next - reach - 1) / r.stride + 1;
+            r.end = ready < r.height ? ready : r.height;
+            compute_group_rows(&r);
         }
     }
 }

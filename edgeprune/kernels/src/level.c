@@ -30,9 +30,16 @@
 #endif
 /* One sum a vector of a block of four input channels. */
 #if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
-#define TILE_I4 16
+#define TILE_I4 24
 #else
 #define TILE_I4 8
+#endif
+/* Whether a row of int8 sums is made bytes while it is in registers, to be put together with three other rows by a store
+ * that interleaves. */
+#if defined(__aarch64__)
+#define BYTES_BY_ROW 1
+#else
+#define BYTES_BY_ROW 0
 #endif
 /* Weights stream from a cache further off while a tile's inputs stay near: bytes of entries to ask for in advance. */
 #define AHEAD 1024
@@ -49,6 +56,12 @@ static ALWAYS_INLINE uint64_t load_entry(const void *entry) {
     __builtin_memcpy(&both, entry, sizeof both);
     return both;
 }
+
+/* Requantization of one output channel. */
+typedef struct {
+    float scale;
+    int32_t zero_point, low, high;
+} row_end;
 
 #include "simd128.h"
 #define LANES 4
@@ -304,25 +317,15 @@ static ALWAYS_INLINE W(vi) add_residual(W(vi) own, W(vi) residual, const requant
     return W(pack_i)(value[0], value[1], value[2], value[3], q->sum_zero_point, q->sum_low, q->sum_high);
 }
 
-static void finish_integers(const int32_t *sums, uint32_t *y, const uint32_t *residual, int32_t count,
-                            const requantization *end, int32_t group) {
-    const requantization q = *end; /* a copy, which no store of an output can change */
+/* Sums of four rows -> cells, whole vectors of them. */
+static void requantize(const int32_t *sums, uint32_t *cells, int32_t count, const requantization *q, int32_t group) {
     W(vf) scale[4];
-    UNROLL for (int k = 0; k < 4; k++) scale[k] = W(set_f)(q.scale[4 * group + k]);
+    UNROLL for (int k = 0; k < 4; k++) scale[k] = W(set_f)(q->scale[4 * group + k]);
     for (int32_t i = 0; i < count; i += WIDE) {
         W(vi) value[4];
         UNROLL for (int k = 0; k < 4; k++)
             value[k] = W(rint_i)(W(mul_f)(W(to_f)(W(load_i)(sums + k * TILE_CELLS + i)), scale[k]));
-        W(vi) cells = W(pack_i)(value[0], value[1], value[2], value[3], q.zero_point, q.low, q.high);
-        const int32_t rest = count - i;
-        if (q.has_sum) {
-            const W(vi) other = rest >= WIDE ? W(load_i)(residual + i) : W(load_part_i)(residual + i, rest);
-            cells = add_residual(cells, other, &q);
-        }
-        if (rest >= WIDE)
-            W(store_i)(y + i, cells);
-        else
-            W(store_part_i)(y + i, cells, rest);
+        W(store_i)(cells + i, W(pack_i)(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high));
     }
 }
 
@@ -420,31 +423,79 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
     }
 }
 
+#if BYTES_BY_ROW
+/* Bytes of four rows -> cells. */
+static void interleave(const uint8_t *bytes, uint32_t *cells, int32_t count) {
+    for (int32_t i = 0; i < count; i += 16) {
+        uint8x16x4_t four;
+        UNROLL for (int m = 0; m < 4; m++) four.val[m] = vld1q_u8(bytes + m * TILE_CELLS + i);
+        vst4q_u8((uint8_t *)(cells + i), four);
+    }
+}
+#endif
+
+/* Cells of a group that are final but for the residual -> the output plane. */
+static void put_cells(const conv_job *job, const tile *t, int32_t group, const uint32_t *cells) {
+    const int64_t at = group * ((int64_t)job->shape->out_h * job->shape->out_w);
+    const requantization q = *job->integer_end;
+    for (int32_t s = 0; s < t->segments; s++) {
+        const segment *part = t->part + s;
+        uint32_t *y = (uint32_t *)job->output + at + part->output;
+        if (!job->residual) {
+            copy_cells(cells + part->sums, y, part->count);
+            continue;
+        }
+        const uint32_t *residual = (const uint32_t *)job->residual + at + part->output;
+        for (int32_t i = 0; i < part->count; i += WIDE) {
+            const int32_t rest = part->count - i;
+            const W(vi) own = W(load_i)(cells + part->sums + i);
+            if (rest >= WIDE)
+                W(store_i)(y + i, add_residual(own, W(load_i)(residual + i), &q));
+            else
+                W(store_part_i)(y + i, add_residual(own, W(load_part_i)(residual + i, rest), &q), rest);
+        }
+    }
+}
+
 /* Groups of four output channels [first, end) of one tile. */
 static void conv_groups(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end) {
-    const geometry *g = job->shape;
     const sparse_conv *w = job->weights;
-    const int64_t cells = (int64_t)g->out_h * g->out_w;
-    int32_t sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+    const requantization q = *job->integer_end;
     tile t;
     place_tile(job, tile_number, &t);
     x += 4 * (int64_t)t.start;
+#if BYTES_BY_ROW
+    uint8_t bytes[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+    uint32_t cells[TILE_CELLS + 16] __attribute__((aligned(64)));
+    const int64_t plane = (int64_t)job->shape->out_h * job->shape->out_w;
+    const int32_t count = t.vectors * 4;
+    /* Blocks of sixteen cells of one piece go where they stay. */
+    const int whole = !job->residual && t.segments == 1 && t.part[0].count == count && count % 16 == 0;
+    for (int32_t group = first; group < end; group++) {
+        for (int32_t m = 0; m < 4; m++) {
+            const int32_t row = 4 * group + m;
+            const uint32_t from = w->start[row];
+            const row_end row_is = {q.scale[row], q.zero_point, q.low, q.high};
+            tile_i4_4(t.vectors, x, (const entry_i4 *)w->entries + from, w->start[row + 1] - from, q.bias + row, &row_is,
+                      (int32_t *)(bytes + m * TILE_CELLS));
+        }
+        interleave(bytes, whole ? (uint32_t *)job->output + group * plane + t.part[0].output : cells, count);
+        if (!whole) put_cells(job, &t, group, cells);
+    }
+#else
+    int32_t sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+    uint32_t cells[TILE_CELLS + 16] __attribute__((aligned(64)));
     for (int32_t group = first; group < end; group++) {
         for (int32_t m = 0; m < 4; m++) {
             const int32_t row = 4 * group + m;
             const uint32_t from = w->start[row], count = w->start[row + 1] - from;
             const entry_i4 *entry = (const entry_i4 *)w->entries + from;
-            const int32_t *bias = job->integer_end->bias + row;
-            SUM(tile_i4, job->lanes, t.vectors, x, entry, count, bias, sums + m * TILE_CELLS);
+            SUM(tile_i4, job->lanes, t.vectors, x, entry, count, q.bias + row, 0, sums + m * TILE_CELLS);
         }
-        uint32_t *y = (uint32_t *)job->output + group * cells;
-        const uint32_t *residual = job->residual ? (const uint32_t *)job->residual + group * cells : 0;
-        for (int32_t s = 0; s < t.segments; s++) {
-            const segment *part = t.part + s;
-            finish_integers(sums + part->sums, y + part->output, residual ? residual + part->output : 0, part->count,
-                            job->integer_end, group);
-        }
+        requantize(sums, cells, t.vectors * job->lanes, &q, group);
+        put_cells(job, &t, group, cells);
     }
+#endif
 }
 
 /* First row block of part number `part` of `parts`, such that all parts hold about as many entries; a row block costs
@@ -803,10 +854,10 @@ static void gemm_columns_integer(const gemm_job *job, int32_t group, const entry
             const int vectors = PANEL - half < 8 * WIDE ? (PANEL - half) / WIDE : 8;
             for (int32_t m = 0; m < 4; entry += count[m], m++) {
                 const int32_t *bias = job->integer_end->bias + 4 * group + m;
-                W(tile_i4_)(vectors, x + 4 * half, entry, count[m], bias, sums + m * TILE_CELLS + half);
+                W(tile_i4_)(vectors, x + 4 * half, entry, count[m], bias, 0, sums + m * TILE_CELLS + half);
             }
         }
-        finish_integers(sums, cells, 0, PANEL, job->integer_end, group);
+        requantize(sums, cells, PANEL, job->integer_end, group);
         for (int32_t n = 0; n < PANEL && start + n < job->batch; n++) store_outputs(job, start + n, group, cells[n]);
     }
 }
