@@ -70,7 +70,7 @@ static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv
         job->source = (const char *)x->data + n * in;
         job->output = y + n * out;
         job->residual = residual ? residual + n * out : 0;
-        job->example = (int32_t)(n % 0x7ffffffe) + 1;
+        if (job->chunks) *job->threads = (thread_set){0};
         TRY(conv_example(k, context, job));
     }
     return 0;

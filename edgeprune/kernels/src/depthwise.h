@@ -14,9 +14,19 @@ typedef struct {
 } padded_rows;
 
 static padded_rows open_rows(const depthwise_job *job, size_t part) {
+    const geometry *g = job->shape;
     uint32_t *ring = (uint32_t *)job->copies + part * (size_t)(job->slots + 1) * job->row_cells;
     /* Once for all channels: what enters the ring leaves the padding as it is. The last slot is padding alone. */
-    fill_cells(ring, (int64_t)(job->slots + 1) * job->row_cells, job->fill);
+    fill_cells(ring + (int64_t)job->slots * job->row_cells, job->row_cells, job->fill);
+    for (int32_t phase = 0; phase < job->phases; phase++) {
+        int32_t first, end;
+        inside(phase - g->pad_left, job->split, g->width, job->phase_used, &first, &end);
+        uint32_t *row = ring + (int64_t)phase * job->phase_cells;
+        for (int32_t slot = 0; slot < job->slots; slot++, row += job->row_cells) {
+            fill_cells(row, first, job->fill);
+            fill_cells(row + end, job->phase_used - end, job->fill);
+        }
+    }
     return (padded_rows){job, 0, ring, job->slots, job->row_cells, job->shape->pad_top, job->shape->height, 0};
 }
 
@@ -31,11 +41,9 @@ static const uint32_t *padded_row(const padded_rows *rows, int32_t row) {
     return rows->ring + (int64_t)(outside ? rows->slots : row & (rows->slots - 1)) * rows->row_cells;
 }
 
-/* Columns 0, stride, 2 * stride ... of a row from `first` on. */
+/* Columns 0, stride, 2 * stride ... of a row. */
 static void copy_columns(const uint32_t *from, uint32_t *to, int32_t stride, int32_t count) {
-    if (stride == 1)
-        copy_cells(from, to, count);
-    else if (stride == 2)
+    if (stride == 2)
         copy_even_cells(from, to, count);
     else
         for (int32_t i = 0; i < count; i++) to[i] = from[(int64_t)i * stride];
@@ -58,8 +66,12 @@ static void enter_rows(padded_rows *rows, int32_t first) {
         from += (int64_t)first_cell * job->split;
         uint32_t *to = rows->ring + (int64_t)phase * job->phase_cells + first_cell;
         const int32_t mask = rows->slots - 1, row_cells = rows->row_cells, width = g->width, split = job->split;
-        for (int32_t row = begin; row < end; row++, from += width)
-            copy_columns(from, to + (int64_t)(row & mask) * row_cells, split, end_cell - first_cell);
+        if (split == 1)
+            for (int32_t row = begin; row < end; row++, from += width)
+                copy_cells(from, to + (int64_t)(row & mask) * row_cells, end_cell - first_cell);
+        else
+            for (int32_t row = begin; row < end; row++, from += width)
+                copy_columns(from, to + (int64_t)(row & mask) * row_cells, split, end_cell - first_cell);
     }
 }
 
@@ -288,8 +300,24 @@ static ALWAYS_INLINE vw4 moved(vw4 weights, const int columns) {
     return vreinterpretq_s8_u32(vshlq_u32(vreinterpretq_u32_s8(weights), vdupq_n_s32(8 * columns)));
 }
 
-/* A 3x3 window, four outputs at a time: cells are read and transposed once for all outputs that they reach, against
- * weights that are moved instead. */
+/* Four outputs of a 3x3 window: cells are read and transposed once for all outputs that they reach, against weights that
+ * are moved instead. from: each row's cells behind `cells`, the ones that the outputs before have read last. */
+static ALWAYS_INLINE vi4 four_of_3x3(const group_rows *r, const int step, const vw4 *weight, const uint32_t *const *from,
+                                     int32_t x, vi4 *cells) {
+    vi4 sum[4] = {r->bias, r->bias, r->bias, r->bias};
+    UNROLL for (int ky = 0; ky < 3; ky++) {
+        UNROLL for (int part = 0; part < step + 1; part++) {
+            if (part) cells[ky] = transpose_bytes_4(load_i4(from[ky] + step * x + 4 * part));
+            UNROLL for (int i = 0; i < 4; i++) {
+                const int columns = step * i - 4 * part;
+                if (columns > -3 && columns < 4) sum[i] = dot_lanes_4(sum[i], cells[ky], moved(weight[ky], columns));
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < 4; i++) sum[i] = rint_i4(mul_f4(to_f4(sum[i]), r->scale));
+    return narrow_4(sum[0], sum[1], sum[2], sum[3], r->q.zero_point);
+}
+
 static ALWAYS_INLINE void rows_of_3x3(const group_rows *rows, const int step) {
     const group_rows r = *rows;
     vw4 weight[3];
@@ -299,25 +327,19 @@ static ALWAYS_INLINE void rows_of_3x3(const group_rows *rows, const int step) {
         const uint32_t *from[3] = {input_row(&r, oy, 0), input_row(&r, oy, 1), input_row(&r, oy, 2)};
         vi4 cells[3];
         UNROLL for (int ky = 0; ky < 3; ky++) cells[ky] = transpose_bytes_4(load_i4(from[ky]));
+        int32_t x = 0;
+        for (; x + 4 <= r.width; x += 4) store_i4(y + x, four_of_3x3(&r, step, weight, from, x, cells));
+        if (x == r.width) continue;
+        const vi4 last = four_of_3x3(&r, step, weight, from, x, cells);
         /* But for the last row, what is written past the end is overwritten by the next one. */
-        const int32_t written = oy < r.height - 1 && r.width >= 4 ? r.width + 3 : r.width;
-        for (int32_t x = 0; x < r.width; x += 4) {
-            vi4 sum[4] = {r.bias, r.bias, r.bias, r.bias};
-            UNROLL for (int ky = 0; ky < 3; ky++) {
-                UNROLL for (int part = 0; part < step + 1; part++) {
-                    if (part) cells[ky] = transpose_bytes_4(load_i4(from[ky] + step * x + 4 * part));
-                    UNROLL for (int i = 0; i < 4; i++) {
-                        const int columns = step * i - 4 * part;
-                        if (columns > -3 && columns < 4) sum[i] = dot_lanes_4(sum[i], cells[ky], moved(weight[ky], columns));
-                    }
-                }
-            }
-            const vi4 bytes = four_outputs(&r, sum);
-            if (written - x >= 4)
-                store_i4(y + x, bytes);
-            else
-                store_part_i4(y + x, bytes, r.width - x);
-        }
+        if (oy < r.height - 1 && r.width >= 4)
+            store_i4(y + x, last);
+        else
+            store_part_i4(y + x, last, r.width - x);
+    }
+    if (clips_bytes(&r.q)) {
+        const int64_t first = (int64_t)r.first * r.width;
+        clip_all(r.y + first, 4 * ((int64_t)r.end * r.width - first), &r.q);
     }
 }
 #endif

@@ -102,11 +102,12 @@ typedef struct {
     float low, high;
 } activation;
 
-/* The threads that took part in one run. */
+/* The threads that took part in one run, or, where they copy for themselves, in one example: the first one to arrive is
+ * at work on it, so that others may wait for its copies. */
 enum { MOST_THREADS = 16 };
 typedef struct {
     int32_t busy, count, id[MOST_THREADS];
-    int32_t copied[MOST_THREADS]; /* the example that a thread has copied last, counted from 1 */
+    int32_t copied[MOST_THREADS]; /* 1: this thread's copies are made */
 } thread_set;
 
 typedef struct {
@@ -126,7 +127,6 @@ typedef struct {
     int32_t by_place;      /* 1: a chunk is some of the tiles, 0: some of the row blocks */
     int32_t copy_sets;     /* by place: one a chunk; else one a thread */
     int64_t copy_bytes;    /* of a set */
-    int32_t example;       /* counted from 1 */
     thread_set *threads;
     int32_t copy_parts;    /* the channels to copy, or to pool, are shared out in so many pieces */
     int32_t lanes;

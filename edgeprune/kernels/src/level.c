@@ -22,6 +22,7 @@
 #else
 #define SIGNED_BYTES 0
 #endif
+#define LOWEST (SIGNED_BYTES ? -128 : 0)
 /* A block of four output channels keeps four sums a vector: 16 registers hold three vectors of columns, 32 six. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define TILE_F4 6
@@ -57,12 +58,6 @@ static ALWAYS_INLINE uint64_t load_entry(const void *entry) {
     return both;
 }
 
-/* Requantization of one output channel. */
-typedef struct {
-    float scale;
-    int32_t zero_point, low, high;
-} row_end;
-
 #include "simd128.h"
 #define LANES 4
 #include "tiles.h"
@@ -90,6 +85,8 @@ typedef struct {
 
 static void fill_cells(uint32_t *to, int64_t count, uint32_t fill) {
     W(vi) all = W(set_i)((int32_t)fill);
+    for (; count >= 4 * WIDE; count -= 4 * WIDE, to += 4 * WIDE)
+        UNROLL for (int i = 0; i < 4; i++) W(store_i)(to + i * WIDE, all);
     for (; count >= WIDE; count -= WIDE, to += WIDE) W(store_i)(to, all);
     if (count > 0) W(store_part_i)(to, all, (int)count);
 }
@@ -423,17 +420,6 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
     }
 }
 
-#if BYTES_BY_ROW
-/* Bytes of four rows -> cells. */
-static void interleave(const uint8_t *bytes, uint32_t *cells, int32_t count) {
-    for (int32_t i = 0; i < count; i += 16) {
-        uint8x16x4_t four;
-        UNROLL for (int m = 0; m < 4; m++) four.val[m] = vld1q_u8(bytes + m * TILE_CELLS + i);
-        vst4q_u8((uint8_t *)(cells + i), four);
-    }
-}
-#endif
-
 /* Cells of a group that are final but for the residual -> the output plane. */
 static void put_cells(const conv_job *job, const tile *t, int32_t group, const uint32_t *cells) {
     const int64_t at = group * ((int64_t)job->shape->out_h * job->shape->out_w);
@@ -457,32 +443,99 @@ static void put_cells(const conv_job *job, const tile *t, int32_t group, const u
     }
 }
 
-/* Groups of four output channels [first, end) of one tile. */
-static void conv_groups(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end) {
+#if BYTES_BY_ROW
+/* Whether less than the whole range of a byte is left. Most layers end with the range: clipping is a pass of its own. */
+static int clips_bytes(const requantization *q) { return q->low > LOWEST || q->high < LOWEST + 255; }
+
+static void clip_all(void *bytes, int64_t count, const requantization *q) {
+    for (int64_t i = 0; i + 16 <= count; i += 16)
+        store_i4((char *)bytes + i, clip_bytes_4(load_i4((char *)bytes + i), q->low, q->high));
+    for (int64_t i = count / 16 * 16; i < count; i += 4)
+        store_part_i4((char *)bytes + i, clip_bytes_4(load_part_i4((char *)bytes + i, 1), q->low, q->high), 1);
+}
+
+/* A row of a tile as bytes, not yet clipped. */
+static ALWAYS_INLINE void row_of_bytes(const int vectors, const char *x, const entry_i4 *entry, uint32_t count,
+                                       const requantization *q, int32_t row, uint8_t *bytes) {
+    const vf4 scale = set_f4(q->scale[row]);
+    vi4 total[TILE_I4];
+    if (count) {
+        tile_i4_body_4(vectors, x, entry, count, q->bias + row, total);
+        UNROLL for (int v = 0; v < vectors; v++) total[v] = rint_i4(mul_f4(to_f4(total[v]), scale));
+        UNROLL for (int v = 0; v < vectors; v += 4) {
+            vi4 value[4];
+            UNROLL for (int i = 0; i < 4; i++) value[i] = v + i < vectors ? total[v + i] : set_i4(0);
+            store_i4(bytes + 4 * v, narrow_4(value[0], value[1], value[2], value[3], q->zero_point));
+        }
+    } else {
+        const vi4 bias = rint_i4(mul_f4(to_f4(set_i4(q->bias[row])), scale));
+        const vi4 all = narrow_4(bias, bias, bias, bias, q->zero_point);
+        UNROLL for (int v = 0; v < vectors; v += 4) store_i4(bytes + 4 * v, all);
+    }
+}
+
+static ALWAYS_INLINE void groups_of_bytes(const int vectors, const conv_job *job, const tile *t, const char *x,
+                                          int32_t first, int32_t end) {
     const sparse_conv *w = job->weights;
     const requantization q = *job->integer_end;
+    const uint32_t *start = w->start;
+    const entry_i4 *entries = w->entries;
+    uint8_t bytes[4][TILE_CELLS] __attribute__((aligned(64)));
+    uint32_t cells[TILE_CELLS] __attribute__((aligned(64)));
+    const int64_t plane = (int64_t)job->shape->out_h * job->shape->out_w;
+    /* Whole vectors of one piece of the plane go where they stay, blocks of four of them without a detour. */
+    const int whole = !job->residual && t->segments == 1 && t->part[0].count == 4 * vectors;
+    for (int32_t group = first; group < end; group++) {
+        for (int32_t row = 4 * group; row < 4 * group + 4; row++)
+            row_of_bytes(vectors, x, entries + start[row], start[row + 1] - start[row], &q, row, bytes[row % 4]);
+        if (clips_bytes(&q)) clip_all(bytes[0], 4 * TILE_CELLS, &q);
+        uint32_t *y = (uint32_t *)job->output + group * plane + t->part[0].output;
+        UNROLL for (int v = 0; v < vectors; v += 4) {
+            uint8x16x4_t four;
+            UNROLL for (int m = 0; m < 4; m++) four.val[m] = vld1q_u8(bytes[m] + 4 * v);
+            vst4q_u8((uint8_t *)(whole && v + 4 <= vectors ? y + 4 * v : cells + 4 * v), four);
+        }
+        if (!whole)
+            put_cells(job, t, group, cells);
+        else
+            UNROLL for (int v = vectors / 4 * 4; v < vectors; v++) store_i4(y + 4 * v, load_i4(cells + 4 * v));
+    }
+}
+
+/* A register array needs a number of vectors that the compiler knows. */
+#define GROUPS(n) \
+    static void groups_of_bytes_##n(const conv_job *job, const tile *t, const char *x, int32_t first, int32_t end) { \
+        groups_of_bytes(n, job, t, x, first, end); \
+    }
+GROUPS(1) GROUPS(2) GROUPS(3) GROUPS(4) GROUPS(5) GROUPS(6) GROUPS(7) GROUPS(8)
+#if TILE_I4 > 8
+GROUPS(9) GROUPS(10) GROUPS(11) GROUPS(12) GROUPS(13) GROUPS(14) GROUPS(15) GROUPS(16)
+GROUPS(17) GROUPS(18) GROUPS(19) GROUPS(20) GROUPS(21) GROUPS(22) GROUPS(23) GROUPS(24)
+#endif
+#undef GROUPS
+
+static void (*const groups_by_vectors[])(const conv_job *, const tile *, const char *, int32_t, int32_t) = {
+    groups_of_bytes_1, groups_of_bytes_2, groups_of_bytes_3, groups_of_bytes_4,
+    groups_of_bytes_5, groups_of_bytes_6, groups_of_bytes_7, groups_of_bytes_8,
+#if TILE_I4 > 8
+    groups_of_bytes_9, groups_of_bytes_10, groups_of_bytes_11, groups_of_bytes_12,
+    groups_of_bytes_13, groups_of_bytes_14, groups_of_bytes_15, groups_of_bytes_16,
+    groups_of_bytes_17, groups_of_bytes_18, groups_of_bytes_19, groups_of_bytes_20,
+    groups_of_bytes_21, groups_of_bytes_22, groups_of_bytes_23, groups_of_bytes_24,
+#endif
+};
+#endif
+
+/* Groups of four output channels [first, end) of one tile. */
+static void conv_groups(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end) {
     tile t;
     place_tile(job, tile_number, &t);
     x += 4 * (int64_t)t.start;
 #if BYTES_BY_ROW
-    uint8_t bytes[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
-    uint32_t cells[TILE_CELLS + 16] __attribute__((aligned(64)));
-    const int64_t plane = (int64_t)job->shape->out_h * job->shape->out_w;
-    const int32_t count = t.vectors * 4;
-    /* Blocks of sixteen cells of one piece go where they stay. */
-    const int whole = !job->residual && t.segments == 1 && t.part[0].count == count && count % 16 == 0;
-    for (int32_t group = first; group < end; group++) {
-        for (int32_t m = 0; m < 4; m++) {
-            const int32_t row = 4 * group + m;
-            const uint32_t from = w->start[row];
-            const row_end row_is = {q.scale[row], q.zero_point, q.low, q.high};
-            tile_i4_4(t.vectors, x, (const entry_i4 *)w->entries + from, w->start[row + 1] - from, q.bias + row, &row_is,
-                      (int32_t *)(bytes + m * TILE_CELLS));
-        }
-        interleave(bytes, whole ? (uint32_t *)job->output + group * plane + t.part[0].output : cells, count);
-        if (!whole) put_cells(job, &t, group, cells);
-    }
+    groups_by_vectors[t.vectors - 1](job, &t, x, first, end);
 #else
+    const sparse_conv *w = job->weights;
+    const requantization q = *job->integer_end;
     int32_t sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
     uint32_t cells[TILE_CELLS + 16] __attribute__((aligned(64)));
     for (int32_t group = first; group < end; group++) {
@@ -490,7 +543,7 @@ static void conv_groups(const conv_job *job, int32_t tile_number, const char *x,
             const int32_t row = 4 * group + m;
             const uint32_t from = w->start[row], count = w->start[row + 1] - from;
             const entry_i4 *entry = (const entry_i4 *)w->entries + from;
-            SUM(tile_i4, job->lanes, t.vectors, x, entry, count, q.bias + row, 0, sums + m * TILE_CELLS);
+            SUM(tile_i4, job->lanes, t.vectors, x, entry, count, q.bias + row, sums + m * TILE_CELLS);
         }
         requantize(sums, cells, t.vectors * job->lanes, &q, group);
         put_cells(job, &t, group, cells);
@@ -551,14 +604,14 @@ static const char *own_copies(const conv_job *job) {
     int32_t number = note_thread(threads);
     if (number < job->copy_sets) {
         char *copies = (char *)job->copies + number * job->copy_bytes;
-        if (__atomic_load_n(&threads->copied[number], __ATOMIC_RELAXED) != job->example) {
+        if (!__atomic_load_n(&threads->copied[number], __ATOMIC_RELAXED)) {
             copy_rows(job, (uint32_t *)copies, all_rows(job->shape));
-            __atomic_store_n(&threads->copied[number], job->example, __ATOMIC_RELEASE);
+            __atomic_store_n(&threads->copied[number], 1, __ATOMIC_RELEASE);
         }
         return copies;
     }
     /* More threads than there were: this one reads what the first one copies. */
-    while (__atomic_load_n(&threads->copied[0], __ATOMIC_ACQUIRE) != job->example) let_others_run();
+    while (!__atomic_load_n(&threads->copied[0], __ATOMIC_ACQUIRE)) let_others_run();
     return job->copies;
 }
 
@@ -854,7 +907,7 @@ static void gemm_columns_integer(const gemm_job *job, int32_t group, const entry
             const int vectors = PANEL - half < 8 * WIDE ? (PANEL - half) / WIDE : 8;
             for (int32_t m = 0; m < 4; entry += count[m], m++) {
                 const int32_t *bias = job->integer_end->bias + 4 * group + m;
-                W(tile_i4_)(vectors, x + 4 * half, entry, count[m], bias, 0, sums + m * TILE_CELLS + half);
+                W(tile_i4_)(vectors, x + 4 * half, entry, count[m], bias, sums + m * TILE_CELLS + half);
             }
         }
         requantize(sums, cells, PANEL, job->integer_end, group);

@@ -125,19 +125,28 @@ static inline vi4 transpose_bytes_4(vi4 a) {
     return vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(a), vld1q_u8(order)));
 }
 
-static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
+/* The same with the whole range of a byte, and what is left to do for a part of it. */
+static inline vi4 narrow_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point) {
     int16x8_t zero = vdupq_n_s16((int16_t)zero_point);
     int16x8_t ab = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero);
     int16x8_t cd = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero);
 #if SIGNED_BYTES
-    int8x16_t bytes = vcombine_s8(vqmovn_s16(ab), vqmovn_s16(cd));
-    bytes = vminq_s8(vmaxq_s8(bytes, vdupq_n_s8((int8_t)low)), vdupq_n_s8((int8_t)high));
-    return vreinterpretq_s32_s8(bytes);
+    return vreinterpretq_s32_s8(vcombine_s8(vqmovn_s16(ab), vqmovn_s16(cd)));
 #else
-    uint8x16_t bytes = vcombine_u8(vqmovun_s16(ab), vqmovun_s16(cd));
-    bytes = vminq_u8(vmaxq_u8(bytes, vdupq_n_u8((uint8_t)low)), vdupq_n_u8((uint8_t)high));
-    return vreinterpretq_s32_u8(bytes);
+    return vreinterpretq_s32_u8(vcombine_u8(vqmovun_s16(ab), vqmovun_s16(cd)));
 #endif
+}
+static inline vi4 clip_bytes_4(vi4 a, int32_t low, int32_t high) {
+#if SIGNED_BYTES
+    int8x16_t bytes = vreinterpretq_s8_s32(a);
+    return vreinterpretq_s32_s8(vminq_s8(vmaxq_s8(bytes, vdupq_n_s8((int8_t)low)), vdupq_n_s8((int8_t)high)));
+#else
+    uint8x16_t bytes = vreinterpretq_u8_s32(a);
+    return vreinterpretq_s32_u8(vminq_u8(vmaxq_u8(bytes, vdupq_n_u8((uint8_t)low)), vdupq_n_u8((uint8_t)high)));
+#endif
+}
+static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
+    return clip_bytes_4(narrow_4(a, b, c, d, zero_point), low, high);
 }
 
 #if defined(__ARM_FEATURE_DOTPROD)

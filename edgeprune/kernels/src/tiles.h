@@ -3,7 +3,7 @@
  * A tile is `vectors` vectors of consecutive output columns. For each stored block the run of input columns that it
  * multiplies starts at `offset`, so a tile reads `vectors` consecutive vectors there: no im2col. With few vectors one
  * chain of additions cannot hide an instruction's latency, so blocks alternate between several sets of sums. Sums start
- * at the bias, or, with none, go on from where they are. With an end they are outputs as they stay: clipped, or bytes. */
+ * at the bias, or, with none, go on from where they are. With an end they are clipped: outputs as they stay. */
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -101,9 +101,9 @@ static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, con
 }
 
 static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, const entry_i4 *entry, uint32_t count,
-                                           const int32_t *bias, const row_end *end, int32_t *sums) {
+                                           const int32_t *bias, V(vi) *total) {
     const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
-    V(va) sum[TILE_I4];
+    V(va) sum[24];
     UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(start_a)(i < vectors ? *bias : 0);
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
         if (vectors <= 4) __builtin_prefetch((const char *)entry + AHEAD);
@@ -122,22 +122,7 @@ static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, con
     }
     UNROLL for (int s = 1; s < sets; s++)
         UNROLL for (int v = 0; v < vectors; v++) sum[v] = V(add_a)(sum[v], sum[s * vectors + v]);
-#if BYTES_BY_ROW
-    if (end) {
-        const vf4 scale = set_f4(end->scale);
-        UNROLL for (int v = 0; v < vectors; v += 4) {
-            vi4 value[4];
-            UNROLL for (int i = 0; i < 4; i++)
-                value[i] = v + i < vectors ? rint_i4(mul_f4(to_f4(total_4(sum[v + i])), scale)) : set_i4(0);
-            const vi4 bytes = pack_bytes_4(value[0], value[1], value[2], value[3], end->zero_point, end->low, end->high);
-            store_i4((uint8_t *)sums + 4 * v, bytes);
-        }
-        return;
-    }
-#else
-    (void)end;
-#endif
-    UNROLL for (int v = 0; v < vectors; v++) V(store_i)(sums + v * LANES, V(total_)(sum[v]));
+    UNROLL for (int v = 0; v < vectors; v++) total[v] = V(total_)(sum[v]);
 }
 
 /* A register array needs a number of vectors that the compiler knows. */
@@ -163,29 +148,16 @@ static void V(tile_q1_)(int vectors, const char *x, const quad_f1 *entry, uint32
     TILE_CASES(V(tile_q1_body_), x, entry, count, shift, bias, end, sums)
 }
 
+static ALWAYS_INLINE void V(tile_i4_stored_)(const int vectors, const char *x, const entry_i4 *entry, uint32_t count,
+                                             const int32_t *bias, int32_t *sums) {
+    V(vi) total[8];
+    V(tile_i4_body_)(vectors, x, entry, count, bias, total);
+    UNROLL for (int v = 0; v < vectors; v++) V(store_i)(sums + v * LANES, total[v]);
+}
+
 static void V(tile_i4_)(int vectors, const char *x, const entry_i4 *entry, uint32_t count, const int32_t *bias,
-                        const row_end *end, int32_t *sums) {
-    TILE_CASES(V(tile_i4_body_), x, entry, count, bias, end, sums)
-#if TILE_I4 > 8
-    switch (vectors) {
-    case 9: V(tile_i4_body_)(9, x, entry, count, bias, end, sums); break;
-    case 10: V(tile_i4_body_)(10, x, entry, count, bias, end, sums); break;
-    case 11: V(tile_i4_body_)(11, x, entry, count, bias, end, sums); break;
-    case 12: V(tile_i4_body_)(12, x, entry, count, bias, end, sums); break;
-    case 13: V(tile_i4_body_)(13, x, entry, count, bias, end, sums); break;
-    case 14: V(tile_i4_body_)(14, x, entry, count, bias, end, sums); break;
-    case 15: V(tile_i4_body_)(15, x, entry, count, bias, end, sums); break;
-    case 16: V(tile_i4_body_)(16, x, entry, count, bias, end, sums); break;
-    case 17: V(tile_i4_body_)(17, x, entry, count, bias, end, sums); break;
-    case 18: V(tile_i4_body_)(18, x, entry, count, bias, end, sums); break;
-    case 19: V(tile_i4_body_)(19, x, entry, count, bias, end, sums); break;
-    case 20: V(tile_i4_body_)(20, x, entry, count, bias, end, sums); break;
-    case 21: V(tile_i4_body_)(21, x, entry, count, bias, end, sums); break;
-    case 22: V(tile_i4_body_)(22, x, entry, count, bias, end, sums); break;
-    case 23: V(tile_i4_body_)(23, x, entry, count, bias, end, sums); break;
-    case 24: V(tile_i4_body_)(24, x, entry, count, bias, end, sums); break;
-    }
-#endif
+                        int32_t *sums) {
+    TILE_CASES(V(tile_i4_stored_), x, entry, count, bias, sums)
 }
 
 static void V(tile_f4_)(int vectors, const char *x, const entry_f4 *entry, uint32_t count, const float *bias,
