@@ -112,7 +112,7 @@ class Costs:
     """Predicted times in nanoseconds for one architecture. most_blocks: the largest share of stored blocks that a
     sparse kernel is considered for (in int8 a full layer may still save changes of layout)."""
 
-    most_blocks: Mapping[str, float] = {"fp32": 0.75, "int8": 1.0}
+    most_blocks: Mapping[str, float] = {"fp32": 1.0, "int8": 1.0}
 
     def __init__(self, constants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         self.constants = constants

@@ -24,7 +24,8 @@ static padded_rows open_rows(const depthwise_job *job, size_t part) {
         uint32_t *row = ring + (int64_t)phase * job->phase_cells;
         for (int32_t slot = 0; slot < job->slots; slot++, row += job->row_cells) {
             fill_cells(row, first, job->fill);
-            fill_cells(row + end, job->phase_used - end, job->fill);
+            /* What vectors read behind the padding must be no slow float, though it counts nowhere. */
+            fill_cells(row + end, (job->weights ? job->phase_cells : job->phase_used) - end, job->fill);
         }
     }
     return (padded_rows){job, 0, ring, job->slots, job->row_cells, job->shape->pad_top, job->shape->height, 0};
@@ -142,6 +143,105 @@ static ALWAYS_INLINE void rows_3x3(const int32_t width, const int32_t *offset, c
     }
 }
 
+/* Neighbours come out of registers where those suffice for the rows of a block: then nothing is copied. */
+#if defined(__AVX512F__) || defined(__aarch64__)
+#define IN_PLACE 1
+#else
+#define IN_PLACE 0
+#endif
+
+#if IN_PLACE
+/* Cells at .. of a row of `width`, zeros behind its end. */
+static ALWAYS_INLINE W(vi) cells_at(const char *row, int32_t at, int32_t width) {
+    const int32_t rest = width - at;
+    if (rest >= WIDE) return W(load_i)(row + 4 * at);
+    return rest > 0 ? W(load_part_i)(row + 4 * at, rest) : W(set_i)(0);
+}
+
+/* 3x3 with one column of padding on the left: BLOCK_ROWS rows of outputs, read from the tensor itself. At stride 2 the
+ * middle taps are the even cells and the others the odd ones. narrow: a vector holds a row of outputs. */
+static ALWAYS_INLINE void rows_in_place(const int stride, const int narrow, const char *const *rows, int32_t width, int32_t out_w,
+                                        const float *weights, const float bias, const activation *end, float *y) {
+    enum { MOST = 2 * (BLOCK_ROWS - 1) + 3 };
+    const int count = stride * (BLOCK_ROWS - 1) + 3;
+    W(vf) weight[9];
+    W(vi) before[MOST], here[MOST];
+    UNROLL for (int i = 0; i < 9; i++) weight[i] = W(set_f)(weights[i]);
+    UNROLL for (int i = 0; i < count; i++) {
+        before[i] = W(set_i)(0);
+        if (stride == 1) here[i] = cells_at(rows[i], 0, width);
+    }
+    const W(vf) low = W(set_f)(end->low), high = W(set_f)(end->high);
+    for (int32_t x = 0; x < (narrow ? 1 : out_w); x += WIDE) {
+        W(vf) sum[BLOCK_ROWS];
+        UNROLL for (int m = 0; m < BLOCK_ROWS; m++) sum[m] = W(set_f)(bias);
+        UNROLL for (int i = 0; i < count; i++) {
+            W(vi) tap[3];
+            if (stride == 1) {
+                const W(vi) next = narrow ? W(set_i)(0) : cells_at(rows[i], x + WIDE, width);
+                tap[0] = W(one_before_i)(before[i], here[i]);
+                tap[1] = here[i];
+                tap[2] = W(one_after_i)(here[i], next);
+                before[i] = here[i];
+                here[i] = next;
+            } else {
+                const W(vi) left = cells_at(rows[i], 2 * x, width), right = cells_at(rows[i], 2 * x + WIDE, width);
+                tap[1] = W(even_i)(left, right);
+                tap[2] = W(odd_i)(left, right);
+                tap[0] = W(one_before_i)(before[i], tap[2]);
+                before[i] = tap[2];
+            }
+            UNROLL for (int m = 0; m < BLOCK_ROWS; m++) {
+                const int ky = i - stride * m;
+                if (ky < 0 || ky > 2) continue;
+                UNROLL for (int kx = 0; kx < 3; kx++)
+                    sum[m] = W(fma_f)(W(as_f)(tap[kx]), weight[3 * ky + kx], sum[m]);
+            }
+        }
+        UNROLL for (int m = 0; m < BLOCK_ROWS; m++) {
+            const W(vf) value = W(min_f)(W(max_f)(sum[m], low), high);
+            if (out_w - x >= WIDE)
+                W(store_f)(y + m * out_w + x, value);
+            else
+                W(store_part_f)(y + m * out_w + x, value, out_w - x);
+        }
+    }
+}
+
+/* Whether all columns that the middle taps meet are there, one column of padding in front of them. */
+static int goes_in_place(const geometry *g) {
+    return g->kernel_h == 3 && g->kernel_w == 3 && g->dilation_y == 1 && g->dilation_x == 1 && g->pad_left == 1 &&
+           g->stride_x == g->stride_y && g->stride_x <= 2 && g->out_h >= BLOCK_ROWS &&
+           (g->out_w - 1) * g->stride_x < g->width;
+}
+
+static void channel_in_place(const depthwise_job *job, const padded_rows *rows, const float *weights, float bias,
+                             float *y) {
+    const geometry *g = job->shape;
+    const int32_t width = g->width, height = g->height, out_w = g->out_w, out_h = g->out_h, stride = g->stride_x;
+    const int32_t pad_top = g->pad_top, count = stride * (BLOCK_ROWS - 1) + 3;
+    const char *source = (const char *)rows->source, *blank = (const char *)(rows->ring + rows->slots * rows->row_cells);
+    const activation end = *job->float_end;
+    for (int32_t oy = 0; oy < out_h; oy += BLOCK_ROWS) {
+        if (out_h - oy < BLOCK_ROWS) oy = out_h - BLOCK_ROWS; /* some rows again */
+        const char *row[MOST_ROWS];
+        ONE_BY_ONE for (int32_t i = 0; i < count; i++) {
+            const int32_t in = oy * stride + i - pad_top;
+            row[i] = (uint32_t)in < (uint32_t)height ? source + 4 * (int64_t)in * width : blank;
+        }
+        float *to = y + (int64_t)oy * out_w;
+        if (stride == 1 && width <= WIDE)
+            rows_in_place(1, 1, row, width, out_w, weights, bias, &end, to);
+        else if (stride == 1)
+            rows_in_place(1, 0, row, width, out_w, weights, bias, &end, to);
+        else if (out_w <= WIDE)
+            rows_in_place(2, 1, row, width, out_w, weights, bias, &end, to);
+        else
+            rows_in_place(2, 0, row, width, out_w, weights, bias, &end, to);
+    }
+}
+#endif
+
 static void one_row(const depthwise_job *job, const padded_rows *rows, int32_t first_row, const float *weights,
                     float bias, float *y) {
     const geometry *g = job->shape;
@@ -170,12 +270,21 @@ static void depthwise(void *data, size_t part) {
     const int32_t outputs = small && height >= BLOCK_ROWS ? BLOCK_ROWS : 1, count = (outputs - 1) * stride + reach + 1;
     const int32_t offset[3] = {job->offset[0], job->offset[small], job->offset[2 * small]};
     const activation float_end = *job->float_end;
+#if IN_PLACE
+    const int in_place = goes_in_place(g);
+#endif
     padded_rows rows = open_rows(job, part);
     int32_t channel, end;
     for (part_of_channels(job, part, &channel, &end); channel < end; channel++) {
         const float *weights = job->weights + (int64_t)channel * job->taps, bias = job->float_end->bias[channel];
         float *y = (float *)job->output + (int64_t)channel * height * width;
         begin_channel(&rows, channel);
+#if IN_PLACE
+        if (in_place) {
+            channel_in_place(job, &rows, weights, bias, y);
+            continue;
+        }
+#endif
         for (int32_t oy = 0; oy < height; oy += outputs) {
             if (height - oy < outputs) oy = height - outputs; /* some rows again */
             const int32_t first = oy * stride;

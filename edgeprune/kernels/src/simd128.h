@@ -235,6 +235,13 @@ static inline vi4 even_odd_i4(vi4 a, vi4 b) {
     return vuzp1q_s32(a, vextq_s32(b, b, 1));
 #endif
 }
+#if defined(__aarch64__)
+static inline vi4 odd_i4(vi4 a, vi4 b) { return vuzp2q_s32(a, b); }
+/* The last cell of a and all but the last of b; all but the first of a and the first of b. */
+static inline vi4 one_before_i4(vi4 a, vi4 b) { return vextq_s32(a, b, 3); }
+static inline vi4 one_after_i4(vi4 a, vi4 b) { return vextq_s32(a, b, 1); }
+static inline vf4 as_f4(vi4 a) { return vreinterpretq_f32_s32(a); }
+#endif
 #if defined(__x86_64__)
 static inline vi4 select_i4(vi4 mask, vi4 a, vi4 b) { return _mm_or_si128(_mm_and_si128(mask, a), _mm_andnot_si128(mask, b)); }
 #else

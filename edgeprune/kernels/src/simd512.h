@@ -71,5 +71,13 @@ static inline vi16 even_odd_i16(vi16 a, vi16 b) {
     __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
     return _mm512_permutex2var_epi32(a, order, b);
 }
+static inline vi16 odd_i16(vi16 a, vi16 b) {
+    __m512i order = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_epi32(a, order, b);
+}
+/* The last cell of a and all but the last of b; all but the first of a and the first of b. */
+static inline vi16 one_before_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 15); }
+static inline vi16 one_after_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 1); }
+static inline vf16 as_f16(vi16 a) { return _mm512_castsi512_ps(a); }
 static inline vi16 select_i16(vi16 mask, vi16 a, vi16 b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xca); }
 static inline vf16 set_bits_f16(uint32_t bits) { return _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)bits)); }
