@@ -26,17 +26,20 @@ static conv_job job_of(const kernel *k) {
 }
 
 /* The interface does not tell how many threads the runtime has, so the first runs are shared out in many pieces, to see
- * how many threads take some. Runs at the same time may count a trial twice; nothing depends on it. */
-enum { TRIALS = 4 };
+ * how many threads take some; and every so often, as long as there seems to be but one, for others may have slept. Runs at
+ * the same time may try at once; nothing depends on it. */
+enum { TRIALS = 4, AGAIN = 16 };
 
 static int32_t known_threads(const kernel *k) {
-    return __atomic_load_n(&k->trials, __ATOMIC_ACQUIRE) < TRIALS ? 0 : __atomic_load_n(&k->threads, __ATOMIC_RELAXED);
+    const uint32_t runs = __atomic_load_n(&k->runs, __ATOMIC_ACQUIRE);
+    const int32_t threads = __atomic_load_n(&k->threads, __ATOMIC_RELAXED);
+    return runs < TRIALS || (threads < 2 && runs % AGAIN == 0) ? 0 : threads;
 }
 
-static void end_trial(kernel *k, const thread_set *seen) {
+static void end_run(kernel *k, const thread_set *seen) {
     if (seen->count > __atomic_load_n(&k->threads, __ATOMIC_RELAXED))
         __atomic_store_n(&k->threads, seen->count, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&k->trials, 1, __ATOMIC_RELEASE);
+    __atomic_add_fetch(&k->runs, 1, __ATOMIC_RELEASE);
 }
 
 /* Chunks are more than threads, since cores are not equally fast, nor free. */
@@ -108,7 +111,7 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     job.partial = (float *)(memory + copied);
     OrtStatus *status = conv_examples(k, context, &job, &x, y, residual.data);
     free_scratch(k, memory);
-    if (!job.chunks && x.dims[0]) end_trial(k, &seen);
+    if (x.dims[0]) end_run(k, &seen);
     return status;
 }
 

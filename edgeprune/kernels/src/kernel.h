@@ -33,7 +33,8 @@ typedef struct kernel {
     int32_t count_include_pad;
     add_job add;
     int32_t tile_lanes, tiles;
-    int32_t trials, threads; /* runs that counted the runtime's threads, and the most that took part in one */
+    uint32_t runs;
+    int32_t threads; /* the most of the runtime's that took part in a run */
 } kernel;
 
 /* A status with "edgeprune OPERATOR: problem". */
