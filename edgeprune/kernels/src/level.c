@@ -589,13 +589,30 @@ static row_range rows_of_tiles(const conv_job *job, int32_t first, int32_t end) 
     place_tile(job, end - 1, &to);
     const int32_t reach = g->form == TAPS ? 0 : g->dilation_y * (g->kernel_h - 1) / g->stride_y;
     const int32_t last = (to.start + to.vectors * job->lanes - 1) / g->pitch + reach;
-    return (row_range){from.start / g->pitch, clamp_int(last + 2, 0, g->rows)};
+    /* With padding between rows, a run's last columns may be the next row's. */
+    return (row_range){from.start / g->pitch, clamp_int(last + (g->form == PHASES ? 2 : 1), 0, g->rows)};
 }
+
+static void prefetch_lines(const char *from, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i);
+}
+
+/* Lines that another core has written take long to come: they are asked for some channels in advance. */
+enum { LINES_AHEAD = 4 << 10 };
 
 static void copy_rows(const conv_job *job, uint32_t *to, row_range rows) {
     const geometry *g = job->shape;
-    for (int64_t channel = 0; channel < g->channels; channel++)
+    const int64_t plane = 4 * (int64_t)g->height * g->width, row = 4 * (int64_t)g->width;
+    const int64_t first = row * clamp_int(rows.first * g->stride_y - g->pad_top, 0, g->height);
+    const int64_t end = row * clamp_int(rows.end * g->stride_y - g->pad_top + 1, 0, g->height), bytes = end - first;
+    const int64_t ahead = bytes > 0 && bytes <= LINES_AHEAD ? LINES_AHEAD / bytes : 0;
+    const char *from = (const char *)job->source + first;
+    for (int64_t channel = 0; channel < ahead && channel < g->channels; channel++)
+        prefetch_lines(from + channel * plane, bytes);
+    for (int64_t channel = 0; channel < g->channels; channel++) {
+        if (ahead && channel + ahead < g->channels) prefetch_lines(from + (channel + ahead) * plane, bytes);
         copy_channel(g, job->source, channel, to + channel * g->views * g->plane, job->fill, rows);
+    }
 }
 
 /* The copies of the calling thread, made when it takes its first chunk of an example. */
