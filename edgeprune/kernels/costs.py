@@ -109,10 +109,10 @@ class Geometry:
 
 
 class Costs:
-    """Predicted times in nanoseconds for one architecture. most_blocks: the largest share of stored blocks that a
-    sparse kernel is considered for (in int8 a full layer may still save changes of layout)."""
+    """Predicted times in nanoseconds for one architecture. full: layers with a larger share of their blocks left (a
+    first one of three channels, say) may be faster in a sparse kernel, but bring no library unless a sparser one does."""
 
-    most_blocks: Mapping[str, float] = {"fp32": 1.0, "int8": 1.0}
+    full = 0.9
 
     def __init__(self, constants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         self.constants = constants

@@ -23,7 +23,7 @@ STILL = 1e-12  # of a scale: what is no difference
 class Eager(Costs):
     """Every layer pays off in the format with the fewest stored blocks; stock operators are dear."""
 
-    most_blocks = {"fp32": 1.0, "int8": 1.0}
+    full = 1.0
 
     def __init__(self) -> None:
         super().__init__({})

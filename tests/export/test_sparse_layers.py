@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_a_sparse_layer_is_run_sparse_and_a_full_one_dense(arch: str, pattern: s
     assert sparse.why == f"sparse {pattern}: predicted {sparse.predicted_gain:.1f}x"
     assert 0.05 < sparse.density < 0.15
     assert (full.kernel, full.pattern, full.predicted_gain, full.density) == ("dense", "", 1.0, 1.0)
-    assert full.why == "dense: 100 % of the weights' blocks are left"
+    assert re.fullmatch(r"dense: 100 % of blocks left, sparse predicted 0\.\dx", full.why)
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -50,10 +51,21 @@ def test_int8_prefers_blocks_of_four_inputs(arch: str) -> None:
     assert packed.nbytes < 0.14 * 64 * 64 * 9
 
 
-def test_a_model_without_a_sparse_layer_stays_as_it_is() -> None:
-    model = one_layer("unstructured", 1.0)
+@pytest.mark.parametrize("channels", [3, 64])
+def test_a_model_without_a_sparse_layer_stays_as_it_is(channels: int) -> None:
+    builder = Builder([channels, 32, 32], 1)
+    builder.output(builder.conv("input", 64, SAME, "unstructured", 1.0))
+    model = builder.model()
     done = rewrite(model, "fp32", costs.load("x86_64"))
     assert not done.needs_library and done.model.SerializeToString() == model.SerializeToString()
+
+
+def test_a_full_first_layer_goes_along_with_a_sparse_one() -> None:
+    builder = Builder([3, 32, 32], 1)
+    first = builder.conv("input", 64, SAME, "unstructured", 1.0)
+    builder.output(builder.conv(first, 64, SAME, "unstructured", 0.1))
+    full, sparse = rewrite(builder.model(), "fp32", costs.load("x86_64")).layers
+    assert (full.kernel, full.density) == ("sparse", 1.0) and sparse.pattern == "unstructured"
 
 
 def test_more_blocks_and_larger_planes_cost_more() -> None:

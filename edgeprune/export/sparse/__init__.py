@@ -53,7 +53,8 @@ def rewrite(model: onnx.ModelProto, precision: str, costs: Costs) -> Rewritten:
     chosen = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices, costs)
     records = tuple(choice.record(choice.layer.number in chosen) for choice in choices)
     rewritten = Rewritten(model, records)
-    return Rewritten(draft.finish(), records) if rewritten.needs_library else _all_stock(rewritten, choices)
+    alone = all(choice.blocks_left > costs.full for choice in choices if choice.layer.number in chosen and choice.pattern)
+    return _all_stock(rewritten, choices) if alone else Rewritten(draft.finish(), records)
 
 
 def stock_layers(model: onnx.ModelProto, why: str) -> tuple[Layer, ...]:
@@ -72,5 +73,5 @@ def name_layers(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _all_stock(rewritten: Rewritten, choices: list[Choice]) -> Rewritten:
-    """Without a sparse layer nothing else of ours is worth a library."""
+    """Without a sparse layer nothing of ours is worth a library."""
     return Rewritten(rewritten.model, tuple(choice.record(False) for choice in choices))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -257,12 +257,8 @@ def weigh(layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, s
         pattern: stored_blocks(layer.weight, pattern) for pattern in (FORMATS[precision] if fixed is None else (fixed,))
     }
     shares = {name: _share(layer.weight, name, blocks) for name, blocks in counted.items()}
-    if min(shares.values()) > costs.most_blocks[precision]:
-        why = f"{100 * min(shares.values()):.0f} % of the weights' blocks are left"
-        return Choice(replace(layer, refusal=why), "", 0.0, dense, 1.0, why)
     times = {name: costs.sparse(precision, name, layer.geometry, blocks) for name, blocks in counted.items()}
-    allowed = [name for name in times if shares[name] <= costs.most_blocks[precision]]
-    pattern = min(allowed, key=lambda name: (times[name], counted[name]))
+    pattern = min(times, key=lambda name: (times[name], counted[name]))
     return Choice(layer, pattern, times[pattern], dense, shares[pattern], "")
 
 
