@@ -53,7 +53,9 @@ def rewrite(model: onnx.ModelProto, precision: str, costs: Costs) -> Rewritten:
     chosen = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices, costs)
     records = tuple(choice.record(choice.layer.number in chosen) for choice in choices)
     rewritten = Rewritten(model, records)
-    alone = all(choice.blocks_left > costs.full for choice in choices if choice.layer.number in chosen and choice.pattern)
+    alone = all(
+        choice.blocks_left > costs.full for choice in choices if choice.layer.number in chosen and choice.pattern
+    )
     return _all_stock(rewritten, choices) if alone else Rewritten(draft.finish(), records)
 
 
