@@ -109,8 +109,11 @@ class Geometry:
 
 
 class Costs:
-    """Predicted times in nanoseconds for one architecture. full: layers with a larger share of their blocks left (a first
-    one of three channels, say) may be faster in a sparse kernel, but bring no library unless a sparser one does."""
+    """Predicted times in nanoseconds for one architecture.
+
+    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a sparse
+    kernel, but bring no library unless a sparser layer does.
+    """
 
     full = 0.9
 
