@@ -172,11 +172,12 @@ static OrtStatus *parallel_for(const OrtKernelContext *context, void (*function)
     (void)batches;
     tasks all = {function, data, 0, total};
     pthread_t thread[8];
-    const int helpers = runtime.threads > 1 && total > 1 ? runtime.threads - 1 : 0;
+    const int alone = runtime.threads == 0 && runtime.run >= 4;
+    const int helpers = alone ? 1 : runtime.threads > 1 && total > 1 ? runtime.threads - 1 : 0;
     for (int i = 0; i < helpers; i++) pthread_create(thread + i, 0, work, &all);
     if (runtime.threads < 0)
         while (all.total) function(data, --all.total);
-    else
+    else if (!alone)
         work(&all);
     for (int i = 0; i < helpers; i++) pthread_join(thread[i], 0);
     return 0;
@@ -252,9 +253,11 @@ OrtStatus *run_node(node *n) {
     void *kernel = 0;
     OrtStatus *status = op->CreateKernelV2(op, functions, n, &kernel);
     if (!status && !kernel) give_up("neither a kernel nor a status", n->op);
+    runtime.run = 0;
     if (!status) {
         status = op->KernelComputeV2(kernel, &context);
         for (int i = 0; i < runtime.more_runs && !status; i++) {
+            runtime.run++;
             free(n->output.data);
             n->output.data = 0;
             status = op->KernelComputeV2(kernel, &context);

@@ -37,11 +37,13 @@ struct OrtStatus {
     char message[256];
 };
 
-/* threads: 1 runs the tasks of a ParallelFor in order, -1 in reverse, more in as many threads. fail_at: the number of the
- * allocation that fails, or -1; silently: by a null pointer in place of a status. more_runs: of
- * each kernel, after the first. The rest is counted. */
+/* threads: 1 runs the tasks of a ParallelFor in order, -1 in reverse, more in as many threads; 0 in order, and from a
+ * kernel's fifth run on all tasks of a loop in one other thread, each loop in its own. fail_at: the number of the
+ * allocation that fails, or -1; silently: by a null pointer in place of a status. more_runs: of each kernel, after the
+ * first; run: which one it is, from 0. The rest is counted. */
 typedef struct {
     int threads;
+    int run;
     int64_t fail_at;
     int silently;
     int more_runs;

@@ -15,7 +15,7 @@ from tests.kernels.arm64_cases import Cases, every_operator
 from tests.kernels.reference import evaluator
 from tests.kernels.test_operators import usable
 
-IN_ORDER, REVERSED, THREE_THREADS = 1, -1, 3
+IN_ORDER, REVERSED, THREE_THREADS, A_NEW_THREAD_EACH_LOOP = 1, -1, 3, 0
 
 
 def far_padding(cases: Cases, channels: int) -> dict[str, Any]:
@@ -67,7 +67,8 @@ def test_every_operator_stays_in_bounds_and_gives_the_references_result(
     if not usable(level, monkeypatch):
         pytest.skip(f"this processor has no {level}")
     exact, kept = memory_harnesses
-    for harness, threads in ((exact, IN_ORDER), (exact, REVERSED), (kept, THREE_THREADS)):
+    modes = ((exact, IN_ORDER), (exact, REVERSED), (kept, THREE_THREADS), (kept, A_NEW_THREAD_EACH_LOOP))
+    for harness, threads in modes:
         results = path.with_name(f"{level}_{threads}")
         case_file.run(harness, "run", path, results, threads, level=level)
         for name, got in case_file.read_results(cases, results).items():
