@@ -16,19 +16,25 @@ typedef struct {
 static padded_rows open_rows(const depthwise_job *job, size_t part) {
     const geometry *g = job->shape;
     uint32_t *ring = (uint32_t *)job->copies + part * (size_t)(job->slots + 1) * job->row_cells;
-    /* Once for all channels: what enters the ring leaves the padding as it is. The last slot is padding alone. */
+    /* The last slot is padding alone. */
     fill_cells(ring + (int64_t)job->slots * job->row_cells, job->row_cells, job->fill);
+    return (padded_rows){job, 0, ring, job->slots, job->row_cells, g->pad_top, g->height, 0};
+}
+
+/* Once for all channels: what enters the ring leaves the padding as it is. */
+static void pad_ring(const padded_rows *rows) {
+    const depthwise_job *job = rows->job;
+    const geometry *g = job->shape;
     for (int32_t phase = 0; phase < job->phases; phase++) {
         int32_t first, end;
         inside(phase - g->pad_left, job->split, g->width, job->phase_used, &first, &end);
-        uint32_t *row = ring + (int64_t)phase * job->phase_cells;
+        uint32_t *row = rows->ring + (int64_t)phase * job->phase_cells;
         for (int32_t slot = 0; slot < job->slots; slot++, row += job->row_cells) {
             fill_cells(row, first, job->fill);
             /* What vectors read behind the padding must be no slow float, though it counts nowhere. */
             fill_cells(row + end, (job->weights ? job->phase_cells : job->phase_used) - end, job->fill);
         }
     }
-    return (padded_rows){job, 0, ring, job->slots, job->row_cells, job->shape->pad_top, job->shape->height, 0};
 }
 
 static void begin_channel(padded_rows *rows, int32_t channel) {
@@ -84,11 +90,14 @@ static void part_of_channels(const depthwise_job *job, size_t part, int32_t *fir
 /* ---- float ---- */
 
 enum { BLOCK_ROWS = 4, MOST_ROWS = 2 * (BLOCK_ROWS - 1) + 3 };
-/* Sums of a block of rows, nine weights and an input: as many vectors of columns as the registers hold. */
+/* BLOCK_VECTORS: sums of a block of rows, nine weights and an input take as many vectors of columns as the registers hold.
+ * IN_PLACE: neighbours come out of registers where those suffice for the rows of a block; then nothing is copied. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define BLOCK_VECTORS 2
+#define IN_PLACE 1
 #else
 #define BLOCK_VECTORS 1
+#define IN_PLACE 0
 #endif
 
 /* 3x3 without dilation: `outputs` rows by `vectors` vectors of columns at once, so that an input loaded serves all
@@ -143,13 +152,6 @@ static ALWAYS_INLINE void rows_3x3(const int32_t width, const int32_t *offset, c
     }
 }
 
-/* Neighbours come out of registers where those suffice for the rows of a block: then nothing is copied. */
-#if defined(__AVX512F__) || defined(__aarch64__)
-#define IN_PLACE 1
-#else
-#define IN_PLACE 0
-#endif
-
 #if IN_PLACE
 /* Cells at .. of a row of `width`, zeros behind its end. */
 static ALWAYS_INLINE W(vi) cells_at(const char *row, int32_t at, int32_t width) {
@@ -160,12 +162,12 @@ static ALWAYS_INLINE W(vi) cells_at(const char *row, int32_t at, int32_t width) 
 
 /* 3x3 with one column of padding on the left: BLOCK_ROWS rows of outputs, read from the tensor itself. At stride 2 the
  * middle taps are the even cells and the others the odd ones. narrow: a vector holds a row of outputs. */
-static ALWAYS_INLINE void rows_in_place(const int stride, const int narrow, const char *const *rows, int32_t width, int32_t out_w,
-                                        const float *weights, const float bias, const activation *end, float *y) {
-    enum { MOST = 2 * (BLOCK_ROWS - 1) + 3 };
+static ALWAYS_INLINE void rows_in_place(const int stride, const int narrow, const char *const *rows, int32_t width,
+                                        int32_t out_w, const float *weights, const float bias, const activation *end,
+                                        float *y) {
     const int count = stride * (BLOCK_ROWS - 1) + 3;
     W(vf) weight[9];
-    W(vi) before[MOST], here[MOST];
+    W(vi) before[MOST_ROWS], here[MOST_ROWS];
     UNROLL for (int i = 0; i < 9; i++) weight[i] = W(set_f)(weights[i]);
     UNROLL for (int i = 0; i < count; i++) {
         before[i] = W(set_i)(0);
@@ -270,10 +272,13 @@ static void depthwise(void *data, size_t part) {
     const int32_t outputs = small && height >= BLOCK_ROWS ? BLOCK_ROWS : 1, count = (outputs - 1) * stride + reach + 1;
     const int32_t offset[3] = {job->offset[0], job->offset[small], job->offset[2 * small]};
     const activation float_end = *job->float_end;
+    padded_rows rows = open_rows(job, part);
 #if IN_PLACE
     const int in_place = goes_in_place(g);
+#else
+    const int in_place = 0;
 #endif
-    padded_rows rows = open_rows(job, part);
+    if (!in_place) pad_ring(&rows);
     int32_t channel, end;
     for (part_of_channels(job, part, &channel, &end); channel < end; channel++) {
         const float *weights = job->weights + (int64_t)channel * job->taps, bias = job->float_end->bias[channel];
@@ -480,6 +485,7 @@ static void quantized_depthwise(void *data, size_t part) {
     const geometry *g = job->shape;
     const int32_t reach = g->dilation_y * (g->kernel_h - 1);
     padded_rows rows = open_rows(job, part);
+    pad_ring(&rows);
     group_rows r = {
         .rows = &rows, .stride = g->stride_y, .dilation = g->dilation_y, .kernel_h = g->kernel_h,
         .row_quads = job->row_quads, .columns = job->columns, .step = job->step, .width = g->out_w, .height = g->out_h,

@@ -103,7 +103,7 @@ static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, con
 static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, const entry_i4 *entry, uint32_t count,
                                            const int32_t *bias, V(vi) *total) {
     const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
-    V(va) sum[24];
+    V(va) sum[TILE_I4];
     UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = V(start_a)(i < vectors ? *bias : 0);
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
         if (vectors <= 4) __builtin_prefetch((const char *)entry + AHEAD);
