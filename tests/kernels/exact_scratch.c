@@ -2,10 +2,11 @@
  * reads past its end. */
 #include "kernel.h"
 
-void *scratch_memory(const kernel *k, size_t bytes) {
+void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
     void *memory = 0;
     OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes, &memory);
     if (status) ReleaseStatus(k->api, status);
+    if (available) *available = bytes;
     return memory;
 }
 

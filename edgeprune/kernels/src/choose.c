@@ -101,12 +101,19 @@ const level *choose_level(const char **problem) {
     return 0;
 }
 
-int32_t note_thread(thread_set *threads) {
+int32_t note_thread(thread_set *threads, int32_t wanted) {
     const int32_t id = (int32_t)call_plain(GETTID);
     while (__atomic_exchange_n(&threads->busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
     int32_t i = 0;
-    while (i < threads->count && threads->id[i] != id) i++;
-    if (i == threads->count && i < MOST_THREADS) threads->id[threads->count++] = id;
+    while (i < MOST_THREADS && threads->id[i] != id) i++;
+    if (i == MOST_THREADS) {
+        i = threads->id[wanted] ? 0 : wanted;
+        while (i < MOST_THREADS && threads->id[i]) i++;
+        if (i < MOST_THREADS) {
+            threads->id[i] = id;
+            threads->count++;
+        }
+    }
     __atomic_store_n(&threads->busy, 0, __ATOMIC_RELEASE);
     return i;
 }

@@ -42,15 +42,24 @@ static void end_run(kernel *k, const thread_set *seen) {
     __atomic_add_fetch(&k->runs, 1, __ATOMIC_RELEASE);
 }
 
-/* Chunks are more than threads, since cores are not equally fast, nor free. */
+/* Rows of outputs for each thread from which it pays to share out by place what could be shared out by channel as well:
+ * rows at the ends of a thread's piece come from another core. By channel, a convolution takes half of its input from
+ * there, a depthwise one nothing. */
+enum { ROWS_OF_POINTS = 14, ROWS_OF_DEPTHWISE = 28 };
+
+/* By place a thread copies what it reads, so chunks are few; by channel there are more of them than threads, since cores
+ * are not equally fast, nor free. */
 static void plan_chunks(const kernel *k, conv_job *job) {
     const geometry *g = &k->shape;
     const int32_t threads = known_threads(k), vectors = (g->run + job->lanes - 1) / job->lanes;
     const int32_t point = g->kernel_h * g->kernel_w * g->stride_y * g->stride_x == 1;
-    job->by_place = threads > 1 && job->tiles >= threads && !point;
-    if (job->by_place && job->tiles < 2 * threads && 2 * threads <= vectors) job->tiles = 2 * threads;
-    job->chunks = threads < 2 ? threads : !job->by_place ? 4 * threads : job->tiles < 2 * threads ? job->tiles : 2 * threads;
-    job->copy_sets = threads < 2 ? 1 : job->by_place ? job->chunks : threads;
+    job->by_place = threads > 1 && job->tiles >= threads && (!point || g->out_h >= ROWS_OF_POINTS * threads);
+    job->chunks = threads < 2 ? threads : job->by_place ? threads : 4 * threads;
+    job->copy_sets = threads < 2 ? 1 : threads;
+    if (!job->by_place) return;
+    /* As many tiles for each of the threads, if there are vectors for them. */
+    const int32_t tiles = (job->tiles + threads - 1) / threads * threads;
+    if (tiles <= vectors) job->tiles = tiles;
 }
 
 static OrtStatus *conv_example(const kernel *k, OrtKernelContext *context, conv_job *job) {
@@ -103,14 +112,14 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     job.threads = &seen;
     job.copy_bytes = g->direct ? 0 : (4 * g->plane * g->views * g->channels + 127) / 64 * 64;
     plan_chunks(k, &job);
-    const size_t copied = (size_t)job.copy_bytes * (size_t)job.copy_sets;
-    const size_t partial = k->conv.slabs > 1 ? 4 * (size_t)(job.tiles * k->conv.row_blocks) * TILE_CELLS : 0;
-    char *memory = copied + partial ? scratch_memory(k, copied + partial) : 0;
-    if (copied + partial && !memory) return fail(k->api, k->name, "out of memory");
-    job.copies = memory;
-    job.partial = (float *)(memory + copied);
+    const size_t partial = k->conv.slabs > 1 ? 4 * (size_t)k->conv.row_blocks * TILE_CELLS : 0;
+    const size_t bytes = (size_t)job.copy_bytes + partial * (size_t)(job.chunks ? 1 : job.tiles);
+    size_t available = 0;
+    job.copies = bytes ? scratch_memory(k, bytes * (size_t)job.copy_sets, &available) : 0;
+    if (bytes && !job.copies) return fail(k->api, k->name, "out of memory");
+    job.set_bytes = (int64_t)(available / (size_t)job.copy_sets / 64 * 64);
     OrtStatus *status = conv_examples(k, context, &job, &x, y, residual.data);
-    free_scratch(k, memory);
+    free_scratch(k, job.copies);
     if (x.dims[0]) end_run(k, &seen);
     return status;
 }
@@ -138,7 +147,7 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     const int32_t cells = g->run < k->level->tile_f1 * k->tile_lanes ? g->run : k->level->tile_f1 * k->tile_lanes;
     const int64_t row_entries = (int64_t)packed.count * packed.columns / packed.outputs;
     const int32_t slab = sparse_rows && cells > 2 * k->level->lanes ? plan_slab(g, cells, row_entries) : g->channels;
-    expansion e = {&packed, scratch_memory(k, window_bytes(&packed)), own, k};
+    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
     if (!e.window) return "out of memory for the weights";
     problem = expand_conv(&e, offset, 4 * g->plane * g->views, slab, &k->conv, *row_sums);
     free_scratch(k, e.window);
@@ -183,9 +192,14 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     job.shape = g;
     job.float_end = &k->float_end;
     job.integer_end = &k->integer_end;
-    job.parts = g->channels < 2 * PIECES ? g->channels : 2 * PIECES;
+    thread_set seen = {0};
+    const int32_t threads = known_threads(k);
+    job.bands = threads > 1 && g->out_h >= ROWS_OF_DEPTHWISE * threads ? threads : 1;
+    const int32_t of_channels = (2 * PIECES + job.bands - 1) / job.bands;
+    job.parts = job.bands * (g->channels < of_channels ? g->channels : of_channels);
+    job.threads = threads ? 0 : &seen;
     job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
-    job.copies = scratch_memory(k, 4 * (size_t)((int64_t)job.row_cells * (job.slots + 1) * job.parts) + 64);
+    job.copies = scratch_memory(k, 4 * (size_t)((int64_t)job.row_cells * (job.slots + 1) * job.parts) + 64, 0);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {
@@ -195,6 +209,7 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
                                            (size_t)job.parts, 0, &job);
     }
     free_scratch(k, job.copies);
+    if (x.dims[0]) end_run(k, &seen);
     return status;
 }
 
@@ -311,7 +326,7 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
     TRY(run_output(k, context, dims, tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, integer, dims), &y));
     conv_job job = job_of(k);
     job.fill = integer ? (uint8_t)lowest(k) * 0x01010101u : 0xff800000u; /* minus infinity */
-    job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels) + 64);
+    job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels) + 64, 0);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {

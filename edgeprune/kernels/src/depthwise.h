@@ -37,6 +37,20 @@ static void pad_ring(const padded_rows *rows) {
     }
 }
 
+/* A part of the work: some rows of some channels. */
+typedef struct {
+    int32_t channel, end_channel, row, end_row;
+} piece;
+
+static piece piece_of_part(const depthwise_job *job, size_t part) {
+    const int32_t of_channels = job->parts / job->bands, band = (int32_t)part / of_channels;
+    const int64_t number = (int32_t)part % of_channels, channels = job->shape->channels, rows = job->shape->out_h;
+    if (job->threads) note_thread(job->threads, 0);
+    return (piece){(int32_t)(channels * number / of_channels), (int32_t)(channels * (number + 1) / of_channels),
+                   (int32_t)(rows * band / job->bands), (int32_t)(rows * (band + 1) / job->bands)};
+}
+
+
 static void begin_channel(padded_rows *rows, int32_t channel) {
     const geometry *g = rows->job->shape;
     rows->source = (const uint32_t *)rows->job->source + (int64_t)channel * g->height * g->width;
@@ -80,11 +94,6 @@ static void enter_rows(padded_rows *rows, int32_t first) {
             for (int32_t row = begin; row < end; row++, from += width)
                 copy_columns(from, to + (int64_t)(row & mask) * row_cells, split, end_cell - first_cell);
     }
-}
-
-static void part_of_channels(const depthwise_job *job, size_t part, int32_t *first, int32_t *end) {
-    *first = (int32_t)((int64_t)job->shape->channels * (int64_t)part / job->parts);
-    *end = (int32_t)((int64_t)job->shape->channels * ((int64_t)part + 1) / job->parts);
 }
 
 /* ---- float ---- */
@@ -217,15 +226,15 @@ static int goes_in_place(const geometry *g) {
            (g->out_w - 1) * g->stride_x < g->width;
 }
 
-static void channel_in_place(const depthwise_job *job, const padded_rows *rows, const float *weights, float bias,
-                             float *y) {
+static void channel_in_place(const depthwise_job *job, const padded_rows *rows, const piece *p, const float *weights,
+                             float bias, float *y) {
     const geometry *g = job->shape;
-    const int32_t width = g->width, height = g->height, out_w = g->out_w, out_h = g->out_h, stride = g->stride_x;
+    const int32_t width = g->width, height = g->height, out_w = g->out_w, stride = g->stride_x, end_row = p->end_row;
     const int32_t pad_top = g->pad_top, count = stride * (BLOCK_ROWS - 1) + 3;
     const char *source = (const char *)rows->source, *blank = (const char *)(rows->ring + rows->slots * rows->row_cells);
     const activation end = *job->float_end;
-    for (int32_t oy = 0; oy < out_h; oy += BLOCK_ROWS) {
-        if (out_h - oy < BLOCK_ROWS) oy = out_h - BLOCK_ROWS; /* some rows again */
+    for (int32_t oy = p->row; oy < end_row; oy += BLOCK_ROWS) {
+        if (end_row - oy < BLOCK_ROWS) oy = end_row - BLOCK_ROWS; /* some rows again */
         const char *row[MOST_ROWS];
         ONE_BY_ONE for (int32_t i = 0; i < count; i++) {
             const int32_t in = oy * stride + i - pad_top;
@@ -268,8 +277,10 @@ static void depthwise(void *data, size_t part) {
     const depthwise_job *job = data;
     const geometry *g = job->shape;
     const int small = g->kernel_h == 3 && g->kernel_w == 3 && g->dilation_y == 1 && g->stride_y <= 2;
-    const int32_t width = g->out_w, height = g->out_h, stride = g->stride_y, reach = g->dilation_y * (g->kernel_h - 1);
-    const int32_t outputs = small && height >= BLOCK_ROWS ? BLOCK_ROWS : 1, count = (outputs - 1) * stride + reach + 1;
+    const piece p = piece_of_part(job, part);
+    const int32_t width = g->out_w, stride = g->stride_y, reach = g->dilation_y * (g->kernel_h - 1), end_row = p.end_row;
+    const int32_t outputs = small && end_row - p.row >= BLOCK_ROWS ? BLOCK_ROWS : 1;
+    const int32_t count = (outputs - 1) * stride + reach + 1;
     const int32_t offset[3] = {job->offset[0], job->offset[small], job->offset[2 * small]};
     const activation float_end = *job->float_end;
     padded_rows rows = open_rows(job, part);
@@ -279,19 +290,18 @@ static void depthwise(void *data, size_t part) {
     const int in_place = 0;
 #endif
     if (!in_place) pad_ring(&rows);
-    int32_t channel, end;
-    for (part_of_channels(job, part, &channel, &end); channel < end; channel++) {
+    for (int32_t channel = p.channel; channel < p.end_channel; channel++) {
         const float *weights = job->weights + (int64_t)channel * job->taps, bias = job->float_end->bias[channel];
-        float *y = (float *)job->output + (int64_t)channel * height * width;
+        float *y = (float *)job->output + (int64_t)channel * g->out_h * width;
         begin_channel(&rows, channel);
 #if IN_PLACE
         if (in_place) {
-            channel_in_place(job, &rows, weights, bias, y);
+            channel_in_place(job, &rows, &p, weights, bias, y);
             continue;
         }
 #endif
-        for (int32_t oy = 0; oy < height; oy += outputs) {
-            if (height - oy < outputs) oy = height - outputs; /* some rows again */
+        for (int32_t oy = p.row; oy < end_row; oy += outputs) {
+            if (end_row - oy < outputs) oy = end_row - outputs; /* some rows again */
             const int32_t first = oy * stride;
             if (rows.next < first + count) enter_rows(&rows, first);
             float *to = y + (int64_t)oy * width;
@@ -322,7 +332,7 @@ typedef struct {
     int32_t first, end;
     int32_t stride, dilation, kernel_h; /* of rows */
     int32_t row_quads, columns, step;   /* as in the job */
-    int32_t width, height;
+    int32_t width, end_row;             /* of the outputs; of the piece of work */
     const int8_t *weights;
     vi4 bias;
     vf4 scale;
@@ -445,8 +455,8 @@ static ALWAYS_INLINE void rows_of_3x3(const group_rows *rows, const int step) {
         for (; x + 4 <= r.width; x += 4) store_i4(y + x, four_of_3x3(&r, step, weight, from, x, cells));
         if (x == r.width) continue;
         const vi4 last = four_of_3x3(&r, step, weight, from, x, cells);
-        /* But for the last row, what is written past the end is overwritten by the next one. */
-        if (oy < r.height - 1 && r.width >= 4)
+        /* But for a piece's last row, what is written past the end is overwritten by the next one. */
+        if (oy < r.end_row - 1 && r.width >= 4)
             store_i4(y + x, last);
         else
             store_part_i4(y + x, last, r.width - x);
@@ -484,24 +494,24 @@ static void quantized_depthwise(void *data, size_t part) {
     const depthwise_job *job = data;
     const geometry *g = job->shape;
     const int32_t reach = g->dilation_y * (g->kernel_h - 1);
+    const piece p = piece_of_part(job, part);
     padded_rows rows = open_rows(job, part);
     pad_ring(&rows);
     group_rows r = {
         .rows = &rows, .stride = g->stride_y, .dilation = g->dilation_y, .kernel_h = g->kernel_h,
-        .row_quads = job->row_quads, .columns = job->columns, .step = job->step, .width = g->out_w, .height = g->out_h,
+        .row_quads = job->row_quads, .columns = job->columns, .step = job->step, .width = g->out_w, .end_row = p.end_row,
         .q = *job->integer_end,
     };
-    int32_t group, end;
-    for (part_of_channels(job, part, &group, &end); group < end; group++) {
+    for (int32_t group = p.channel; group < p.end_channel; group++) {
         r.weights = job->quads + group * (16 * (int64_t)r.kernel_h * r.row_quads);
         r.bias = load_i4(r.q.bias + 4 * group);
         r.scale = load_f4(r.q.scale + 4 * group);
-        r.y = (uint32_t *)job->output + (int64_t)group * r.height * r.width;
+        r.y = (uint32_t *)job->output + (int64_t)group * g->out_h * r.width;
         begin_channel(&rows, group);
-        for (r.first = 0; r.first < r.height; r.first = r.end) {
+        for (r.first = p.row; r.first < p.end_row; r.first = r.end) {
             enter_rows(&rows, r.first * r.stride);
             const int32_t ready = (rows.next - reach - 1) / r.stride + 1;
-            r.end = ready < r.height ? ready : r.height;
+            r.end = ready < p.end_row ? ready : p.end_row;
             compute_group_rows(&r);
         }
     }

@@ -15,7 +15,8 @@ static copy_form form_of(const geometry *g, int32_t lanes, int64_t reads) {
     const int32_t cells = g->out_h * g->out_w;
     if (g->kernel_h * g->kernel_w > 1 && cells <= lanes && reads > 1) return TAPS;
     if (g->kernel_w > 1 && g->out_w < lanes && cells <= 8 * lanes && reads > 1) return COLUMNS;
-    if (g->kernel_w > 1 && g->stride_x == 1 && g->out_w % lanes == 0 && reads >= OFTEN) return COLUMNS;
+    if (g->kernel_w > 1 && g->out_w % lanes == 0 && (g->stride_x == 1 || g->out_w == lanes) && reads >= OFTEN)
+        return COLUMNS;
     return PHASES;
 }
 

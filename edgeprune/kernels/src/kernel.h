@@ -43,8 +43,8 @@ OrtStatus *fail(const OrtApi *api, const char *name, const char *problem);
 /* Memory that the kernel owns, freed with it; null when there is none. */
 void *own(void *owner, size_t bytes);
 void destroy_kernel(void *data);
-/* Memory for a while, or null; several threads may ask at the same time. */
-void *scratch_memory(const kernel *k, size_t bytes);
+/* Memory for a while, or null; several threads may ask at the same time. available: null, or how much it is. */
+void *scratch_memory(const kernel *k, size_t bytes, size_t *available);
 void free_scratch(const kernel *k, void *memory);
 /* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */
 void count_user(const kernel *k, int change);

@@ -106,7 +106,8 @@ typedef struct {
  * at work on it, so that others may wait for its copies. */
 enum { MOST_THREADS = 16 };
 typedef struct {
-    int32_t busy, count, id[MOST_THREADS];
+    int32_t busy, count;
+    int32_t id[MOST_THREADS];     /* 0: no thread has this number */
     int32_t copied[MOST_THREADS]; /* 1: this thread's copies are made */
 } thread_set;
 
@@ -117,16 +118,16 @@ typedef struct {
     const requantization *integer_end;
     const void *input;     /* planes: the example's input itself, or its copies */
     const void *source;    /* the example's input */
-    void *copies;
+    char *copies;          /* sets of them, with the sums so far of several slabs behind */
     const void *residual;  /* of the output's shape, or null */
     void *output;
-    float *partial;        /* several slabs: [tiles][row blocks][TILE_CELLS] sums so far */
     uint32_t fill;         /* cell outside the input */
     int32_t tiles, parts;  /* the work is tiles of columns x parts of the row blocks */
-    int32_t chunks;        /* or it is shared out in chunks, with copies of their own */
+    int32_t chunks;        /* or it is shared out in chunks */
     int32_t by_place;      /* 1: a chunk is some of the tiles, 0: some of the row blocks */
     int32_t copy_sets;     /* by place: one a chunk; else one a thread */
-    int64_t copy_bytes;    /* of a set */
+    int64_t copy_bytes;    /* of a set's copies */
+    int64_t set_bytes;     /* from one set to the next */
     thread_set *threads;
     int32_t copy_parts;    /* the channels to copy, or to pool, are shared out in so many pieces */
     int32_t lanes;
@@ -138,7 +139,8 @@ enum { MOST_TAPS = 1 << 12 };
  * column by `split`. */
 typedef struct {
     const geometry *shape;
-    int32_t parts, taps;
+    int32_t parts, bands, taps; /* parts / bands of the channels in each of the bands of rows */
+    thread_set *threads;        /* where threads are to be noted, or null */
     int32_t slots, row_cells; /* rows of a part's ring, a power of two, and cells of one */
     int32_t split, phases, phase_cells, phase_used;
     const int32_t *offset;    /* float: [kernel_w] bytes from a row's first cell to where the taps of output 0 begin */
@@ -210,8 +212,9 @@ typedef struct {
 } level;
 
 const level *choose_level(const char **problem);
-/* Number of the calling thread in the set, to which it is added if need be. */
-int32_t note_thread(thread_set *threads);
+/* Number of the calling thread in the set. If need be it is added, as number `wanted` or, where that is taken, as the
+ * lowest that is free; MOST_THREADS if none is. */
+int32_t note_thread(thread_set *threads, int32_t wanted);
 void let_others_run(void);
 
 #endif

@@ -83,14 +83,6 @@ static ALWAYS_INLINE uint64_t load_entry(const void *entry) {
 
 /* ---- moving cells ---- */
 
-static void fill_cells(uint32_t *to, int64_t count, uint32_t fill) {
-    W(vi) all = W(set_i)((int32_t)fill);
-    for (; count >= 4 * WIDE; count -= 4 * WIDE, to += 4 * WIDE)
-        UNROLL for (int i = 0; i < 4; i++) W(store_i)(to + i * WIDE, all);
-    for (; count >= WIDE; count -= WIDE, to += WIDE) W(store_i)(to, all);
-    if (count > 0) W(store_part_i)(to, all, (int)count);
-}
-
 static void copy_cells(const uint32_t *restrict from, uint32_t *restrict to, int64_t count) {
     if (count < WIDE) {
         if (count > 0) W(store_part_i)(to, W(load_part_i)(from, (int)count), (int)count);
@@ -128,151 +120,12 @@ static int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
-/* Columns j of a view for which j * stride + x lies in [0, width): [first, end). */
-static void inside(int32_t x, int32_t stride, int32_t width, int32_t columns, int32_t *first, int32_t *end) {
-    *first = x >= 0 ? 0 : stride == 1 ? -x : (-x + stride - 1) / stride;
-    *end = width - x <= 0 ? 0 : stride == 1 ? width - x : (width - x + stride - 1) / stride;
-    *first = clamp_int(*first, 0, columns);
-    *end = clamp_int(*end, *first, columns);
+/* What another core has written takes long to come: it is asked for in advance. */
+static void prefetch_lines(const void *from, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)from + i);
 }
 
-/* Rows of a copy that follow one another as in the input: all at once, moved by view.x; the columns that the move wraps
- * around get the fill value. x: the channel's plane, of which `before` cells before and `after` cells behind it may be
- * read. */
-static void copy_moved(const uint32_t *x, uint32_t *to, const geometry *g, int32_t move, int64_t count, uint32_t fill,
-                       int64_t before, int64_t after) {
-    const int32_t pitch = g->pitch;
-    int32_t first, end;
-    inside(move, 1, g->width, pitch, &first, &end);
-    if (first >= end) {
-        /* Padding as wide as the plane: nothing of it is seen, and the moved rows may lie outside of the input. */
-        fill_cells(to, count, fill);
-        return;
-    }
-    if (WIDE % pitch == 0 && before >= -move && after >= WIDE + move) {
-        /* The columns repeat within a vector: one mask does for all. */
-        int32_t lanes[WIDE] __attribute__((aligned(64)));
-        for (int32_t i = 0; i < WIDE; i++) lanes[i] = -((i & (pitch - 1)) >= first) & -((i & (pitch - 1)) < end);
-        const W(vi) mask = W(load_i)(lanes), other = W(set_i)((int32_t)fill);
-        for (int64_t i = 0; i + WIDE <= count; i += WIDE)
-            W(store_i)(to + i, W(select_i)(mask, W(load_i)(x + i + move), other));
-        const int64_t rest = count % WIDE, i = count - rest;
-        if (rest) W(store_part_i)(to + i, W(select_i)(mask, W(load_i)(x + i + move), other), (int)rest);
-        return;
-    }
-    if (pitch % WIDE == 0 && first < WIDE && pitch - end < WIDE && before >= -move && after >= WIDE + move) {
-        const W(vi) other = W(set_i)((int32_t)fill);
-        int32_t lanes[2][WIDE] __attribute__((aligned(64)));
-        for (int32_t i = 0; i < WIDE; i++) {
-            const int32_t inner = -(i < WIDE - (pitch - end));
-            lanes[0][i] = -(i >= first) & (pitch == WIDE ? inner : -1);
-            lanes[1][i] = inner;
-        }
-        const W(vi) left = W(load_i)(lanes[0]), right = W(load_i)(lanes[1]);
-        for (int64_t row = 0; row < count; row += pitch) {
-            const uint32_t *from = x + row + move;
-            W(store_i)(to + row, W(select_i)(left, W(load_i)(from), other));
-            int32_t i = WIDE;
-            for (; i < pitch - WIDE; i += WIDE) W(store_i)(to + row + i, W(load_i)(from + i));
-            if (i < pitch) W(store_i)(to + row + i, W(select_i)(right, W(load_i)(from + i), other));
-        }
-        return;
-    }
-    copy_cells(x + move + first, to + first, count - first - (pitch - end));
-    for (uint32_t *row = to; first > 0 && row < to + count; row += pitch) fill_cells(row, first, fill);
-    for (uint32_t *row = to; end < pitch && row < to + count; row += pitch) fill_cells(row + end, pitch - end, fill);
-}
-
-/* Rows of a copy, [first, end). */
-typedef struct {
-    int32_t first, end;
-} row_range;
-
-static void copy_view(const geometry *g, const void *tensor, int64_t channel, uint32_t *to, plane_view view,
-                      uint32_t fill, row_range rows) {
-    const int64_t cells = (int64_t)g->height * g->width;
-    const uint32_t *x = (const uint32_t *)tensor + channel * cells;
-    int32_t first_row, end_row, first, end;
-    const int32_t pitch = g->pitch;
-    inside(view.y, g->stride_y, g->height, g->rows, &first_row, &end_row);
-    inside(view.x, g->stride_x, g->width, pitch, &first, &end);
-    /* Behind the last row of all lies what runs read past it; behind that of a range at least the next row's padding. */
-    const int64_t last = rows.end >= g->rows ? g->plane : (int64_t)rows.end * pitch;
-    first_row = clamp_int(first_row, rows.first, rows.end);
-    end_row = clamp_int(end_row, rows.first, rows.end);
-    if (first_row >= end_row || first >= end) {
-        fill_cells(to + (int64_t)rows.first * pitch, last - (int64_t)rows.first * pitch, fill);
-        return;
-    }
-    fill_cells(to + (int64_t)rows.first * pitch, (int64_t)(first_row - rows.first) * pitch, fill);
-    if (g->stride_y == 1 && g->stride_x == 1 && pitch == g->width) {
-        const int64_t start = (int64_t)(first_row + view.y) * pitch, count = (int64_t)(end_row - first_row) * pitch;
-        copy_moved(x + start, to + (int64_t)first_row * pitch, g, view.x, count, fill, channel * cells + start,
-                   (g->channels - channel) * cells - start - count);
-    } else if (g->stride_y == 1 && g->stride_x == 1) {
-        /* What lies between the end of a row and the start of the next is one gap. */
-        const int64_t gap = pitch - (end - first);
-        const uint32_t *source = x + (int64_t)(first_row + view.y) * g->width + view.x + first;
-        uint32_t *row = to + (int64_t)first_row * pitch;
-        fill_cells(row, first, fill);
-        row += first;
-        for (int32_t i = first_row; i < end_row; i++, source += g->width, row += pitch) {
-            copy_cells(source, row, end - first);
-            if (i == end_row - 1)
-                fill_cells(row + (end - first), pitch - end, fill);
-            else if (gap == 1)
-                row[end - first] = fill;
-            else
-                fill_cells(row + (end - first), gap, fill);
-        }
-    } else {
-        for (int32_t i = first_row; i < end_row; i++) {
-            uint32_t *row = to + (int64_t)i * pitch;
-            const uint32_t *source = x + (int64_t)(i * g->stride_y + view.y) * g->width;
-            fill_cells(row, first, fill);
-            if (g->stride_x == 1)
-                copy_cells(source + view.x + first, row + first, end - first);
-            else if (g->stride_x == 2)
-                copy_even_cells(source + 2 * first + view.x, row + first, end - first);
-            else
-                for (int32_t j = first; j < end; j++) row[j] = source[j * g->stride_x + view.x];
-            fill_cells(row + end, pitch - end, fill);
-        }
-    }
-    fill_cells(to + (int64_t)end_row * pitch, last - (int64_t)end_row * pitch, fill);
-}
-
-/* All copies of a small plane, cell by cell as the table says. */
-static void gather_channel(const geometry *g, const uint32_t *x, uint32_t *to, uint32_t fill) {
-    const int64_t count = g->views * g->plane;
-    int64_t i = 0;
-#if WIDE == 16
-    const int32_t cells = g->height * g->width;
-    const vi16 other = set_i16((int32_t)fill);
-    const vi16 low = load_part_i16(x, cells < 16 ? cells : 16);
-    const vi16 high = cells > 16 && cells <= 32 ? load_part_i16(x + 16, cells - 16) : low;
-    for (; i < count; i += 16) {
-        const int rest = count - i < 16 ? (int)(count - i) : 16;
-        const vi16 index = load_part_i16(g->gather + i, rest);
-        const __mmask16 known = _mm512_cmpge_epi32_mask(index, set_i16(0)) & mask_16(rest);
-        vi16 cell;
-        if (cells <= 32)
-            cell = _mm512_mask_mov_epi32(other, known, _mm512_permutex2var_epi32(low, index, high));
-        else
-            cell = _mm512_mask_i32gather_epi32(other, known, index, x, 4);
-        store_part_i16(to + i, cell, rest);
-    }
-#endif
-    for (; i < count; i++) to[i] = g->gather[i] < 0 ? fill : x[g->gather[i]];
-}
-
-static void copy_channel(const geometry *g, const void *source, int64_t channel, uint32_t *to, uint32_t fill,
-                         row_range rows) {
-    if (g->gather)
-        gather_channel(g, (const uint32_t *)source + channel * g->height * g->width, to, fill);
-    else
-        for (int32_t v = 0; v < g->views; v++) copy_view(g, source, channel, to + v * g->plane, g->view[v], fill, rows);
-}
+#include "copies.h"
 
 static row_range all_rows(const geometry *g) { return (row_range){0, g->rows}; }
 
@@ -281,9 +134,10 @@ static void copy_planes(void *data, size_t part) {
     const conv_job *job = data;
     const geometry *g = job->shape;
     const int64_t end = (int64_t)g->channels * (int64_t)(part + 1) / job->copy_parts;
+    copy_plan plan;
+    plan_copy(g, job->fill, all_rows(g), &plan);
     for (int64_t channel = (int64_t)g->channels * (int64_t)part / job->copy_parts; channel < end; channel++)
-        copy_channel(g, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane, job->fill,
-                     all_rows(g));
+        copy_channel(&plan, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane);
 }
 
 /* ---- the ends of a tile: bias was added already; residual, clipping, requantization ---- */
@@ -387,8 +241,9 @@ static void finish_rows(const conv_job *job, const tile *t, int32_t block, const
 }
 
 /* Row blocks [first, end) of one tile; x is where the planes begin that the entries' offsets count from. All rows take
- * one slab of the input after the other. */
-static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end) {
+ * one slab of the input after the other; partial: [row blocks][TILE_CELLS] sums so far. */
+static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end,
+                      float *partial) {
     const sparse_conv *w = job->weights;
     const activation *float_end = job->float_end;
     const int64_t cells = (int64_t)job->shape->out_h * job->shape->out_w;
@@ -406,7 +261,7 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
             const int at_once = whole && (block + 1) * w->rows <= w->outputs;
             const activation *clip = at_once ? float_end : 0;
             float *sums = own_sums;
-            if (w->slabs > 1) sums = job->partial + ((int64_t)tile_number * w->row_blocks + block) * TILE_CELLS;
+            if (w->slabs > 1) sums = partial + (int64_t)block * TILE_CELLS;
             if (at_once) sums = (float *)job->output + block * w->rows * cells + t.part[0].output;
             if (w->in_quads)
                 SUM(tile_q1, job->lanes, t.vectors, x, (const quad_f1 *)w->entries + from, count, w->shift, bias, clip, sums);
@@ -570,7 +425,7 @@ static int32_t part_start(const uint32_t *start, int32_t row_blocks, int32_t ste
 static void conv(void *data, size_t task) {
     const conv_job *job = data;
     const sparse_conv *w = job->weights;
-    note_thread(job->threads);
+    note_thread(job->threads, 0);
     const int32_t part = (int32_t)(task % job->parts), step = w->kind == KIND_INT8 ? 4 : 1;
     const int32_t first = part_start(w->start, w->row_blocks, step, job->parts, part);
     const int32_t end = part_start(w->start, w->row_blocks, step, job->parts, part + 1);
@@ -578,7 +433,8 @@ static void conv(void *data, size_t task) {
     if (w->kind == KIND_INT8)
         conv_groups(job, tile_number, job->input, first / 4, end / 4);
     else
-        conv_rows(job, tile_number, job->input, first, end);
+        conv_rows(job, tile_number, job->input, first, end,
+                  (float *)(job->copies + job->copy_bytes) + (int64_t)tile_number * w->row_blocks * TILE_CELLS);
 }
 
 /* Rows of the copies that the tiles [first, end) read. */
@@ -593,36 +449,35 @@ static row_range rows_of_tiles(const conv_job *job, int32_t first, int32_t end) 
     return (row_range){from.start / g->pitch, clamp_int(last + (g->form == PHASES ? 2 : 1), 0, g->rows)};
 }
 
-static void prefetch_lines(const char *from, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i);
-}
-
-/* Lines that another core has written take long to come: they are asked for some channels in advance. */
+/* Bytes to ask for in advance. */
 enum { LINES_AHEAD = 4 << 10 };
 
-static void copy_rows(const conv_job *job, uint32_t *to, row_range rows) {
+static void copy_for_chunk(const conv_job *job, uint32_t *to, row_range rows) {
     const geometry *g = job->shape;
     const int64_t plane = 4 * (int64_t)g->height * g->width, row = 4 * (int64_t)g->width;
     const int64_t first = row * clamp_int(rows.first * g->stride_y - g->pad_top, 0, g->height);
     const int64_t end = row * clamp_int(rows.end * g->stride_y - g->pad_top + 1, 0, g->height), bytes = end - first;
     const int64_t ahead = bytes > 0 && bytes <= LINES_AHEAD ? LINES_AHEAD / bytes : 0;
     const char *from = (const char *)job->source + first;
+    copy_plan plan;
+    plan_copy(g, job->fill, rows, &plan);
     for (int64_t channel = 0; channel < ahead && channel < g->channels; channel++)
         prefetch_lines(from + channel * plane, bytes);
     for (int64_t channel = 0; channel < g->channels; channel++) {
         if (ahead && channel + ahead < g->channels) prefetch_lines(from + (channel + ahead) * plane, bytes);
-        copy_channel(g, job->source, channel, to + channel * g->views * g->plane, job->fill, rows);
+        copy_channel(&plan, job->source, channel, to + channel * g->views * g->plane);
     }
 }
 
-/* The copies of the calling thread, made when it takes its first chunk of an example. */
-static const char *own_copies(const conv_job *job) {
+/* The copies of the calling thread, made when it takes its first chunk of an example. `wanted`: the set to copy to, if it
+ * is free; what the same core wrote the last time is still near it. */
+static const char *own_copies(const conv_job *job, int32_t wanted) {
     thread_set *threads = job->threads;
-    int32_t number = note_thread(threads);
+    int32_t number = note_thread(threads, wanted);
     if (number < job->copy_sets) {
-        char *copies = (char *)job->copies + number * job->copy_bytes;
+        char *copies = job->copies + number * job->set_bytes;
         if (!__atomic_load_n(&threads->copied[number], __ATOMIC_RELAXED)) {
-            copy_rows(job, (uint32_t *)copies, all_rows(job->shape));
+            copy_for_chunk(job, (uint32_t *)copies, all_rows(job->shape));
             __atomic_store_n(&threads->copied[number], 1, __ATOMIC_RELEASE);
         }
         return copies;
@@ -634,32 +489,34 @@ static const char *own_copies(const conv_job *job) {
 
 /* A piece of a layer with the copies that it needs. What another core has just written comes slowly, and a sparse layer
  * computes little with it, so no thread reads what another one copied. Windows are shared out by place, like the layers
- * before and behind; plain 1x1 convolutions, and planes of fewer tiles than threads, by output channel. */
+ * before and behind; small planes by output channel. */
 static void conv_chunk(void *data, size_t chunk) {
     const conv_job *job = data;
     const geometry *g = job->shape;
     const sparse_conv *w = job->weights;
     const int32_t step = w->kind == KIND_INT8 ? 4 : 1, number = (int32_t)chunk;
+    const int32_t set = number * job->copy_sets / job->chunks;
+    float *partial = (float *)(job->copies + set * job->set_bytes + job->copy_bytes);
     int32_t first_tile = 0, end_tile = job->tiles, first = 0, end = w->row_blocks;
     const char *input = job->source;
     if (job->by_place) {
         first_tile = (int32_t)((int64_t)job->tiles * number / job->chunks);
         end_tile = (int32_t)((int64_t)job->tiles * (number + 1) / job->chunks);
         if (!g->direct) {
-            char *copies = (char *)job->copies + number * job->copy_bytes;
-            copy_rows(job, (uint32_t *)copies, rows_of_tiles(job, first_tile, end_tile));
+            char *copies = job->copies + set * job->set_bytes;
+            copy_for_chunk(job, (uint32_t *)copies, rows_of_tiles(job, first_tile, end_tile));
             input = copies;
         }
     } else {
         first = part_start(w->start, w->row_blocks, step, job->chunks, number);
         end = part_start(w->start, w->row_blocks, step, job->chunks, number + 1);
-        if (!g->direct) input = own_copies(job);
+        if (!g->direct) input = own_copies(job, set);
     }
     for (int32_t t = first_tile; t < end_tile; t++) {
         if (w->kind == KIND_INT8)
             conv_groups(job, t, input, first / 4, end / 4);
         else
-            conv_rows(job, t, input, first, end);
+            conv_rows(job, t, input, first, end, partial);
     }
 }
 
@@ -668,13 +525,12 @@ static void conv_chunk(void *data, size_t chunk) {
 /* ---- pooling ---- */
 
 /* The weights' entries of row block 0 are the window's positions. */
-static void max_pool_channel(const conv_job *job, int64_t channel) {
+static void max_pool_channel(const conv_job *job, const copy_plan *plan, int64_t channel) {
     const geometry *g = job->shape;
     const entry_i4 *entry = job->weights->entries;
     const uint32_t count = job->weights->start[1];
-    const char *x = (const char *)job->copies + 4 * channel * g->views * g->plane;
-    copy_channel(g, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane, job->fill,
-                     all_rows(g));
+    const char *x = job->copies + 4 * channel * g->views * g->plane;
+    copy_channel(plan, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane);
     uint32_t *y = (uint32_t *)job->output + channel * g->out_h * g->out_w;
     for (int32_t i = 0; i < job->tiles; i++) {
         tile t;
@@ -700,8 +556,10 @@ static void max_pool_channel(const conv_job *job, int64_t channel) {
 static void max_pool(void *data, size_t part) {
     const conv_job *job = data;
     const int64_t channels = job->shape->channels, end = channels * (int64_t)(part + 1) / job->copy_parts;
+    copy_plan plan;
+    plan_copy(job->shape, job->fill, all_rows(job->shape), &plan);
     for (int64_t channel = channels * (int64_t)part / job->copy_parts; channel < end; channel++)
-        max_pool_channel(job, channel);
+        max_pool_channel(job, &plan, channel);
 }
 
 /* ---- matrix product ---- */

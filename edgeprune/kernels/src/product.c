@@ -35,7 +35,7 @@ static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     };
     char *memory = 0;
     if (panels) {
-        memory = scratch_memory(k, (size_t)(panels * panel_bytes + PARTS * job.scratch_bytes) + 128);
+        memory = scratch_memory(k, (size_t)(panels * panel_bytes + PARTS * job.scratch_bytes) + 128, 0);
         if (!memory) return fail(k->api, k->name, "out of memory");
         job.panels = memory;
         if (columns) job.scratch = memory + (panels * panel_bytes + 63) / 64 * 64;
@@ -57,7 +57,7 @@ static const char *read_product(kernel *k, const OrtKernelInfo *info, int32_t ki
     k->outputs = (int32_t)packed.outputs;
     *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
     if (kind && !*row_sums) return "out of memory for the weights";
-    expansion e = {&packed, scratch_memory(k, window_bytes(&packed)), own, k};
+    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
     if (!e.window) return "out of memory for the weights";
     problem = expand_gemm(&e, &k->gemm, *row_sums, k->level->by_lane);
     free_scratch(k, e.window);

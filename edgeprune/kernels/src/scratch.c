@@ -32,7 +32,7 @@ static void free_bytes(const kernel *k, void *memory) {
     if (status) ReleaseStatus(k->api, status);
 }
 
-void *scratch_memory(const kernel *k, size_t bytes) {
+void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
     piece *best = 0;
     void *memory = 0;
     lock();
@@ -48,8 +48,10 @@ void *scratch_memory(const kernel *k, size_t bytes) {
     if (best && best->memory) {
         best->used = 1;
         memory = best->memory;
+        bytes = best->bytes;
     }
     unlock();
+    if (available) *available = bytes;
     return memory || best ? memory : allocate_bytes(k, bytes);
 }
 
