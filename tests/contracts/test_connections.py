@@ -12,15 +12,26 @@ import pytest
 from edgeprune import connections
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
+from tests.connections.devices import Connect, device
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 
 
-@pytest.fixture(params=connections.names())
-def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
-    with connections.load(request.param).connect() as opened:
-        assert opened.name == request.param
+@pytest.fixture(scope="module", params=connections.names())
+def connect(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch, device(request.param, folder, patch) as found:
+        yield found
+
+
+@pytest.fixture
+def connection(connect: Connect) -> Iterator[Connection]:
+    with connect() as opened:
         yield opened
+
+
+def test_name_is_the_modules(connection: Connection, request: pytest.FixtureRequest) -> None:
+    assert connection.name in request.node.name
 
 
 def test_unknown_name_is_refused_with_the_known_ones() -> None:
@@ -60,8 +71,7 @@ def test_work_folder_is_private_and_gone_afterwards(connection: Connection) -> N
     mode, folder = connection.execute([connection.python, "-c", code], 30).split("\n")[:2]
     assert mode == "0o700"
     connection.close()
-    if connection.name == "local":
-        assert not Path(folder).exists()
+    assert not Path(folder).exists()  # the test devices are this machine
 
 
 def test_missing_files_and_names_outside_are_refused(connection: Connection, tmp_path: Path) -> None:
@@ -126,7 +136,7 @@ if sys.argv[1] == "stays":
 
 
 @pytest.mark.parametrize("how", ["terminate", "close", "leader ends"])
-def test_no_process_is_left(connection: Connection, tmp_path: Path, how: str) -> None:
+def test_no_process_is_left(connect: Connect, connection: Connection, tmp_path: Path, how: str) -> None:
     (tmp_path / "family.py").write_text(FAMILY)
     connection.push(tmp_path / "family.py", "family.py")
     manner = "ends" if how == "leader ends" else "stays"
@@ -139,8 +149,7 @@ def test_no_process_is_left(connection: Connection, tmp_path: Path, how: str) ->
         connection.close()
     else:
         process.wait(30)
-    again = connections.load(connection.name).connect() if how == "close" else connection
-    with again:
+    with connect() if how == "close" else connection as again:
         assert not [pid for pid in pids if _alive(again, pid)]
 
 
@@ -174,7 +183,7 @@ def _alive(connection: Connection, pid: str) -> bool:
 def test_start_time_is_handed_over_where_the_clock_is_shared(connection: Connection) -> None:
     code = "import os, time; print(os.environ.get('EDGEPRUNE_STARTED_NS', ''), time.monotonic_ns())"
     noted, *now = connection.execute([connection.python, "-c", code], 30).split()
-    if now:
+    if now:  # else it is empty, and the one number is the time
         assert 0 < int(now[0]) - int(noted) < 30e9
 
 

@@ -1,0 +1,188 @@
+#!/bin/sh
+# The device's half of a connection: processes that outlive a lost line, one user at a time, nothing left behind. POSIX
+# sh, setsid and the usual small tools, as Debian and Android's toybox have them; no root, no port.
+#
+#     sh FOLDER/.device.sh VERB ...        in the work folder FOLDER, which the host has made
+#
+#     open LOCK LEASE OWNER     take the device, start the guard; says "busy HOLDER" where somebody has it
+#     receive NAME BYTES        stdin to NAME, complete or not at all; says "full FREE" where it does not fit
+#     send NAME                 "here" and its content, or "absent"
+#     start ID COMMAND ...      start a command; nothing happens if ID was started before
+#     wait ID SECONDS           "running", or "ended STATUS BYTES" and its stdout (so many bytes) and stderr
+#     stop ID                   ask it to end, kill what is left after three seconds
+#     close                     end all, remove the folder, give the device back
+#
+# Every call renews the lease. A guard that has not been called for LEASE seconds closes: the host is gone.
+set -u
+PATH=$PATH:/usr/bin:/bin
+folder=${0%/*}
+cd "$folder" || exit 9
+umask 077
+
+alive() { # PID: it runs, and is no zombie
+    [ -r "/proc/$1/stat" ] || return 1
+    read -r line <"/proc/$1/stat" 2>/dev/null || return 1
+    case ${line##*) } in Z* | X*) return 1 ;; esac
+}
+
+pause() {
+    sleep 0.3 2>/dev/null || sleep 1
+}
+
+# The lock is a link that names who holds it: it exists with all that it says, or not at all.
+lock() { # LOCK LEASE OWNER
+    setsid sh "$folder/.device.sh" guard "$1" "$2" </dev/null >/dev/null 2>&1 &
+    mine="$! $folder $3"
+    tries=0
+    until ln -s "$mine" "$1" 2>/dev/null; do
+        holder=$(readlink "$1") || holder=
+        pid=${holder%% *}
+        tries=$((tries + 1))
+        if [ "$tries" -gt 3 ] || { [ -n "$holder" ] && guards "$pid" "$holder"; }; then
+            kill "$!" 2>/dev/null
+            echo "busy ${holder#* }"
+            return
+        fi
+        # Its guard is gone: the device was restarted. Of several who see that, one moves the link away.
+        mv "$1" "$folder/.stale" 2>/dev/null
+        rm -f "$folder/.stale"
+    done
+    echo "$1" >.lock
+    echo "$!" >.guard
+    echo open
+}
+
+guards() { # PID HOLDER: that process is the guard of the holder's folder
+    rest=${2#* }
+    tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "${rest%% *}/.device.sh guard"
+}
+
+guard() { # LOCK LEASE
+    trap '' HUP INT
+    silent=0
+    while [ "$silent" -lt "$2" ]; do
+        sleep 1
+        [ -e .device.sh ] || exit 0
+        silent=$((silent + 1))
+        if [ -e .called ]; then
+            rm -f .called
+            silent=0
+        fi
+    done
+    end_all
+}
+
+run() { # ID COMMAND ...: in a session of its own
+    # A trap that does something is not inherited: the command gets the signal, this shell outlives it.
+    trap : TERM INT HUP
+    id=$1
+    shift
+    "$@"
+    echo "$?" >".$id.status.new"
+    mv ".$id.status.new" ".$id.status"
+}
+
+start() { # ID COMMAND ...
+    id=$1
+    if mkdir ".$id.started" 2>/dev/null; then
+        setsid sh "$folder/.device.sh" run "$@" </dev/null >".$id.out" 2>".$id.err" &
+        echo "$!" >".$id.pid"
+    fi
+    echo started
+}
+
+wait_for() { # ID SECONDS
+    pid=0
+    [ ! -e ".$1.pid" ] || read -r pid <".$1.pid"
+    left=$2
+    while [ ! -e ".$1.status" ] && alive "$pid"; do
+        if [ "$left" -le 0 ]; then
+            echo running
+            return
+        fi
+        pause
+        pause
+        pause
+        left=$((left - 1))
+    done
+    # Killed with its shell, by the kernel for want of memory most likely.
+    status=137
+    [ ! -e ".$1.status" ] || read -r status <".$1.status"
+    end_group "$1" "$pid"
+    echo "ended $status $(wc -c <".$1.out")"
+    cat ".$1.out" ".$1.err"
+}
+
+stop() { # ID
+    [ -e ".$1.pid" ] || return 0
+    read -r pid <".$1.pid"
+    kill -TERM -- "-$pid" 2>/dev/null
+    tries=0
+    while [ ! -e ".$1.status" ] && alive "$pid" && [ "$tries" -lt 10 ]; do
+        pause
+        tries=$((tries + 1))
+    done
+    end_group "$1" "$pid"
+}
+
+end_group() { # ID PID: whoever is left of it, once: later the number may be somebody else's
+    [ "$2" = 0 ] || kill -KILL -- "-$2" 2>/dev/null
+    rm -f ".$1.pid"
+}
+
+end_all() {
+    for name in .*.pid; do
+        id=${name#.}
+        stop "${id%.pid}"
+    done
+    read -r path <.lock
+    case $(readlink "$path") in *" $folder "*) rm -f "$path" ;; esac
+    cd / && rm -rf "$folder"
+}
+
+receive() { # NAME BYTES
+    free=$(df -Pk . | tail -n 1 | { read -r _ _ _ free _ && echo "$free"; })
+    if [ "$(($2 / 1024 + 1))" -gt "$free" ]; then
+        echo "full $((free * 1024))"
+        return
+    fi
+    case $1 in */*) mkdir -p "${1%/*}" ;; esac
+    if cat >".arriving" && [ "$(wc -c <".arriving")" -eq "$2" ] && mv ".arriving" "$1"; then
+        echo received
+    else
+        rm -f ".arriving"
+        echo incomplete
+    fi
+}
+
+send() { # NAME
+    if [ -f "$1" ]; then
+        echo here
+        cat "$1"
+    else
+        echo absent
+    fi
+}
+
+verb=$1
+shift
+[ "$verb" = guard ] || [ "$verb" = run ] || : >.called
+case $verb in
+open) lock "$@" ;;
+guard) guard "$@" ;;
+receive) receive "$@" ;;
+send) send "$@" ;;
+start) start "$@" ;;
+run) run "$@" ;;
+wait) wait_for "$@" ;;
+stop) stop "$@" && echo stopped ;;
+close)
+    [ ! -e .guard ] || { read -r pid <.guard && kill "$pid" 2>/dev/null; }
+    end_all
+    echo closed
+    ;;
+*)
+    echo "unknown verb $verb" >&2
+    exit 9
+    ;;
+esac

@@ -1,0 +1,84 @@
+"""A device reached with the system's OpenSSH: the user's own configuration, keys, agent and jump hosts.
+
+Host keys are always checked and nothing is ever asked. All calls share one connection (ControlMaster), which is opened
+again when it breaks [ssh_config(5)].
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Optional
+
+from edgeprune.connections.shell import Answer, ShellConnection, run_client
+from edgeprune.errors import DeviceError, DeviceTransientError
+
+OPTIONS = {
+    "BatchMode": "yes",
+    "StrictHostKeyChecking": "yes",
+    "ConnectTimeout": "10",
+    "ServerAliveInterval": "5",
+    "ServerAliveCountMax": "3",
+    "ControlMaster": "auto",
+    "ControlPersist": "60",
+    "LogLevel": "ERROR",
+}
+CLOSE_S = 5.0
+OWN_FAILURE = 255  # ssh's exit status for what is not the command's
+# What ssh says -> what to do about it: none of these gets better by trying again.
+STABLE = {
+    "Host key verification failed": (
+        "the host key of {host} is not the known one",
+        "if the device is new or was set up anew: ssh-keygen -R {host}, then ssh {host} once, and compare the key",
+    ),
+    "Permission denied": ("{host} does not let this user in", "ssh-copy-id {host}, and look at User in ~/.ssh/config"),
+    "Could not resolve hostname": ("there is no host {host}", "give its name or address as ssh knows it"),
+    "Bad owner or permissions": ("ssh does not read its configuration", "chmod 600 ~/.ssh/config"),
+    "Bad configuration option": ("ssh does not understand its configuration", "mend the file that ssh names"),
+}
+
+
+def connect(host: str = "", python: str = "") -> ShellConnection:
+    """A connection to a host as `ssh HOST` reaches it; python: of the device, or "" to look for one."""
+    return ShellConnection(SshLine(host), python)
+
+
+class SshLine:
+    """See `connections.shell.Line`."""
+
+    name = "ssh"
+    parent = "/tmp"
+
+    def __init__(self, host: str) -> None:
+        if not host or host.startswith("-"):
+            raise DeviceError(f"a device over ssh needs a host, got {host!r}", "give --host USER@HOST")
+        if shutil.which("ssh") is None:
+            raise DeviceError("there is no ssh on this machine", "on Debian run: sudo apt-get install openssh-client")
+        self.host = host
+        # Not in the user's folder: the path of a socket has 104 characters at most.
+        self._sockets = tempfile.mkdtemp(prefix="edgeprune-ssh-", dir="/tmp")
+        options = {**OPTIONS, "ControlPath": f"{self._sockets}/%C"}
+        self._command = ["ssh", "-T", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+
+    def call(self, command: str, stdin: Optional[Path], timeout_s: float) -> Answer:
+        """See `connections.shell.Line`."""
+        answer = run_client([*self._command, "--", self.host, command], stdin, timeout_s)
+        if answer.exit_status == OWN_FAILURE or answer.exit_status < 0:
+            raise self._failure(answer.stderr)
+        return answer
+
+    def close(self) -> None:
+        """See `connections.shell.Line`."""
+        with contextlib.suppress(DeviceError):
+            run_client([*self._command, "-O", "exit", "--", self.host], None, CLOSE_S)
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _failure(self, stderr: str) -> DeviceError:
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+        said = lines[-1] if lines else "it said nothing"
+        for sign, (message, hint) in STABLE.items():
+            if sign in stderr:
+                return DeviceError(f"{message.format(host=self.host)} ({said})", hint.format(host=self.host))
+        return DeviceTransientError(f"no connection to {self.host}: {said}", "is it on, and on this network?")
