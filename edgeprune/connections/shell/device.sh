@@ -12,7 +12,8 @@
 #     stop ID                   ask it to end, kill what is left after three seconds
 #     close                     end all, remove the folder, give the device back
 #
-# Every call renews the lease. A guard that has not been called for LEASE seconds closes: the host is gone.
+# What must be known is kept in links, .ID.pid and .ID.status for example: a disk that is full still takes those, and each
+# exists with all that it says, or not at all. Every call renews the lease. A guard that has not been called for LEASE seconds closes: the host is gone.
 set -u
 PATH=$PATH:/usr/bin:/bin
 folder=${0%/*}
@@ -25,11 +26,10 @@ alive() { # PID: it runs, and is no zombie
     case ${line##*) } in Z* | X*) return 1 ;; esac
 }
 
-pause() {
-    sleep 0.3 2>/dev/null || sleep 1
+nap() { # MILLISECONDS: whole seconds where sleep knows no others
+    sleep "$(($1 / 1000)).$(printf %03d $(($1 % 1000)))" 2>/dev/null || sleep 1
 }
 
-# The lock is a link that names who holds it: it exists with all that it says, or not at all.
 lock() { # LOCK LEASE OWNER
     setsid sh "$folder/.device.sh" guard "$1" "$2" </dev/null >/dev/null 2>&1 &
     mine="$! $folder $3"
@@ -47,8 +47,8 @@ lock() { # LOCK LEASE OWNER
         mv "$1" "$folder/.stale" 2>/dev/null
         rm -f "$folder/.stale"
     done
-    echo "$1" >.lock
-    echo "$!" >.guard
+    ln -s "$1" .lock
+    ln -s "$!" .guard
     echo open
 }
 
@@ -60,16 +60,17 @@ guards() { # PID HOLDER: that process is the guard of the holder's folder
 guard() { # LOCK LEASE
     trap '' HUP INT
     silent=0
+    cd / # whoever unmounts what the folder lies on is not kept from it
     while [ "$silent" -lt "$2" ]; do
         sleep 1
-        [ -e .device.sh ] || exit 0
+        [ -e "$folder/.device.sh" ] || exit 0
         silent=$((silent + 1))
-        if [ -e .called ]; then
-            rm -f .called
+        if [ -e "$folder/.called" ]; then
+            rm -f "$folder/.called"
             silent=0
         fi
     done
-    end_all
+    cd "$folder" && end_all
 }
 
 run() { # ID COMMAND ...: in a session of its own
@@ -78,55 +79,52 @@ run() { # ID COMMAND ...: in a session of its own
     id=$1
     shift
     "$@"
-    echo "$?" >".$id.status.new"
-    mv ".$id.status.new" ".$id.status"
+    ln -s "$?" ".$id.status"
 }
 
 start() { # ID COMMAND ...
     id=$1
     if mkdir ".$id.started" 2>/dev/null; then
         setsid sh "$folder/.device.sh" run "$@" </dev/null >".$id.out" 2>".$id.err" &
-        echo "$!" >".$id.pid"
+        ln -s "$!" ".$id.pid"
     fi
     echo started
 }
 
 wait_for() { # ID SECONDS
-    pid=0
-    [ ! -e ".$1.pid" ] || read -r pid <".$1.pid"
-    left=$2
-    while [ ! -e ".$1.status" ] && alive "$pid"; do
+    pid=$(readlink ".$1.pid") || pid=0
+    left=$(($2 * 1000))
+    step=20 # often at first, seldom later: each look costs the measured device a process
+    while [ ! -h ".$1.status" ] && alive "$pid"; do
         if [ "$left" -le 0 ]; then
             echo running
             return
         fi
-        pause
-        pause
-        pause
-        left=$((left - 1))
+        nap "$step"
+        left=$((left - step))
+        step=$((step * 2))
+        [ "$step" -le 1000 ] || step=1000
     done
     # Killed with its shell, by the kernel for want of memory most likely.
-    status=137
-    [ ! -e ".$1.status" ] || read -r status <".$1.status"
+    status=$(readlink ".$1.status") || status=137
     end_group "$1" "$pid"
     echo "ended $status $(wc -c <".$1.out")"
     cat ".$1.out" ".$1.err"
 }
 
 stop() { # ID
-    [ -e ".$1.pid" ] || return 0
-    read -r pid <".$1.pid"
-    kill -TERM -- "-$pid" 2>/dev/null
+    pid=$(readlink ".$1.pid") || return 0
+    kill -s TERM -- "-$pid" 2>/dev/null
     tries=0
-    while [ ! -e ".$1.status" ] && alive "$pid" && [ "$tries" -lt 10 ]; do
-        pause
+    while [ ! -h ".$1.status" ] && alive "$pid" && [ "$tries" -lt 30 ]; do
+        nap 100
         tries=$((tries + 1))
     done
     end_group "$1" "$pid"
 }
 
 end_group() { # ID PID: whoever is left of it, once: later the number may be somebody else's
-    [ "$2" = 0 ] || kill -KILL -- "-$2" 2>/dev/null
+    [ "$2" = 0 ] || kill -s KILL -- "-$2" 2>/dev/null
     rm -f ".$1.pid"
 }
 
@@ -135,7 +133,7 @@ end_all() {
         id=${name#.}
         stop "${id%.pid}"
     done
-    read -r path <.lock
+    path=$(readlink .lock)
     case $(readlink "$path") in *" $folder "*) rm -f "$path" ;; esac
     cd / && rm -rf "$folder"
 }
@@ -177,7 +175,7 @@ run) run "$@" ;;
 wait) wait_for "$@" ;;
 stop) stop "$@" && echo stopped ;;
 close)
-    [ ! -e .guard ] || { read -r pid <.guard && kill "$pid" 2>/dev/null; }
+    pid=$(readlink .guard) && kill "$pid" 2>/dev/null
     end_all
     echo closed
     ;;
