@@ -11,6 +11,9 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -22,11 +25,11 @@ from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
     from edgeprune.artifact import Artifact
-    from edgeprune.bench import Plan
+    from edgeprune.bench.devices import Request
+    from edgeprune.connections import Connection
     from edgeprune.find import Event, Problem
     from edgeprune.measurement import Measurement
     from edgeprune.report import Noun
-    from edgeprune.target import Target
 
 OUT = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=store.DEFAULT_OUT, show_default=True,
@@ -223,57 +226,85 @@ def _say_layers(artifact: Artifact) -> None:
 @cli.command()
 @click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--target", default="local", show_default=True, help="Name or TOML file: threads, sensors, connection.")
+@click.option("--host", "hosts", multiple=True, help="The device: USER@HOST as ssh knows it, or adb's serial. Repeat.")
+@click.option("--python", default="", help="Interpreter on the device; else ~/.edgeprune/venv's, else python3.")
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
 @click.option("--pairs", type=click.IntRange(1), default=8, show_default=True, help="Blocks of each side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
 @OUT
 @JSON
 def bench(
-    artifacts: tuple[Path, ...], target: str, against: Optional[Path], pairs: int, seed: int, out: Path, as_json: bool
-) -> None:
+    artifacts: tuple[Path, ...], target: str, hosts: tuple[str, ...], python: str, against: Optional[Path], out: Path,
+    as_json: bool, **planned: int,
+) -> None:  # fmt: skip
     """Measure ARTIFACTS (else the newest), each against its dense twin, in alternating blocks of fresh processes.
 
     \b
     edgeprune bench --target local
+    edgeprune bench --target rpi4 --host pi@raspberrypi --host pi@kitchen
     edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
     """
+    from edgeprune import connections
     from edgeprune.artifact import Artifact
     from edgeprune.bench import Plan
+    from edgeprune.bench.devices import Request
     from edgeprune.report import summary
     from edgeprune.target import load_target
 
-    machine, plan = load_target(target), Plan(seed=seed, pairs=pairs)
+    machine, plan = load_target(target), Plan(**planned)
+    module = connections.load(machine.connection)
+    devices = {host or "this device": partial(module.connect, host, python) for host in hosts or ("",)}
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(_newest(out, "artifact", ExportError))]
     others = [Artifact.load(other) if other else None for other in (against or each.twin_path() for each in bundles)]
     summaries = []
     for artifact, other in zip(bundles, others):
-        measurement = _measure(artifact, other, machine, plan, out)
-        summaries.append({"path": str(measurement.path), **summary(measurement)})
-        if not as_json:
-            click.echo(measurement.path)
+        for measurement in _measure(Request(artifact, other, machine, plan, out), devices):
+            summaries.append({"path": str(measurement.path), **summary(measurement)})
+            if not as_json:
+                click.echo(measurement.path)
     if as_json:
         click.echo(json.dumps(summaries, indent=1))
 
 
-def _measure(artifact: Artifact, other: Optional[Artifact], target: Target, plan: Plan, out: Path) -> Measurement:
-    """Run one measurement with a bar over its blocks and say the result."""
+def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) -> Iterator[Measurement]:
+    """Measure on all devices with a bar over their blocks, say the results; raises what the last one to fail raised."""
     from rich.console import Console
 
-    from edgeprune import connections
-    from edgeprune.bench import BlockDone, bench_blocks, conditions
+    from edgeprune.bench import BlockDone
+    from edgeprune.bench.devices import bench_devices
+    from edgeprune.report import print_devices
+
+    name, done, failed = request.artifact.path.name, dict.fromkeys(devices, 0.0), None
+    measured: dict[str, Measurement] = {}
+    with ProgressDisplay(len(devices)) as display, closing(bench_devices(request, devices)) as events:
+        for host, event in ((each.host, each.event) for each in events):
+            if isinstance(event, BlockDone):
+                done[host] = event.number / event.total
+                display.update(sum(done.values()), f"{name} on {host}: block {event.number}/{event.total}")
+            elif isinstance(event, EdgepruneError):
+                failed = event
+                if len(devices) > 1:
+                    display.line(f"{host}: {event}")
+            else:
+                measured[host] = event
+                _say_measurement(request.artifact, event, host if len(devices) > 1 else "")
+                yield event
+    if len(devices) > 1:
+        print_devices(measured, Console(stderr=True))
+    if failed is not None:
+        raise failed
+
+
+def _say_measurement(artifact: Artifact, measurement: Measurement, host: str) -> None:
+    from rich.console import Console
+
+    from edgeprune.bench import conditions
     from edgeprune.report import dense_warnings, print_layers, speed_line
 
-    with connections.load(target.connection).connect() as connection, ProgressDisplay(plan.pairs * 2) as display:
-        for event in bench_blocks(artifact, other, target, connection, plan, out):
-            if isinstance(event, BlockDone):
-                display.update(event.number, f"{artifact.path.name} block {event.number}/{event.total}")
-            else:
-                measurement = event
-    say(f"{artifact.path.name}: {speed_line(measurement)}")
+    say(f"{host + ': ' if host else ''}{artifact.path.name}: {speed_line(measurement)}")
     print_layers(measurement, Console(stderr=True))
     for line in (*conditions.warnings(measurement), *dense_warnings(artifact)):
         warn(line)
-    return measurement
 
 
 @cli.command()

@@ -1,7 +1,7 @@
 """The ways to reach a device, one file each; names are file stems, found by listing this folder.
 
 Each module has
-    connect() -> Connection         a private work folder (mode 0700) on the device, gone when the connection is closed
+    connect(host, python) -> Connection     a private work folder (mode 0700) on the device, gone when it is closed
 Commands are lists of arguments, never lines for a shell; they start in the work folder, and names of files are relative
 to it. A connection that can read the device's monotonic clock sets EDGEPRUNE_STARTED_NS for each command it starts.
 """
@@ -90,8 +90,9 @@ class Connection(Protocol):
 class Module(Protocol):
     """What a module of this folder offers."""
 
-    def connect(self) -> Connection:
-        """A connection with an empty work folder."""
+    def connect(self, host: str = "", python: str = "") -> Connection:
+        """A connection with an empty work folder. host: which device, where there are several; python: its interpreter
+        for the agent, or "" to look for one. DeviceError says why there is none and what to do."""
         ...
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -16,14 +17,16 @@ from types import TracebackType
 from typing import IO, Optional
 
 from edgeprune.connections import Finished
-from edgeprune.errors import DeviceError, DeviceTransientError
+from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
 
 GRACE_S = 3.0  # between the request to end and the kill
 
 
-def connect() -> LocalConnection:
-    """A connection with an empty work folder."""
-    return LocalConnection()
+def connect(host: str = "", python: str = "") -> LocalConnection:
+    """A connection with an empty work folder; python: for the agent, or "" for the one that runs edgeprune."""
+    if host:
+        raise TargetError(f"this machine needs no host, got {host!r}", "leave --host out, or name a target over ssh")
+    return LocalConnection(python or sys.executable)
 
 
 class LocalProcess:
@@ -33,6 +36,7 @@ class LocalProcess:
     def __init__(self, arguments: Sequence[str], folder: Path) -> None:
         self._name = Path(arguments[0]).name
         self._finished: Optional[Finished] = None
+        self._ending = threading.Lock()
         self._stdout: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (files, for nobody drains a pipe here)
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         started = {"EDGEPRUNE_STARTED_NS": str(time.monotonic_ns())}
@@ -69,13 +73,14 @@ class LocalProcess:
 
     def _end(self) -> Finished:
         """Kill what is left of the group, once: later its number may belong to somebody else."""
-        if self._finished is None:
-            self._signal_group(signal.SIGKILL)
-            code = self._popen.wait()
-            exit_status = 128 - code if code < 0 else code
-            with self._stdout, self._stderr:
-                self._finished = Finished(exit_status, _content(self._stdout), _content(self._stderr))
-        return self._finished
+        with self._ending:  # another thread may close the connection while this one waits
+            if self._finished is None:
+                self._signal_group(signal.SIGKILL)
+                code = self._popen.wait()
+                exit_status = 128 - code if code < 0 else code
+                with self._stdout, self._stderr:
+                    self._finished = Finished(exit_status, _content(self._stdout), _content(self._stderr))
+            return self._finished
 
     def _signal_group(self, number: int) -> None:
         # Errors mean that nobody is left in it; macOS answers EPERM for a group of zombies.
@@ -88,8 +93,8 @@ class LocalConnection:
 
     name = "local"
 
-    def __init__(self) -> None:
-        self.python = sys.executable
+    def __init__(self, python: str) -> None:
+        self.python = python
         self._folder = Path(tempfile.mkdtemp(prefix="edgeprune-"))  # mkdtemp gives mode 0700
         self._processes: list[LocalProcess] = []
 

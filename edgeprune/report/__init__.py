@@ -3,7 +3,8 @@
     collect      which nouns belong to given paths, or to the newest ticket
     write_report one self-contained HTML page about them; print_report: the same in the terminal
     read         one noun; summary: it as a dictionary; print_noun: it as tables; speed_line: a measurement in a line
-    print_layers a measurement layer by layer; dense_warnings: sparse weights of a bundle that dense kernels run
+    print_layers a measurement layer by layer; print_devices: one artifact on several devices
+    dense_warnings   sparse weights of a bundle that dense kernels run
     density_plot the density-accuracy plot of a ticket as a PNG
 
 Nothing here needs PyTorch; Jinja, plotly and matplotlib are imported when something is drawn.
@@ -19,7 +20,7 @@ from edgeprune.report.html import write_page
 from edgeprune.report.layers import dense_warnings
 from edgeprune.report.plot import density_plot
 from edgeprune.report.summary import artifact_summary, measurement_summary, summary, ticket_summary
-from edgeprune.report.text import print_layers, print_noun, print_report, speed_line
+from edgeprune.report.text import print_devices, print_layers, print_noun, print_report, speed_line
 
 __all__ = [
     "Noun",
@@ -29,6 +30,7 @@ __all__ = [
     "dense_warnings",
     "density_plot",
     "measurement_summary",
+    "print_devices",
     "print_layers",
     "print_noun",
     "print_report",

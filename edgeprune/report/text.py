@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgeprune.artifact import Artifact
@@ -10,6 +11,7 @@ from edgeprune.report import units
 from edgeprune.report.builds import build_table, builds_of, environment_table, timing_table
 from edgeprune.report.collection import Noun, Nouns, artifacts_of
 from edgeprune.report.curve import headline, statement
+from edgeprune.report.devices import devices_table
 from edgeprune.report.tables import (
     Table,
     artifact_table,
@@ -77,6 +79,11 @@ def print_layers(measurement: Measurement, console: Console) -> None:
     table = times_table(timing(measurement, artifacts_of(measurement)))
     if table is not None:
         _print(table, console)
+
+
+def print_devices(measured: Mapping[str, Measurement], console: Console) -> None:
+    """One artifact on several devices; measured: host -> what was measured there."""
+    _print(devices_table(measured), console)
 
 
 def _ticket(ticket: Ticket, console: Console) -> None:

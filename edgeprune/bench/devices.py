@@ -1,0 +1,92 @@
+"""Several devices at once: each in a thread of its own, one stream of events."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
+
+from edgeprune.artifact import Artifact
+from edgeprune.bench import BlockDone, Plan, bench_blocks
+from edgeprune.connections import Connection
+from edgeprune.errors import EdgepruneError
+from edgeprune.measurement import Measurement
+from edgeprune.target import Target
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure on each device: the arguments of `bench_blocks` that they share."""
+
+    artifact: Artifact
+    against: Optional[Artifact]
+    target: Target
+    plan: Plan
+    out: Path
+
+
+@dataclass(frozen=True)
+class DeviceEvent:
+    """Something happened on a device: a block is done, it is measured, or it failed."""
+
+    host: str
+    event: Union[BlockDone, Measurement, EdgepruneError]
+
+
+class _Fleet:
+    """What the threads share."""
+
+    def __init__(self) -> None:
+        self.events: queue.Queue[DeviceEvent] = queue.Queue()
+        self.connected: list[Connection] = []
+        self.stopped = threading.Event()
+
+    def bench(self, request: Request, host: str, connect: Callable[[], Connection]) -> None:
+        """One device from its connection to its measurement."""
+        try:
+            with connect() as connection:
+                self.connected.append(connection)
+                if self.stopped.is_set():
+                    return
+                artifact, against, target = request.artifact, request.against, request.target
+                for event in bench_blocks(artifact, against, target, connection, request.plan, request.out):
+                    self.events.put(DeviceEvent(host, event))
+        except EdgepruneError as problem:
+            self.events.put(DeviceEvent(host, problem))
+
+    def stop(self) -> None:
+        """What still runs loses its connection, and its block fails at once."""
+        self.stopped.set()
+        for connection in list(self.connected):
+            connection.close()
+
+
+def bench_devices(
+    request: Request, hosts: Mapping[str, Callable[[], Connection]]
+) -> Generator[DeviceEvent, None, None]:
+    """`bench_blocks` on every host at the same time; hosts: name -> what connects to it.
+
+    A device that fails ends with its error as its last event, the others go on. Closing the generator ends what runs on
+    all devices and closes their connections before it returns.
+    """
+    fleet = _Fleet()
+    threads = [
+        threading.Thread(target=fleet.bench, args=(request, host, connect), name=host, daemon=True)
+        for host, connect in hosts.items()
+    ]
+    for thread in threads:
+        thread.start()
+    left = len(threads)
+    try:
+        while left:
+            found = fleet.events.get()
+            left -= not isinstance(found.event, BlockDone)
+            yield found
+    finally:
+        if left:
+            fleet.stop()
+        for thread in threads:
+            thread.join()
