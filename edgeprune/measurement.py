@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -21,7 +21,10 @@ class Block:
     and conditions_after: sensor -> value, "unreadable" or "absent". model_sha256: as hashed by the agent.
     output_max_abs: largest difference to the expected outputs seen inside the timed session. layers_ns: layer -> time
     in its kernels for one example, and kernel -> time for those of no layer, from a profiled session after the
-    samples; empty in blocks without one.
+    samples; empty in blocks without one. power_uw: phase ("idle", before the runtime's import; "steady"; "sustained")
+    -> list of [monotonic ns, microwatts of the whole device]; empty where nothing measures them. windows: of the
+    sustained phase, in order: begin_ns and end_ns since it began, count, mean_ns, p50_ns, p90_ns (None of too few
+    samples) and max_ns of the latencies, and the conditions at the window's end; empty where none was asked for.
     """
 
     role: str
@@ -37,6 +40,8 @@ class Block:
     model_sha256: str
     output_max_abs: float
     layers_ns: Mapping[str, int] = field(default_factory=dict)
+    power_uw: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    windows: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.role not in ("artifact", "against"):

@@ -1,17 +1,21 @@
 """The agent: runs one model once, in a process of its own, and writes down what happened. `python agent.py job.json`
+(`python agent.py conditions SENSOR...` only reads sensors and prints what they say as one line of JSON.)
 
 This file travels to the device alone. It needs Python 3.9, NumPy and the runtime that the job names, and nothing else;
 it opens no port and needs no root. The job is one JSON file (see `Job`; paths are relative to the folder that the agent
 starts in). It leaves
 
-    samples_path   JSON lines, appended as they come: {"phase": NAME} where a phase begins, {"samples_ns": [...]}
+    samples_path   JSON lines, appended as they come: {"phase": NAME} where a phase begins, {"samples_ns": [...]},
+                   {"window": {...}} (see `sustain`)
     result_path    one JSON object, renamed into place at the very end: all the rest, or {"error": {message, hint}}
 
-Phases: start (process start to this file's first line), import (of the runtime), load, first, warmup, steady, and
-profile, if asked for: in a session of its own, since it costs time. Every file of the job is hashed before the import;
-the model is therefore loaded from the page cache. One sample is what a program pays for one example: input handed over,
-inference, outputs fetched. Each output, of each sample, is compared with the expected one outside the timed interval,
-and a wrong one ends the session. SIGINT and SIGTERM leave no file.
+Phases: start (process start to this file's first line), import (of the runtime), load, first, warmup, steady, and, if
+asked for, sustained (many windows, for minutes) and profile (in a session of its own, since it costs time). Every file
+of the job is hashed before the import; the model is therefore loaded from the page cache. Where the device measures its
+power, that is read at rest before the import, and through the steady and sustained phases.
+One sample is what a program pays for one example: input handed over, inference, outputs fetched. Each output, of each
+sample, is compared with the expected one outside the timed interval, and a wrong one ends the session. SIGINT and
+SIGTERM leave no file.
 """
 
 from __future__ import annotations
@@ -28,9 +32,13 @@ import importlib
 import json
 import os
 import platform
+import re
 import signal
+import subprocess
 import sys
-from dataclasses import dataclass, fields
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Callable, NoReturn, Optional, Union
 
@@ -43,6 +51,15 @@ LITERT_PACKAGES = {  # in order of preference: the maintained one, the last for 
 SAFETENSORS_TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}
 SAMPLES_PER_LINE = 512
 FEWEST_SAMPLES = 3
+CPU_PROVIDER = "CPUExecutionProvider"
+WINDOW_SAMPLES = 11  # the fewest of a sustained window: as many as a median needs, and p90 needs 64
+P90_SAMPLES = 64
+COMMAND_FOLDERS = ("usr/bin", "opt/vc/bin", "system/bin")  # beside PATH: Raspberry Pi OS, its older releases, Android
+COMMAND_SECONDS = 2.0
+POWER_SECONDS = 0.1  # between two readings of the power: ten a second at most
+INPUT_RAILS = ("VDD_IN", "POM_5V_IN")  # of a Jetson: what comes in, and all other rails take from
+INSIDE_OTHERS = ("VDDQ_VDD2_1V8AO",)  # a rail of the Jetson AGX Orin that VIN_SYS_5V0 feeds and already counts
+NO_TEMPERATURES = (6, 7, 8)  # types of Android's Temperature that are a battery's voltage, current and charge
 Run = Callable[[Any], "list[Any]"]  # one example [1, ...] -> the list of outputs [1, ...]
 
 
@@ -52,7 +69,10 @@ class Job:
     of the bundle, the three among them. tolerance: largest absolute difference to the expected outputs. warmups:
     inferences before the steady phase (fewer if they take longer than half of `limit_seconds`). The steady phase ends
     once it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds` (but never with fewer
-    than 3 samples). sensors: names in `SENSORS`. profile_runs: inferences to profile at the end, or 0."""
+    than 3 samples). sensors: names in `SENSORS`. profile_runs: inferences to profile at the end, or 0.
+    providers: ONNX Runtime's execution providers in order of preference; those that this build lacks are passed over,
+    and the CPU is always the last. idle_seconds: how long the power at rest is read, where there is a power sensor.
+    sustained_seconds: of a phase after the steady one in windows of window_seconds, or 0."""
 
     runtime: str
     model: str
@@ -69,6 +89,10 @@ class Job:
     profile_runs: int
     samples_path: str
     result_path: str
+    providers: list[str] = field(default_factory=list)
+    idle_seconds: float = 1.0
+    sustained_seconds: float = 0.0
+    window_seconds: float = 5.0
 
 
 class Failure(Exception):
@@ -105,6 +129,23 @@ def read_value(path: Path) -> Union[str, int]:
     return int(text) if text.lstrip("-").isdigit() else text
 
 
+def run_command(root: Path, *arguments: str) -> str:
+    """What a program of the device prints, or "absent", or "unreadable" (it fails, or takes more than 2 s)."""
+    folders = [*os.environ.get("PATH", "").split(os.pathsep)] if root == Path("/") else []
+    places = [root / folder / arguments[0] for folder in (*folders, *COMMAND_FOLDERS)]
+    program = next((place for place in places if place.is_file() and os.access(place, os.X_OK)), None)
+    if program is None:
+        return "absent"
+    try:
+        done = subprocess.run(
+            [str(program), *arguments[1:]], stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unreadable"
+    text = done.stdout.decode(errors="replace").strip()
+    return text if text and done.returncode == 0 else "unreadable"
+
+
 def read_each(root: Path, pattern: str, name: str) -> dict[str, Any]:
     """`name.<folder>` -> value for each file that matches `pattern`; {name: "absent"} where none does."""
     found = {f"{name}.{path.parent.name}": read_value(path) for path in sorted(root.glob(pattern))}
@@ -126,12 +167,125 @@ def read_governor(root: Path) -> dict[str, Any]:
 
 
 def read_temperature(root: Path) -> dict[str, Any]:
-    """Temperature of each thermal zone in thousandths of a degree Celsius; keys end in the zone's type."""
-    found = {}
+    """Temperature of each thermal zone in thousandths of a degree Celsius; keys end in the zone's type. Beside them, a
+    Raspberry Pi's own and those of Android's thermal service."""
+    found: dict[str, Any] = {}
     for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
         kind = read_value(zone / "type")
         found[f"temp_millic.{zone.name}" + (f".{kind}" if kind != "unreadable" else "")] = read_value(zone / "temp")
+    said = run_command(root, "vcgencmd", "measure_temp")
+    if said != "absent":
+        degrees = re.fullmatch(r"temp=(-?[\d.]+)'C", said)
+        found["temp_millic.vcgencmd"] = round(float(degrees[1]) * 1000) if degrees else "unreadable"
+    said = run_command(root, "dumpsys", "thermalservice")
+    now = said.partition("Current temperatures from HAL:")[2] or said  # above it are cached ones
+    for value, kind, name in re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=(\d+), mName=([^,]+),", now):
+        if int(kind) not in NO_TEMPERATURES:
+            found[f"temp_millic.thermalservice.{name}"] = round(float(value) * 1000)
     return found or {"temp_millic": "absent"}
+
+
+def read_throttling(root: Path) -> dict[str, Any]:
+    """What holds the device back, in numbers of its own that are 0 where nothing does, and counters.
+
+    vcgencmd: bits 0 to 3 for now (low voltage, capped, throttled, soft limit), 16 to 19 for the same since boot
+    [Raspberry Pi documentation, "vcgencmd"]; cooling devices of the kernel that are no fans: steps taken; oc*: a
+    Jetson's low-voltage and over-current events [Jetson Linux Developer Guide, "Platform Power and Performance"];
+    thermalservice: 0 to 6 [Android, PowerManager.THERMAL_STATUS_*].
+    """
+    found: dict[str, Any] = {}
+    said = run_command(root, "vcgencmd", "get_throttled")
+    if said != "absent":
+        bits = re.fullmatch(r"throttled=(0x[0-9a-fA-F]+)", said)
+        found["throttling.vcgencmd"] = int(bits[1], 16) if bits else "unreadable"
+    for device in sorted(root.glob("sys/class/thermal/cooling_device*")):
+        kind = str(read_value(device / "type"))
+        if "fan" not in kind.lower():
+            found[f"throttling.{device.name}.{kind}"] = read_value(device / "cur_state")
+    for path in sorted(root.glob("sys/class/hwmon/hwmon*/oc*_event_cnt")):
+        found[f"throttling.{path.parent.name}.{path.name}"] = read_value(path)
+    said = run_command(root, "dumpsys", "thermalservice")
+    if said != "absent":
+        status = re.search(r"^Thermal Status: (\d)", said, re.MULTILINE)
+        found["throttling.thermalservice"] = int(status[1]) if status else "unreadable"
+    return found or {"throttling": "absent"}
+
+
+def microwatts(volts: Any, amperes: Any, scale: int = 1) -> Union[str, int]:
+    """The product of two readings (millivolts and milliamperes; or what `scale` divides into them)."""
+    if isinstance(volts, int) and isinstance(amperes, int):
+        return volts * amperes // scale
+    return "unreadable"
+
+
+def read_jetson_rails(root: Path) -> dict[str, Any]:
+    """Rail -> microwatts from INA3221 monitors: the kernel's hwmon driver, or that of JetPack 4 [NVIDIA Jetson Linux
+    Developer Guide; Linux, Documentation/hwmon/ina3221.rst]. Channels that are switched off or not connected are no
+    rails."""
+    rails: dict[str, Any] = {}
+    for folder in sorted(root.glob("sys/class/hwmon/hwmon*")):
+        for channel in "123" if read_value(folder / "name") == "ina3221" else "":
+            label = read_value(folder / f"in{channel}_label")
+            if label not in ("absent", "", "NC") and read_value(folder / f"in{channel}_enable") != 0:
+                volts, amperes = (read_value(folder / f"{kind}{channel}_input") for kind in ("in", "curr"))
+                rails[str(label)] = microwatts(volts, amperes)
+    for folder in sorted(root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*")):
+        for channel in "012":
+            label, milliwatts = read_value(folder / f"rail_name_{channel}"), folder / f"in_power{channel}_input"
+            if label not in ("absent", "", "NC"):
+                rails[str(label)] = microwatts(1000, read_value(milliwatts))
+    return rails
+
+
+def read_pmic_rails(root: Path) -> dict[str, Any]:
+    """Rail -> microwatts from the power controller of a Raspberry Pi 5: those with a voltage and a current."""
+    said = run_command(root, "vcgencmd", "pmic_read_adc")
+    volts = dict(re.findall(r"(\S+)_V volt\(\d+\)=([\d.]+)V", said))
+    amperes = re.findall(r"(\S+)_A current\(\d+\)=([\d.]+)A", said)
+    rails: dict[str, Any] = {
+        rail: round(float(volts[rail]) * float(each) * 1e6) for rail, each in amperes if rail in volts
+    }
+    return rails or ({} if said == "absent" else {"pmic": "unreadable"})
+
+
+def read_battery(root: Path) -> dict[str, Any]:
+    """What a battery gives, in microwatts: only while nothing charges it, since then its current is not the device's.
+
+    From the kernel (microamperes, whose sign varies, and microvolts [Linux, ABI/testing/sysfs-class-power]) or, where a
+    phone does not let it be read, from Android's battery service (the current from Android 15 on).
+    """
+    folders = [each for each in sorted(root.glob("sys/class/power_supply/*")) if read_value(each / "type") == "Battery"]
+    said = run_command(root, "dumpsys", "battery")
+    if not folders and said == "absent":
+        return {}
+    facts = dict(re.findall(r"^ *(status|voltage): (\d+)$", said, re.MULTILINE))
+    status, current, voltage = (
+        read_value(folders[0] / name) if folders else "absent" for name in ("status", "current_now", "voltage_now")
+    )
+    if not isinstance(current, int):
+        current = run_command(root, "cmd", "battery", "get", "current_now")
+        current = int(current) if current.lstrip("-").isdigit() else "unreadable"
+    if not isinstance(voltage, int) and "voltage" in facts:
+        voltage = int(facts["voltage"]) * 1000
+    if (facts["status"] != "3") if "status" in facts else (status != "Discharging"):
+        return {"battery": "unreadable"}
+    return {"battery": microwatts(voltage, abs(current) if isinstance(current, int) else current, 1_000_000)}
+
+
+def read_power(root: Path) -> dict[str, Any]:
+    """Power in microwatts: of each rail that the device measures and, as `power_uw`, of all of it: the rail that it
+    comes in by, else the sum of the rails. power_of: which of the two."""
+    rails = read_jetson_rails(root) or read_pmic_rails(root) or read_battery(root)
+    if not rails:
+        return {"power_uw": "absent"}
+    counted = [rail for rail in INPUT_RAILS if rail in rails] or [each for each in rails if each not in INSIDE_OTHERS]
+    values = [rails[rail] for rail in counted]
+    whole = all(isinstance(value, int) for value in values)
+    return {
+        **{f"power_uw.{rail}": value for rail, value in rails.items()},
+        "power_uw": sum(values) if whole else "unreadable",
+        "power_of": counted[0] if len(counted) == 1 else f"the sum of {len(counted)} rails",
+    }
 
 
 def read_load(root: Path) -> dict[str, Any]:
@@ -150,7 +304,14 @@ def read_load(root: Path) -> dict[str, Any]:
     return found
 
 
-SENSORS = {"frequency": read_frequency, "governor": read_governor, "temperature": read_temperature, "load": read_load}
+SENSORS = {
+    "frequency": read_frequency,
+    "governor": read_governor,
+    "temperature": read_temperature,
+    "throttling": read_throttling,
+    "power": read_power,
+    "load": read_load,
+}
 
 
 def read_conditions(sensors: list[str], root: Path = Path("/")) -> dict[str, Any]:
@@ -159,6 +320,48 @@ def read_conditions(sensors: list[str], root: Path = Path("/")) -> dict[str, Any
     for name in sensors:
         found.update(SENSORS[name](root) if name in SENSORS else {name: "unreadable"})
     return found
+
+
+class PowerSampler:
+    """Reads the power of the device through phases in a thread of its own, if there is a sensor for it at all.
+
+    samples_uw: phase -> [[monotonic nanoseconds, microwatts], ...]; costs_ns: what each reading took of a core.
+    """
+
+    def __init__(self, sensors: list[str], root: Path = Path("/")) -> None:
+        self.samples_uw: dict[str, list[list[int]]] = {}
+        self.costs_ns: list[int] = []
+        self.there = "power" in sensors and isinstance(read_power(root)["power_uw"], int)
+        self._root = root
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Sample as long as the `with` statement lasts, once at least."""
+        if not self.there:
+            yield
+            return
+        end = threading.Event()
+        thread = threading.Thread(target=self._sample, args=(self.samples_uw.setdefault(name, []), end), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+
+    def _sample(self, samples: list[list[int]], end: threading.Event) -> None:
+        while True:
+            begin = time.monotonic_ns()
+            power_uw = read_power(self._root)["power_uw"]
+            self.costs_ns.append(time.monotonic_ns() - begin)
+            if isinstance(power_uw, int):
+                samples.append([begin, power_uw])
+            if end.wait(POWER_SECONDS):
+                return
+
+    def cost(self) -> dict[str, int]:
+        """The median cost of a reading, as a reading of its own; nothing where none was taken."""
+        return {"power_reading_ns": sorted(self.costs_ns)[len(self.costs_ns) // 2]} if self.costs_ns else {}
 
 
 def read_memory() -> dict[str, int]:
@@ -280,8 +483,8 @@ def import_onnxruntime() -> tuple[Any, str, str]:
     return module, "onnxruntime", module.__version__
 
 
-def open_onnxruntime(module: Any, job: Job, profile: str = "") -> tuple[Run, Callable[[], str]]:
-    """A function that runs one example on the CPU, and one that ends the file PROFILE_<time>.json and names it."""
+def open_onnxruntime(module: Any, job: Job, profile: str = "") -> Any:
+    """A session with the job's providers that this build has, the CPU behind them. profile: begin of a file's name."""
     options = module.SessionOptions()
     options.intra_op_num_threads = job.threads
     options.inter_op_num_threads = 1
@@ -294,20 +497,34 @@ def open_onnxruntime(module: Any, job: Job, profile: str = "") -> tuple[Run, Cal
     except Exception as problem:  # noqa: BLE001  the binding raises its own classes, derived from Exception alone
         message = f"{job.library} does not load on this {platform.machine()}: {problem}"
         raise Failure(message, "bench the bundle on its own target") from None
-    session = module.InferenceSession(job.model, options, providers=["CPUExecutionProvider"])
+    offered = module.get_available_providers() if job.providers else []
+    chosen = [name for name in job.providers if name in offered and name != CPU_PROVIDER]
+    return module.InferenceSession(job.model, options, providers=[*chosen, CPU_PROVIDER])
+
+
+def run_onnxruntime(session: Any) -> Run:
+    """A function that runs one example in a session."""
     name = session.get_inputs()[0].name
-    return lambda example: list(session.run(None, {name: example})), lambda: str(session.end_profiling())
+    return lambda example: list(session.run(None, {name: example}))
+
+
+def load_onnxruntime(module: Any, job: Job) -> tuple[Run, dict[str, Any]]:
+    """A function that runs one example; the providers that the session got, where the job has a preference (a provider
+    whose libraries do not load is passed over by the runtime itself)."""
+    session = open_onnxruntime(module, job)
+    return run_onnxruntime(session), {"providers": session.get_providers()} if job.providers else {}
 
 
 def profile_onnxruntime(module: Any, job: Job, examples: list[Any], log: Log) -> dict[str, list[int]]:
     """Node name -> microseconds (whole ones, rounded down) in its kernel in each run, as the runtime's profiler saw."""
     log.line("phase", "profile")
-    run, end_profile = open_onnxruntime(module, job, f"{job.result_path}.profile")
+    session = open_onnxruntime(module, job, f"{job.result_path}.profile")
+    run = run_onnxruntime(session)
     try:
         for count in range(job.profile_runs):
             run(examples[count % len(examples)])
     finally:
-        file = Path(end_profile())
+        file = Path(session.end_profiling())
         text = file.read_bytes()
         file.unlink()
     found: dict[str, list[int]] = {}
@@ -338,8 +555,8 @@ def import_litert() -> tuple[Any, str, str]:
     )
 
 
-def load_litert(module: Any, job: Job) -> Run:
-    """A function that runs one example, with the interpreter's default delegate."""
+def load_litert(module: Any, job: Job) -> tuple[Run, dict[str, Any]]:
+    """A function that runs one example, with the interpreter's default delegate; no further facts."""
     interpreter = module.Interpreter(model_path=job.model, num_threads=job.threads)
     interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]["index"]
@@ -350,11 +567,11 @@ def load_litert(module: Any, job: Job) -> Run:
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in exits]
 
-    return run
+    return run, {}
 
 
 RUNTIMES: dict[str, tuple[Any, Any, Any]] = {
-    "onnxruntime": (import_onnxruntime, lambda module, job: open_onnxruntime(module, job)[0], profile_onnxruntime),
+    "onnxruntime": (import_onnxruntime, load_onnxruntime, profile_onnxruntime),
     "litert": (import_litert, load_litert, None),
 }
 
@@ -442,6 +659,27 @@ def steady(session: Session, job: Job, log: Log) -> int:
             return count
 
 
+def sustain(session: Session, job: Job, log: Log) -> None:
+    """The sustained phase: a line for each window, so that a kill loses one at most.
+
+    A window has begin_ns and end_ns (since the phase began), count, mean_ns, p50_ns, p90_ns (None where the samples are
+    too few for it) and max_ns of its latencies, and the conditions at its end.
+    """
+    log.line("phase", "sustained")
+    begin = time.monotonic_ns()
+    window_ns, last_ns = int(job.window_seconds * 1e9), int(job.sustained_seconds * 1e9)
+    while time.monotonic_ns() - begin < last_ns:
+        start, taken = time.monotonic_ns(), [session.infer()]
+        while len(taken) < WINDOW_SAMPLES or time.monotonic_ns() - start < window_ns:
+            taken.append(session.infer())
+        end, count = time.monotonic_ns(), len(taken)
+        taken.sort()
+        p90_ns = taken[-(-9 * count // 10) - 1] if count >= P90_SAMPLES else None
+        latencies = {"mean_ns": sum(taken) // count, "p50_ns": taken[(count - 1) // 2], "p90_ns": p90_ns}
+        window = {"begin_ns": start - begin, "end_ns": end - begin, "count": count, **latencies, "max_ns": taken[-1]}
+        log.line("window", {**window, "conditions": read_conditions(job.sensors)})
+
+
 def measure(job: Job, log: Log) -> dict[str, Any]:
     """All phases in turn; gives the content of the result file."""
     if job.runtime not in RUNTIMES:
@@ -449,6 +687,9 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     hashed = check_files(job.files)
     environment = read_environment()
     memory = {"start": read_memory()}
+    power = PowerSampler(job.sensors)
+    with power.phase("idle"):
+        time.sleep(job.idle_seconds if power.there else 0)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # official Linux builds from 1.29 on send some unless told not to
     import_runtime, load_model, profile = RUNTIMES[job.runtime]
 
@@ -456,23 +697,47 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     begin = time.perf_counter_ns()
     module, name, version = import_runtime()
     import_ns = time.perf_counter_ns() - begin
-    inputs, outputs = read_probes(job.probes)
-    environment.update(runtime={"name": name, "version": version}, numpy=importlib.import_module("numpy").__version__)
+    probes = read_probes(job.probes)
+    environment["numpy"] = importlib.import_module("numpy").__version__
     environment["variables"] = {"ORT_DISABLE_TELEMETRY": os.environ["ORT_DISABLE_TELEMETRY"]}
     memory["import"] = read_memory()
 
     log.line("phase", "load")
     begin = time.perf_counter_ns()
-    run = load_model(module, job)
+    run, facts = load_model(module, job)
     load_ns = time.perf_counter_ns() - begin
+    environment["runtime"] = {"name": name, "version": version, **facts}
     memory["load"] = read_memory()
-    examples = [inputs[index : index + 1] for index in range(len(inputs))]
+    session = make_session(run, *probes, job.tolerance)
+    times = {"start_ns": max(0, FIRST_LINE_NS - process_start_ns()), "import_ns": import_ns, "load_ns": load_ns}
+    found = time_session(session, job, log, memory, power)
+    kernels_us = profile(module, job, session.examples, log) if job.profile_runs and profile else {}
+    return {
+        **times,
+        **found,
+        "memory_bytes": memory,
+        "model_sha256": hashed[job.model],
+        "output_max_abs": session.worst,
+        "kernels_us": kernels_us,
+        "power_uw": power.samples_uw,
+        "environment": environment,
+    }
+
+
+def make_session(run: Run, inputs: Any, outputs: list[Any], tolerance: float) -> Session:
+    """The session with its probes one by one."""
     outputs = [output.astype("f8") for output in outputs]  # differences of unsigned integers would wrap around
+    examples = [inputs[index : index + 1] for index in range(len(inputs))]
     expected = [[output[index : index + 1] for output in outputs] for index in range(len(inputs))]
-    session = Session(run, examples, expected, job.tolerance)
+    return Session(run, examples, expected, tolerance)
+
+
+def time_session(
+    session: Session, job: Job, log: Log, memory: dict[str, dict[str, int]], power: PowerSampler
+) -> dict[str, Any]:
+    """The phases of a loaded model: first, warmup, steady, sustained; their part of the result, memory aside."""
     gc.collect()
     gc.disable()
-
     log.line("phase", "first")
     first_ns = session.infer()
     memory["first"] = read_memory()
@@ -480,24 +745,19 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     warmup_ns = warm_up(session, job)
     log.line("phase", "steady")
     before = read_conditions(job.sensors)
-    count = steady(session, job, log)
+    with power.phase("steady"):
+        count = steady(session, job, log)
     after = read_conditions(job.sensors)
     memory["steady"] = read_memory()
-    kernels_us = profile(module, job, examples, log) if job.profile_runs and profile else {}
+    if job.sustained_seconds:
+        with power.phase("sustained"):
+            sustain(session, job, log)
     return {
-        "start_ns": max(0, FIRST_LINE_NS - process_start_ns()),
-        "import_ns": import_ns,
-        "load_ns": load_ns,
         "first_ns": first_ns,
         "warmup_ns": warmup_ns,
         "samples": count,
-        "memory_bytes": memory,
         "conditions_before": before,
-        "conditions_after": after,
-        "model_sha256": hashed[job.model],
-        "output_max_abs": session.worst,
-        "kernels_us": kernels_us,
-        "environment": environment,
+        "conditions_after": {**after, **power.cost()},
     }
 
 
@@ -524,6 +784,9 @@ def main(arguments: list[str]) -> int:
     """Exit status: 0 measured; 1 failed, the result and stderr's last line say why; 128 + n stopped by signal n."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    if arguments[:1] == ["conditions"]:
+        print(json.dumps(read_conditions(arguments[1:])))
+        return 0
     try:
         job = read_job(Path(arguments[0] if arguments else "job.json"))
     except Failure as failure:

@@ -28,6 +28,7 @@ PHASES = {
     "first": "in the first inference",
     "warmup": "in the warm-up",
     "steady": "in the timed session",
+    "sustained": "in the sustained session",
     "profile": "in the profile after the timed session",
 }
 
@@ -67,7 +68,11 @@ class Bundle:
 
 
 def push_agent(connection: Connection) -> None:
-    """Send the agent: its own source file."""
+    """Send the agent: its own source file. DeviceError if nothing there can run it."""
+    if not connection.python:
+        raise DeviceError(
+            "there is no Python on the device", "run scripts/device_setup on it, or name one with --python"
+        )
     connection.push(Path(agent.__file__), AGENT_FILE)
 
 
@@ -165,4 +170,6 @@ def _block(bundle: Bundle, result: dict[str, Any], lines: list[dict[str, Any]]) 
     environment = result.pop("environment")
     warmups = tuple(result.pop("warmup_ns"))
     times = layers_ns(result.pop("kernels_us"), artifact.model_path)
-    return Block(role=bundle.role, samples_ns=samples, warmup_ns=warmups, layers_ns=times, **result), environment
+    windows = [line["window"] for line in lines if "window" in line]
+    block = Block(role=bundle.role, samples_ns=samples, warmup_ns=warmups, layers_ns=times, windows=windows, **result)
+    return block, environment

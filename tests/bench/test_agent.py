@@ -398,3 +398,106 @@ def test_an_interrupted_profile_leaves_no_file(folder: Path, bundle: Make, fake_
     status, _, _ = run(folder, bundle(expected=zeros), plan, profile_runs=9)
     assert status == 143
     assert {path.name for path in folder.iterdir()} == {"agent.py", "job.json", "artifact"}
+
+
+def windows(folder: Path) -> list[dict[str, Any]]:
+    return [line["window"] for line in lines(folder) if "window" in line]
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_the_sustained_phase_is_summed_up_in_windows(
+    folder: Path, bundle: Make, short_plan: Plan, runtime: str
+) -> None:
+    status, stderr, result = run(
+        folder, bundle(runtime=runtime), short_plan, sustained_seconds=0.3, window_seconds=0.1, profile_runs=2
+    )
+    assert status == 0, stderr
+    phases = [line["phase"] for line in lines(folder) if "phase" in line]
+    assert phases[4:6] == ["steady", "sustained"]
+    assert result["samples"] == short_plan.samples, "the windows are no samples of the steady phase"
+    found = windows(folder)
+    assert found[0]["begin_ns"] < 100_000_000 and found[-1]["end_ns"] >= 300_000_000
+    for one, other in zip(found, found[1:]):
+        assert one["begin_ns"] < one["end_ns"] <= other["begin_ns"]
+    for each in found:
+        assert 0 < each["p50_ns"] <= each["p90_ns"] <= each["max_ns"]
+        assert each["mean_ns"] * each["count"] <= each["end_ns"] - each["begin_ns"]
+        assert "load_1m" in each["conditions"]
+
+
+def test_a_window_has_enough_samples_for_what_it_says(
+    folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any
+) -> None:
+    fake_runtime(run="time.sleep(0.002 * (self.count % 11))")
+    plan = Plan(seed=1, samples=3, seconds=0.0, warmups=7)  # with the first and these, eleven: then a window begins
+    status, stderr, _ = run(folder, bundle(expected=zeros), plan, sustained_seconds=0.01, window_seconds=0.01)
+    assert status == 0, stderr
+    (window,) = windows(folder)
+    assert (window["count"], window["p90_ns"]) == (11, None)
+    assert window["p50_ns"] >= 10_000_000, "the sixth of 0, 2, ... 20 ms"
+    assert max(window["p50_ns"], 20_000_000) < window["max_ns"]
+
+
+def test_a_kill_in_the_sustained_phase_leaves_its_windows(
+    folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any
+) -> None:
+    fake_runtime(run="if self.count == 40: os.kill(os.getpid(), signal.SIGKILL)")
+    plan = Plan(seed=1, samples=3, seconds=0.0, warmups=0)
+    status, _, result = run(folder, bundle(expected=zeros), plan, sustained_seconds=60, window_seconds=0.0)
+    assert (status, result) == (-9, {})
+    assert [window["count"] for window in windows(folder)] == [11, 11, 11]
+
+
+def test_wrong_output_in_the_sustained_phase_fails(folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any) -> None:
+    fake_runtime(run="if self.count == 30: outputs[0][0, 1] = 0.5")
+    plan = Plan(seed=1, samples=3, seconds=0.0, warmups=0)
+    status, stderr, _ = run(folder, bundle(expected=zeros), plan, sustained_seconds=60, window_seconds=0.0)
+    assert (status, "inference 30 gave" in stderr) == (1, True)
+
+
+def test_power_is_sampled_at_rest_and_through_the_phases(
+    folder: Path, bundle: Make, short_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent finds the board's program in PATH and runs it beside the samples."""
+    programs, recorded = folder / "programs", Path(__file__).parent / "recorded/vcgencmd_pmic_read_adc.txt"
+    programs.mkdir()
+    (programs / "vcgencmd").write_text(f"#!/bin/sh\n[ $1 = pmic_read_adc ] && exec cat {recorded}\n")
+    (programs / "vcgencmd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    job = {"sensors": ["power"], "idle_seconds": 0.25, "sustained_seconds": 0.01, "window_seconds": 0.0}
+    status, stderr, result = run(folder, bundle(), short_plan, **job)
+    assert status == 0, stderr
+    assert list(result["power_uw"]) == ["idle", "steady", "sustained"]
+    assert all(samples for samples in result["power_uw"].values())
+    assert {value for samples in result["power_uw"].values() for _, value in samples} == {
+        result["conditions_before"]["power_uw"]
+    }
+    assert result["conditions_after"]["power_reading_ns"] > 0
+    assert windows(folder)[0]["conditions"]["power_of"] == "the sum of 12 rails"
+
+
+def test_without_a_power_sensor_there_is_no_power(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    _, _, result = run(folder, bundle(), short_plan, idle_seconds=60.0)
+    assert result["power_uw"] == {} and "power_reading_ns" not in result["conditions_after"]
+
+
+PROVIDERS = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_providers_that_this_build_lacks_are_passed_over(folder: Path, bundle: Make, short_plan: Plan) -> None:
+    status, stderr, result = run(folder, bundle(), short_plan, providers=PROVIDERS)
+    assert status == 0, stderr
+    assert result["environment"]["runtime"]["providers"] == ["CPUExecutionProvider"]
+
+
+def test_providers_are_asked_for_in_the_job_s_order(
+    folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any, short_plan: Plan
+) -> None:
+    """A build for a Jetson, whose TensorRT is not installed: it says what it got."""
+    fake_runtime(load="assert providers == ['TensorrtExecutionProvider', 'CPUExecutionProvider'], providers")
+    with (folder.parent / "site/onnxruntime.py").open("a") as file:
+        file.write("def get_available_providers():\n    return ['CPUExecutionProvider', 'TensorrtExecutionProvider']\n")
+        file.write("InferenceSession.get_providers = lambda self: ['CPUExecutionProvider']\n")
+    status, stderr, result = run(folder, bundle(expected=zeros), short_plan, providers=PROVIDERS)
+    assert status == 0, stderr
+    assert result["environment"]["runtime"]["providers"] == ["CPUExecutionProvider"]
