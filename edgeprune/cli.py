@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgeprune.find import Event, Problem
     from edgeprune.measurement import Measurement
     from edgeprune.report import Noun
+    from edgeprune.target import Target
 
 OUT = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=store.DEFAULT_OUT, show_default=True,
@@ -40,6 +41,10 @@ DATA_DIR = click.option(
     help="Folder with the task's data files; else $EDGEPRUNE_DATA, else a download.",
 )  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+HOST = click.option(
+    "--host", "hosts", multiple=True, help="The device: USER@HOST as ssh knows it, or adb's serial; may be repeated."
+)
+PYTHON = click.option("--python", default="", help="Interpreter on the device; else ~/.edgeprune/venv's, else python3.")
 LAYERS_SHOWN = 20
 
 
@@ -226,10 +231,10 @@ def _say_layers(artifact: Artifact) -> None:
 @cli.command()
 @click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--target", default="local", show_default=True, help="Name or TOML file: threads, sensors, connection.")
-@click.option("--host", "hosts", multiple=True, help="The device: USER@HOST as ssh knows it, or adb's serial. Repeat.")
-@click.option("--python", default="", help="Interpreter on the device; else ~/.edgeprune/venv's, else python3.")
+@HOST
+@PYTHON
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
-@click.option("--pairs", type=click.IntRange(1), default=8, show_default=True, help="Blocks of each side.")
+@click.option("--pairs", type=click.IntRange(1), default=24, show_default=True, help="Blocks of each side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
 @OUT
 @JSON
@@ -244,16 +249,13 @@ def bench(
     edgeprune bench --target rpi4 --host pi@raspberrypi --host pi@kitchen
     edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
     """
-    from edgeprune import connections
     from edgeprune.artifact import Artifact
     from edgeprune.bench import Plan
     from edgeprune.bench.devices import Request
     from edgeprune.report import summary
-    from edgeprune.target import load_target
 
-    machine, plan = load_target(target), Plan(**planned)
-    module = connections.load(machine.connection)
-    devices = {host or "this device": partial(module.connect, host, python) for host in hosts or ("",)}
+    plan = Plan(**planned)
+    machine, devices = _devices(target, hosts, python)
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(_newest(out, "artifact", ExportError))]
     others = [Artifact.load(other) if other else None for other in (against or each.twin_path() for each in bundles)]
     summaries = []
@@ -386,22 +388,45 @@ def targets(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--target", help="Look at a device of this kind instead of this machine.")
+@HOST
+@PYTHON
 @OUT
 @JSON
-def doctor(out: Path, as_json: bool) -> None:
-    """Check that this machine has what find, export, bench and report need.
+def doctor(target: Optional[str], hosts: tuple[str, ...], python: str, out: Path, as_json: bool) -> None:
+    """Check that this machine has what find, export, bench and report need, or a device what bench needs there.
 
     \b
     edgeprune doctor
+    edgeprune doctor --target rpi4 --host pi@raspberrypi
     """
     from dataclasses import asdict
 
-    from edgeprune.doctor import checks
+    from edgeprune.doctor import checks, device_checks
 
-    found = [asdict(check) for check in checks(out)]
+    if hosts and target is None:
+        raise click.UsageError("--host needs --target, such as --target rpi4")
+    found = []
+    if target is None:
+        found += [asdict(check) for check in checks(out)]
+    else:
+        machine, devices = _devices(target, hosts, python)
+        for host, connect in devices.items():
+            beside = {"device": host} if len(devices) > 1 else {}
+            found += [{**beside, **asdict(check)} for check in device_checks(machine, connect)]
     _print_rows(found, as_json)
     if any(check["state"] == "missing" for check in found):
         sys.exit(1)
+
+
+def _devices(target: str, hosts: tuple[str, ...], python: str) -> tuple[Target, dict[str, Callable[[], Connection]]]:
+    """The target, and for each host what connects to it."""
+    from edgeprune import connections
+    from edgeprune.target import load_target
+
+    machine = load_target(target)
+    module = connections.load(machine.connection)
+    return machine, {host or "this device": partial(module.connect, host, python) for host in hosts or ("",)}
 
 
 def _newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:

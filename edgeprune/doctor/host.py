@@ -7,11 +7,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from edgeprune import kernels, runtimes
+from edgeprune.doctor.check import Check
 from edgeprune.errors import EdgepruneError, ExportError
 from edgeprune.kernels.build import LEVELS
 
@@ -29,16 +29,6 @@ HOST_PACKAGES = {
     "jinja2": "report",
     "plotly": "report",
 }
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at. state: "ok", "missing" (something will fail) or "note" (worth knowing)."""
-
-    name: str
-    state: str
-    detail: str
-    next_step: str = ""
 
 
 def checks(out: Path) -> Iterator[Check]:

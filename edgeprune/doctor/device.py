@@ -1,0 +1,122 @@
+"""What a device has of what a measurement there needs, and how to get what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeprune import kernels
+from edgeprune.bench.block import push_agent
+from edgeprune.connections import Connection
+from edgeprune.doctor import probe
+from edgeprune.doctor.check import Check
+from edgeprune.errors import DeviceError
+from edgeprune.target import Target
+
+PROBE_FILE, LIBRARY_FILE = "probe.py", "libedgeprune.so"
+PROBE_S = 120.0
+OLDEST_PYTHON = (3, 9)
+SETUP = "run scripts/device_setup on the device"
+LEAST_FREE_BYTES = 50_000_000  # in the work folder: a bundle, its dense twin and their samples
+BUSY_LOAD = 0.5
+COUNTERS = ("_pressure_us", "preemptions", "running")  # what they count to says nothing by itself
+
+
+def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator[Check]:
+    """Connect, look at the system, Python, the target's runtimes, the sparse kernels, space and every sensor."""
+    try:
+        connection = connect()
+    except DeviceError as problem:
+        yield Check("connection", "missing", problem.message, problem.hint)
+        return
+    with connection:
+        yield Check("connection", "ok", target.connection)
+        arch = connection.execute(["uname", "-m"], PROBE_S).strip()
+        if target.arch not in ("any", arch):
+            yield Check("system", "missing", f"{arch}, the target {target.name} is {target.arch}", _other_system(arch))
+            return
+        if not connection.python:
+            yield Check("python", "missing", "there is none", SETUP)
+            return
+        try:
+            yield from _all_but_connection(target, _probe(target, connection, arch))
+        except DeviceError as problem:
+            yield Check("python", "missing", f"{connection.python}: {problem.message}", SETUP)
+
+
+def _other_system(arch: str) -> str:
+    if arch in ("armv6l", "armv7l", "armv8l"):
+        return "this is a 32-bit system: install the 64-bit one, the runtimes have no wheels for 32 bits"
+    return "name the target that this device is"
+
+
+def _probe(target: Target, connection: Connection, arch: str) -> dict[str, Any]:
+    """What probe.py finds."""
+    push_agent(connection)
+    connection.push(Path(probe.__file__), PROBE_FILE)
+    library = arch in kernels.ARCHITECTURES
+    if library:
+        connection.push(kernels.library(arch), LIBRARY_FILE)
+    command = [connection.python, PROBE_FILE, ",".join(target.sensors), ",".join(each.name for each in target.runtimes)]
+    found = connection.execute([*command, LIBRARY_FILE] if library else command, PROBE_S)
+    return dict(json.loads(found))
+
+
+def _all_but_connection(target: Target, found: Mapping[str, Any]) -> Iterator[Check]:
+    seen = found["environment"]
+    words = (seen["machine"], seen["cpu"], seen["platform"])
+    yield Check("system", "ok", ", ".join(word for word in words if word not in ("", "absent", "unreadable")))
+    yield _python(found)
+    for name, package in found["packages"].items():
+        yield _package(name, package)
+    yield _kernels(found["library"])
+    yield _space(found["free_bytes"])
+    memory = found["available_bytes"]
+    yield Check(
+        "memory", "ok" if memory >= 0 else "note", f"{memory / 1e6:.0f} MB available" if memory >= 0 else "unknown"
+    )
+    for name, value in found["conditions"].items():
+        yield _sensor(name, value, found["environment"]["cores_usable"])
+
+
+def _python(found: Mapping[str, Any]) -> Check:
+    version = tuple(map(int, found["python"].split(".")[:2]))
+    text = f"{found['python']}, {found['bits']} bits, {found['executable']}"
+    if found["bits"] != 64:
+        return Check("python", "missing", text, "install a 64-bit Python: the runtimes have no wheels for 32 bits")
+    if version < OLDEST_PYTHON:
+        return Check("python", "missing", text, "it takes 3.9 or newer; " + SETUP)
+    return Check("python", "ok", text)
+
+
+def _package(name: str, package: Mapping[str, str]) -> Check:
+    if "error" in package:
+        return Check(name, "missing", package["error"], package["hint"] or SETUP)
+    return Check(name, "ok", f"{package['name']} {package['version']}")
+
+
+def _kernels(library: Mapping[str, str]) -> Check:
+    if not library:
+        return Check("sparse kernels", "note", "none for this architecture: dense kernels run sparse weights")
+    if "error" in library:
+        return Check("sparse kernels", "missing", library["error"], "export with --portable for this device")
+    return Check("sparse kernels", "ok", library["version"])
+
+
+def _space(free_bytes: int) -> Check:
+    text = f"{free_bytes / 1e6:.0f} MB free in the work folder"
+    if free_bytes < LEAST_FREE_BYTES:
+        return Check("disk", "missing", text, "free some space, or set TMPDIR there to a folder on another disk")
+    return Check("disk", "ok", text)
+
+
+def _sensor(name: str, value: Any, cores: int) -> Check:
+    if value in ("absent", "unreadable"):
+        return Check(name, "note", value)
+    if name.startswith("governor") and value != "performance":
+        return Check(name, "note", value, "for steadier figures: sudo cpupower frequency-set -g performance")
+    if name == "load_1m" and value > BUSY_LOAD * cores:
+        return Check(name, "note", str(value), "something else runs there: stop it before a measurement")
+    return Check(name, "ok", "readable" if name.endswith(COUNTERS) else str(value))
