@@ -10,13 +10,16 @@ from typing import Any, Optional
 from edgeprune import store
 from edgeprune.errors import MeasurementError
 
+ROLES = ("artifact", "against", "floor_a", "floor_b")
+
 
 @dataclass(frozen=True)
 class Block:
     """One fresh process that ran one model.
 
-    role: "artifact" or "against". Phases: start_ns (process start to the agent's first line), import_ns (the runtime's
-    import), load_ns (model load), first_ns (first inference). warmup_ns and samples_ns: single inferences, in order.
+    role: "artifact" or "against"; "floor_a" and "floor_b" are the artifact too, run against itself. Phases: start_ns
+    (process start to the agent's first line), import_ns (the runtime's import), load_ns (model load), first_ns (first
+    inference). warmup_ns and samples_ns: single inferences, in order.
     memory_bytes: phase -> {"rss_anon", "rss_file", "hwm", "swap", "pss"}, absent values left out. conditions_before
     and conditions_after: sensor -> value, "unreadable" or "absent". model_sha256: as hashed by the agent.
     output_max_abs: largest difference to the expected outputs seen inside the timed session. layers_ns: layer -> time
@@ -44,8 +47,8 @@ class Block:
     windows: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.role not in ("artifact", "against"):
-            raise MeasurementError(f"a block's role must be artifact or against, got {self.role!r}")
+        if self.role not in ROLES:
+            raise MeasurementError(f"a block's role must be one of {', '.join(ROLES)}, got {self.role!r}")
         if not self.samples_ns:
             raise MeasurementError("a block without samples measures nothing")
 
@@ -78,7 +81,7 @@ class Measurement:
     plan: Mapping[str, Any] = field(default_factory=dict)
 
     def samples(self, role: str = "artifact") -> list[tuple[int, ...]]:
-        """Steady-state samples in nanoseconds of each block of one role."""
+        """All samples in nanoseconds of each block of one role."""
         return [block.samples_ns for block in self.blocks if block.role == role]
 
     def of(self, role: str) -> list[Block]:

@@ -81,6 +81,7 @@ def test_a_missing_or_unknown_field_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_block_needs_a_known_role_and_samples() -> None:
+    assert make_block("floor_a", 1).role == "floor_a"
     with pytest.raises(MeasurementError, match="rival"):
         make_block("rival", 1)
     with pytest.raises(MeasurementError, match="without samples"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -60,11 +60,12 @@ def bench_blocks(
     order = plan.order(compared=against is not None)
     begin = time.monotonic()
     for number, role in enumerate(order, start=1):
+        bundle = bundles.get(role, bundles["artifact"])  # the noise floor is the artifact's
         # Once for each side, behind its last samples, so that it can disturb none of them.
-        runs = PROFILE_RUNS if artifact.layers and role not in order[number:] else 0
-        job = make_job(bundles[role], target.threads, target.sensors, plan, number, runs)
-        block, environment = run_block(bundles[role], job, connection, plan.timeout_seconds)
-        blocks.append(block)
+        runs = PROFILE_RUNS if artifact.layers and role in bundles and role not in order[number:] else 0
+        job = make_job(bundle, target.threads, target.sensors, plan, number, runs)
+        block, environment = run_block(bundle, job, connection, plan.timeout_seconds)
+        blocks.append(block := replace(block, role=role))
         environments.append(environment)
         if environment != environments[0]:
             raise DeviceError("the device's software changed between two blocks", "bench again")

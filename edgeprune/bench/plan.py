@@ -10,16 +10,19 @@ from edgeprune.errors import MeasurementError
 
 @dataclass(frozen=True)
 class Plan:
-    """One `bench` run. The defaults take 10 to 25 s for an artifact and its twin; p99 is supported below 10 ms.
+    """One `bench` run. The defaults take 30 to 100 s for an artifact and its twin; p99 is supported below 10 ms.
 
     seed: of the order of the blocks. pairs: of blocks, one of the artifact and one of what it is compared with; a 95 %
-    interval of their ratio needs 6. warmups: inferences before the samples of a block (fewer if they last longer than
-    half of `limit_seconds`). A block ends once it has `samples` samples and has lasted `seconds`, and in any case after
-    `limit_seconds`. timeout_seconds: after which a block's process is given up.
+    interval of their ratio needs 6; scripts/study_noise says what the default finds. floor_pairs: of blocks of the
+    artifact against itself, before a comparison, for the noise floor; never more than `pairs`, 0 for none. warmups:
+    inferences before the samples of a block (fewer if they last longer than half of `limit_seconds`). A block ends once
+    it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds`. timeout_seconds: after
+    which a block's process is given up.
     """
 
     seed: int
-    pairs: int = 8
+    pairs: int = 24
+    floor_pairs: int = 4
     samples: int = 100
     seconds: float = 0.3
     limit_seconds: float = 1.0
@@ -27,10 +30,10 @@ class Plan:
     timeout_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.pairs < 1 or self.samples < 1 or self.warmups < 0:
+        if self.pairs < 1 or self.samples < 1 or self.warmups < 0 or self.floor_pairs < 0:
             raise MeasurementError(
-                f"a plan needs pairs and samples of 1 or more and warmups of 0 or more, got pairs={self.pairs}, "
-                f"samples={self.samples}, warmups={self.warmups}"
+                f"a plan needs pairs and samples of 1 or more, warmups and floor_pairs of 0 or more, got "
+                f"pairs={self.pairs}, samples={self.samples}, warmups={self.warmups}, floor_pairs={self.floor_pairs}"
             )
         if not 0 <= self.seconds <= self.limit_seconds < self.timeout_seconds:
             raise MeasurementError(
@@ -39,13 +42,19 @@ class Plan:
             )
 
     def order(self, compared: bool) -> list[str]:
-        """The roles of the blocks in turn: ABBA or BAAB, two pairs each, drawn by the seed, so that neither role
-        gains from a drift; "artifact" alone where nothing is `compared`."""
+        """The roles of the blocks in turn: the noise floor's, then the comparison's; each as ABBA or BAAB, two pairs at
+        a time, drawn by the seed, so that neither role gains from a drift. "artifact" alone where nothing is
+        `compared`."""
         if not compared:
             return ["artifact"] * self.pairs
         draw = random.Random(self.seed)
-        roles: list[str] = []
-        while len(roles) < 2 * self.pairs:
-            pair = draw.choice([["artifact", "against"], ["against", "artifact"]])
-            roles += pair + pair[::-1]
-        return roles[: 2 * self.pairs]
+        floor = _abba(draw, ("floor_a", "floor_b"), min(self.floor_pairs, self.pairs))
+        return floor + _abba(draw, ("artifact", "against"), self.pairs)
+
+
+def _abba(draw: random.Random, roles: tuple[str, str], pairs: int) -> list[str]:
+    found: list[str] = []
+    while len(found) < 2 * pairs:
+        pair = draw.choice([list(roles), list(roles[::-1])])
+        found += pair + pair[::-1]
+    return found[: 2 * pairs]

@@ -188,9 +188,7 @@ def timing_table(run: Timing) -> Table:
     rows.append(
         ("Largest difference to the expected output", *(units.small(each["output_max_abs"]) for each in described))
     )
-    rows.append(
-        ("Blocks not in a steady state", *(f"{each['drifting_blocks']} of {each['blocks']}" for each in described))
-    )
+    rows.append(("Blocks without a steady state", *(_unsteady(each) for each in described)))
     ratio = f" The {run.names['artifact']} is {speed_words(run)}." if run.ratio else ""
     note = f"{run.measurement.kind.capitalize()}; {samples} samples in fresh processes.{ratio}"
     return Table("Timings", ("Figure", *(run.names[role] for role in run.roles)), tuple(rows), note)
@@ -201,6 +199,13 @@ def _quantile(described: Mapping[str, Any], name: str) -> str:
     if value is None:
         return f"needs {units.count(statistics.smallest_sample(statistics.QUANTILES[name]))} samples"
     return units.latency(value)
+
+
+def _unsteady(described: Mapping[str, Any]) -> str:
+    """How many blocks were not stationary and which, by their places in the running order."""
+    places = described["non_stationary"]
+    which = f" ({', '.join(map(str, places))})" if places else ""
+    return f"{len(places)} of {described['blocks']}{which}"
 
 
 def _median_interval(described: Mapping[str, Any]) -> str:

@@ -19,7 +19,9 @@ from edgeprune.target import PayingPattern, RuntimeChoice, Target
 INPUTS, OUTPUTS, PROBES = 8, 4, 5
 LIBRARY = "libedgeprune.so"
 MODEL_FILES = {"onnxruntime": "model.onnx", "litert": "model.tflite"}
-SHORT = Plan(seed=1, pairs=2, samples=12, seconds=0.0, limit_seconds=1.0, warmups=3, timeout_seconds=60.0)
+SHORT = Plan(
+    seed=1, pairs=2, floor_pairs=0, samples=12, seconds=0.0, limit_seconds=1.0, warmups=3, timeout_seconds=60.0
+)
 
 
 def weights(width: int) -> list[np.ndarray[Any, Any]]:

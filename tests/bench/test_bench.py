@@ -67,6 +67,20 @@ def test_artifact_alone(bundle: Make, target: Target, short_plan: Plan, tmp_path
     assert summarize(measurement)["ratio"] is None
 
 
+def test_the_artifact_runs_against_itself_first(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
+    artifact, twin = bundle("sparse", sparse=True), bundle("dense", width=300)
+    with Watched() as connection:
+        measurement = bench(artifact, twin, target, connection, replace(short_plan, floor_pairs=2), tmp_path)
+        assert connection.pushed.count("artifact/model.onnx") == 1
+    roles = [block.role for block in measurement.blocks]
+    assert set(roles[:4]) == {"floor_a", "floor_b"} and set(roles[4:]) == {"artifact", "against"}
+    assert {block.model_sha256 for block in measurement.blocks[:4]} == {artifact.files[artifact.model_file]}
+    assert not any(block.layers_ns for block in measurement.blocks[:4])
+    found = summarize(Measurement.load(measurement.path))
+    assert (found["noise_floor"]["pairs"], found["blocks"]) == (2, 2)
+    assert found["ratio"]["floor"] == found["noise_floor"]["relative"] >= 0
+
+
 def test_a_bundle_for_another_architecture_runs_with_this_packages_library(
     bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
 ) -> None:
@@ -118,7 +132,10 @@ class Tampering(LocalConnection):
 def test_model_altered_after_the_push_is_refused(
     bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, name: str
 ) -> None:
-    with Tampering() as connection, pytest.raises(DeviceError, match=f"{name} on the device is not the file"):
+    with (
+        Tampering(sys.executable) as connection,
+        pytest.raises(DeviceError, match=f"{name} on the device is not the file"),
+    ):
         connection.spoil = name
         bench(bundle("one"), bundle("two", width=9), target, connection, short_plan, tmp_path)
     assert measurements(tmp_path) == []
@@ -142,7 +159,7 @@ class Rewriting(LocalConnection):
 def test_result_is_checked_against_manifest_and_samples(
     bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    with Rewriting() as connection, pytest.raises(DeviceError, match=message):
+    with Rewriting(sys.executable) as connection, pytest.raises(DeviceError, match=message):
         connection.change = change
         bench(bundle(), None, target, connection, short_plan, tmp_path)
     assert measurements(tmp_path) == []
@@ -151,7 +168,10 @@ def test_result_is_checked_against_manifest_and_samples(
 def test_blocks_of_different_software_are_not_pooled(
     bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
 ) -> None:
-    with Rewriting() as connection, pytest.raises(DeviceError, match="software changed between two blocks"):
+    with (
+        Rewriting(sys.executable) as connection,
+        pytest.raises(DeviceError, match="software changed between two blocks"),
+    ):
         for event in bench_blocks(bundle(), None, target, connection, short_plan, tmp_path):
             assert isinstance(event, BlockDone)
             connection.change = {"environment": {"runtime": {"name": "onnxruntime", "version": "2"}}}
@@ -194,8 +214,13 @@ class Watched(LocalConnection):
     """Remembers the processes that it started."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(sys.executable)
         self.started: list[LocalProcess] = []
+        self.pushed: list[str] = []
+
+    def push(self, source: Path, name: str) -> None:
+        super().push(source, name)
+        self.pushed.append(name)
 
     def background(self, arguments: Sequence[str]) -> LocalProcess:
         self.started.append(super().background(arguments))

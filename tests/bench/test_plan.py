@@ -15,12 +15,23 @@ from edgeprune.errors import MeasurementError
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
 def test_each_pair_has_both_roles_and_every_second_one_is_turned(seed: int, pairs: int) -> None:
-    order = Plan(seed=seed, pairs=pairs).order(compared=True)
+    order = Plan(seed=seed, pairs=pairs, floor_pairs=0).order(compared=True)
     each = list(zip(order[::2], order[1::2]))
     assert len(each) == pairs
     assert all(set(pair) == {"artifact", "against"} for pair in each)
     assert all(first == second[::-1] for first, second in zip(each[::2], each[1::2]))
-    assert order == Plan(seed=seed, pairs=pairs).order(compared=True)
+    assert order == Plan(seed=seed, pairs=pairs, floor_pairs=0).order(compared=True)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 10), st.integers(1, 10))
+def test_the_artifact_runs_against_itself_before_the_comparison(seed: int, pairs: int, floor_pairs: int) -> None:
+    order = Plan(seed=seed, pairs=pairs, floor_pairs=floor_pairs).order(compared=True)
+    floor, rest = order[: -2 * pairs], order[-2 * pairs :]
+    each = list(zip(floor[::2], floor[1::2]))
+    assert len(each) == min(floor_pairs, pairs)
+    assert all(set(pair) == {"floor_a", "floor_b"} for pair in each)
+    assert all(first == second[::-1] for first, second in zip(each[::2], each[1::2]))
+    assert set(rest) == {"artifact", "against"}
 
 
 def test_order_depends_on_the_seed() -> None:
@@ -35,11 +46,20 @@ def test_default_plan_supports_p99_and_an_interval() -> None:
     plan = Plan(seed=1)
     assert plan.pairs * plan.samples >= statistics.smallest_sample(0.99)
     assert statistics.signed_rank_cut(plan.pairs, statistics.CONFIDENCE) > 0
+    assert plan.floor_pairs > 0
 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"pairs": 0}, {"samples": 0}, {"warmups": -1}, {"seconds": 2.0}, {"seconds": -1.0}, {"timeout_seconds": 1}],
+    [
+        {"pairs": 0},
+        {"samples": 0},
+        {"warmups": -1},
+        {"floor_pairs": -1},
+        {"seconds": 2.0},
+        {"seconds": -1.0},
+        {"timeout_seconds": 1},
+    ],
 )
 def test_senseless_plans_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(MeasurementError, match="a plan needs"):

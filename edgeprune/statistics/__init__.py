@@ -1,0 +1,61 @@
+"""Statistics of latency samples: pure functions of raw nanoseconds, and `summarize`, which derives from a measurement
+all that is shown of it.
+
+Quantiles are order statistics, samples that were really taken, and refuse too small a sample. Two models are compared
+by pairs of blocks; a claim has to exceed its interval and the device's noise floor. Nothing is deleted: samples before
+a block's steady state do not count, and stay in the file.
+"""
+
+from __future__ import annotations
+
+from edgeprune.statistics.comparison import (
+    DELTA,
+    NoiseFloor,
+    Ratio,
+    lower_decile,
+    minimum_detectable,
+    noise_floor,
+    pair_logs,
+    paired_ratio,
+    signed_rank_cut,
+    verdict,
+    walsh_averages,
+)
+from edgeprune.statistics.quantiles import (
+    CONFIDENCE,
+    QUANTILES,
+    binomial_cdf,
+    mad,
+    quantile,
+    quantile_interval,
+    smallest_sample,
+)
+from edgeprune.statistics.steady import EPSILON, Steady, steady_state
+from edgeprune.statistics.summary import describe, steady_samples, summarize
+
+__all__ = [
+    "CONFIDENCE",
+    "DELTA",
+    "EPSILON",
+    "QUANTILES",
+    "NoiseFloor",
+    "Ratio",
+    "Steady",
+    "binomial_cdf",
+    "describe",
+    "lower_decile",
+    "mad",
+    "minimum_detectable",
+    "noise_floor",
+    "pair_logs",
+    "paired_ratio",
+    "quantile",
+    "quantile_interval",
+    "signed_rank_cut",
+    "smallest_sample",
+    "steady_samples",
+    "steady_state",
+    "summarize",
+    "verdict",
+    "walsh_averages",
+]

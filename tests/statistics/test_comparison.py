@@ -1,0 +1,160 @@
+"""The paired ratio: its interval, verdict, noise floor and minimum detectable effect, against tables, simulation and
+scipy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeprune import statistics
+
+BLOCKS = st.lists(st.lists(st.integers(100, 10**9), min_size=1, max_size=9), min_size=1, max_size=12)
+
+
+# Lower critical values of the two-sided signed-rank test at 5 %: one less than the cut.
+@pytest.mark.parametrize(("n", "critical"), [(6, 0), (7, 2), (8, 3), (9, 5), (10, 8), (12, 13), (20, 52), (30, 137)])
+def test_signed_rank_cut_is_the_published_table(n: int, critical: int) -> None:
+    assert statistics.signed_rank_cut(n, 0.95) == critical + 1
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_too_few_pairs_give_no_interval(n: int) -> None:
+    ratio = statistics.paired_ratio([[100]] * n, [[300]] * n)
+    assert (ratio.value, ratio.low, ratio.high) == (pytest.approx(3.0), None, None)
+    assert ratio.verdict == "inconclusive"
+
+
+@given(BLOCKS, BLOCKS)
+def test_ratio_turns_over_when_the_roles_change(one: list[list[int]], other: list[list[int]]) -> None:
+    forth, back = statistics.paired_ratio(one, other), statistics.paired_ratio(other, one)
+    assert forth.value == pytest.approx(1 / back.value)
+    if forth.low is not None and forth.high is not None:
+        assert back.low is not None and back.high is not None
+        assert forth.low <= forth.value <= forth.high
+        assert (forth.low, forth.high) == (pytest.approx(1 / back.high), pytest.approx(1 / back.low))
+
+
+@given(BLOCKS, st.integers(2, 50))
+def test_ratio_of_a_model_exactly_n_times_as_fast(blocks: list[list[int]], factor: int) -> None:
+    ratio = statistics.paired_ratio(blocks, [[factor * sample for sample in block] for block in blocks])
+    assert ratio.value == pytest.approx(factor)
+    assert ratio.pairs == len(blocks)
+    assert ratio.verdict == ("faster" if len(blocks) >= 6 else "inconclusive")
+
+
+@pytest.mark.parametrize("pairs", [6, 8, 12])
+def test_ratio_interval_covers_as_often_as_it_says(pairs: int) -> None:
+    """Processes differ among themselves by 10 %, moments (which a pair shares) by 50 %."""
+    rng, trials, hits = np.random.default_rng(pairs), 600, 0
+    for _ in range(trials):
+        moment = rng.lognormal(0, 0.5, pairs)
+        fast = [[int(1e6 * m * rng.lognormal(0, 0.1))] for m in moment]
+        slow = [[int(2e6 * m * rng.lognormal(0, 0.1))] for m in moment]
+        ratio = statistics.paired_ratio(fast, slow)
+        assert ratio.low is not None and ratio.high is not None
+        hits += ratio.low <= 2.0 <= ratio.high
+    assert scipy.stats.binomtest(hits, trials, 0.95, "less").pvalue > 0.001
+
+
+def test_ratio_interval_inverts_scipys_signed_rank_test() -> None:
+    """A value lies in the interval if and only if the test does not reject it."""
+    rng = np.random.default_rng(3)
+    artifact, against = rng.integers(900, 1100, (8, 1)).tolist(), rng.integers(1500, 2500, (8, 1)).tolist()
+    ratio = statistics.paired_ratio(artifact, against)
+    assert ratio.low is not None and ratio.high is not None
+    logs = np.log([b[0] / a[0] for a, b in zip(artifact, against)])
+
+    def rejected(value: float) -> bool:
+        return float(scipy.stats.wilcoxon(logs - math.log(value), mode="exact").pvalue) < 0.05
+
+    assert rejected(ratio.low * 0.9999) and not rejected(ratio.low * 1.0001)
+    assert rejected(ratio.high * 1.0001) and not rejected(ratio.high * 0.9999)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (1.5, 2.0, "faster"),
+        (0.5, 0.9, "slower"),
+        (0.99, 1.01, "equivalent"),
+        (1.001, 1.02, "equivalent"),
+        (0.9, 1.2, "inconclusive"),
+        (0.99, 1.5, "inconclusive"),
+        (1.001, 1.2, "faster"),
+    ],
+)
+def test_verdict_words(low: float, high: float, word: str) -> None:
+    assert statistics.verdict(low, high, 0.03, math.sqrt(low * high)) == word
+
+
+@given(st.floats(0.2, 5), st.floats(1, 3), st.floats(0.001, 0.5), st.floats(0, 0.5))
+def test_verdict_is_symmetric(low: float, width: float, delta: float, floor: float) -> None:
+    opposite = {"faster": "slower", "slower": "faster"}
+    value = low * math.sqrt(width)
+    word = statistics.verdict(low, low * width, delta, value, floor)
+    turned = statistics.verdict(1 / (low * width), 1 / low, delta * (1 + 1e-9), 1 / value, floor * (1 - 1e-9))
+    assert turned in (opposite.get(word, word), "equivalent") or (word == "inconclusive" and turned in opposite)
+
+
+@pytest.mark.parametrize(("value", "word"), [(1.09, "inconclusive"), (1.11, "faster"), (1.5, "faster")])
+def test_a_claim_has_to_exceed_the_noise_floor(value: float, word: str) -> None:
+    assert statistics.verdict(1.05, 2.0, 0.03, value, 0.1) == word
+    assert statistics.verdict(0.5, 1 / 1.05, 0.03, 1 / value, 0.1) == word.replace("faster", "slower")
+    assert statistics.verdict(0.99, 1.02, 0.03, 1.01, 0.1) == "equivalent"
+
+
+def test_the_noise_floor_is_what_the_comparison_would_report() -> None:
+    one, other = [[100] * 9, [100] * 9, [110] * 9], [[103] * 9, [104] * 9, [100] * 9]
+    floor = statistics.noise_floor(one, other)
+    value = statistics.paired_ratio(one, other).value
+    assert floor.relative == pytest.approx(abs(value - 1)) and floor.relative > 0
+    assert (floor.largest, floor.pairs) == (pytest.approx(0.1), 3)
+    turned = statistics.noise_floor(other, one)
+    assert (turned.relative, turned.largest) == (pytest.approx(floor.relative), pytest.approx(0.1))
+
+
+def test_blocks_that_are_half_disturbed_count_as_if_they_were_not() -> None:
+    disturbed, calm = [100] * 40 + [150] * 60, [200] * 100
+    assert statistics.lower_decile(disturbed) == 100
+    assert statistics.paired_ratio([disturbed] * 8, [calm] * 8).value == pytest.approx(2.0)
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=200))
+def test_the_lower_decile_is_a_sample_that_a_tenth_do_not_exceed(samples: list[int]) -> None:
+    value = statistics.lower_decile(samples)
+    assert value in samples
+    assert sum(sample <= value for sample in samples) >= 0.1 * len(samples)
+    assert sum(sample < value for sample in samples) < 0.1 * len(samples)
+
+
+def draw_pairs(rng: np.random.Generator, pairs: int, scatter: float, ratio: float) -> tuple[list[list[int]], ...]:
+    fast = [[int(1e7 * rng.lognormal(0, scatter))] for _ in range(pairs)]
+    return fast, [[int(1e7 * ratio * rng.lognormal(0, scatter))] for _ in range(pairs)]
+
+
+@pytest.mark.parametrize(("pairs", "scatter", "floor"), [(8, 0.02, 0.0), (24, 0.05, 0.0), (12, 0.03, 0.06)])
+def test_the_minimum_detectable_effect_is_found_as_often_as_it_says(pairs: int, scatter: float, floor: float) -> None:
+    """The share that is found lies near 80 %, at the effect that experiments without any effect give on average."""
+    rng = np.random.default_rng(5)
+    effects = [
+        statistics.paired_ratio(*draw_pairs(rng, pairs, scatter, 1.0), floor=floor).detectable for _ in range(60)
+    ]
+    effect = float(np.median(np.array(effects, dtype=float)))
+    words = [statistics.paired_ratio(*draw_pairs(rng, pairs, scatter, effect), floor=floor).verdict for _ in range(300)]
+    assert 0.7 <= words.count("faster") / 300 <= 0.9
+
+
+def test_the_minimum_detectable_effect_shrinks_with_pairs_and_grows_with_scatter() -> None:
+    def detectable(pairs: int, scatter: float) -> float:
+        found = statistics.paired_ratio(*draw_pairs(np.random.default_rng(1), pairs, scatter, 1.0)).detectable
+        assert found is not None
+        return found
+
+    assert 1.03 <= detectable(30, 0.05) < detectable(10, 0.05) < detectable(10, 0.2)
+    assert statistics.paired_ratio([[100]] * 5, [[100]] * 5).detectable is None
+    assert statistics.paired_ratio([[100]] * 8, [[100]] * 8).detectable == pytest.approx(1.03)
