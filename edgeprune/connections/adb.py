@@ -1,9 +1,9 @@
 """A device reached with the system's adb, over USB or the network.
 
-Commands go through `adb exec-out`, their input through `adb push`: both are the same on every Android since 5. `adb shell`
-is not: before Android 7 it has no exit status, ends lines with \\r\\n and tells nobody where the input ends. And since adb
-exits with 0 where the line breaks in the middle of a command, every output ends with a mark, the exit status and what
-went to stderr; without them it is one that was cut off [AOSP packages/modules/adb: SERVICES.TXT, SYNC.TXT].
+Commands go through `adb exec-out`, their input through `adb push`: both are the same on every Android since 5. Not so
+`adb shell`: before Android 7 it has no exit status, ends lines with \\r\\n and tells no command where its input ends.
+adb exits with 0 where the line breaks in the middle of a command: therefore every output ends with a mark, the exit
+status and what went to stderr; one without them was cut off [AOSP packages/modules/adb: SERVICES.TXT, SYNC.TXT].
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class SshLine:
             raise DeviceError(f"a device over ssh needs a host, got {host!r}", "give --host USER@HOST")
         if shutil.which("ssh") is None:
             raise DeviceError("there is no ssh on this machine", "on Debian run: sudo apt-get install openssh-client")
-        self.host = host
+        self.host, self.folder = host, ""
         # Not in the user's folder: the path of a socket has 104 characters at most.
         self._sockets = tempfile.mkdtemp(prefix="edgeprune-ssh-", dir="/tmp")
         options = {**OPTIONS, "ControlPath": f"{self._sockets}/%C"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from edgeprune import connections
 from edgeprune.connections import Connection
+from tests.connections.adb_server import AdbServer, Phone
 from tests.connections.ssh_server import HOST, SSHD, SshServer
 
 Connect = Callable[[], Connection]
@@ -24,6 +28,9 @@ def device(kind: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Conne
     elif kind == "ssh":
         with ssh_server(folder, patch):
             yield lambda: connections.load("ssh").connect(HOST)
+    elif kind == "adb":
+        with phone(folder, patch) as server:
+            yield lambda: connections.load("adb").connect(server.serial)
     else:
         raise AssertionError(f"no test device for the connection {kind}")
 
@@ -39,3 +46,45 @@ def ssh_server(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[SshServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def phone(folder: Path, patch: pytest.MonkeyPatch, old: bool = False) -> Iterator[AdbServer]:
+    """A phone with Python that `adb` is connected to: this machine's shell, with a folder of its own as $TMPDIR."""
+    device = folder / "device"
+    device.mkdir(exist_ok=True)
+    with adb(folder, patch), adb_server(Phone(environment={**os.environ, "TMPDIR": str(device)}, old=old)) as server:
+        yield server
+
+
+@contextmanager
+def adb(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The host's half of adb on a port of its own, with keys of its own."""
+    if shutil.which("adb") is None:
+        pytest.skip("no adb: on Debian run apt-get install adb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        patch.setenv("ANDROID_ADB_SERVER_PORT", str(free.getsockname()[1]))
+    run_adb("start-server", environment={"HOME": str(folder)})
+    try:
+        yield
+    finally:
+        run_adb("kill-server")
+
+
+@contextmanager
+def adb_server(phone: Phone) -> Iterator[AdbServer]:
+    """A phone that the host's adb knows."""
+    server = AdbServer(phone)
+    try:
+        run_adb("connect", server.serial)
+        yield server
+    finally:
+        server.stop()
+
+
+def run_adb(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """What the client says. It exits with 0 if it cannot connect, too."""
+    command = ["adb", *arguments]
+    done = subprocess.run(command, env={**os.environ, **(environment or {})}, capture_output=True, check=True)
+    return done.stdout.decode()

@@ -47,7 +47,10 @@ class Answer:
 
 
 class Line(Protocol):
-    """A way to run commands on one device."""
+    """A way to run commands on one device. folder: the connection's work folder there, "" until it is made; a line may
+    lay down in it what a call needs."""
+
+    folder: str
 
     @property
     def name(self) -> str:
@@ -220,6 +223,7 @@ class ShellConnection:
             reason = answer.stderr.strip().splitlines() or ["it said nothing"]
             raise DeviceError(f"cannot make a work folder on {self.host}: {reason[-1]}", "free some space there")
         self._folder = PurePosixPath(_text(answer.stdout).strip())
+        self._line.folder = str(self._folder)
         self._open = True
         owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
         lock = str(self._folder.with_name("edgeprune.lock"))
