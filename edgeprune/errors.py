@@ -10,6 +10,7 @@
       MeasurementError           a damaged measurement file
       DeviceError                the device refused or failed (exit_code 1)
         DeviceTransientError     a timeout or a dropped connection: the only error that is retried
+        UnfairConditionsError    the device's state forbids a fair measurement (exit_code 3)
 
 A message is one line that says what is wrong, what was got and what was expected; the hint is the next step.
 """
@@ -72,6 +73,12 @@ class DeviceError(EdgepruneError):
 
 class DeviceTransientError(DeviceError):
     """A timeout or a dropped connection: worth another try."""
+
+
+class UnfairConditionsError(DeviceError):
+    """The device works, but its state forbids a fair measurement; the hint says how to change it."""
+
+    exit_code = 3
 
 
 def nearest(got: str, known: Iterable[str]) -> str:

@@ -22,17 +22,23 @@ class PayingPattern:
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """A runtime that the target has, its precisions in order of preference and the patterns that pay off there."""
+    """A runtime that the target has, its precisions in order of preference and the patterns that pay off there.
+
+    providers: ONNX Runtime's execution providers in order of preference, where its build offers them; the CPU is always
+    the last.
+    """
 
     name: str
     precisions: tuple[str, ...]
     patterns: tuple[PayingPattern, ...]
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Target:
     """One device. threads: that the runtime gets. runtimes: in order of preference. sensors: names of what bench
-    reads before and after each block. connection: "local", "ssh" or "adb". memory_bytes: 0 where it is not known."""
+    reads before and after each block. connection: "local", "ssh" or "adb". memory_bytes: 0 where it is not known.
+    governor: that a measurement needs, or "" where any will do."""
 
     name: str
     description: str
@@ -47,6 +53,11 @@ class Target:
     connection: str
     sensors: tuple[str, ...]
     budgets: Mapping[str, float]
+    governor: str = ""
+
+    def providers(self, runtime: str) -> tuple[str, ...]:
+        """The execution providers to ask a runtime for, in order of preference; none where the CPU alone is meant."""
+        return next((choice.providers for choice in self.runtimes if choice.name == runtime), ())
 
     def first_paying_pattern(self) -> Optional[PayingPattern]:
         """The first pattern that pays off on this target, in its order of runtimes, or None."""
@@ -128,12 +139,17 @@ def _target(name: str, top: _Reader) -> Target:
         connection=top.get("connection", str),
         sensors=top.texts("sensors", []),
         budgets=top.get("budgets", dict, {}),
+        governor=top.get("governor", str, ""),
     )
     machine.finish()
     if target.connection not in ("local", "ssh", "adb"):
         raise TargetError(f"target {top.path}: connection {target.connection!r} is unknown", "use local, ssh or adb")
     if target.threads < 1 or target.cores < 0 or target.memory_bytes < 0:
         raise TargetError(f"target {top.path}: threads must be 1 or more, cores and memory_bytes 0 or more")
+    if target.governor and "governor" not in target.sensors:
+        raise TargetError(
+            f"target {top.path}: governor {target.governor!r} cannot be checked", 'add "governor" to its sensors'
+        )
     return target
 
 
@@ -145,9 +161,12 @@ def _runtime(entry: _Reader) -> RuntimeChoice:
             raise TargetError(f"target {entry.path}: from_sparsity must lie in [0, 1), got {sparsity}")
         patterns.append(PayingPattern(row.get("pattern", str), sparsity, row.get("why", str)))
         row.finish()
-    choice = RuntimeChoice(entry.get("name", str), entry.texts("precisions"), tuple(patterns))
+    name, precisions, providers = entry.get("name", str), entry.texts("precisions"), entry.texts("providers", [])
+    choice = RuntimeChoice(name, precisions, tuple(patterns), providers)
     if not choice.precisions or set(choice.precisions) - {"fp32", "int8"}:
         raise TargetError(f"target {entry.path}: precisions of {choice.name} must be fp32 and/or int8")
+    if choice.providers and choice.name != "onnxruntime":
+        raise TargetError(f"target {entry.path}: {choice.name} has no providers", "only onnxruntime has some")
     entry.finish()
     return choice
 

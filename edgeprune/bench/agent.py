@@ -52,6 +52,9 @@ SAFETENSORS_TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I8": "i1", "U8":
 SAMPLES_PER_LINE = 512
 FEWEST_SAMPLES = 3
 CPU_PROVIDER = "CPUExecutionProvider"
+VARIABLES = {"ORT_DISABLE_TELEMETRY": "1"}  # official Linux builds from 1.29 on send some unless told not to
+# For a GPU: float32 is not rounded to 10 bits of mantissa; TensorRT may choose kernels for 2:4 sparse weights.
+GPU_VARIABLES = {"NVIDIA_TF32_OVERRIDE": "0", "ORT_TENSORRT_SPARSITY_ENABLE": "1"}
 WINDOW_SAMPLES = 11  # the fewest of a sustained window: as many as a median needs, and p90 needs 64
 P90_SAMPLES = 64
 COMMAND_FOLDERS = ("usr/bin", "opt/vc/bin", "system/bin")  # beside PATH: Raspberry Pi OS, its older releases, Android
@@ -690,7 +693,8 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     power = PowerSampler(job.sensors)
     with power.phase("idle"):
         time.sleep(job.idle_seconds if power.there else 0)
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # official Linux builds from 1.29 on send some unless told not to
+    variables = {**VARIABLES, **(GPU_VARIABLES if set(job.providers) - {CPU_PROVIDER} else {})}
+    os.environ.update(variables)
     import_runtime, load_model, profile = RUNTIMES[job.runtime]
 
     log.line("phase", "import")
@@ -698,8 +702,7 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     module, name, version = import_runtime()
     import_ns = time.perf_counter_ns() - begin
     probes = read_probes(job.probes)
-    environment["numpy"] = importlib.import_module("numpy").__version__
-    environment["variables"] = {"ORT_DISABLE_TELEMETRY": os.environ["ORT_DISABLE_TELEMETRY"]}
+    environment.update(numpy=importlib.import_module("numpy").__version__, variables=variables)
     memory["import"] = read_memory()
 
     log.line("phase", "load")

@@ -1,15 +1,36 @@
-"""What the conditions around the blocks say about how far their samples can be trusted."""
+"""What the conditions around the blocks say about how far their samples can be trusted, and waiting for better ones.
+
+A reading is what the agent's sensors said at one moment: name -> value, "unreadable" or "absent".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
 
+from edgeprune.bench.block import AGENT_FILE
+from edgeprune.connections import Connection
+from edgeprune.errors import DeviceError, UnfairConditionsError
 from edgeprune.measurement import Block, Measurement
+from edgeprune.target import Target
+
+Reading = Mapping[str, Any]
 
 PRESSURE_SHARE = 0.1  # of a block's time during which somebody waited for a core
 PREEMPTIONS_PER_SECOND = 50.0
 FREQUENCY_DROP = 0.1  # below the highest frequency that the kernel allows
 HOT_MILLIC = 80_000  # where a Raspberry Pi begins to throttle
+THROTTLED_NOW = 0b1111  # of vcgencmd's bits; those from 16 on are the past's
+NO_SENSORS = (".PMIC-Die",)  # zones that always say the same: 100 degrees on a Jetson Nano
+READ_SECONDS = 30.0
+SET_GOVERNOR = {
+    "android": "adb shell cmd power set-fixed-performance-mode-enabled true",
+    "linux": "sudo cpupower frequency-set -g {0}, or: echo {0} | sudo tee "
+    "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor (on a Jetson: sudo jetson_clocks)",
+}
 
 
 def warnings(measurement: Measurement) -> list[str]:
@@ -23,6 +44,111 @@ def warnings(measurement: Measurement) -> list[str]:
         if count:
             found.append(f"{cause} in {count} of {len(measurement.blocks)} blocks: {remedy}")
     return found
+
+
+def read(connection: Connection, sensors: Sequence[str]) -> Reading:
+    """What the sensors of a device say now; the agent must lie there already. DeviceError if it cannot tell."""
+    said = connection.execute([connection.python, AGENT_FILE, "conditions", *sensors], READ_SECONDS)
+    try:
+        found: Reading = json.loads(said)
+    except ValueError:
+        raise DeviceError(f"the agent's readings make no sense: {said[:80]!r}", "bench again") from None
+    return found
+
+
+def around(blocks: Iterable[Block]) -> list[Reading]:
+    """The readings before and after each block, in the order in which they were taken."""
+    return [reading for block in blocks for reading in (block.conditions_before, block.conditions_after)]
+
+
+def throttled(block: Block) -> list[str]:
+    """What began or ceased to hold the device back between the readings before and after a block, such as
+    "vcgencmd 0x0 -> 0x50005": part of its samples ran on another machine than the rest. Empty if nothing did.
+
+    A sensor that tells of the past (bits since boot, event counters) tells it only once.
+    """
+    before, after = block.conditions_before, block.conditions_after
+    changed = [name for name in _throttling(before) if name in _throttling(after) and before[name] != after[name]]
+    return [f"{name.partition('.')[2]} {before[name]:#x} -> {after[name]:#x}" for name in changed]
+
+
+def unfair(readings: Iterable[Reading], target: Target) -> Optional[UnfairConditionsError]:
+    """Why a measurement under these readings would compare unlike things, or None: another governor than the target
+    asks for, or one that changed between the readings."""
+    seen: dict[str, list[Any]] = {}
+    for reading in readings:
+        for name, value in reading.items():
+            if name.partition(".")[0] == "governor" and value not in seen.setdefault(name, []):
+                seen[name].append(value)
+    for name, values in seen.items():
+        wrong = [value for value in values if target.governor not in ("", value)]
+        if wrong:
+            return UnfairConditionsError(
+                f"target {target.name} is measured with the governor {target.governor}, {name} is {wrong[0]}",
+                _set_governor(target, target.governor),
+            )
+        if len(values) > 1:
+            return UnfairConditionsError(
+                f"{name} changed during the measurement: {' -> '.join(map(str, values))}",
+                f"set one and bench again: {_set_governor(target, 'performance')}",
+            )
+    return None
+
+
+def _set_governor(target: Target, governor: str) -> str:
+    return SET_GOVERNOR["android" if target.os == "android" else "linux"].format(governor)
+
+
+@dataclass(frozen=True)
+class Cooling:
+    """When a device counts as cool again: its hottest sensor at most above_millic over where it began; looked at every
+    step_s seconds, given up after limit_s."""
+
+    above_millic: int = 2000
+    step_s: float = 2.0
+    limit_s: float = 120.0
+
+
+def wait_until_cool(
+    begin: Reading,
+    read_now: Callable[[], Reading],
+    limits: Cooling,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Wait until the device is about as cool as in the reading `begin`, before the first block; gives "", or a note to
+    keep with the measurement if it did not get there in time. A device without temperatures waits for nothing."""
+    start, last = hottest_millic(begin), clock() + limits.limit_s
+    while start is not None:
+        now = hottest_millic(read_now())
+        if now is None or now <= start + limits.above_millic:
+            break
+        if clock() >= last:
+            return (
+                f"the device was at {now / 1000:.1f} degrees Celsius after {limits.limit_s:g} s without work, "
+                f"{start / 1000:.1f} before the first block"
+            )
+        sleep(limits.step_s)
+    return ""
+
+
+def hottest_millic(reading: Reading) -> Optional[int]:
+    """The highest temperature of a reading in thousandths of a degree Celsius, None where it has none."""
+    zones = [name for name in reading if name.startswith("temp_millic") and not name.endswith(NO_SENSORS)]
+    return max((reading[name] for name in zones if isinstance(reading[name], int)), default=None)
+
+
+def _throttling(reading: Reading) -> list[str]:
+    return [name for name, value in reading.items() if name.startswith("throttling.") and isinstance(value, int)]
+
+
+def _held_back(block: Block) -> bool:
+    """True if something holds the device back before or after the block. Event counters do not tell that."""
+    for reading in around([block]):
+        names = [name for name in _throttling(reading) if not name.endswith("_event_cnt")]
+        if any((reading[name] & THROTTLED_NOW if name.endswith(".vcgencmd") else reading[name]) > 0 for name in names):
+            return True
+    return False
 
 
 def _seconds(block: Block) -> float:
@@ -54,8 +180,8 @@ def _slowed_clock(block: Block) -> bool:
 
 
 def _hot(block: Block) -> bool:
-    zones = [value for name, value in block.conditions_after.items() if name.startswith("temp_millic.")]
-    return any(isinstance(value, int) and value >= HOT_MILLIC for value in zones)
+    hottest = hottest_millic(block.conditions_after)
+    return hottest is not None and hottest >= HOT_MILLIC
 
 
 def _swapped(block: Block) -> bool:
@@ -67,6 +193,7 @@ _CHECKS: tuple[tuple[Callable[[Block], bool], str, str], ...] = (
     (_crowded, "other programs waited for the processor", "stop them and bench again"),
     (_preempted, "the agent was often taken off its core", "stop other programs and bench again"),
     (_slowed_clock, "the processor ran below its highest frequency", "cool it, or set the governor to performance"),
+    (_held_back, "the device was throttled", "cool it, or give it a stronger power supply, and bench again"),
     (_hot, "the device was at 80 degrees Celsius or hotter", "cool it and bench again"),
     (_swapped, "part of the agent's memory was in swap", "free memory on the device and bench again"),
 )

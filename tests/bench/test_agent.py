@@ -488,13 +488,18 @@ def test_providers_that_this_build_lacks_are_passed_over(folder: Path, bundle: M
     status, stderr, result = run(folder, bundle(), short_plan, providers=PROVIDERS)
     assert status == 0, stderr
     assert result["environment"]["runtime"]["providers"] == ["CPUExecutionProvider"]
+    variables = result["environment"]["variables"]
+    assert variables["NVIDIA_TF32_OVERRIDE"] == "0" and variables["ORT_TENSORRT_SPARSITY_ENABLE"] == "1"
 
 
 def test_providers_are_asked_for_in_the_job_s_order(
     folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any, short_plan: Plan
 ) -> None:
     """A build for a Jetson, whose TensorRT is not installed: it says what it got."""
-    fake_runtime(load="assert providers == ['TensorrtExecutionProvider', 'CPUExecutionProvider'], providers")
+    fake_runtime(
+        load="assert providers == ['TensorrtExecutionProvider', 'CPUExecutionProvider'], providers\n"
+        "        assert os.environ['NVIDIA_TF32_OVERRIDE'] == '0'"
+    )
     with (folder.parent / "site/onnxruntime.py").open("a") as file:
         file.write("def get_available_providers():\n    return ['CPUExecutionProvider', 'TensorrtExecutionProvider']\n")
         file.write("InferenceSession.get_providers = lambda self: ['CPUExecutionProvider']\n")

@@ -88,6 +88,8 @@ def write(folder: Path, text: str) -> Path:
         ("[[runtimes.patterns]]", "[runtimes.patterns]", "TOML|array of tables|must be list"),
         ('["fp32", "int8"]', '[["fp32"]]', r"precisions must be a list of strings, got \[\['fp32'\]\]"),
         ('"frequency"', "1", "sensors must be a list of strings"),
+        ("threads = 4", 'threads = 4\ngovernor = ["performance"]', "governor must be str"),
+        ('name = "litert"', 'name = "litert"\nproviders = ["CUDAExecutionProvider"]', "litert has no providers"),
     ],
 )
 def test_a_mistake_is_named_with_its_file(old: str, new: str, says: str, tmp_path: Path) -> None:
@@ -140,3 +142,28 @@ def test_cells_are_narrowed_or_refused() -> None:
         target.cells("onnx")
     with pytest.raises(TargetError, match=r"no precision 'fp16'"):
         target.cells(precision="fp16")
+
+
+def test_a_governor_needs_the_sensor_that_reads_it(tmp_path: Path) -> None:
+    text = GOOD.replace("threads = 4", 'threads = 4\ngovernor = "performance"')
+    assert load_target(str(write(tmp_path, text))).governor == "performance"
+    with pytest.raises(TargetError, match="governor 'performance' cannot be checked"):
+        load_target(str(write(tmp_path, text.replace('"governor", ', ""))))
+
+
+def test_no_built_in_target_asks_for_a_governor(target: Target) -> None:
+    """Each board is measured as its system sets it up, so that the first run works; the readings are recorded."""
+    assert target.governor == ""
+
+
+def test_its_sensors_are_ones_that_the_agent_reads(target: Target) -> None:
+    from edgeprune.bench import agent
+
+    assert set(target.sensors) <= set(agent.SENSORS)
+
+
+def test_providers_are_a_jetson_s_alone_and_fall_back_to_the_cpu(target: Target) -> None:
+    providers = target.providers("onnxruntime")
+    assert bool(providers) == target.name.startswith("jetson")
+    assert not providers or providers[-1] == "CPUExecutionProvider"
+    assert target.providers("litert") == target.providers("tvm") == ()
