@@ -8,11 +8,12 @@ from typing import Any, Optional
 
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
+from edgeprune.energy import energy
 from edgeprune.report import units
 from edgeprune.report.collection import Nouns, is_of
 from edgeprune.report.summary import density_of_dense
 from edgeprune.report.tables import Table, parity_words, zeros_words
-from edgeprune.report.timing import Timing, conditions_rows, resident_bytes, speed_words, timing
+from edgeprune.report.timing import Timing, conditions_rows, floor_words, resident_bytes, speed_words, timing
 
 QUANTILE_WORDS = {"p50_ns": "Median", "p90_ns": "p90", "p95_ns": "p95", "p99_ns": "p99", "p999_ns": "p99.9"}
 PHASES = {
@@ -185,13 +186,22 @@ def timing_table(run: Timing) -> Table:
     rows += [(words, *(units.latency(each[name]) for each in described)) for name, words in PHASES.items()]
     rows.append(("Resident memory of the model", *(units.size(resident_bytes(each)) for each in described)))
     rows.append(("Highest resident memory of the process", *(units.size(_peak(each)) for each in described)))
+    rows += energy_rows(run)
     rows.append(
         ("Largest difference to the expected output", *(units.small(each["output_max_abs"]) for each in described))
     )
     rows.append(("Blocks without a steady state", *(_unsteady(each) for each in described)))
-    ratio = f" The {run.names['artifact']} is {speed_words(run)}." if run.ratio else ""
+    ratio = f" The {run.names['artifact']} is {speed_words(run)}. Noise floor: {floor_words(run)}." if run.ratio else ""
     note = f"{run.measurement.kind.capitalize()}; {samples} samples in fresh processes.{ratio}"
     return Table("Timings", ("Figure", *(run.names[role] for role in run.roles)), tuple(rows), note)
+
+
+def energy_rows(run: Timing) -> list[tuple[str, ...]]:
+    """Energy of one inference with its standard error; "absent" where the device measures no power."""
+    found = [energy(run.measurement.of(role)) for role in run.roles]
+    gross = (units.energy(each.gross_j, each.gross_error_j) if each else "absent" for each in found)
+    net = (units.energy(each.net_j, each.net_error_j) if each else "absent" for each in found)
+    return [("Energy of one inference", *gross), ("Energy above rest", *net)]
 
 
 def _quantile(described: Mapping[str, Any], name: str) -> str:

@@ -112,14 +112,30 @@ def resident_bytes(described: Optional[Mapping[str, Any]]) -> Optional[int]:
 
 
 def speed_words(run: Timing) -> str:
-    """The ratio in words: "2.48× as fast as the dense twin [2.41 … 2.55×]: faster"."""
+    """The ratio in words: "2.48× as fast as the dense twin [2.41 … 2.55×]: faster"; where it is inconclusive, with the
+    effect that could have been found."""
     ratio = run.ratio
     if ratio is None:
         return "not compared"
     text = f"{units.times(ratio['value'])} as fast as the {run.names['against']}"
     if ratio["low"] is None:
         return f"{text} (too few blocks for an interval)"
-    return f"{text} [{units.times_interval((ratio['low'], ratio['high']))}]: {ratio['verdict']}"
+    words = f"{text} [{units.times_interval((ratio['low'], ratio['high']))}]: {ratio['verdict']}"
+    if ratio["verdict"] != "inconclusive":
+        return words
+    return f"{words} ({units.times(ratio['detectable'])} would have been found with a power of 80 %)"
+
+
+def floor_words(run: Timing) -> str:
+    """The noise floor in words: "1.2 % (4 pairs of the ticket against itself; the furthest apart 3.4 %)"."""
+    floor = run.statistics["noise_floor"]
+    if floor is None:
+        return "not measured"
+    pairs = "1 pair" if floor["pairs"] == 1 else f"{floor['pairs']} pairs"
+    return (
+        f"{units.percent(floor['relative'])} ({pairs} of the {run.names['artifact']} against itself; "
+        f"the furthest apart {units.percent(floor['largest'])})"
+    )
 
 
 def conditions_rows(blocks: Sequence[Any]) -> list[tuple[str, str, str, str]]:

@@ -30,8 +30,6 @@ class Ratio:
     value: Hodges-Lehmann estimate over `pairs` pairs of blocks; low, high: its interval at `confidence`, None with
     too few pairs. verdict: "faster", "slower", "equivalent" (the interval lies within `delta`) or "inconclusive".
     floor: the noise floor that the claim had to exceed (`NoiseFloor.relative`), None where none was measured.
-    detectable: the smallest true ratio above 1 that as many pairs with this scatter would call "faster" with a power of
-    80 % (`minimum_detectable`), None with too few pairs.
     """
 
     value: float
@@ -42,7 +40,6 @@ class Ratio:
     verdict: str
     delta: float
     floor: Optional[float] = None
-    detectable: Optional[float] = None
 
 
 def paired_ratio(
@@ -65,8 +62,7 @@ def paired_ratio(
         return Ratio(value, None, None, confidence, len(logs), "inconclusive", delta, floor)
     low, high = math.exp(averages[cut - 1]), math.exp(averages[-cut])
     word = verdict(low, high, delta, value, floor)
-    detectable = minimum_detectable(logs, delta, confidence, floor)
-    return Ratio(value, low, high, confidence, len(logs), word, delta, floor, detectable)
+    return Ratio(value, low, high, confidence, len(logs), word, delta, floor)
 
 
 def pair_logs(artifact: Iterable[Samples], against: Iterable[Samples]) -> NDArray[np.float64]:
@@ -128,16 +124,16 @@ def noise_floor(one: Iterable[Samples], other: Iterable[Samples]) -> NoiseFloor:
 
 
 def minimum_detectable(
-    logs: NDArray[np.float64], delta: float, confidence: float, floor: Optional[float], power: float = POWER
+    logs: NDArray[np.float64], floor: Optional[float] = None, delta: float = DELTA, confidence: float = CONFIDENCE
 ) -> Optional[float]:
     """The smallest true ratio above 1 that as many pairs, scattering as `logs` [pairs] do, would find to be "faster"
-    with this power; None where there are too few pairs for an interval.
+    with a power of 80 %; None where there are too few pairs for an interval.
 
     By the bootstrap of Collings & Hamilton, Estimating the Power of the Two-Sample Wilcoxon Test for Location Shift,
     Biometrics 44 (1988), for paired data: the deviations from the estimate are drawn again with signs at random (the
     test assumes symmetry), widened by sqrt(n / (n - 1)) for the estimate taken from them. A shift moves a drawn
     interval as a whole, so each draw has one smallest shift that `verdict` would have found: the answer is their
-    quantile at `power`. The draws are the same in every call (seed 0).
+    quantile at 0.8. The draws are the same in every call (seed 0).
     """
     n, cut = len(logs), signed_rank_cut(len(logs), confidence)
     if cut == 0:
@@ -148,7 +144,7 @@ def minimum_detectable(
     averages = walsh_averages(drawn)
     low, high, middle = averages[:, cut - 1], averages[:, -cut], np.median(averages, axis=1)
     needed = np.maximum.reduce([-low, math.log1p(floor or 0.0) - middle, math.log1p(delta) - high])
-    return math.exp(float(np.quantile(needed, power)))
+    return math.exp(float(np.quantile(needed, POWER)))
 
 
 def walsh_averages(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from edgeprune.statistics.comparison import DELTA, noise_floor, paired_ratio
+from edgeprune.statistics.comparison import DELTA, minimum_detectable, noise_floor, pair_logs, paired_ratio
 from edgeprune.statistics.quantiles import QUANTILES, Samples, mad, quantile, quantile_interval
 from edgeprune.statistics.steady import steady_state
 
@@ -23,17 +23,19 @@ def steady_samples(blocks: Iterable[Block]) -> list[Samples]:
 
 def summarize(measurement: Measurement, delta: float = DELTA) -> dict[str, Any]:
     """What a measurement says, ready for JSON: `describe` of the artifact, with `against`, `ratio` and `noise_floor`
-    (None where nothing was compared, or the artifact not with itself) and what was run where."""
+    (None where nothing was compared, or the artifact not with itself) and what was run where. ratio: a `Ratio` with
+    "detectable", the `minimum_detectable` effect."""
     sides = {role: steady_samples(measurement.of(role)) for role in ("artifact", "against", "floor_a", "floor_b")}
     floor = noise_floor(sides["floor_a"], sides["floor_b"]) if sides["floor_b"] else None
-    ratio = None
+    ratio: Optional[dict[str, Any]] = None
     if sides["against"]:
-        limit = floor.relative if floor else None
-        ratio = paired_ratio(sides["artifact"], sides["against"], delta, floor=limit)
+        limit, compared = floor.relative if floor else None, (sides["artifact"], sides["against"])
+        detectable = minimum_detectable(pair_logs(*compared), limit, delta)
+        ratio = {**asdict(paired_ratio(*compared, delta=delta, floor=limit)), "detectable": detectable}
     return {
         **describe(measurement, "artifact"),
         "against": describe(measurement, "against") if ratio else None,
-        "ratio": asdict(ratio) if ratio else None,
+        "ratio": ratio,
         "noise_floor": asdict(floor) if floor else None,
         "runtime": measurement.runtime,
         "precision": measurement.precision,

@@ -132,6 +132,12 @@ def test_the_lower_decile_is_a_sample_that_a_tenth_do_not_exceed(samples: list[i
     assert sum(sample < value for sample in samples) < 0.1 * len(samples)
 
 
+def detectable(one: list[list[int]], other: list[list[int]], floor: float = 0.0) -> float:
+    found = statistics.minimum_detectable(statistics.pair_logs(one, other), floor)
+    assert found is not None
+    return found
+
+
 def draw_pairs(rng: np.random.Generator, pairs: int, scatter: float, ratio: float) -> tuple[list[list[int]], ...]:
     fast = [[int(1e7 * rng.lognormal(0, scatter))] for _ in range(pairs)]
     return fast, [[int(1e7 * ratio * rng.lognormal(0, scatter))] for _ in range(pairs)]
@@ -141,20 +147,16 @@ def draw_pairs(rng: np.random.Generator, pairs: int, scatter: float, ratio: floa
 def test_the_minimum_detectable_effect_is_found_as_often_as_it_says(pairs: int, scatter: float, floor: float) -> None:
     """The share that is found lies near 80 %, at the effect that experiments without any effect give on average."""
     rng = np.random.default_rng(5)
-    effects = [
-        statistics.paired_ratio(*draw_pairs(rng, pairs, scatter, 1.0), floor=floor).detectable for _ in range(60)
-    ]
-    effect = float(np.median(np.array(effects, dtype=float)))
+    effect = float(np.median([detectable(*draw_pairs(rng, pairs, scatter, 1.0), floor) for _ in range(60)]))
     words = [statistics.paired_ratio(*draw_pairs(rng, pairs, scatter, effect), floor=floor).verdict for _ in range(300)]
     assert 0.7 <= words.count("faster") / 300 <= 0.9
 
 
 def test_the_minimum_detectable_effect_shrinks_with_pairs_and_grows_with_scatter() -> None:
-    def detectable(pairs: int, scatter: float) -> float:
-        found = statistics.paired_ratio(*draw_pairs(np.random.default_rng(1), pairs, scatter, 1.0)).detectable
-        assert found is not None
-        return found
-
-    assert 1.03 <= detectable(30, 0.05) < detectable(10, 0.05) < detectable(10, 0.2)
-    assert statistics.paired_ratio([[100]] * 5, [[100]] * 5).detectable is None
-    assert statistics.paired_ratio([[100]] * 8, [[100]] * 8).detectable == pytest.approx(1.03)
+    found = [
+        detectable(*draw_pairs(np.random.default_rng(1), pairs, scatter, 1.0))
+        for pairs, scatter in ((30, 0.05), (10, 0.05), (10, 0.2))
+    ]
+    assert 1.03 <= found[0] < found[1] < found[2]
+    assert detectable([[100]] * 8, [[100]] * 8) == pytest.approx(1.03)
+    assert statistics.minimum_detectable(statistics.pair_logs([[100]] * 5, [[100]] * 5)) is None
