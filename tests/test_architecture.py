@@ -18,7 +18,7 @@ LAYERS = (
     {"errors", "progress"},
     {"store"},
     {"mask", "task", "ticket", "target", "artifact", "measurement"},
-    {"statistics"},
+    {"statistics", "energy"},
     {"patterns", "tasks", "runtimes", "connections", "kernels"},
     {"find", "export", "bench", "report"},
     {"doctor", "cli"},

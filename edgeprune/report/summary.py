@@ -7,6 +7,7 @@ from typing import Any, Union
 
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
+from edgeprune.energy import energy
 from edgeprune.measurement import Measurement
 from edgeprune.report.collection import artifacts_of
 from edgeprune.report.curve import levels_of
@@ -77,13 +78,15 @@ def artifact_summary(artifact: Artifact) -> dict[str, Any]:
 
 def measurement_summary(measurement: Measurement) -> dict[str, Any]:
     """A measurement: all that `edgeprune.statistics.summarize` derives from it (`against` holds the same for what it
-    was compared with, `ratio` how many times as fast the artifact is), its layers with predicted and measured gain,
-    and what ran where and when."""
+    was compared with, `ratio` how many times as fast the artifact is), its layers with predicted and measured gain, the
+    energy of an inference (see `edgeprune.energy.Energy`; "absent" where the device measures no power), and what ran
+    where and when."""
     return {
         "noun": "measurement",
         "path": str(measurement.path),
         **statistics.summarize(measurement),
         "layers": _layers(measurement),
+        "energy": {role: _energy(measurement, role) for role in ("artifact", "against")},
         "artifact_path": measurement.artifact_path,
         "artifact_sha256": measurement.artifact_sha256,
         "against_path": measurement.against_path,
@@ -94,6 +97,11 @@ def measurement_summary(measurement: Measurement) -> dict[str, Any]:
         "conditions_before": dict(measurement.blocks[0].conditions_before),
         "conditions_after": dict(measurement.blocks[-1].conditions_after),
     }
+
+
+def _energy(measurement: Measurement, role: str) -> Union[dict[str, Any], str]:
+    found = energy(measurement.of(role))
+    return asdict(found) if found else "absent"
 
 
 def _layers(measurement: Measurement) -> list[dict[str, Any]]:

@@ -24,6 +24,18 @@ def size(value_bytes: Optional[float]) -> str:
     return _scaled(value_bytes, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)))
 
 
+def energy(value_j: Optional[float], error_j: Optional[float] = None) -> str:
+    """Joules as "1.23 J", "45.6 mJ" or "789 µJ", with a standard error in the same unit: "45.6 ± 0.7 mJ"."""
+    if value_j is None:
+        return MISSING
+    text = _scaled(value_j * 1e9, (("J", 1e9), ("mJ", 1e6), ("µJ", 1e3), ("nJ", 1)))
+    if error_j is None:
+        return text
+    number, unit = text.split(" ")
+    factor = {"J": 1.0, "mJ": 1e3, "µJ": 1e6, "nJ": 1e9}[unit]
+    return f"{number} ± {error_j * factor:.2g} {unit}"
+
+
 def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:
     """`value` in the largest unit that keeps it at 1 or more, with three significant digits."""
     unit, factor = next((pair for pair in units if abs(value) >= pair[1] * 0.9995), units[-1])
@@ -100,4 +112,4 @@ def confidence(value: float) -> str:
 
 def unbroken(text: str) -> str:
     """`text` with the space between a number and its unit made one at which no line breaks."""
-    return re.sub(r"(?<=\d) (?=(?:%|[nµm]?s|[kMG]?B)(?!\w))", "\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(?<=\d) (?=(?:%|[nµm]?[sJ]|[kMG]?B)(?!\w))", "\N{NO-BREAK SPACE}", text)
