@@ -228,6 +228,22 @@ def _peak(described: Mapping[str, Any]) -> Optional[int]:
     return max(marks) if marks else None
 
 
+def slow_table(run: Timing) -> Optional[Table]:
+    """The blocks that were slower than their like, with what the sensors say to it, or None if there are none."""
+    words = {**run.names, "floor_a": "noise floor", "floor_b": "noise floor"}
+    rows = tuple(
+        (
+            str(each["place"]),
+            words[each["role"]],
+            f"+{units.percent(each['slower'])}",
+            "; ".join(each["causes"]) or "no reading explains it",
+        )
+        for each in run.statistics["slow_blocks"]
+    )
+    note = "Slower: median against the median over the blocks of the same model. None is left out of any figure."
+    return Table("Slow blocks", ("Block", "Model", "Slower by", "Why"), rows, note) if rows else None
+
+
 def memory_table(run: Timing) -> Table:
     """Resident memory of the whole process after each phase."""
     rows = []

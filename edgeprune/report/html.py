@@ -19,6 +19,7 @@ from edgeprune.report.builds import (
     memory_table,
     of_several,
     overview_table,
+    slow_table,
     smaller,
     timing_table,
 )
@@ -119,7 +120,6 @@ def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[s
     figures[name] = latency_figure(run)
     measurement = run.measurement
     threads = "1 thread" if measurement.threads == 1 else f"{measurement.threads} threads"
-    layers = times_table(run)
     beyond = f" {units.count(run.beyond)} slower inferences lie beyond the axis; none is left out of the table."
     return {
         "title": title,
@@ -131,7 +131,12 @@ def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[s
         "caption": "Above, the share of inferences done within a time; below, the "
         f"median of each block, a fresh process each, with its middle half.{beyond if run.beyond else ''}",
         "timings": timing_table(run),
-        "details": [*([layers] if layers else []), memory_table(run), conditions_table(run), environment_table(run)],
+        "details": [
+            *filter(None, (times_table(run), slow_table(run))),
+            memory_table(run),
+            conditions_table(run),
+            environment_table(run),
+        ],
     }
 
 

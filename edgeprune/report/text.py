@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeprune.artifact import Artifact
 from edgeprune.measurement import Measurement
 from edgeprune.report import units
-from edgeprune.report.builds import build_table, builds_of, environment_table, timing_table
+from edgeprune.report.builds import build_table, builds_of, environment_table, slow_table, timing_table
 from edgeprune.report.collection import Noun, Nouns, artifacts_of
 from edgeprune.report.curve import headline, statement
 from edgeprune.report.devices import devices_table
@@ -109,6 +109,9 @@ def _measurement(measurement: Measurement, console: Console) -> None:
     _line(speed_line(measurement), console)
     _print(timing_table(run), console)
     print_layers(measurement, console)
+    slow = slow_table(run)
+    if slow is not None:
+        _print(slow, console)
     _print(environment_table(run), console)
 
 

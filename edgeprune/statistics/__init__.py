@@ -30,6 +30,7 @@ from edgeprune.statistics.quantiles import (
     quantile_interval,
     smallest_sample,
 )
+from edgeprune.statistics.slow import SlowBlock, slow_blocks
 from edgeprune.statistics.steady import EPSILON, Steady, steady_state
 from edgeprune.statistics.summary import describe, steady_samples, summarize
 
@@ -40,6 +41,7 @@ __all__ = [
     "QUANTILES",
     "NoiseFloor",
     "Ratio",
+    "SlowBlock",
     "Steady",
     "binomial_cdf",
     "describe",
@@ -52,6 +54,7 @@ __all__ = [
     "quantile",
     "quantile_interval",
     "signed_rank_cut",
+    "slow_blocks",
     "smallest_sample",
     "steady_samples",
     "steady_state",

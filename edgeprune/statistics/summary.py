@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeprune.statistics.comparison import DELTA, minimum_detectable, noise_floor, pair_logs, paired_ratio
 from edgeprune.statistics.quantiles import QUANTILES, Samples, mad, quantile, quantile_interval
+from edgeprune.statistics.slow import slow_blocks
 from edgeprune.statistics.steady import steady_state
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def steady_samples(blocks: Iterable[Block]) -> list[Samples]:
 def summarize(measurement: Measurement, delta: float = DELTA) -> dict[str, Any]:
     """What a measurement says, ready for JSON: `describe` of the artifact, with `against`, `ratio` and `noise_floor`
     (None where nothing was compared, or the artifact not with itself) and what was run where. ratio: a `Ratio` with
-    "detectable", the `minimum_detectable` effect."""
+    "detectable", the `minimum_detectable` effect; slow_blocks: see `SlowBlock`."""
     sides = {role: steady_samples(measurement.of(role)) for role in ("artifact", "against", "floor_a", "floor_b")}
     floor = noise_floor(sides["floor_a"], sides["floor_b"]) if sides["floor_b"] else None
     ratio: Optional[dict[str, Any]] = None
@@ -37,6 +38,7 @@ def summarize(measurement: Measurement, delta: float = DELTA) -> dict[str, Any]:
         "against": describe(measurement, "against") if ratio else None,
         "ratio": ratio,
         "noise_floor": asdict(floor) if floor else None,
+        "slow_blocks": [asdict(each) for each in slow_blocks(measurement)],
         "runtime": measurement.runtime,
         "precision": measurement.precision,
         "threads": measurement.threads,

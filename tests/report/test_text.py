@@ -130,3 +130,35 @@ def test_sparse_weights_that_dense_kernels_run_are_warned_of(built):
     assert line.startswith("sparse weights run by dense kernels: layers fc2; ") and str(artifact.path) in line
     assert dense_warnings(replace(artifact, variant="dense")) == []
     assert dense_warnings(replace(artifact, layers=artifact.layers[:3])) == []
+
+
+def noisy(built):
+    """A measurement with a noise floor, of a model that is hardly faster than its twin, and with one slow block."""
+    measurement = next(each for each in built.measurements if each.runtime == "litert")
+    first, *rest = [block for block in measurement.blocks if block.role == "artifact"]
+    slow = tuple(sample * 2 for sample in first.samples_ns)
+    hot = {**first.conditions_after, "temp_millic": 81_000}
+    one = [replace(first, samples_ns=slow, conditions_after=hot), *rest]
+    other = [replace(block, role="against") for block in rest[:3]] + [replace(first, role="against")] * 5
+    floor = [replace(block, role=f"floor_{'ab'[place % 2]}") for place, block in enumerate(rest[:4])]
+    return replace(measurement, blocks=(*floor, *one, *other))
+
+
+def test_an_inconclusive_verdict_says_what_would_have_been_found(built):
+    measurement = noisy(built)
+    ratio = statistics.summarize(measurement)["ratio"]
+    assert ratio["verdict"] == "inconclusive"
+    words = f"inconclusive ({units.times(ratio['detectable'])} would have been found with a power of 80 %)"
+    assert speed_line(measurement).endswith(words)
+    assert "power of 80 %" not in speed_line(built.measurements[0])
+
+
+def test_the_noise_floor_and_slow_blocks_are_shown(built):
+    measurement = noisy(built)
+    text = printed(print_noun, measurement, width=160)
+    floor = statistics.summarize(measurement)["noise_floor"]
+    assert f"Noise floor: {units.percent(floor['relative'])} (2 pairs of the ticket against itself" in text
+    (row,) = (each for each in statistics.summarize(measurement)["slow_blocks"])
+    table = text[text.index("Slow blocks") :]
+    assert cells(table, "5 ") == ["ticket", f"+{units.percent(row['slower'])}", "81 degrees Celsius (usually 53)"]
+    assert "Slow blocks" not in printed(print_noun, built.measurements[0])
