@@ -13,7 +13,7 @@ import edgeprune
 
 ROOT = Path(edgeprune.__file__).parents[1]
 SCRIPTS = [
-    *(ROOT / "scripts" / name for name in ("arm64_root", "count_instructions", "demo", "test")),
+    *(ROOT / "scripts" / name for name in ("arm64_device", "arm64_root", "count_instructions", "demo", "test")),
     ROOT / ".ci" / "run",
 ]
 
@@ -84,8 +84,8 @@ def test_a_machine_with_nothing_but_python_is_told_what_is_left_out(checkout: Pa
     shutil.copy(checkout / "python", tools / "python3")
     done = bash("scripts/test", checkout, path=str(tools))
     notes = [line for line in done.stderr.splitlines() if "left out" in line]
-    missing = ["no Python 3.11", "no Python 3.9", "no chromium", "no gcc", "no arm64 system"]
-    assert [note.split("test: ")[1].startswith(each) for note, each in zip(notes, missing)] == [True] * 5, done.stderr
+    missing = ["no Python 3.11", "no Python 3.9", "no chromium", "no gcc", "no arm64 system", "no arm64 device"]
+    assert [note.split("test: ")[1].startswith(each) for note, each in zip(notes, missing)] == [True] * 6, done.stderr
     assert "arm64_root: needs Debian's apt-get" in done.stderr
     assert done.returncode != 0, "there is no ruff"
 

@@ -57,13 +57,16 @@ class SshServer:
         key = " ".join((self.folder / "host_key.pub").read_text().split()[:2])
         (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}\n")
 
+    def command(self) -> list[str]:
+        """What runs sshd."""
+        return [str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config")]
+
     def start(self) -> None:
         """Start, and wait until it answers."""
         with contextlib.suppress(PermissionError):
             Path("/run/sshd").mkdir(exist_ok=True)  # where sshd, as root, shuts its unprivileged part in
         with (self.folder / "log").open("a") as log:
-            command = [str(SSHD), "-D", "-e", "-f", str(self.folder / "sshd_config")]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for _ in range(200):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as line:
                 if line.recv(3) == b"SSH":
