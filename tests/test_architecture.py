@@ -18,14 +18,14 @@ LAYERS = (
     {"errors", "progress"},
     {"store"},
     {"mask", "task", "ticket", "target", "artifact", "measurement"},
-    {"statistics", "energy"},
+    {"statistics", "energy", "readings"},
     {"patterns", "tasks", "runtimes", "connections", "kernels"},
     {"find", "export", "bench", "report"},
-    {"doctor", "cli"},
+    {"doctor", "gate", "cli"},
     {"__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-INSIDE_A_LAYER = {("ticket", "mask"), ("artifact", "mask"), ("cli", "doctor")}
+INSIDE_A_LAYER = {("ticket", "mask"), ("artifact", "mask"), ("cli", "doctor"), ("cli", "gate")}
 # The agent travels to the device as one file; the command line is one short function a command.
 LONGER = {"bench.agent": 850, "cli": 520}
 FRAMEWORKS = {"torch", "torch_pruning", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}

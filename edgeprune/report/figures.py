@@ -30,14 +30,14 @@ def density_figure(ticket: Ticket) -> dict[str, Any]:
     ticks = density_ticks(sparsest)
     layout = {
         "xaxis": {
-            **_axis("density: weights left (%, logarithmic)"),
+            **axis("density: weights left (%, logarithmic)"),
             "type": "log",
             "range": [math.log10(edge) for edge in edges],
             "tickvals": ticks,
             "ticktext": [f"{tick:g}" for tick in ticks],
         },
         "yaxis": {
-            **_axis(f"validation {html.escape(shown.metric_name)}{' (%)' if suffix else ''}"),
+            **axis(f"validation {html.escape(shown.metric_name)}{' (%)' if suffix else ''}"),
             "range": [end * scale for end in shown.axis],
         },
         "shapes": [_margin_band(shown, scale)],
@@ -58,7 +58,8 @@ LEGEND = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0, "font": {"siz
 MARGIN = {"l": 62, "r": 16, "t": 16, "b": 50}
 
 
-def _axis(title: str) -> dict[str, Any]:
+def axis(title: str) -> dict[str, Any]:
+    """An axis with its title, in the page's colours."""
     return {
         "title": {"text": title, "standoff": 10, "font": {"size": 13}},
         "gridcolor": "--grid",
@@ -171,16 +172,16 @@ def latency_figure(timing: Timing) -> dict[str, Any]:
         data += [_shares(timing, role, unit, scale), _blocks(timing, role, unit, scale)]
     blocks = len(timing.measurement.blocks)
     layout = {
-        "xaxis": {**_axis(f"latency of one inference ({unit})"), "range": [end / scale for end in timing.shown]},
-        "yaxis": {**_axis("inferences done (%)"), "range": [-1, 103], "domain": [0.56, 1]},
+        "xaxis": {**axis(f"latency of one inference ({unit})"), "range": [end / scale for end in timing.shown]},
+        "yaxis": {**axis("inferences done (%)"), "range": [-1, 103], "domain": [0.56, 1]},
         "xaxis2": {
-            **_axis("block, in running order"),
+            **axis("block, in running order"),
             "anchor": "y2",
             "dtick": max(1, blocks // 6),
             "range": [0.4, blocks + 0.6],
         },
         "yaxis2": {
-            **_axis(f"median ({unit})"),
+            **axis(f"median ({unit})"),
             "anchor": "x2",
             "domain": [0, 0.34],
             "range": [

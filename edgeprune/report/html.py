@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from edgeprune import store
 from edgeprune.report import units
@@ -27,6 +27,7 @@ from edgeprune.report.collection import Nouns
 from edgeprune.report.curve import curve, headline, statement
 from edgeprune.report.figures import density_figure, latency_figure
 from edgeprune.report.plot import density_png, latency_png
+from edgeprune.report.sustained import sustained_figure, sustained_png, sustained_words, tracks
 from edgeprune.report.tables import (
     controls_table,
     kernels_table,
@@ -131,6 +132,7 @@ def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[s
         "caption": "Above, the share of inferences done within a time; below, the "
         f"median of each block, a fresh process each, with its middle half.{beyond if run.beyond else ''}",
         "timings": timing_table(run),
+        "sustained": _sustained(run, place, figures),
         "details": [
             *filter(None, (times_table(run), slow_table(run))),
             memory_table(run),
@@ -138,6 +140,16 @@ def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[s
             environment_table(run),
         ],
     }
+
+
+def _sustained(run: Timing, place: int, figures: dict[str, Any]) -> Optional[dict[str, str]]:
+    """What the template shows of the sustained phase, if the measurement has one."""
+    if not tracks(run):
+        return None
+    name = f"sustained-{place}"
+    figures[name] = sustained_figure(run)
+    still = _data_url(sustained_png(run))
+    return {"figure": name, "still": still, "kind": run.measurement.kind, "caption": sustained_words(run)}
 
 
 def _data_url(png: bytes) -> str:

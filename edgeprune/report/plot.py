@@ -39,11 +39,13 @@ def density_png(ticket: Ticket) -> bytes:
     _lines(axes, shown, len(ticket.seeds))
     _limits(axes, shown)
     _density_axis(axes, shown)
-    axes.set_ylabel(f"validation {_plain(shown.metric_name)}" + (" (%)" if units.is_share(shown.metric_name) else ""))
-    axes.set_title(_plain(headline(ticket)), loc="left", fontsize=13, fontweight="bold", color=INK, pad=24)
-    axes.text(0, 1.02, _plain(shown.caption), transform=axes.transAxes, fontsize=9.5, color=INK)
+    axes.set_ylabel(
+        f"validation {plain_text(shown.metric_name)}" + (" (%)" if units.is_share(shown.metric_name) else "")
+    )
+    axes.set_title(plain_text(headline(ticket)), loc="left", fontsize=13, fontweight="bold", color=INK, pad=24)
+    axes.text(0, 1.02, plain_text(shown.caption), transform=axes.transAxes, fontsize=9.5, color=INK)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def latency_png(run: Timing) -> bytes:
@@ -59,7 +61,7 @@ def latency_png(run: Timing) -> bytes:
             continue
         shares, latencies_ns = distribution(run, role)
         times = [value / scale for value in latencies_ns]
-        label = _plain(run.names[role])
+        label = plain_text(run.names[role])
         above.step(times, [share * 100 for share in shares], where="post", color=color, ls=style, lw=2, label=label)
         places, low, middle, high = zip(*block_quarters(run, role))
         spread = (
@@ -74,11 +76,11 @@ def latency_png(run: Timing) -> bytes:
     below.xaxis.get_major_locator().set_params(integer=True)
     figure.legend(loc="outside upper left", ncols=2, fontsize=9, frameon=False)
     for axes in (above, below):
-        _plain_frame(axes)
-    return _png(figure)
+        plain_frame(axes)
+    return png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """The figure drawn with Agg, whatever backend the user has set."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -88,12 +90,13 @@ def _png(figure: Figure) -> bytes:
     return data.getvalue()
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """`text` as it stands: a "$" in a name would open mathematical text."""
     return text.replace("$", r"\$")
 
 
-def _plain_frame(axes: Axes) -> None:
+def plain_frame(axes: Axes) -> None:
+    """A pale grid behind the lines, and no frame above and to the right."""
     axes.grid(color="#e3e7ec", lw=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -153,7 +156,7 @@ def _density_axis(axes: Axes, shown: Curve) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlabel("density: weights left (%, logarithmic)", color=INK)
-    _plain_frame(axes)
+    plain_frame(axes)
 
 
 def _margin(shown: Curve) -> str:
