@@ -1,7 +1,8 @@
 """The command line: options to specs, events to lines, errors to exit codes. Nothing else.
 
-Exit codes: 0 done; 1 a run or a gate failed; 2 usage or bad input; 130 interrupted. A command prints the path of what
-it wrote on stdout, and everything else on stderr.
+Exit codes: 0 done; 1 a run or a gate failed; 2 usage or bad input; 3 the device's state forbids a fair measurement; 4 a
+gate's interval straddles its budget; 130 interrupted. A command prints the path of what it wrote on stdout, and
+everything else on stderr.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import click
 
 from edgeprune import __version__, store
-from edgeprune.errors import EdgepruneError, ExportError, TicketError
+from edgeprune.errors import EdgepruneError, ExportError, MeasurementError, TicketError
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
@@ -236,11 +237,12 @@ def _say_layers(artifact: Artifact) -> None:
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
 @click.option("--pairs", type=click.IntRange(1), default=24, show_default=True, help="Blocks of each side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
+@click.option("--allow-governor", is_flag=True, help="Measure though the target asks for another governor; recorded.")
 @OUT
 @JSON
 def bench(
     artifacts: tuple[Path, ...], target: str, hosts: tuple[str, ...], python: str, against: Optional[Path], out: Path,
-    as_json: bool, **planned: int,
+    as_json: bool, **planned: Any,
 ) -> None:  # fmt: skip
     """Measure ARTIFACTS (else the newest), each against its dense twin, in alternating blocks of fresh processes.
 
@@ -427,6 +429,48 @@ def _devices(target: str, hosts: tuple[str, ...], python: str) -> tuple[Target, 
     machine = load_target(target)
     module = connections.load(machine.connection)
     return machine, {host or "this device": partial(module.connect, host, python) for host in hosts or ("",)}
+
+
+@cli.command()
+@click.argument("measurement", required=False, type=click.Path(path_type=Path))
+@click.option("--budget", metavar="NAME=VALUE[,...]", help="Such as latency_p90=10ms,size=5MB; else the target's.")
+@click.option("--target", help="Whose budgets and governor count, instead of the measurement's own target.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write a JUnit XML file.")
+@OUT
+@JSON
+def gate(
+    measurement: Optional[Path], budget: Optional[str], target: Optional[str], junit: Optional[Path], out: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Hold MEASUREMENT (else the newest) against budgets, on the bounds of its intervals.
+
+    Exits with 0 if all are kept, 1 if one is not, 2 for bad input, 3 for a device in an unfair state, 4 if an interval
+    straddles its budget.
+
+    
+    edgeprune gate --budget latency_p90=10ms,size=5MB,accuracy_drop=0.5pp
+    """
+    from dataclasses import asdict
+
+    from edgeprune import gate as rules
+    from edgeprune.measurement import Measurement
+    from edgeprune.target import load_target
+
+    measured = Measurement.load(measurement or _newest(out, "measurement", MeasurementError))
+    machine = load_target(target or measured.target)
+    judged = rules.judge(measured, rules.parse_budgets(rules.split_budgets(budget) if budget else machine.budgets))
+    unfair = rules.unfairness(measured, machine)
+    code = rules.UNFAIR if unfair else rules.exit_code(judged)
+    for line in (*(each.why for each in judged), *([f"unfair: {unfair}"] if unfair else [])):
+        say(line)
+    if junit is not None:
+        store.write_bytes(junit, rules.junit(measured, judged, unfair))
+    if as_json:
+        found = {"path": str(measured.path), "exit_code": code, "unfair": unfair}
+        click.echo(json.dumps({**found, "budgets": [asdict(each) for each in judged]}, indent=1))
+    elif junit is not None:
+        click.echo(junit)
+    sys.exit(code)
 
 
 def _newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:

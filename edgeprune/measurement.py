@@ -52,6 +52,11 @@ class Block:
         if not self.samples_ns:
             raise MeasurementError("a block without samples measures nothing")
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Block:
+        """From what a JSON file holds; KeyError or TypeError if it is none."""
+        return cls(**{**content, "warmup_ns": tuple(content["warmup_ns"]), "samples_ns": tuple(content["samples_ns"])})
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -60,7 +65,8 @@ class Measurement:
     artifact_path and against_path: bundle folders as given (against_path "" where nothing was compared); *_sha256 of
     the model files; environment: host, processor, Python, runtime and versions, as the agent saw them.
     kind: "measured" (this edgeprune has no other yet). blocks: in the order in which they ran.
-    plan: how much was asked for, and the seed of the blocks' order.
+    plan: how much was asked for, and the seed of the blocks' order. notes: what happened on the way, a line each:
+    blocks that were discarded and repeated, conditions that were allowed.
     """
 
     path: Path
@@ -79,6 +85,7 @@ class Measurement:
     environment: Mapping[str, Any]
     blocks: tuple[Block, ...]
     plan: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def samples(self, role: str = "artifact") -> list[tuple[int, ...]]:
         """All samples in nanoseconds of each block of one role."""
@@ -102,11 +109,8 @@ class Measurement:
         content = store.read_json(path, "measurement", MeasurementError)
         content.pop("schema_version")
         try:
-            blocks = tuple(
-                Block(**{**block, "warmup_ns": tuple(block["warmup_ns"]), "samples_ns": tuple(block["samples_ns"])})
-                for block in content.pop("blocks")
-            )
-            return cls(path=path, blocks=blocks, **content)
+            blocks, notes = tuple(map(Block.from_json, content.pop("blocks"))), tuple(content.pop("notes", ()))
+            return cls(path=path, blocks=blocks, notes=notes, **content)
         except (KeyError, TypeError) as problem:
             raise MeasurementError(f"{path} is not a measurement: a field is missing or wrong ({problem})") from None
 

@@ -77,9 +77,9 @@ def push_agent(connection: Connection) -> None:
 
 
 def make_job(
-    bundle: Bundle, threads: int, sensors: tuple[str, ...], plan: Plan, number: int, profile_runs: int = 0
+    bundle: Bundle, threads: int, sensors: tuple[str, ...], plan: Plan, name: str, profile_runs: int = 0
 ) -> agent.Job:
-    """The job of block `number`."""
+    """The job of a block; name: its own among those of the connection."""
     library = bundle.artifact.library
     return agent.Job(
         runtime=bundle.artifact.runtime,
@@ -95,8 +95,8 @@ def make_job(
         limit_seconds=plan.limit_seconds,
         sensors=list(sensors),
         profile_runs=profile_runs,
-        samples_path=f"samples-{number}.jsonl",
-        result_path=f"result-{number}.json",
+        samples_path=f"samples-{name}.jsonl",
+        result_path=f"result-{name}.json",
     )
 
 

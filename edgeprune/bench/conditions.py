@@ -34,11 +34,12 @@ SET_GOVERNOR = {
 
 
 def warnings(measurement: Measurement) -> list[str]:
-    """One line for each condition that may have distorted the samples: cause, in how many blocks, remedy.
+    """What happened on the way, and a line for each condition that may have distorted the samples: cause, in how many
+    blocks, remedy.
 
     Readings that are absent or unreadable say nothing and warn of nothing.
     """
-    found = []
+    found = list(measurement.notes)
     for is_so, cause, remedy in _CHECKS:
         count = sum(is_so(block) for block in measurement.blocks)
         if count:
@@ -142,7 +143,7 @@ def _throttling(reading: Reading) -> list[str]:
     return [name for name, value in reading.items() if name.startswith("throttling.") and isinstance(value, int)]
 
 
-def _held_back(block: Block) -> bool:
+def held_back(block: Block) -> bool:
     """True if something holds the device back before or after the block. Event counters do not tell that."""
     for reading in around([block]):
         names = [name for name in _throttling(reading) if not name.endswith("_event_cnt")]
@@ -193,7 +194,7 @@ _CHECKS: tuple[tuple[Callable[[Block], bool], str, str], ...] = (
     (_crowded, "other programs waited for the processor", "stop them and bench again"),
     (_preempted, "the agent was often taken off its core", "stop other programs and bench again"),
     (_slowed_clock, "the processor ran below its highest frequency", "cool it, or set the governor to performance"),
-    (_held_back, "the device was throttled", "cool it, or give it a stronger power supply, and bench again"),
+    (held_back, "the device was throttled", "cool it, or give it a stronger power supply, and bench again"),
     (_hot, "the device was at 80 degrees Celsius or hotter", "cool it and bench again"),
     (_swapped, "part of the agent's memory was in swap", "free memory on the device and bench again"),
 )

@@ -17,7 +17,7 @@ class Plan:
     artifact against itself, before a comparison, for the noise floor; never more than `pairs`, 0 for none. warmups:
     inferences before the samples of a block (fewer if they last longer than half of `limit_seconds`). A block ends once
     it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds`. timeout_seconds: after
-    which a block's process is given up.
+    which a block's process is given up. allow_governor: measure although the target asks for another one.
     """
 
     seed: int
@@ -28,6 +28,7 @@ class Plan:
     limit_seconds: float = 1.0
     warmups: int = 50
     timeout_seconds: float = 300.0
+    allow_governor: bool = False
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or self.samples < 1 or self.warmups < 0 or self.floor_pairs < 0:

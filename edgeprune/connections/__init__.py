@@ -55,8 +55,13 @@ class Connection(Protocol):
         ...
 
     @property
+    def host(self) -> str:
+        """What the user calls the device, "" where there is but one."""
+        ...
+
+    @property
     def python(self) -> str:
-        """The Python interpreter that the device has for the agent."""
+        """The Python interpreter that the device has for the agent, "" if it has none."""
         ...
 
     def push(self, source: Path, name: str) -> None:

@@ -91,7 +91,7 @@ class LocalProcess:
 class LocalConnection:
     """See `connections.Connection`."""
 
-    name = "local"
+    name, host = "local", ""
 
     def __init__(self, python: str) -> None:
         self.python = python

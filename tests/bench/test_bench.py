@@ -31,8 +31,8 @@ Fake = Callable[..., None]
 
 
 def measurements(out: Path) -> list[Path]:
-    """Everything in the measurements folder, unfinished files included."""
-    return list((out / "measurements").glob("*"))
+    """Everything in the measurements folder but the blocks that are kept for the next try, unfinished files included."""
+    return [path for path in (out / "measurements").glob("*") if not path.is_dir()]
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
@@ -239,7 +239,8 @@ def test_hanging_agent_is_given_up(
     with Watched() as connection:
         with pytest.raises(DeviceTransientError, match="did not end within 2 s"):
             bench(bundle(expected=zeros), None, target, connection, plan, tmp_path)
-        assert len(connection.started) == 1 and connection.running() == []
+        # The sensors were read, then the block was tried twice.
+        assert len(connection.started) == 3 and connection.running() == []
     assert measurements(tmp_path) == []
 
 
@@ -252,6 +253,50 @@ def test_no_process_is_left_when_the_iteration_stops(
         events.close()
         assert connection.running() == []
     assert measurements(tmp_path) == []
+    assert [path.name for path in tmp_path.glob("measurements/.*/*")] == ["1.json"]
+
+
+def test_a_run_that_was_broken_off_goes_on_behind_its_last_block(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
+) -> None:
+    artifact, plan = bundle(), replace(short_plan, pairs=3)
+    with Watched() as connection:
+        events = bench_blocks(artifact, None, target, connection, plan, tmp_path)
+        kept = [next(events), next(events)]
+        events.close()
+    with Watched() as connection:
+        *done, measurement = bench_blocks(artifact, None, target, connection, plan, tmp_path)
+    assert [event.number for event in done if isinstance(event, BlockDone)] == [3]
+    assert isinstance(measurement, Measurement)
+    assert [block.samples_ns for block in measurement.blocks[:2]] == [event.block.samples_ns for event in kept]
+    assert len(measurement.blocks) == 3 and "after block 2" in measurement.notes[0]
+    assert sorted(tmp_path.glob("measurements/.*")) == []
+
+
+def test_another_plan_or_an_old_run_begins_anew(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, plan = bundle(), replace(short_plan, pairs=2)
+    for later in (replace(plan, seed=7), plan):
+        with Watched() as connection:
+            events = bench_blocks(artifact, None, target, connection, plan, tmp_path)
+            next(events)
+            events.close()
+        if later == plan:
+            monkeypatch.setattr("edgeprune.bench.journal.OLDEST_S", -1.0)
+        with Watched() as connection:
+            *done, measurement = bench_blocks(artifact, None, target, connection, later, tmp_path)
+        assert len(done) == 2 and isinstance(measurement, Measurement) and measurement.notes == ()
+
+
+def test_one_run_at_a_time(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
+    artifact = bundle()
+    with connect() as one, connect() as other:
+        events = bench_blocks(artifact, None, target, one, short_plan, tmp_path)
+        next(events)
+        with pytest.raises(MeasurementError, match="another process does this very measurement"):
+            next(bench_blocks(artifact, None, target, other, short_plan, tmp_path))
+        events.close()
 
 
 def test_interrupted_wait_ends_the_agent(

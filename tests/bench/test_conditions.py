@@ -46,7 +46,7 @@ def measurement(**changes: Any) -> Measurement:
     calm = Block("artifact", 1, 1, 1, 1, (), (250_000_000,) * 2, {}, CALM, CALM, "a" * 64, 0.0)
     other = replace(calm, conditions_after={**CALM, **changes}, memory_bytes=memory)
     fields: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, "x")
-    return Measurement(**{**fields, "path": Path("x"), "environment": {}, "blocks": (calm, other)})
+    return Measurement(**{**fields, "path": Path("x"), "environment": {}, "blocks": (calm, other), "notes": ()})
 
 
 def test_calm_device_gives_no_warning() -> None:

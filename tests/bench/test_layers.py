@@ -181,7 +181,7 @@ def test_a_bundle_without_layers_is_not_profiled(
     bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    from edgeprune import bench as room
+    from edgeprune.bench import run as room
 
     original = room.make_job
     monkeypatch.setattr(room, "make_job", lambda *job: asked.append(job[5]) or original(*job))
