@@ -59,6 +59,7 @@ WINDOW_SAMPLES = 11  # the fewest of a sustained window: as many as a median nee
 P90_SAMPLES = 64
 COMMAND_FOLDERS = ("usr/bin", "opt/vc/bin", "system/bin")  # beside PATH: Raspberry Pi OS, its older releases, Android
 COMMAND_SECONDS = 2.0
+CPUFREQ = "sys/devices/system/cpu/cpufreq"
 POWER_SECONDS = 0.1  # between two readings of the power: ten a second at most
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN")  # of a Jetson: what comes in, and all other rails take from
 INSIDE_OTHERS = ("VDDQ_VDD2_1V8AO",)  # a rail of the Jetson AGX Orin that VIN_SYS_5V0 feeds and already counts
@@ -136,7 +137,7 @@ def run_command(root: Path, *arguments: str) -> str:
     """What a program of the device prints, or "absent", or "unreadable" (it fails, or takes more than 2 s)."""
     folders = [*os.environ.get("PATH", "").split(os.pathsep)] if root == Path("/") else []
     places = [root / folder / arguments[0] for folder in (*folders, *COMMAND_FOLDERS)]
-    program = next((place for place in places if place.is_file() and os.access(place, os.X_OK)), None)
+    program = next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
     if program is None:
         return "absent"
     try:
@@ -149,31 +150,49 @@ def run_command(root: Path, *arguments: str) -> str:
     return text if text and done.returncode == 0 else "unreadable"
 
 
-def read_each(root: Path, pattern: str, name: str) -> dict[str, Any]:
-    """`name.<folder>` -> value for each file that matches `pattern`; {name: "absent"} where none does."""
-    found = {f"{name}.{path.parent.name}": read_value(path) for path in sorted(root.glob(pattern))}
-    return found or {name: "absent"}
+def missing(folder: Path) -> str:
+    """Why there is nothing below a folder: "unreadable" if it may not be listed (on a phone, say), else "absent"."""
+    try:
+        os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return "absent"
+    except OSError:
+        return "unreadable"
+    return "absent"
+
+
+def listed(root: Path, pattern: str) -> list[Path]:
+    """What matches a pattern below a folder, in order; nothing where it may not be listed."""
+    try:
+        return sorted(root.glob(pattern))
+    except OSError:  # which of them are passed over in silence depends on the version of Python
+        return []
+
+
+def read_each(root: Path, folder: str, pattern: str, name: str) -> dict[str, Any]:
+    """`name.<its folder>` -> value for each file below `folder` that matches `pattern`; why there is none if so."""
+    found = {f"{name}.{path.parent.name}": read_value(path) for path in listed(root, f"{folder}/{pattern}")}
+    return found or {name: missing(root / folder)}
 
 
 def read_frequency(root: Path) -> dict[str, Any]:
     """Current and highest frequency of each group of cores in kHz."""
-    policies = "sys/devices/system/cpu/cpufreq/policy*/"
     return {
-        **read_each(root, policies + "scaling_cur_freq", "frequency_khz"),
-        **read_each(root, policies + "scaling_max_freq", "frequency_max_khz"),
+        **read_each(root, CPUFREQ, "policy*/scaling_cur_freq", "frequency_khz"),
+        **read_each(root, CPUFREQ, "policy*/scaling_max_freq", "frequency_max_khz"),
     }
 
 
 def read_governor(root: Path) -> dict[str, Any]:
     """Who sets the frequency, for each group of cores."""
-    return read_each(root, "sys/devices/system/cpu/cpufreq/policy*/scaling_governor", "governor")
+    return read_each(root, CPUFREQ, "policy*/scaling_governor", "governor")
 
 
 def read_temperature(root: Path) -> dict[str, Any]:
     """Temperature of each thermal zone in thousandths of a degree Celsius; keys end in the zone's type. Beside them, a
     Raspberry Pi's own and those of Android's thermal service."""
     found: dict[str, Any] = {}
-    for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
+    for zone in listed(root, "sys/class/thermal/thermal_zone*"):
         kind = read_value(zone / "type")
         found[f"temp_millic.{zone.name}" + (f".{kind}" if kind != "unreadable" else "")] = read_value(zone / "temp")
     said = run_command(root, "vcgencmd", "measure_temp")
@@ -185,7 +204,7 @@ def read_temperature(root: Path) -> dict[str, Any]:
     for value, kind, name in re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=(\d+), mName=([^,]+),", now):
         if int(kind) not in NO_TEMPERATURES:
             found[f"temp_millic.thermalservice.{name}"] = round(float(value) * 1000)
-    return found or {"temp_millic": "absent"}
+    return found or {"temp_millic": missing(root / "sys/class/thermal")}
 
 
 def read_throttling(root: Path) -> dict[str, Any]:
@@ -201,17 +220,17 @@ def read_throttling(root: Path) -> dict[str, Any]:
     if said != "absent":
         bits = re.fullmatch(r"throttled=(0x[0-9a-fA-F]+)", said)
         found["throttling.vcgencmd"] = int(bits[1], 16) if bits else "unreadable"
-    for device in sorted(root.glob("sys/class/thermal/cooling_device*")):
+    for device in listed(root, "sys/class/thermal/cooling_device*"):
         kind = str(read_value(device / "type"))
         if "fan" not in kind.lower():
             found[f"throttling.{device.name}.{kind}"] = read_value(device / "cur_state")
-    for path in sorted(root.glob("sys/class/hwmon/hwmon*/oc*_event_cnt")):
+    for path in listed(root, "sys/class/hwmon/hwmon*/oc*_event_cnt"):
         found[f"throttling.{path.parent.name}.{path.name}"] = read_value(path)
     said = run_command(root, "dumpsys", "thermalservice")
     if said != "absent":
         status = re.search(r"^Thermal Status: (\d)", said, re.MULTILINE)
         found["throttling.thermalservice"] = int(status[1]) if status else "unreadable"
-    return found or {"throttling": "absent"}
+    return found or {"throttling": missing(root / "sys/class/thermal")}
 
 
 def microwatts(volts: Any, amperes: Any, scale: int = 1) -> Union[str, int]:
@@ -226,13 +245,13 @@ def read_jetson_rails(root: Path) -> dict[str, Any]:
     Developer Guide; Linux, Documentation/hwmon/ina3221.rst]. Channels that are switched off or not connected are no
     rails."""
     rails: dict[str, Any] = {}
-    for folder in sorted(root.glob("sys/class/hwmon/hwmon*")):
+    for folder in listed(root, "sys/class/hwmon/hwmon*"):
         for channel in "123" if read_value(folder / "name") == "ina3221" else "":
             label = read_value(folder / f"in{channel}_label")
             if label not in ("absent", "", "NC") and read_value(folder / f"in{channel}_enable") != 0:
                 volts, amperes = (read_value(folder / f"{kind}{channel}_input") for kind in ("in", "curr"))
                 rails[str(label)] = microwatts(volts, amperes)
-    for folder in sorted(root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*")):
+    for folder in listed(root, "sys/bus/i2c/drivers/ina3221x/*/iio:device*"):
         for channel in "012":
             label, milliwatts = read_value(folder / f"rail_name_{channel}"), folder / f"in_power{channel}_input"
             if label not in ("absent", "", "NC"):
@@ -257,7 +276,7 @@ def read_battery(root: Path) -> dict[str, Any]:
     From the kernel (microamperes, whose sign varies, and microvolts [Linux, ABI/testing/sysfs-class-power]) or, where a
     phone does not let it be read, from Android's battery service (the current from Android 15 on).
     """
-    folders = [each for each in sorted(root.glob("sys/class/power_supply/*")) if read_value(each / "type") == "Battery"]
+    folders = [each for each in listed(root, "sys/class/power_supply/*") if read_value(each / "type") == "Battery"]
     said = run_command(root, "dumpsys", "battery")
     if not folders and said == "absent":
         return {}
@@ -301,7 +320,7 @@ def read_load(root: Path) -> dict[str, Any]:
     for what in ("cpu", "io", "memory"):
         line = str(read_value(root / "proc/pressure" / what)).splitlines()[0]
         found[f"{what}_pressure_us"] = int(line.rpartition("total=")[2]) if "total=" in line else line
-    threads = [str(read_value(path)) for path in root.glob("proc/self/task/*/status")]
+    threads = [str(read_value(path)) for path in listed(root, "proc/self/task/*/status")]
     counts = [int(text.rpartition("nonvoluntary_ctxt_switches:")[2].split()[0]) for text in threads if "nonvol" in text]
     found["preemptions"] = sum(counts) if counts else "absent"
     return found
@@ -315,6 +334,9 @@ SENSORS = {
     "power": read_power,
     "load": read_load,
 }
+
+
+RUN_PROGRAMS = {"temperature", "throttling", "power"}
 
 
 def read_conditions(sensors: list[str], root: Path = Path("/")) -> dict[str, Any]:
@@ -745,9 +767,11 @@ def time_session(
     first_ns = session.infer()
     memory["first"] = read_memory()
     log.line("phase", "warmup")
+    # The clock falls while the programs of these sensors run: they run before the warm-up, so that it rises again.
+    before = read_conditions([name for name in job.sensors if name in RUN_PROGRAMS])
     warmup_ns = warm_up(session, job)
     log.line("phase", "steady")
-    before = read_conditions(job.sensors)
+    before.update(read_conditions([name for name in job.sensors if name not in RUN_PROGRAMS]))
     with power.phase("steady"):
         count = steady(session, job, log)
     after = read_conditions(job.sensors)

@@ -506,3 +506,20 @@ def test_providers_are_asked_for_in_the_job_s_order(
     status, stderr, result = run(folder, bundle(expected=zeros), short_plan, providers=PROVIDERS)
     assert status == 0, stderr
     assert result["environment"]["runtime"]["providers"] == ["CPUExecutionProvider"]
+
+
+def test_programs_of_sensors_run_before_the_warm_up(
+    folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the warm-up and the samples nothing runs that lets the clock fall."""
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "vcgencmd").write_text(f"#!/bin/sh\necho vcgencmd >> {folder}/order\n")
+    (programs / "vcgencmd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    fake_runtime(run=f"open('{folder}/order', 'a').write('model ')")
+    plan = Plan(seed=1, samples=5, seconds=0.0, warmups=3)
+    status, stderr, _ = run(folder, bundle(expected=zeros), plan, sensors=["frequency", "temperature", "throttling"])
+    assert status == 0, stderr
+    order = (folder / "order").read_text().split()
+    assert order == ["model"] + ["vcgencmd"] * 2 + ["model"] * (3 + 5) + ["vcgencmd"] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -64,6 +65,25 @@ def pi5(board: Board) -> Board:
 def test_a_board_without_sensors_says_so(board: Board) -> None:
     found = board.read("throttling", "power", "temperature")
     assert found == {"throttling": "absent", "power_uw": "absent", "temp_millic": "absent"}
+
+
+def test_what_may_not_be_listed_is_unreadable_not_absent(board: Board) -> None:
+    """As on a phone whose rules hide /sys from programs. (Nothing is hidden from root, so the test lays that off.)"""
+    board.file("sys/class/thermal/thermal_zone0/temp", 51000)
+    board.file("sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq", 1800000)
+    hidden = [board.root / folder for folder in ("sys/class/thermal", agent.CPUFREQ)]
+    user = os.geteuid()
+    for folder in hidden:
+        folder.chmod(0)
+    try:
+        os.seteuid(user or 65534)
+        found = board.read("temperature", "throttling", "frequency", "governor")
+    finally:
+        os.seteuid(user)
+        for folder in hidden:
+            folder.chmod(0o755)
+    names = ("temp_millic", "throttling", "frequency_khz", "frequency_max_khz", "governor")
+    assert found == dict.fromkeys(names, "unreadable")
 
 
 def test_a_raspberry_pi_tells_throttling_and_temperature(pi5: Board) -> None:
