@@ -52,7 +52,7 @@ class Target:
     runtimes: tuple[RuntimeChoice, ...]
     connection: str
     sensors: tuple[str, ...]
-    budgets: Mapping[str, float]
+    budgets: Mapping[str, Any]
     governor: str = ""
 
     def providers(self, runtime: str) -> tuple[str, ...]:

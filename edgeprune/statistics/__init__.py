@@ -23,10 +23,12 @@ from edgeprune.statistics.comparison import (
 )
 from edgeprune.statistics.quantiles import (
     CONFIDENCE,
+    FEWEST_PROCESSES,
     QUANTILES,
     binomial_cdf,
     mad,
     quantile,
+    quantile_between,
     quantile_interval,
     smallest_sample,
 )
@@ -38,6 +40,7 @@ __all__ = [
     "CONFIDENCE",
     "DELTA",
     "EPSILON",
+    "FEWEST_PROCESSES",
     "QUANTILES",
     "NoiseFloor",
     "Ratio",
@@ -52,6 +55,7 @@ __all__ = [
     "pair_logs",
     "paired_ratio",
     "quantile",
+    "quantile_between",
     "quantile_interval",
     "signed_rank_cut",
     "slow_blocks",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Samples = Sequence[int]
 QUANTILES = {"p50_ns": 0.5, "p90_ns": 0.9, "p95_ns": 0.95, "p99_ns": 0.99, "p999_ns": 0.999}
 CONFIDENCE = 0.95  # of the intervals
+FEWEST_PROCESSES = 6  # of which an interval between processes can be had
 SUPPORT_CONFIDENCE = 0.99  # with which a supported quantile has at least two samples above it
 
 
@@ -54,6 +55,30 @@ def quantile_interval(samples: Samples, q: float, confidence: float = CONFIDENCE
         return None
     ordered = np.partition(np.asarray(samples), (low - 1, high - 1))
     return int(ordered[low - 1]), int(ordered[high - 1])
+
+
+def quantile_between(blocks: Sequence[Samples], q: float, confidence: float = CONFIDENCE) -> Optional[tuple[int, int]]:
+    """The interval of a quantile of all samples of several processes, which differ more among each other than samples
+    of one do; None for fewer than 6 processes.
+
+    Whole processes are drawn again with replacement, and the quantile taken of what they hold: the nonparametric
+    bootstrap for hierarchical data [Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8],
+    between percentiles. The draws are the same in every call (seed 0). Bounds are samples that were really taken, the
+    next larger one of at most 8192 spread evenly over the order statistics.
+    """
+    if len(blocks) < FEWEST_PROCESSES:
+        return None
+    everything = np.sort(np.concatenate([np.asarray(block, dtype=np.int64) for block in blocks]))
+    places = np.unique(np.linspace(0, len(everything) - 1, min(len(everything), 8192)).astype(np.int64))
+    grid = np.unique(everything[places])
+    below = np.array([np.searchsorted(np.sort(block), grid, side="right") for block in blocks])  # [blocks, grid]
+    sizes = np.array([len(block) for block in blocks])
+    drawn = np.random.default_rng(0).multinomial(len(blocks), [1 / len(blocks)] * len(blocks), size=1000)
+    reached = drawn @ below >= q * (drawn @ sizes)[:, None]  # [draws, grid]
+    quantiles = np.sort(grid[np.argmax(reached, axis=1)])
+    tail = (1 - confidence) / 2
+    low, high = math.floor(tail * len(quantiles)), math.ceil((1 - tail) * len(quantiles)) - 1
+    return int(quantiles[low]), int(quantiles[high])
 
 
 def binomial_cdf(n: int, p: float) -> NDArray[np.float64]:

@@ -1,0 +1,290 @@
+"""The gate: each budget on the bound of its interval, every exit code, and the JUnit file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from edgeprune import Artifact, Measurement, MeasurementError, load_target, store
+from edgeprune.artifact import Port
+from edgeprune.cli import main
+from edgeprune.gate import exit_code, judge, junit, parse_budgets, split_budgets, unfairness
+from edgeprune.measurement import Block
+
+MODEL = b"model" * 200  # 1000 bytes
+MS = 1_000_000
+
+
+def make_artifact(folder: Path, **changes: Any) -> Artifact:
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(MODEL)
+    fields: dict[str, Any] = dict.fromkeys(Artifact.__dataclass_fields__, "")
+    fields |= {"path": folder, "model_file": "model.onnx", "files": {"model.onnx": store.sha256_bytes(MODEL)}}
+    fields |= {"input": Port("input", (1, 4), "float32", ""), "outputs": (), "zeros": {}, "sparse_tensors": ()}
+    fields |= {"metric_name": "accuracy", "metric_torch": 0.95, "metric_runtime": 0.947, "size_bytes": 1000}
+    artifact = Artifact(**{**fields, "layers": (), **changes})
+    artifact.save()
+    return artifact
+
+
+def make_block(role: str, level_ns: int, seed: int, **changes: Any) -> Block:
+    """100 samples from the level up to a fifth above it, in random order."""
+    samples = level_ns + np.random.default_rng(seed).permutation(np.linspace(0, 0.2 * level_ns, 100)).astype(int)
+    memory = {"steady": {"hwm": 50_000_000 + 100_000 * seed}}
+    block = Block(role, 1, 1, 1, 1, (), tuple(samples.tolist()), memory, {}, {}, "a" * 64, 0.0)
+    return replace(block, **changes)
+
+
+def make_measurement(tmp_path: Path, artifact: int = 8 * MS, against: int = 16 * MS, **changes: Any) -> Measurement:
+    """Eight pairs in which the levels alternate by 2 % to either side."""
+    wobble = (0.98, 1.02)
+    blocks = [
+        make_block(role, int(level * wobble[(number + (role == "against")) % 2]), number)
+        for number in range(8)
+        for role, level in (("artifact", artifact), ("against", against))
+        if level
+    ]
+    fields: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, "x")
+    fields |= {"path": tmp_path / "m.json", "artifact_path": str(tmp_path / "bundle"), "threads": 1, "environment": {}}
+    fields |= {"artifact_sha256": store.sha256_bytes(MODEL), "kind": "measured", "target": "local", "notes": ()}
+    return Measurement(**{**fields, "blocks": tuple(blocks), "plan": {}, **changes})
+
+
+def verdicts(measurement: Measurement, text: str) -> dict[str, str]:
+    judged = judge(measurement, parse_budgets(split_budgets(text)))
+    return {each.budget.name: each.status for each in judged}
+
+
+@pytest.mark.parametrize(
+    ("budget", "status"),
+    [
+        ("latency_p50=9.1ms", "pass"),
+        ("latency_p50=8.8ms", "inconclusive"),  # the median itself lies below
+        ("latency_p50=8.0ms", "fail"),
+        ("latency_p90=10ms", "pass"),
+        ("latency_p90=9400us", "inconclusive"),
+        ("latency_p90=0.009s", "fail"),
+        ("latency_p95=10000000ns", "pass"),
+        ("latency_p99=1s", "pass"),
+        ("memory=51MB", "pass"),
+        ("memory=50.3MB", "inconclusive"),
+        ("memory=48000KB", "fail"),
+        ("speedup=1.8x", "pass"),
+        ("speedup=2.0x", "inconclusive"),
+        ("speedup=2.5x", "fail"),
+        ("size=1KB", "pass"),
+        ("size=1KiB", "pass"),
+        ("size=999B", "fail"),
+        ("accuracy_drop=0.5pp", "pass"),
+        ("accuracy_drop=0.2pp", "fail"),
+    ],
+)
+def test_each_budget_is_judged_by_the_bound_of_its_interval(tmp_path: Path, budget: str, status: str) -> None:
+    make_artifact(tmp_path / "bundle")
+    (judged,) = judge(make_measurement(tmp_path), parse_budgets(split_budgets(budget)))
+    assert judged.status == status, judged.why
+    assert judged.low is not None and judged.high is not None and judged.low <= judged.high
+    if status == "inconclusive":
+        assert judged.low < judged.budget.limit < judged.high
+    assert status in judged.why and budget.partition("=")[0] in judged.why
+
+
+def test_the_interval_of_a_latency_is_that_between_processes(tmp_path: Path) -> None:
+    """Processes that differ by half among each other, each with many samples that agree to a thousandth."""
+    levels = [8, 12] * 4
+    blocks = [make_block("artifact", MS, 0, samples_ns=(level * MS,) * 500) for level in levels]
+    measurement = make_measurement(tmp_path, blocks=tuple(blocks))
+    (judged,) = judge(measurement, parse_budgets({"latency_p50": "13ms"}))
+    assert (judged.low, judged.high) == (8 * MS, 12 * MS)
+
+
+def test_a_quantile_that_the_sample_does_not_support_is_inconclusive(tmp_path: Path) -> None:
+    measurement = make_measurement(tmp_path, against=0)
+    few = replace(measurement, blocks=measurement.blocks[:6])
+    (judged,) = judge(few, parse_budgets({"latency_p99": "1s"}))
+    assert (judged.status, judged.low) == ("inconclusive", None)
+    assert judged.why.endswith("samples do not support the quantile, it needs 662")
+    fewer = replace(measurement, blocks=measurement.blocks[:5])
+    assert verdicts(fewer, "latency_p50=1s,memory=1MiB") == {"latency_p50": "inconclusive", "memory": "inconclusive"}
+
+
+def test_few_pairs_give_no_speedup(tmp_path: Path) -> None:
+    measurement = make_measurement(tmp_path)
+    assert verdicts(replace(measurement, blocks=measurement.blocks[:10]), "speedup=0.1x") == {"speedup": "inconclusive"}
+
+
+def test_a_speedup_within_the_noise_floor_passes_no_budget(tmp_path: Path) -> None:
+    measurement = make_measurement(tmp_path)
+    floor = [make_block(role, level, 1) for role, level in (("floor_a", 8 * MS), ("floor_b", 10 * MS))]
+    noisy = replace(measurement, blocks=(*floor, *measurement.blocks))
+    assert verdicts(measurement, "speedup=1.8x") == {"speedup": "pass"}
+    assert verdicts(noisy, "speedup=1.8x") == {"speedup": "inconclusive"}
+    assert verdicts(noisy, "speedup=1.55x") == {"speedup": "pass"}
+
+
+def test_energy_is_judged_where_it_was_measured(tmp_path: Path) -> None:
+    power = {"idle": [[n, 1_000_000] for n in range(20)], "steady": [[n, 2_000_000 + n % 2] for n in range(20)]}
+    measurement = make_measurement(tmp_path, against=0)
+    blocks = tuple(replace(block, power_uw=power) for block in measurement.blocks)
+    assert verdicts(replace(measurement, blocks=blocks), "energy=0.1J") == {"energy": "pass"}
+    assert verdicts(replace(measurement, blocks=blocks), "energy=1mJ") == {"energy": "fail"}
+    with pytest.raises(MeasurementError, match="energy: absent"):
+        judge(measurement, parse_budgets({"energy": "1J"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("latency_p80=1ms", "no budget 'latency_p80'; did you mean latency_p"),
+        ("latency_p90=1min", "latency_p90 has no unit 'min'"),
+        ("latency_p90=10", "latency_p90 has no unit ''"),
+        ("size=5GB", "size has no unit 'GB' (got '5GB'); did you mean"),
+        ("size=manyMB", "has no unit 'manyMB'"),
+        ("size=-1MB", "size needs a number before its unit"),
+        ("size=1e999MB", "size needs a number"),
+        ("size", "a budget is NAME=VALUE"),
+        ("size=1MB,size=2MB", "once each"),
+        ("", "a budget is NAME=VALUE"),
+    ],
+)
+def test_a_budget_that_cannot_be_read_is_one_line(text: str, message: str) -> None:
+    with pytest.raises(MeasurementError) as caught:
+        parse_budgets(split_budgets(text))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "budget", "message"),
+    [
+        ({"against": 0}, "speedup=1x", "nothing was compared"),
+        ({}, "size=1MB", "the bundle is not at"),
+        ({}, "accuracy_drop=1pp", "the bundle is not at"),
+        ({"kind": "emulated instructions"}, "latency_p50=1s", "is emulated instructions"),
+    ],
+)
+def test_what_a_measurement_cannot_say_is_bad_input(
+    tmp_path: Path, changes: dict[str, Any], budget: str, message: str
+) -> None:
+    with pytest.raises(MeasurementError, match=message) as caught:
+        verdicts(make_measurement(tmp_path, **changes), budget)
+    assert caught.value.exit_code == 2
+
+
+def test_a_bundle_that_was_built_anew_is_not_the_one_measured(tmp_path: Path) -> None:
+    make_artifact(tmp_path / "bundle")
+    with pytest.raises(MeasurementError, match="another model than the one measured"):
+        verdicts(make_measurement(tmp_path, artifact_sha256="f" * 64), "size=1MB")
+
+
+def test_memory_that_the_device_does_not_tell_is_bad_input(tmp_path: Path) -> None:
+    measurement = make_measurement(tmp_path, against=0)
+    blocks = tuple(replace(block, memory_bytes={}) for block in measurement.blocks)
+    with pytest.raises(MeasurementError, match="high-water mark"):
+        verdicts(replace(measurement, blocks=blocks), "memory=1MB")
+
+
+def with_conditions(measurement: Measurement, before: dict[str, Any], after: dict[str, Any]) -> Measurement:
+    """The second block under these conditions."""
+    first, second, *rest = measurement.blocks
+    changed = replace(second, conditions_before=before, conditions_after=after)
+    return replace(measurement, blocks=(first, changed, *rest))
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0x50005), (0x50005, 0x50005), (0, 0x50000)])
+def test_throttling_is_unfair(tmp_path: Path, before: int, after: int) -> None:
+    name = "throttling.vcgencmd"
+    measurement = with_conditions(make_measurement(tmp_path), {name: before}, {name: after})
+    assert "throttled (blocks 2)" in unfairness(measurement, load_target("rpi4"))
+    calm = with_conditions(make_measurement(tmp_path), {name: 0x50000}, {name: 0x50000})
+    assert unfairness(calm, load_target("rpi4")) == ""
+
+
+def test_another_governor_than_the_targets_is_unfair_unless_allowed(tmp_path: Path) -> None:
+    reading = {"governor.policy0": "ondemand"}
+    measurement = with_conditions(make_measurement(tmp_path), reading, reading)
+    target = replace(load_target("rpi4"), governor="performance")
+    assert "governor" in unfairness(measurement, target)
+    assert unfairness(replace(measurement, plan={"allow_governor": True}), target) == ""
+    assert unfairness(measurement, replace(target, governor="ondemand")) == ""
+
+
+def test_a_failure_outweighs_what_is_inconclusive(tmp_path: Path) -> None:
+    measurement = make_measurement(tmp_path)
+
+    def code(text: str) -> int:
+        return exit_code(judge(measurement, parse_budgets(split_budgets(text))))
+
+    assert code("latency_p50=1s") == 0
+    assert code("latency_p50=1s,speedup=2x") == 4
+    assert code("latency_p50=1ms,speedup=2x") == 1
+
+
+def test_the_junit_file_has_a_case_a_budget(tmp_path: Path) -> None:
+    measurement = make_measurement(tmp_path)
+    judged = judge(measurement, parse_budgets(split_budgets("latency_p50=1s,latency_p90=1ms,speedup=2x")))
+    top = ElementTree.fromstring(junit(measurement, judged))
+    assert (top.get("tests"), top.get("failures"), top.get("errors")) == ("3", "1", "1")
+    (suite,) = top
+    assert suite.get("name") == "m"
+    found = {case.get("name"): [child.tag for child in case] for case in suite}
+    assert found == {"latency_p50": ["system-out"], "latency_p90": ["failure"], "speedup": ["error"]}
+    failure = suite.find("testcase[@name='latency_p90']/failure")
+    assert failure is not None and "at most 1ms: fail" in str(failure.get("message"))
+    unfair = ElementTree.fromstring(junit(measurement, judged, "the device was <throttled>"))
+    assert (unfair.get("failures"), unfair.get("errors")) == ("0", "3")
+    assert {error.get("message") for error in unfair.iter("error")} == {"the device was <throttled>"}
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run `edgeprune gate` in a folder with a measurement; gives (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str, **changes: Any) -> tuple[int, str, str]:
+        make_measurement(tmp_path, **changes).save()
+        monkeypatch.setattr(sys, "argv", ["edgeprune", "gate", "m.json", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        output = capsys.readouterr()
+        return int(stop.value.code or 0), output.out, output.err
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("budget", "code"),
+    [("latency_p90=10ms", 0), ("latency_p90=1ms", 1), ("latency_p9=1ms", 2), ("speedup=2x", 4), ("energy=1J", 2)],
+)
+def test_the_command_exits_with_what_it_found(gate: Any, budget: str, code: int) -> None:
+    found, out, err = gate("--budget", budget, "--junit", "junit.xml")
+    assert found == code, err
+    assert out == ("" if code == 2 else "junit.xml\n")
+    assert Path("junit.xml").exists() == (code != 2)
+    assert budget.partition("=")[0] in err and "Traceback" not in err
+
+
+def test_unfair_conditions_outweigh_the_budgets(gate: Any, tmp_path: Path) -> None:
+    blocks = with_conditions(make_measurement(tmp_path), {"throttling.vcgencmd": 0}, {"throttling.vcgencmd": 5}).blocks
+    code, out, err = gate("--budget", "latency_p90=1s", "--json", blocks=blocks)
+    found = json.loads(out)
+    assert (code, found["exit_code"]) == (3, 3)
+    assert found["unfair"].startswith("the device was throttled") and "unfair: the device was throttled" in err
+    assert [(each["budget"]["name"], each["status"]) for each in found["budgets"]] == [("latency_p90", "pass")]
+
+
+def test_the_targets_budgets_serve_where_none_are_given(gate: Any, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "targets" / "local.toml").read_text()
+    Path("mine.toml").write_text(text + '\n[budgets]\nlatency_p90 = "9ms"\nspeedup = "1.5x"\n')
+    code, _, err = gate("--target", "./mine.toml")
+    assert code == 1 and "latency_p90" in err and "speedup" in err
+    assert gate("--target", "./mine.toml", "--budget", "speedup=1.5x")[0] == 0
+    code, _, err = gate()
+    assert code == 2 and "there is no budget to judge by; give --budget" in err
