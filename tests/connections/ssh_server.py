@@ -20,6 +20,8 @@ class SshServer:
     """Starts in a folder; `shims` holds an `ssh` to be put first on the PATH, which reads this server's settings in
     place of the user's. Sessions get `folder`/device as their $TMPDIR."""
 
+    address = "127.0.0.1"
+
     def __init__(self, folder: Path) -> None:
         self.folder, self.shims, self.device = folder, folder / "shims", folder / "device"
         self.device.mkdir()
@@ -32,14 +34,14 @@ class SshServer:
             self.port = free.getsockname()[1]
         self.know_host()
         (folder / "config").write_text(
-            f"Host {HOST}\n  HostName 127.0.0.1\n  Port {self.port}\n  IdentityFile {folder}/user_key\n"
+            f"Host {HOST}\n  HostName {self.address}\n  Port {self.port}\n  IdentityFile {folder}/user_key\n"
             f"  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known_hosts\n  GlobalKnownHostsFile none\n"
         )
         shim = self.shims / "ssh"
         shim.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/config "$@"\n')
         shim.chmod(0o755)
         (folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
+            f"Port {self.port}\nListenAddress {self.address}\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
             f"KbdInteractiveAuthentication no\nSetEnv TMPDIR={self.device}\n"
         )
@@ -55,7 +57,7 @@ class SshServer:
     def know_host(self) -> None:
         """Write down the host key that the server has now as the known one."""
         key = " ".join((self.folder / "host_key.pub").read_text().split()[:2])
-        (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}\n")
+        (self.folder / "known_hosts").write_text(f"[{self.address}]:{self.port} {key}\n")
 
     def command(self) -> list[str]:
         """What runs sshd."""
@@ -68,7 +70,7 @@ class SshServer:
         with (self.folder / "log").open("a") as log:
             self._process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for _ in range(200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as line:
+            with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1) as line:
                 if line.recv(3) == b"SSH":
                     return
             assert self._process.poll() is None, (self.folder / "log").read_text()

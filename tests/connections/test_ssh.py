@@ -110,6 +110,54 @@ def test_a_command_outlives_a_network_that_is_down(server: SshServer, connection
     assert left_on(server) == []
 
 
+class FarServer(SshServer):
+    """Behind a network of its own, which can be taken down."""
+
+    address, near, network = "10.203.7.2", "10.203.7.1", "edgeprune-test"
+
+    def __init__(self, folder: Path) -> None:
+        self.ip("netns add", self.network)
+        self.ip(f"link add {self.network} type veth peer name eth0 netns", self.network)
+        self.ip(f"addr add {self.near}/30 dev", self.network)
+        self.ip(f"-n {self.network} addr add {self.address}/30 dev eth0")
+        self.ip(f"-n {self.network} link set eth0 up")
+        self.up(True)
+        super().__init__(folder)
+
+    def command(self) -> list[str]:
+        return ["ip", "netns", "exec", self.network, *super().command()]
+
+    def up(self, yes: bool) -> None:
+        self.ip(f"link set {self.network}", "up" if yes else "down")
+
+    def stop(self) -> None:
+        super().stop()
+        self.ip("netns delete", self.network)  # and its end of the cable
+
+    @staticmethod
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *" ".join(words).split()], check=True)
+
+
+def test_a_command_outlives_lost_packets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("a network of its own takes iproute2 and root")
+    server = FarServer(tmp_path)
+    monkeypatch.setenv("PATH", f"{server.shims}{os.pathsep}{os.environ['PATH']}")
+    try:
+        with connect(HOST) as connection:
+            process = connection.background([connection.python, "-c", SLOW])
+            server.up(False)
+            # Longer than ssh waits for a sign of life: the connection is lost and has to be made again.
+            back = threading.Timer(20.0, server.up, [True])
+            back.start()
+            assert process.wait(120).stdout == "begin\nend\n"
+            back.join()
+        assert left_on(server) == []
+    finally:
+        server.stop()
+
+
 def test_a_file_arrives_whole_over_a_line_that_breaks(
     server: SshServer, connection: ShellConnection, tmp_path: Path
 ) -> None:
