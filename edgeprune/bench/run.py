@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -69,12 +69,16 @@ class Run:
         """The device's conditions before the first block. UnfairConditionsError if the target forbids them and the plan
         does not allow them all the same."""
         reading = conditions.read(self.connection, self.target.sensors)
-        problem = conditions.unfair([reading], self.target)
+        self.check_fair([reading])
+        return reading
+
+    def check_fair(self, readings: Sequence[conditions.Reading]) -> None:
+        """UnfairConditionsError for conditions that the target forbids; a note if the plan allows them."""
+        problem = conditions.unfair(readings, self.target)
         if problem is not None and not self.plan.allow_governor:
             raise problem
-        if problem is not None:
-            self.notes.append(f"allowed all the same: {problem.message}")
-        return reading
+        if problem is not None and (note := f"allowed all the same: {problem.message}") not in self.notes:
+            self.notes.append(note)
 
     def fair_block(
         self, bundles: Mapping[str, Bundle], order: list[str], number: int, begin: conditions.Reading
@@ -101,6 +105,7 @@ class Run:
                     raise
                 self.notes.append(f"block {number} was repeated: {problem.message}")
                 continue
+            self.check_fair([begin, *conditions.around([block])])
             changed = conditions.throttled(block)
             if not changed:
                 return replace(block, role=role), environment
