@@ -1,30 +1,26 @@
-"""What the conditions around the blocks say about how far their samples can be trusted, and waiting for better ones.
-
-A reading is what the agent's sensors said at one moment: name -> value, "unreadable" or "absent".
-"""
+"""What the conditions around the blocks say about how far their samples can be trusted, and waiting for better ones."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from edgeprune import readings
 from edgeprune.bench.block import AGENT_FILE
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, UnfairConditionsError
 from edgeprune.measurement import Block, Measurement
 from edgeprune.target import Target
 
-Reading = Mapping[str, Any]
+Reading = readings.Reading
 
 PRESSURE_SHARE = 0.1  # of a block's time during which somebody waited for a core
 PREEMPTIONS_PER_SECOND = 50.0
 FREQUENCY_DROP = 0.1  # below the highest frequency that the kernel allows
 HOT_MILLIC = 80_000  # where a Raspberry Pi begins to throttle
-THROTTLED_NOW = 0b1111  # of vcgencmd's bits; those from 16 on are the past's
-NO_SENSORS = (".PMIC-Die",)  # zones that always say the same: 100 degrees on a Jetson Nano
 READ_SECONDS = 30.0
 SET_GOVERNOR = {
     "android": "adb shell cmd power set-fixed-performance-mode-enabled true",
@@ -63,21 +59,16 @@ def around(blocks: Iterable[Block]) -> list[Reading]:
 
 
 def throttled(block: Block) -> list[str]:
-    """What began or ceased to hold the device back between the readings before and after a block, such as
-    "vcgencmd 0x0 -> 0x50005": part of its samples ran on another machine than the rest. Empty if nothing did.
-
-    A sensor that tells of the past (bits since boot, event counters) tells it only once.
-    """
-    before, after = block.conditions_before, block.conditions_after
-    changed = [name for name in _throttling(before) if name in _throttling(after) and before[name] != after[name]]
-    return [f"{name.partition('.')[2]} {before[name]:#x} -> {after[name]:#x}" for name in changed]
+    """What began or ceased to hold the device back between the readings before and after a block (see
+    `readings.throttling_changes`): part of its samples ran on another machine than the rest."""
+    return readings.throttling_changes(block.conditions_before, block.conditions_after)
 
 
-def unfair(readings: Iterable[Reading], target: Target) -> Optional[UnfairConditionsError]:
+def unfair(taken: Iterable[Reading], target: Target) -> Optional[UnfairConditionsError]:
     """Why a measurement under these readings would compare unlike things, or None: another governor than the target
     asks for, or one that changed between the readings."""
     seen: dict[str, list[Any]] = {}
-    for reading in readings:
+    for reading in taken:
         for name, value in reading.items():
             if name.partition(".")[0] == "governor" and value not in seen.setdefault(name, []):
                 seen[name].append(value)
@@ -119,9 +110,9 @@ def wait_until_cool(
 ) -> str:
     """Wait until the device is about as cool as in the reading `begin`, before the first block; gives "", or a note to
     keep with the measurement if it did not get there in time. A device without temperatures waits for nothing."""
-    start, last = hottest_millic(begin), clock() + limits.limit_s
+    start, last = readings.hottest_millic(begin), clock() + limits.limit_s
     while start is not None:
-        now = hottest_millic(read_now())
+        now = readings.hottest_millic(read_now())
         if now is None or now <= start + limits.above_millic:
             break
         if clock() >= last:
@@ -133,23 +124,9 @@ def wait_until_cool(
     return ""
 
 
-def hottest_millic(reading: Reading) -> Optional[int]:
-    """The highest temperature of a reading in thousandths of a degree Celsius, None where it has none."""
-    zones = [name for name in reading if name.startswith("temp_millic") and not name.endswith(NO_SENSORS)]
-    return max((reading[name] for name in zones if isinstance(reading[name], int)), default=None)
-
-
-def _throttling(reading: Reading) -> list[str]:
-    return [name for name, value in reading.items() if name.startswith("throttling.") and isinstance(value, int)]
-
-
 def held_back(block: Block) -> bool:
-    """True if something holds the device back before or after the block. Event counters do not tell that."""
-    for reading in around([block]):
-        names = [name for name in _throttling(reading) if not name.endswith("_event_cnt")]
-        if any((reading[name] & THROTTLED_NOW if name.endswith(".vcgencmd") else reading[name]) > 0 for name in names):
-            return True
-    return False
+    """True if something holds the device back before or after the block."""
+    return any(readings.held_back(reading) for reading in around([block]))
 
 
 def _seconds(block: Block) -> float:
@@ -181,7 +158,7 @@ def _slowed_clock(block: Block) -> bool:
 
 
 def _hot(block: Block) -> bool:
-    hottest = hottest_millic(block.conditions_after)
+    hottest = readings.hottest_millic(block.conditions_after)
     return hottest is not None and hottest >= HOT_MILLIC
 
 

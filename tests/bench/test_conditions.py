@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from edgeprune.bench.block import push_agent
 from edgeprune.bench.conditions import (
     Cooling,
     around,
-    hottest_millic,
     read,
     throttled,
     unfair,
@@ -22,6 +21,7 @@ from edgeprune.bench.conditions import (
 )
 from edgeprune.connections.local import connect
 from edgeprune.measurement import Block, Measurement
+from edgeprune.readings import fastest_khz, hottest_millic
 from edgeprune.target import Target
 
 CALM: dict[str, Any] = {
@@ -45,8 +45,9 @@ def measurement(**changes: Any) -> Measurement:
     memory = {"load": {"pss": 1, "swap": changes.pop("swap", 0)}, "first": {}}
     calm = Block("artifact", 1, 1, 1, 1, (), (250_000_000,) * 2, {}, CALM, CALM, "a" * 64, 0.0)
     other = replace(calm, conditions_after={**CALM, **changes}, memory_bytes=memory)
-    fields: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, "x")
-    return Measurement(**{**fields, "path": Path("x"), "environment": {}, "blocks": (calm, other), "notes": ()})
+    needed = [each.name for each in fields(Measurement) if each.default is each.default_factory is MISSING]
+    given = {"path": Path("x"), "environment": {}, "blocks": (calm, other), "kind": "measured"}
+    return Measurement(**{**dict.fromkeys(needed, "x"), **given})
 
 
 def test_calm_device_gives_no_warning() -> None:
@@ -137,6 +138,7 @@ def test_a_governor_that_changes_is_unfair() -> None:
 def test_the_hottest_sensor_is_a_real_one() -> None:
     assert hottest_millic(CALM) == 51000, "a Jetson Nano's PMIC always says 100 degrees"
     assert hottest_millic({"temp_millic": "absent"}) is None
+    assert fastest_khz(CALM) == 1800000 and fastest_khz({"frequency_khz": "unreadable"}) is None
 
 
 class Device:
