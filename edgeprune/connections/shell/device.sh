@@ -54,7 +54,9 @@ lock() { # LOCK LEASE OWNER
 
 guards() { # PID HOLDER: that process is the guard of the holder's folder
     rest=${2#* }
-    tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null | grep -qF "${rest%% *}/.device.sh guard"
+    # The shell leaves out the zero bytes between the words.
+    case $(cat "/proc/$1/cmdline" 2>/dev/null) in *"${rest%% *}/.device.sh"guard*) return 0 ;; esac
+    return 1
 }
 
 guard() { # LOCK LEASE
