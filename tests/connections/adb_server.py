@@ -289,6 +289,7 @@ class _Sync:
                 for data in chunks:
                     file.write(data)
             path.chmod(mode)
+            os.chown(path, path.parent.stat().st_uid, -1)  # Android's adbd is no root
         except OSError as problem:
             path.unlink(missing_ok=True)
             for _ in chunks:

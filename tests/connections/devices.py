@@ -18,6 +18,19 @@ from tests.connections.adb_server import AdbServer, Phone
 from tests.connections.ssh_server import HOST, SSHD, SshServer
 
 Connect = Callable[[], Connection]
+PHONE = "EDGEPRUNE_ARM64_PHONE"
+BINFMT = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
+SHELL = "2000:2000"  # the user that adb's commands have on Android
+# In new name spaces: $1 an empty folder, $2 the system. What is written goes to memory; the first process stays.
+BOOT = """
+set -e
+mount -t tmpfs -o mode=755 tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
+mount -t proc proc "$1/root/proc"
+echo up
+while :; do sleep 1000 & wait; done
+"""
 
 
 @contextmanager
@@ -55,6 +68,33 @@ def phone(folder: Path, patch: pytest.MonkeyPatch, old: bool = False) -> Iterato
     device.mkdir(exist_ok=True)
     with adb(folder, patch), adb_server(Phone(environment={**os.environ, "TMPDIR": str(device)}, old=old)) as server:
         yield server
+
+
+@contextmanager
+def arm64_phone(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[AdbServer]:
+    """The phone that scripts/arm64_phone made: Android's shell and tools on an emulated core, and no Python. It lives
+    in name spaces of its own, which the kernel ends together with the first process."""
+    if PHONE not in os.environ:
+        pytest.skip(f"${PHONE} names no emulated phone (scripts/arm64_phone makes one, as root)")
+    if not BINFMT.exists():
+        pytest.skip("QEMU is not registered for arm64 programs (scripts/arm64_phone does so)")
+    root = folder / "mnt" / "root"
+    root.parent.mkdir()
+    spaces = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    command = [*spaces, "sh", "-c", BOOT, "sh", str(root.parent), os.environ[PHONE]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as boot:
+        try:
+            assert boot.stdout is not None
+            assert boot.stdout.readline() == "up\n"
+            first = Path(f"/proc/{boot.pid}/task/{boot.pid}/children").read_text().strip()
+            nsenter, chroot = (shutil.which(name) or name for name in ("nsenter", "chroot"))  # found on this machine
+            enter = [nsenter, "-t", first, "--mount", "--pid", chroot, f"--userspec={SHELL}", str(root)]
+            environment = {"PATH": "/system/bin", "QEMU_CPU": "cortex-a76"}
+            system = Phone(enter, environment, Path(f"/proc/{first}/root{root}"))
+            with adb(folder, patch), adb_server(system) as server:
+                yield server
+        finally:
+            boot.kill()
 
 
 @contextmanager

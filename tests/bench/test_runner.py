@@ -1,0 +1,227 @@
+"""A phone without Python: a native runner over the real adb client, in an emulated arm64 system with Android's shell
+and tools. The runner is a stand-in for LiteRT's benchmark_model; what the real one printed elsewhere is parsed, too."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from edgeprune.bench.plan import Plan
+from edgeprune.bench.runner import NativeRun, parse, run_native
+from edgeprune.connections import Connection, local
+from edgeprune.connections.adb import connect
+from edgeprune.errors import DeviceError, DeviceTransientError
+from tests.connections.adb_server import AdbServer
+from tests.connections.devices import arm64_phone
+
+SOURCE = Path(__file__).with_name("benchmark_model.c")
+PLAN = Plan(seed=0, warmups=5, samples=20, seconds=0.0, limit_seconds=30.0)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For the phone."""
+    out = tmp_path_factory.mktemp("runner") / "benchmark_model"
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-musl", "-static", "-O2", "-Werror"]
+    subprocess.run([*compiler, "-Wall", "-o", str(out), str(SOURCE), "-lm"], check=True)
+    return out
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """What begins like a .tflite file, and is large enough that a run takes microseconds."""
+    (tmp_path / "model.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(range(256)) * 400)
+    return tmp_path / "model.tflite"
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdbServer]:
+    with pytest.MonkeyPatch.context() as patch, arm64_phone(tmp_path_factory.mktemp("phone"), patch) as server:
+        yield server
+
+
+@pytest.fixture
+def connection(phone: AdbServer) -> Iterator[Connection]:
+    with connect(phone.serial) as opened:
+        yield opened
+
+
+def left_on(phone: AdbServer) -> str:
+    """Files of the shell, and processes of connections."""
+    look = """ls -A /data/local/tmp
+for each in /proc/[0-9]*; do case $(cat $each/cmdline) in */.device."sh"*) echo device.sh ;; esac; done"""
+    line = [*phone.phone.prefix, "/bin/sh", "-c", look]
+    return subprocess.run(line, env=phone.phone.environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_phone_is_one_without_python(connection: Connection) -> None:
+    assert connection.python == ""
+    assert connection.execute(["uname", "-m"], 30) == "aarch64\n"
+    assert connection.execute(["id", "-un"], 30) == "shell\n"
+    assert connection.execute(["pwd"], 30).startswith("/data/local/tmp/edgeprune-")
+    with pytest.raises(DeviceError, match="python3"):
+        connection.execute(["python3", "-V"], 30)
+    policy = "/sys/devices/system/cpu/cpufreq/policy4"
+    assert connection.execute(["cat", f"{policy}/scaling_governor"], 30) == "schedutil\n"
+
+
+def test_the_contract_of_files_and_processes_holds_there(connection: Connection, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 3000
+    (tmp_path / "sent").write_bytes(data)
+    connection.push(tmp_path / "sent", "folder/with space/file")
+    connection.pull("folder/with space/file", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == data
+    given = ["a b", "$HOME", "`id`", "'\"", "*", "", "ä\nö"]
+    assert connection.execute(["printf", "<%s>", *given], 30) == "".join(f"<{each}>" for each in given)
+    with pytest.raises(DeviceError, match="exit status 7: the reason"):
+        connection.execute(["sh", "-c", "echo the reason >&2; exit 7"], 30)
+    with pytest.raises(DeviceTransientError, match="did not end within"):
+        connection.execute(["sleep", "1000"], 1)
+
+
+def test_a_model_runs_and_nothing_is_left(phone: AdbServer, runner: Path, model: Path) -> None:
+    with connect(phone.serial) as connection:
+        found = run_native(connection, runner, model, 2, PLAN)
+        assert "edgeprune-" in left_on(phone)
+        assert "device.sh" in left_on(phone)
+    assert found.count == 20
+    assert 0 < found.min_ns <= found.avg_ns <= found.max_ns
+    assert found.init_ns > 0
+    assert found.first_ns > 0
+    assert found.peak_memory_bytes is not None
+    assert (found.runner_sha256, found.model_sha256) == (sha256(runner), sha256(model))
+    for _ in range(30):  # the guard looks once a second
+        if not left_on(phone):
+            break
+    assert left_on(phone) == ""
+
+
+def test_a_phone_has_one_user_at_a_time(phone: AdbServer, connection: Connection) -> None:
+    with pytest.raises(DeviceError, match="is taken: "):
+        connect(phone.serial)
+    connection.close()
+    connect(phone.serial).close()
+
+
+def test_another_kind_of_model_is_refused(connection: Connection, runner: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    with pytest.raises(DeviceError, match=r"takes \.tflite models, model\.onnx is none; export with --runtime litert"):
+        run_native(connection, runner, tmp_path / "model.onnx", 1, PLAN)
+
+
+def test_a_runner_for_another_processor_says_so(
+    connection: Connection, runner: Path, model: Path, tmp_path: Path
+) -> None:
+    other, program = tmp_path / "benchmark_model", bytearray(runner.read_bytes())
+    program[18:20] = b"\x08\x00"  # e_machine: MIPS, which no kernel here runs
+    other.write_bytes(program)
+    with pytest.raises(DeviceError, match="benchmark_model does not run on the device: .*android_arm64"):
+        run_native(connection, other, model, 1, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("code", "match"),
+    [
+        ("echo INFO: STARTING!", "printed no timings: its last line is 'INFO: STARTING!'.*--runner"),
+        (":", "printed no timings: it printed nothing"),
+        ("echo ERROR: Failed to load model >&2; exit 1", "exit status 1: ERROR: Failed to load model"),
+        ("kill -9 $$", "killed on the device, which most likely ran out of memory"),
+    ],
+)
+def test_a_runner_that_fails_is_an_error(model: Path, tmp_path: Path, code: str, match: str) -> None:
+    (tmp_path / "runner").write_text(f"#!/bin/sh\n{code}\n")
+    with local.connect() as here, pytest.raises(DeviceError, match=match) as caught:
+        run_native(here, tmp_path / "runner", model, 1, PLAN)
+    assert not isinstance(caught.value, DeviceTransientError)
+
+
+def test_a_runner_that_hangs_is_ended(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "runner").write_text("#!/bin/sh\nsleep 1000\n")
+    plan = Plan(seed=0, seconds=0.1, limit_seconds=0.2, timeout_seconds=1.0)
+    with local.connect() as here, pytest.raises(DeviceTransientError, match="did not end within"):
+        run_native(here, tmp_path / "runner", model, 1, plan)
+
+
+def test_a_file_that_arrives_changed_is_noticed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        shutil, "copyfile", lambda source, there: Path(there).write_bytes(Path(source).read_bytes()[1:])
+    )
+    (tmp_path / "runner").write_text("#!/bin/sh\n")
+    with local.connect() as here, pytest.raises(DeviceError, match="another file on the device: SHA-256 .*expected"):
+        run_native(here, tmp_path / "runner", model, 1, PLAN)
+
+
+def test_the_plan_reaches_the_runner(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "runner").write_text('#!/bin/sh\necho "$*"\n')
+    with local.connect() as here, pytest.raises(DeviceError) as caught:
+        run_native(here, tmp_path / "runner", model, 3, PLAN)
+    assert (
+        "--graph=model.tflite --num_threads=3 --warmup_runs=5 --warmup_min_secs=0 --num_runs=20 --min_secs=0.0 "
+        "--max_secs=30.0 --use_xnnpack=true" in caught.value.message
+    )
+
+
+# As printed by the tool's versions of 2020, 2022 and 2025.
+NEWEST = """INFO: Initialized session in 87.639ms.
+INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
+INFO: count=5 first=106436 curr=105929 min=105929 max=106436 avg=106065 std=193 p5=105929 median=105948 p95=106436
+
+INFO: Running benchmark for at least 50 iterations and at least 1 seconds but terminate if exceeding 150 seconds.
+INFO: count=50 first=106022 curr=105780 min=105416 max=106528 avg=105784 std=260 p5=105485 median=105718 p95=106281
+
+INFO: Inference timings in us: Init: 87639, First inference: 106436, Warmup (avg): 106065, Inference (avg): 105784
+INFO: Memory footprint delta from the start of the tool (MB): init=14.4414 overall=14.8164
+"""
+OLDER = """Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.
+count=1 curr=3512391
+
+Running benchmark for at least 50 iterations and at least 1 seconds but terminate if exceeding 150 seconds.
+count=50 first=2990275 curr=2913402 min=2727568 max=3189954 avg=2.95034e+06 std=109798
+
+Inference timings in us: Init: 17187, First inference: 3512391, Warmup (avg): 3.51239e+06, Inference (avg): 2.95034e+06
+Peak memory footprint (MB): init=4.92969 overall=138.809
+"""
+SAME = """INFO: count=0
+
+INFO: count=3 curr=7(all same)
+
+INFO: Inference timings in us: Init: 12, First inference: 0, Warmup (avg): nan, Inference (avg): 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (NEWEST, (50, 105416000, 106528000, 105784000, 260000, 87639000, 106436000, 15536121)),
+        (OLDER, (50, 2727568000, 3189954000, 2950340000, 109798000, 17187000, 3512391000, 145551786)),
+        (SAME, (3, 7000, 7000, 7000, 0, 12000, 0, None)),
+    ],
+    ids=["newest", "older", "all the same"],
+)
+def test_what_the_tool_prints_is_read(text: str, expected: tuple[int, ...]) -> None:
+    found = parse(text, "benchmark_model", "r", "m")
+    assert isinstance(found, NativeRun)
+    assert tuple(asdict(found).values()) == (*expected, "r", "m")
+
+
+@pytest.mark.parametrize("text", [NEWEST.replace(" min=", " "), NEWEST.replace("std=", "")], ids=["min", "std"])
+def test_timings_with_holes_are_none(text: str) -> None:
+    with pytest.raises(DeviceError, match="printed timings without"):
+        parse(text, "benchmark_model", "r", "m")
+
+
+def test_only_warmups_are_no_timings() -> None:
+    text = NEWEST.replace("INFO: count=50", "INFO: count=0")
+    with pytest.raises(DeviceError, match="printed no timings"):
+        parse(text, "benchmark_model", "r", "m")
