@@ -8,12 +8,19 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgeprune.bench import agent
+from edgeprune.artifact import Artifact
+from edgeprune.bench import Plan, agent
+from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
+from edgeprune.connections.local import connect
+from edgeprune.energy import energy
+from edgeprune.measurement import Measurement
 
 RECORDED = Path(__file__).parent / "recorded"
 BATTERY = {"type": "Battery", "status": "Discharging", "current_now": -412000, "voltage_now": 4012000}
@@ -243,3 +250,28 @@ def test_the_agent_reads_conditions_alone() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout)
     assert done.returncode == 0 and found["smell"] == "unreadable" and "load_1m" in found and "power_uw" in found
+
+
+def test_windows_and_power_come_back_with_the_block(
+    tmp_path: Path, bundle: Callable[..., Artifact], short_plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the agent on its device through a file to what reads it: nothing is lost on the way."""
+    board, artifact = Board(tmp_path / "board"), bundle()
+    board.program("vcgencmd", {"pmic_read_adc": "vcgencmd_pmic_read_adc", "get_throttled": "=throttled=0x0"})
+    monkeypatch.setenv("PATH", f"{board.root}/usr/bin:{os.environ['PATH']}")
+    side = Bundle("artifact", artifact)
+    job = make_job(side, 1, ("power", "throttling"), short_plan, "1")
+    with connect() as connection:
+        push_agent(connection)
+        side.push(connection)
+        block, environment = run_block(side, replace(job, sustained_seconds=0.1, window_seconds=0.0), connection, 60.0)
+    assert len(block.samples_ns) == short_plan.samples and len(block.windows) > 1
+    assert list(block.power_uw) == ["idle", "steady", "sustained"]
+    needed = [each.name for each in fields(Measurement) if each.default is each.default_factory is MISSING]
+    given = {"path": tmp_path / "m.json", "environment": environment, "blocks": (block,), "kind": "measured"}
+    measurement = Measurement(**{**dict.fromkeys(needed, "x"), **given})
+    measurement.save()
+    assert Measurement.load(measurement.path).blocks == (block,)
+    found = energy([block])
+    assert found is not None and found.phase == "sustained"
+    assert found.power_uw == block.conditions_before["power_uw"]

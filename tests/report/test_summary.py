@@ -11,6 +11,8 @@ import pytest
 
 from edgeprune import statistics
 from edgeprune.report import artifact_summary, measurement_summary, read, summary, ticket_summary
+from edgeprune.report.builds import timing_table
+from edgeprune.report.timing import timing
 
 
 def test_a_ticket_gives_density_levels_verdict_and_test_metrics_of_each_seed(built):
@@ -120,3 +122,17 @@ def test_without_the_bundle_the_layers_are_what_both_profiles_name(built):
 def test_a_measurement_without_a_profile_has_no_layers(built):
     measurement = next(each for each in built.measurements if each.runtime == "litert")
     assert measurement_summary(measurement)["layers"] == []
+
+
+def test_energy_is_absent_where_no_power_was_measured_and_told_where_it_was(built):
+    measurement = built.measurements[0]
+    assert measurement_summary(measurement)["energy"] == {"artifact": "absent", "against": "absent"}
+    power = {"idle": [[0, 2_000_000]] * 10, "steady": [[0, 5_000_000]] * 10}
+    blocks = tuple(replace(block, power_uw=power if block.role == "artifact" else {}) for block in measurement.blocks)
+    measured = replace(measurement, blocks=blocks)
+    found = measurement_summary(measured)["energy"]
+    assert found["against"] == "absent"
+    assert found["artifact"]["gross_j"] / found["artifact"]["net_j"] == pytest.approx(5 / 3)
+    rows = {row[0]: row[1:] for row in timing_table(timing(measured)).rows}
+    assert rows["Energy of one inference"][0].endswith("mJ") and " ± " in rows["Energy of one inference"][0]
+    assert rows["Energy above rest"][1] == "absent"
