@@ -19,6 +19,7 @@ from typing import Optional
 from edgeprune.connections.shell import Answer, ShellConnection, run_client
 from edgeprune.errors import DeviceError, DeviceTransientError
 
+LONGEST_BYTES = 4000  # of a command: with its service's name it must fit into one packet of 4 KiB [protocol.txt]
 HOST_S = 20.0  # a call that asks adb's own server, which it may have to start
 # stdout passes through, stderr is caught; nothing but these two is open to the command.
 FRAME = """exec <{stdin}{remove}
@@ -101,6 +102,11 @@ class AdbLine:
             command=command,
             mark=self._mark,
         )
+        if len(frame.encode()) > LONGEST_BYTES:
+            raise DeviceError(
+                f"a command of {len(command.encode())} bytes is too long for adb, which takes {LONGEST_BYTES}",
+                "push a file with what it needs",
+            )
         answer = run_client(["adb", "-s", self.host, "exec-out", frame], None, timeout_s)
         stdout, mark, rest = answer.stdout.rpartition(f"\n{self._mark} ".encode())
         if not mark:

@@ -17,7 +17,9 @@ from edgeprune.bench.plan import Plan
 from edgeprune.bench.runner import NativeRun, parse, run_native
 from edgeprune.connections import Connection, local
 from edgeprune.connections.adb import connect
+from edgeprune.doctor import device_checks
 from edgeprune.errors import DeviceError, DeviceTransientError
+from edgeprune.target import load_target
 from tests.connections.adb_server import AdbServer
 from tests.connections.devices import arm64_phone
 
@@ -74,6 +76,13 @@ def test_the_phone_is_one_without_python(connection: Connection) -> None:
         connection.execute(["python3", "-V"], 30)
     policy = "/sys/devices/system/cpu/cpufreq/policy4"
     assert connection.execute(["cat", f"{policy}/scaling_governor"], 30) == "schedutil\n"
+
+
+def test_doctor_says_what_the_phone_lacks(phone: AdbServer) -> None:
+    found = list(device_checks(load_target("android-arm64"), lambda: connect(phone.serial)))
+    states = {check.name: (check.state, check.detail) for check in found}
+    assert states["connection"] == ("ok", "adb")
+    assert states["python"] == ("missing", "there is none")
 
 
 def test_the_contract_of_files_and_processes_holds_there(connection: Connection, tmp_path: Path) -> None:

@@ -146,6 +146,13 @@ def test_an_output_that_was_cut_off_is_none(server: AdbServer, tmp_path: Path) -
     assert "the output ends in the middle" in answers[0].message
 
 
+def test_a_command_that_is_too_long_is_no_broken_line(connection: ShellConnection) -> None:
+    assert connection.execute(["echo", "x" * 3000], 30) == "x" * 3000 + "\n"
+    with pytest.raises(DeviceError, match="is too long for adb, which takes 4000") as caught:
+        connection.execute(["echo", "x" * 4000], 30)
+    assert not isinstance(caught.value, DeviceTransientError)
+
+
 def test_a_phone_that_hangs_is_given_up(server: AdbServer) -> None:
     line = AdbLine(server.serial)
     assert line.call("echo here", None, 60.0).stdout == b"here\n"
