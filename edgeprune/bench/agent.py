@@ -60,7 +60,8 @@ P90_SAMPLES = 64
 COMMAND_FOLDERS = ("usr/bin", "opt/vc/bin", "system/bin")  # beside PATH: Raspberry Pi OS, its older releases, Android
 COMMAND_SECONDS = 2.0
 CPUFREQ = "sys/devices/system/cpu/cpufreq"
-POWER_SECONDS = 0.1  # between two readings of the power: ten a second at most
+POWER_SECONDS = 0.1  # between two readings of the power: ten a second at most,
+POWER_SHARE = 0.02  # and fewer where reading, which may start a program, would take a larger share of the time
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN")  # of a Jetson: what comes in, and all other rails take from
 INSIDE_OTHERS = ("VDDQ_VDD2_1V8AO",)  # a rail of the Jetson AGX Orin that VIN_SYS_5V0 feeds and already counts
 NO_TEMPERATURES = (6, 7, 8)  # types of Android's Temperature that are a battery's voltage, current and charge
@@ -350,7 +351,7 @@ def read_conditions(sensors: list[str], root: Path = Path("/")) -> dict[str, Any
 class PowerSampler:
     """Reads the power of the device through phases in a thread of its own, if there is a sensor for it at all.
 
-    samples_uw: phase -> [[monotonic nanoseconds, microwatts], ...]; costs_ns: what each reading took of a core.
+    samples_uw: phase -> [[monotonic nanoseconds, microwatts], ...]; costs_ns: how long each reading took.
     """
 
     def __init__(self, sensors: list[str], root: Path = Path("/")) -> None:
@@ -378,10 +379,11 @@ class PowerSampler:
         while True:
             begin = time.monotonic_ns()
             power_uw = read_power(self._root)["power_uw"]
-            self.costs_ns.append(time.monotonic_ns() - begin)
+            cost_ns = time.monotonic_ns() - begin
+            self.costs_ns.append(cost_ns)
             if isinstance(power_uw, int):
                 samples.append([begin, power_uw])
-            if end.wait(POWER_SECONDS):
+            if end.wait(max(POWER_SECONDS, cost_ns / 1e9 / POWER_SHARE)):
                 return
 
     def cost(self) -> dict[str, int]:
