@@ -237,18 +237,20 @@ def _say_layers(artifact: Artifact) -> None:
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
 @click.option("--pairs", type=click.IntRange(1), default=24, show_default=True, help="Blocks of each side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
+@click.option("--emulate", is_flag=True, help="Count instructions on the target's processor in QEMU; no device.")
 @click.option("--allow-governor", is_flag=True, help="Measure though the target asks for another governor; recorded.")
 @OUT
 @JSON
 def bench(
-    artifacts: tuple[Path, ...], target: str, hosts: tuple[str, ...], python: str, against: Optional[Path], out: Path,
-    as_json: bool, **planned: Any,
+    artifacts: tuple[Path, ...], target: str, hosts: tuple[str, ...], python: str, against: Optional[Path],
+    emulate: bool, out: Path, as_json: bool, **planned: Any,
 ) -> None:  # fmt: skip
     """Measure ARTIFACTS (else the newest), each against its dense twin, in alternating blocks of fresh processes.
 
     \b
     edgeprune bench --target local
     edgeprune bench --target rpi4 --host pi@raspberrypi --host pi@kitchen
+    edgeprune bench --target rpi4 --emulate
     edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
     """
     from edgeprune.artifact import Artifact
@@ -256,13 +258,16 @@ def bench(
     from edgeprune.bench.devices import Request
     from edgeprune.report import summary
 
+    if emulate and hosts:
+        raise click.UsageError("--emulate counts on this machine, it takes no --host")
     plan = Plan(**planned)
     machine, devices = _devices(target, hosts, python)
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(_newest(out, "artifact", ExportError))]
     others = [Artifact.load(other) if other else None for other in (against or each.twin_path() for each in bundles)]
     summaries = []
     for artifact, other in zip(bundles, others):
-        for measurement in _measure(Request(artifact, other, machine, plan, out), devices):
+        request = Request(artifact, other, machine, plan, out)
+        for measurement in _count(request) if emulate else _measure(request, devices):
             summaries.append({"path": str(measurement.path), **summary(measurement)})
             if not as_json:
                 click.echo(measurement.path)
@@ -297,6 +302,15 @@ def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) 
         print_devices(measured, Console(stderr=True))
     if failed is not None:
         raise failed
+
+
+def _count(request: Request) -> Iterator[Measurement]:
+    """Count the instructions on the target's emulated processor, say the result."""
+    from edgeprune.bench.emulation import emulate
+
+    measurement = emulate(request.artifact, request.against, request.target, request.out)
+    _say_measurement(request.artifact, measurement, "")
+    yield measurement
 
 
 def _say_measurement(artifact: Artifact, measurement: Measurement, host: str) -> None:

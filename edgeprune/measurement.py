@@ -10,6 +10,7 @@ from typing import Any, Optional
 from edgeprune import store
 from edgeprune.errors import MeasurementError
 
+MEASURED, EMULATED = "measured", "emulated instructions"
 ROLES = ("artifact", "against", "floor_a", "floor_b")
 
 
@@ -59,12 +60,28 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Count:
+    """Emulated instructions of one inference of one model, the same in every run. role: "artifact" or "against";
+    model_sha256: of the file that ran; output_max_abs: largest difference to the expected outputs."""
+
+    role: str
+    instructions: int
+    model_sha256: str
+    output_max_abs: float
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES[:2] or self.instructions < 1:
+            raise MeasurementError(f"a count needs a role and instructions, got {self.role!r}, {self.instructions}")
+
+
+@dataclass(frozen=True)
 class Measurement:
     """Raw results of one `bench` run; statistics are derived from it, never stored as truth.
 
     artifact_path and against_path: bundle folders as given (against_path "" where nothing was compared); *_sha256 of
     the model files; environment: host, processor, Python, runtime and versions, as the agent saw them.
-    kind: "measured" (this edgeprune has no other yet). blocks: in the order in which they ran.
+    kind: "measured", with blocks in the order in which they ran, or "emulated instructions", with counts: never both,
+    and whoever asks a count for its samples gets a MeasurementError.
     plan: how much was asked for, and the seed of the blocks' order. notes: what happened on the way, a line each:
     blocks that were discarded and repeated, conditions that were allowed.
     """
@@ -86,14 +103,32 @@ class Measurement:
     blocks: tuple[Block, ...]
     plan: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    counts: tuple[Count, ...] = ()
+
+    def __post_init__(self) -> None:
+        whole = {MEASURED: self.blocks and not self.counts, EMULATED: self.counts and not self.blocks}
+        if not whole.get(self.kind):
+            raise MeasurementError(
+                f"a measurement holds blocks ({MEASURED}) or counts ({EMULATED}), got kind {self.kind!r} with "
+                f"{len(self.blocks)} blocks and {len(self.counts)} counts"
+            )
 
     def samples(self, role: str = "artifact") -> list[tuple[int, ...]]:
         """All samples in nanoseconds of each block of one role."""
-        return [block.samples_ns for block in self.blocks if block.role == role]
+        return [block.samples_ns for block in self.of(role)]
 
     def of(self, role: str) -> list[Block]:
-        """The blocks of one role."""
+        """The blocks of one role; MeasurementError if this is a count, which has no times."""
+        if self.kind == EMULATED:
+            raise MeasurementError(
+                f"{self.path.name} holds {EMULATED}, no times: the two are never compared",
+                "measure times with: edgeprune bench --host, or --target local",
+            )
         return [block for block in self.blocks if block.role == role]
+
+    def instructions(self, role: str) -> int:
+        """Emulated instructions of one role, 0 if it did not run or times were measured."""
+        return next((count.instructions for count in self.counts if count.role == role), 0)
 
     def layers_ns(self, role: str) -> Mapping[str, int]:
         """The profile of one role (see `Block`); empty if none was taken."""
@@ -110,7 +145,8 @@ class Measurement:
         content.pop("schema_version")
         try:
             blocks, notes = tuple(map(Block.from_json, content.pop("blocks"))), tuple(content.pop("notes", ()))
-            return cls(path=path, blocks=blocks, notes=notes, **content)
+            counts = tuple(Count(**each) for each in content.pop("counts", ()))
+            return cls(path=path, blocks=blocks, notes=notes, counts=counts, **content)
         except (KeyError, TypeError) as problem:
             raise MeasurementError(f"{path} is not a measurement: a field is missing or wrong ({problem})") from None
 

@@ -49,7 +49,7 @@ def builds_of(nouns: Nouns) -> tuple[Build, ...]:
     """A build for each bundle; a dense bundle is one of its own only if no ticket's bundle has it as its twin."""
     by_path = {artifact.path.resolve(): artifact for artifact in nouns.artifacts}
     twins = {path.resolve() for artifact in nouns.artifacts if (path := artifact.twin_path()) is not None}
-    newest = sorted(nouns.measurements, key=lambda each: each.created, reverse=True)
+    newest = sorted(nouns.timed, key=lambda each: each.created, reverse=True)
     builds = []
     for artifact in nouns.artifacts:
         if artifact.path.resolve() in twins:

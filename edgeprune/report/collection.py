@@ -10,7 +10,7 @@ from typing import Optional, TypeVar, Union
 from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import EdgepruneError, TicketError
-from edgeprune.measurement import Measurement, find_artifact
+from edgeprune.measurement import EMULATED, Measurement, find_artifact
 from edgeprune.ticket import Ticket
 
 Noun = Union[Ticket, Artifact, Measurement]
@@ -26,6 +26,17 @@ class Nouns:
     artifacts: tuple[Artifact, ...]
     measurements: tuple[Measurement, ...]
     left_out: tuple[str, ...] = ()
+
+    @property
+    def timed(self) -> tuple[Measurement, ...]:
+        """The measurements of times."""
+        return tuple(each for each in self.measurements if each.kind != EMULATED)
+
+    @property
+    def counted(self) -> tuple[Measurement, ...]:
+        """The counts of emulated instructions, the newest first."""
+        found = (each for each in self.measurements if each.kind == EMULATED)
+        return tuple(sorted(found, key=lambda each: each.created, reverse=True))
 
 
 def read(path: Path) -> Noun:

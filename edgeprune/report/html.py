@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from edgeprune import store
+from edgeprune.measurement import EMULATED
 from edgeprune.report import units
 from edgeprune.report.builds import (
     Build,
@@ -24,6 +25,7 @@ from edgeprune.report.builds import (
     timing_table,
 )
 from edgeprune.report.collection import Nouns
+from edgeprune.report.counts import counts_table
 from edgeprune.report.curve import curve, headline, statement
 from edgeprune.report.figures import density_figure, latency_figure
 from edgeprune.report.plot import density_png, latency_png
@@ -60,9 +62,7 @@ def page(nouns: Nouns) -> str:
     ]
     shown = {run.measurement.path for _, run in timings}
     # A measurement whose bundle is gone or was built anew is still a measurement.
-    timings += [
-        (each.path.stem, timing(each, nouns.artifacts)) for each in nouns.measurements if each.path not in shown
-    ]
+    timings += [(each.path.stem, timing(each, nouns.artifacts)) for each in nouns.timed if each.path not in shown]
     figures: dict[str, Any] = {}
     here = resources.files("edgeprune.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -75,6 +75,7 @@ def page(nouns: Nouns) -> str:
         tiles=_tiles(nouns.tickets, builds),
         overview=overview_table(builds),
         runs=[_run(name, run, place, figures) for place, (name, run) in enumerate(timings)],
+        counts=counts_table(nouns.counted, nouns.artifacts),
         kernels=[kernels_table(build.artifact) for build in builds if build.artifact.layers],
         certificates=[zeros_table(build.artifact) for build in builds if build.artifact.variant == "ticket"],
         commands=_commands(nouns, builds),
@@ -228,6 +229,7 @@ def _commands(nouns: Nouns, builds: Sequence[Build]) -> list[str]:
     for each in nouns.measurements:
         words = ["edgeprune", "bench", each.artifact_path, "--target", each.target]
         asked = (("--pairs", each.plan.get("pairs")), ("--seed", each.plan.get("seed")))
+        words += ["--emulate"] * (each.kind == EMULATED)
         words += [word for name, value in asked if value is not None for word in (name, str(value))]
         lines.append(shlex.join(words))
     given = [noun.path for noun in nouns.tickets] or [build.artifact.path for build in builds]

@@ -8,7 +8,7 @@ from typing import Any, Union
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.energy import energy
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import EMULATED, Measurement
 from edgeprune.report.collection import artifacts_of
 from edgeprune.report.curve import levels_of
 from edgeprune.report.layers import layer_times
@@ -21,7 +21,7 @@ def summary(noun: Union[Ticket, Artifact, Measurement]) -> dict[str, Any]:
         return ticket_summary(noun)
     if isinstance(noun, Artifact):
         return artifact_summary(noun)
-    return measurement_summary(noun)
+    return count_summary(noun) if noun.kind == EMULATED else measurement_summary(noun)
 
 
 def ticket_summary(ticket: Ticket) -> dict[str, Any]:
@@ -96,6 +96,24 @@ def measurement_summary(measurement: Measurement) -> dict[str, Any]:
         "environment": dict(measurement.environment),
         "conditions_before": dict(measurement.blocks[0].conditions_before),
         "conditions_after": dict(measurement.blocks[-1].conditions_after),
+    }
+
+
+def count_summary(measurement: Measurement) -> dict[str, Any]:
+    """A measurement of emulated instructions. Its figures have other keys than times have: against_* is what it was
+    compared with (None if nothing was), the ratio how many times fewer the artifact's are."""
+    mine, other = measurement.instructions("artifact"), measurement.instructions("against")
+    same = ("target", "runtime", "precision", "threads", "artifact_path", "artifact_sha256", "against_path")
+    return {
+        "noun": "measurement",
+        "path": str(measurement.path),
+        "kind": measurement.kind,
+        "emulated_instructions": mine,
+        "against_emulated_instructions": other or None,
+        "ratio_of_emulated_instructions": other / mine if other else None,
+        "output_max_abs": max(count.output_max_abs for count in measurement.counts),
+        **{name: getattr(measurement, name) for name in (*same, "against_sha256", "ticket_id", "created")},
+        "environment": dict(measurement.environment),
     }
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import EMULATED, Measurement
 from edgeprune.report import units
 from edgeprune.report.builds import build_table, builds_of, environment_table, slow_table, timing_table
-from edgeprune.report.collection import Noun, Nouns, artifacts_of
+from edgeprune.report.collection import Noun, Nouns, artifacts_of, is_of
+from edgeprune.report.counts import count_words, counts_table
 from edgeprune.report.curve import headline, statement
 from edgeprune.report.devices import devices_table
 from edgeprune.report.tables import (
@@ -60,6 +61,9 @@ def print_report(nouns: Nouns, console: Console) -> None:
             f"Largest difference to PyTorch {parity_words(build.artifact)}; zeros lost {zeros_words(build.artifact)}.",
             console,
         )
+        for each in nouns.counted:
+            if is_of(each, build.artifact):
+                _line(f"{each.created}, {each.target}: {count_words(each)}", console)
         for run in build.timings:
             _line(f"{run.measurement.created}, {run.measurement.target}: {speed_words(run)}", console)
         if not build.timings:
@@ -69,14 +73,18 @@ def print_report(nouns: Nouns, console: Console) -> None:
 
 
 def speed_line(measurement: Measurement) -> str:
-    """A measurement in one line: "median 434 µs, 2.49× as fast as the dense twin [2.48 … 2.51×]: faster"."""
+    """A measurement in one line: "median 434 µs, 2.49× as fast as the dense twin [2.48 … 2.51×]: faster", or
+    `count_words`."""
+    if measurement.kind == EMULATED:
+        return count_words(measurement)
     run = timing(measurement, artifacts_of(measurement))
     return f"median {units.latency(run.statistics['p50_ns'])}, {speed_words(run)}"
 
 
 def print_layers(measurement: Measurement, console: Console) -> None:
     """Predicted and measured gain of each layer, if a measurement has a profile."""
-    table = times_table(timing(measurement, artifacts_of(measurement)))
+    timed = measurement.kind != EMULATED
+    table = times_table(timing(measurement, artifacts_of(measurement))) if timed else None
     if table is not None:
         _print(table, console)
 
@@ -104,6 +112,10 @@ def _artifact(artifact: Artifact, console: Console) -> None:
 
 
 def _measurement(measurement: Measurement, console: Console) -> None:
+    if measurement.kind == EMULATED:
+        _heading(measurement.path.stem, console)
+        _print(counts_table([measurement], artifacts_of(measurement)), console)
+        return
     run = timing(measurement, artifacts_of(measurement))
     _heading(measurement.path.stem, console)
     _line(speed_line(measurement), console)

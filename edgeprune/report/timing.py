@@ -55,7 +55,7 @@ def timing(measurement: Measurement, artifacts: Iterable[Artifact] = ()) -> Timi
     return Timing(
         measurement=measurement,
         statistics=statistics.summarize(measurement),
-        names=_names(measurement, artifacts),
+        names=names_of(measurement, artifacts),
         shown=(max(0.0, low - room), high + room),
         beyond=sum(int(np.count_nonzero(samples > high + room)) for samples in pooled.values()),
     )
@@ -65,8 +65,8 @@ def _pooled(measurement: Measurement, role: str) -> Any:
     return np.concatenate([np.asarray(samples, dtype=np.int64) for samples in measurement.samples(role)])
 
 
-def _names(measurement: Measurement, artifacts: Iterable[Artifact]) -> dict[str, str]:
-    """ "ticket" and "dense twin" where the model files are known."""
+def names_of(measurement: Measurement, artifacts: Iterable[Artifact]) -> dict[str, str]:
+    """What ran in each role, in words: "ticket" and "dense twin" where the model files are known."""
     known = {artifact.files.get(artifact.model_file): artifact.variant for artifact in artifacts}
     words = {"ticket": "ticket", "dense": "dense twin"}
     hashes = {"artifact": measurement.artifact_sha256, "against": measurement.against_sha256}

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from edgeprune.bench.emulation.counter import count_instructions
 from edgeprune.bench.emulation.machine import PROCESSORS
+from edgeprune.bench.emulation.run import emulate
 
-__all__ = ["PROCESSORS", "count_instructions"]
+__all__ = ["PROCESSORS", "count_instructions", "emulate"]

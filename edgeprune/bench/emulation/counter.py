@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -30,6 +31,15 @@ HOST = f"{platform.machine()}-linux-gnu"
 LINE = "edgeprune-instructions "
 
 
+@dataclass(frozen=True)
+class Counted:
+    """One inference. instructions: emulated ones; outputs: [1, ...] each; versions: runtime, NumPy and Python."""
+
+    instructions: int
+    outputs: tuple[NDArray[Any], ...]
+    versions: Mapping[str, Any]
+
+
 def count_instructions(
     model: Path, inputs: Mapping[str, NDArray[Any]], cpu: str, library: Optional[Path] = None
 ) -> int:
@@ -39,6 +49,14 @@ def count_instructions(
     The call from Python is part of the count (some ten thousand instructions). Raises DeviceError with the next step
     where QEMU, the emulated system or the compiler is missing, or the model does not run.
     """
+    return count("onnxruntime", model, inputs, cpu, library).instructions
+
+
+def count(
+    runtime: str, model: Path, inputs: Mapping[str, NDArray[Any]], cpu: str, library: Optional[Path] = None
+) -> Counted:
+    """`count_instructions` for a model of either runtime, with all that came of the inference; an input's name may be
+    "" if there is but one."""
     found = machine.find(cpu)
     plugin = build("instructions.c", HOST)
     clock = build("clock.c", "aarch64-linux-gnu", "-nostdlib")
@@ -50,14 +68,17 @@ def count_instructions(
         if library:
             (folder / "library").symlink_to(library.absolute().parent)
         job = {
+            "runtime": runtime,
             "model": f"model/{model.name}",
             "library": str(folder / "library" / library.name) if library else None,
-            "inputs": list(inputs),
+            "inputs": [each for each in inputs if each],
         }
         (folder / "job.json").write_text(json.dumps(job))
         options = ("-plugin", str(plugin), "-d", "plugin", "-D", "log", "-E", f"LD_PRELOAD={clock}")
         found.python(PROGRAM, folder, options)
-        return _read(folder / "log")
+        with np.load(folder / "outputs.npz") as file:
+            outputs = tuple(file[f"arr_{index}"] for index in range(len(file.files)))
+        return Counted(_read(folder / "log"), outputs, json.loads((folder / "versions.json").read_text()))
 
 
 def build(name: str, target: str, *flags: str) -> Path:

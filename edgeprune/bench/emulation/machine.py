@@ -25,6 +25,7 @@ PYTHON = "usr/bin/python3.11"
 # all that QEMU knows.
 PROCESSORS = {
     "cortex-a53": (0x41, 0xD03),  # Raspberry Pi 3, Zero 2 W
+    "cortex-a57": (0x41, 0xD07),  # Jetson Nano
     "cortex-a72": (0x41, 0xD08),  # Raspberry Pi 4
     "cortex-a76": (0x41, 0xD0B),  # Raspberry Pi 5
     "max": (0x00, 0x051),
@@ -92,13 +93,24 @@ def find(cpu: str) -> Machine:
     """
     if cpu not in PROCESSORS:
         raise TargetError(f"no emulated processor {cpu!r}", nearest(cpu, PROCESSORS))
-    emulator = shutil.which("qemu-aarch64")
-    if emulator is None:
-        raise DeviceError("QEMU (qemu-aarch64) is not installed", "on Debian run: sudo apt-get install qemu-user")
+    emulator = _emulator()
     root = Path(os.environ.get(VARIABLE) or cache_folder() / "arm64-root").absolute()
     if not (root / PYTHON).is_file():
         raise DeviceError(f"no emulated arm64 system in {root}", "make one with: scripts/arm64_root")
     return Machine(Path(emulator), root, cpu)
+
+
+def version() -> str:
+    """What the emulator says it is."""
+    done = subprocess.run([_emulator(), "--version"], stdout=subprocess.PIPE, text=True, check=False)
+    return done.stdout.partition("\n")[0]
+
+
+def _emulator() -> str:
+    found = shutil.which("qemu-aarch64")
+    if found is None:
+        raise DeviceError("QEMU (qemu-aarch64) is not installed", "on Debian run: sudo apt-get install qemu-user")
+    return found
 
 
 def cache_folder() -> Path:

@@ -1,0 +1,105 @@
+"""A measurement without a device: emulated instructions of an artifact and of what it is compared with."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from edgeprune.artifact import Artifact
+from edgeprune.bench.block import Bundle
+from edgeprune.bench.emulation import machine
+from edgeprune.bench.emulation.counter import Counted, count
+from edgeprune.errors import DeviceError, MeasurementError, TargetError
+from edgeprune.measurement import EMULATED, Count, Measurement
+from edgeprune.target import Target
+
+ARCH = "aarch64"
+RUNS = 2  # of each side, which must agree to the last digit
+
+
+def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out: Path) -> Measurement:
+    """Count the instructions of one inference of the first probe, on one thread of the target's processor.
+
+    The measurement is written to OUT/measurements; its kind is "emulated instructions", and it holds no times. Raises
+    TargetError for a processor that QEMU does not know, MeasurementError for two artifacts that cannot be compared,
+    DeviceError with the next step where QEMU or the emulated system is missing, where an output is wrong and where two
+    runs differ.
+    """
+    cpu = processor_of(target)
+    if against is not None and (against.runtime, against.precision) != (artifact.runtime, artifact.precision):
+        raise MeasurementError(
+            f"{artifact.path.name} and {against.path.name} are for different runtimes or precisions",
+            f"bench against {artifact.twin}" if artifact.twin else "choose another artifact to compare with",
+        )
+    sides = {"artifact": artifact, **({"against": against} if against else {})}
+    runs = {role: [_run(each, role, cpu) for _ in range(RUNS)] for role, each in sides.items()}
+    counts = tuple(_count(sides[role], role, found) for role, found in runs.items())
+    now = datetime.now(timezone.utc)
+    measurement = Measurement(
+        path=out / "measurements" / f"{artifact.path.name}-emulated-{now:%Y%m%dT%H%M%S%fZ}.json",
+        artifact_path=str(artifact.path),
+        artifact_sha256=artifact.files[artifact.model_file],
+        against_path=str(against.path) if against else "",
+        against_sha256=against.files[against.model_file] if against else "",
+        ticket_id=artifact.ticket_id,
+        target=target.name,
+        connection="emulated",
+        runtime=artifact.runtime,
+        precision=artifact.precision,
+        threads=1,
+        kind=EMULATED,
+        created=now.isoformat(timespec="seconds"),
+        environment={"emulator": machine.version(), "processor": cpu, **runs["artifact"][0].versions},
+        blocks=(),
+        counts=counts,
+    )
+    measurement.save()
+    return measurement
+
+
+def processor_of(target: Target) -> str:
+    """The emulated processor of a target, by its machine.cpu; TargetError if there is none."""
+    name = target.cpu.lower()
+    if name in machine.PROCESSORS:
+        return name
+    raise TargetError(
+        f"no processor {target.cpu!r} can be emulated, which is the target {target.name}'s",
+        "choose a target with one of: " + ", ".join(sorted(machine.PROCESSORS)),
+    )
+
+
+def _run(artifact: Artifact, role: str, cpu: str) -> Counted:
+    library = Bundle.on(ARCH, role, artifact).library or artifact.library_path
+    probe = artifact.probes()["input"][:1]
+    counted = count(artifact.runtime, artifact.model_path, {"": probe}, cpu, library)
+    worst = _worst(artifact, counted)
+    if not worst <= artifact.tolerance:  # so that NaN fails
+        raise DeviceError(
+            f"{artifact.path.name} computes wrong outputs on the emulated {cpu}: off by {worst:.3g} (tolerance "
+            f"{artifact.tolerance:.3g})",
+            "this runtime or version does not run the file correctly; export again",
+        )
+    return counted
+
+
+def _worst(artifact: Artifact, counted: Counted) -> float:
+    """Largest absolute difference to the expected outputs; infinite if there are others or of another shape."""
+    probes: dict[str, Any] = artifact.probes()
+    expected = [probes[f"output_{index}"][:1].astype("f8") for index in range(len(artifact.outputs))]
+    if [each.shape for each in counted.outputs] != [each.shape for each in expected]:
+        return float("inf")
+    return max(float(np.abs(got - want).max()) for got, want in zip(counted.outputs, expected))
+
+
+def _count(artifact: Artifact, role: str, runs: list[Counted]) -> Count:
+    """What the runs came to; DeviceError if they differ."""
+    instructions = {each.instructions for each in runs}
+    if len(instructions) != 1:
+        raise DeviceError(
+            f"{artifact.path.name}: two runs counted {' and '.join(map(str, sorted(instructions)))} instructions",
+            "a count must not depend on the run; report this with: edgeprune --debug bench --emulate",
+        )
+    return Count(role, instructions.pop(), artifact.files[artifact.model_file], _worst(artifact, runs[0]))
