@@ -13,6 +13,7 @@ from edgeprune.report.collection import Noun, Nouns, artifacts_of, is_of
 from edgeprune.report.counts import count_words, counts_table
 from edgeprune.report.curve import headline, statement
 from edgeprune.report.devices import devices_table
+from edgeprune.report.sustained import sustained_words, tracks
 from edgeprune.report.tables import (
     Table,
     artifact_table,
@@ -120,6 +121,8 @@ def _measurement(measurement: Measurement, console: Console) -> None:
     _heading(measurement.path.stem, console)
     _line(speed_line(measurement), console)
     _print(timing_table(run), console)
+    if tracks(run):
+        _line(sustained_words(run), console)
     print_layers(measurement, console)
     slow = slow_table(run)
     if slow is not None:

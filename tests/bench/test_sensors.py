@@ -124,6 +124,8 @@ def test_an_answer_that_means_nothing_is_unreadable(board: Board, answer: str) -
 def test_a_program_that_fails_or_hangs_is_unreadable(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     board.program("vcgencmd", {})
     assert board.read("throttling") == {"throttling.vcgencmd": "unreadable"}
+    (board.root / "usr/bin/vcgencmd").write_text("#!/bin/sh\necho throttled=0x0\nexit 1\n")
+    assert board.read("throttling") == {"throttling.vcgencmd": "unreadable"}
     monkeypatch.setattr(agent, "COMMAND_SECONDS", 0.05)
     (board.root / "usr/bin/vcgencmd").write_text("#!/bin/sh\nexec sleep 60\n")
     assert board.read("throttling") == {"throttling.vcgencmd": "unreadable"}

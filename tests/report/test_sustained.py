@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from edgeprune.measurement import Measurement
-from edgeprune.report import Nouns
+from edgeprune.report import Nouns, print_noun
 from edgeprune.report.html import page
 from edgeprune.report.sustained import merged, panels, sustained_figure, sustained_png, sustained_words, tracks
 from edgeprune.report.timing import Timing, timing
@@ -134,3 +135,10 @@ def test_it_stands_on_the_page_of_a_measurement_that_has_it_alone(built) -> None
     with_it = page(Nouns((), built.artifacts, (sustained(built.measurements[0]), *built.measurements[1:])))
     assert with_it.count('id="sustained-') == 1 and "in the first tenth to" in with_it
     assert "sustained-" not in page(Nouns((), built.artifacts, built.measurements))
+
+
+def test_the_terminal_has_the_words(built) -> None:
+    for measurement, there in ((built.measurements[0], False), (sustained(built.measurements[0]), True)):
+        console = Console(file=io.StringIO(), width=400)
+        print_noun(measurement, console)
+        assert ("the ticket's median went from" in console.file.getvalue()) == there
