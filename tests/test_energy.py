@@ -77,6 +77,14 @@ def test_the_error_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.91 * 400 <= inside <= 0.99 * 400
 
 
+def test_the_scatter_at_rest_is_in_the_net_error_alone() -> None:
+    idle = 2e6 + 1e5 * np.random.default_rng(6).normal(size=50)
+    found = energy([block({"idle": idle, "steady": [5e6] * 50})])
+    rest = standard_error([float(round(value)) for value in idle])
+    assert found is not None and rest is not None
+    assert found.gross_error_j == 0.0 and found.net_error_j == pytest.approx(0.020 * rest / 1e6)
+
+
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_the_standard_error_knows_correlation(rho: float) -> None:
     rng, n = np.random.default_rng(1), 4000
