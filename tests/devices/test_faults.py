@@ -51,7 +51,9 @@ def agents(pi: RaspberryPi) -> list[int]:
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")
-            if os.readlink(path / "ns/pid") == here and words[-3:-1] == [b"agent.py", b"job.json"]:
+            # The shell that waits for an agent has the same last words.
+            ends = words[-3:-1] == [b"agent.py", b"job.json"] and not any(b"device.sh" in word for word in words)
+            if ends and os.readlink(path / "ns/pid") == here:
                 found.append(int(path.name))
         except OSError:
             continue
