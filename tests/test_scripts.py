@@ -14,6 +14,7 @@ import edgeprune
 ROOT = Path(edgeprune.__file__).parents[1]
 SCRIPTS = [
     *(ROOT / "scripts" / name for name in ("arm64_device", "arm64_root", "count_instructions", "demo", "test")),
+    ROOT / "scripts" / "study_noise",
     ROOT / ".ci" / "run",
 ]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from edgeprune.statistics.quantiles import Samples
 
 EPSILON = 0.05  # relative: by how much a steady window may rise, and its two halves differ
-WINDOW_SHARE = 0.5  # of a block's inferences: a state that does not last this long is not a steady one
-STEPS = 20  # places within a window's length at which the next one is tried
+WINDOW_SHARE = 0.2  # of a block's inferences: a state that does not last this long is not a steady one
+STEPS = 10  # places within a window's length at which the next one is tried
 SHORTEST = 12  # inferences: a third of a shorter window has no median worth the name
 
 
@@ -27,12 +27,13 @@ class Steady:
 def steady_state(warmup: Samples, samples: Samples, epsilon: float = EPSILON) -> Steady:
     """Where a block's steady state begins: with the first flat window of its inferences, warm-ups included.
 
-    A window is half as long as the whole sequence. It is flat if its rise (slope times length) and the difference
-    between the medians of its two halves stay below `epsilon` of its median. The slope is that of the resistant line
-    through the medians of the outer thirds [Tukey, Exploratory Data Analysis, 1977, chapter 5], which single slow
-    inferences do not tilt. The window that slides on until it is flat is that of Georges, Buytaert & Eeckhout,
-    Statistically Rigorous Java Performance Evaluation, OOPSLA 2007, section 4.2, with medians for their coefficient of
-    variation, which the first preemption would spoil. Samples before the window do not count; warm-ups never do.
+    A window is a fifth of the whole sequence: short enough that another program that sets in later does not make a
+    warm-up of all that came before it. It is flat if its rise (slope times length) and the difference between the
+    medians of its two halves stay below `epsilon` of its median. The slope is that of the resistant line through the
+    medians of the outer thirds [Tukey, Exploratory Data Analysis, 1977, chapter 5], which single slow inferences do not
+    tilt. The window that slides on until it is flat is that of Georges, Buytaert & Eeckhout, Statistically Rigorous
+    Java Performance Evaluation, OOPSLA 2007, section 4.2, with medians for their coefficient of variation, which the
+    first preemption would spoil. Samples before the window do not count; warm-ups never do.
     """
     values = np.asarray([*warmup, *samples], dtype=np.float64)
     length = max(SHORTEST, int(len(values) * WINDOW_SHARE))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ CALM = Block("artifact", 1, 1, 1, 1, (), (1_000_000,) * 1000, {}, BEFORE, AFTER,
 
 
 def measurement(*blocks: Block) -> Measurement:
-    fields: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, "x")
-    return Measurement(**{**fields, "path": Path("x"), "environment": {}, "blocks": blocks})
+    needed = [each.name for each in fields(Measurement) if each.default is MISSING and each.default_factory is MISSING]
+    given = {"path": Path("x"), "environment": {}, "kind": "measured", "blocks": blocks}
+    return Measurement(**{**dict.fromkeys(needed, "x"), **given})
 
 
 def slow(readings: dict[str, Any], latency_ns: int = 1_200_000) -> Block:

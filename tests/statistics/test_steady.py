@@ -22,18 +22,29 @@ def test_a_slow_beginning_within_the_warm_ups_costs_no_sample() -> None:
     assert steady_state(noisy(5000, 30), noisy(1000, 150)) == Steady(0, "steady")
 
 
-@pytest.mark.parametrize("slow", [20, 60, 90])
+@pytest.mark.parametrize("slow", [60, 90])
 def test_a_slow_beginning_is_left_out(slow: int) -> None:
-    found = steady_state([], noisy(1500, slow) + noisy(1000, 200))
+    falling = [int(value) for value in np.linspace(2000, 1000, slow)]
+    found = steady_state([], falling + noisy(1000, 200))
     assert found.state == "steady"
     # A few slow inferences at a window's beginning move none of its medians.
-    assert 0 <= slow - found.begin <= 0.2 * (slow + 200)
-    assert steady_state(noisy(1500, 10), noisy(1500, slow - 10) + noisy(1000, 200)).begin == max(0, found.begin - 10)
+    assert 0 <= slow - found.begin <= 0.1 * (slow + 200)
+
+
+def test_warm_ups_before_the_window_cost_no_sample() -> None:
+    samples = [1500 - 10 * place for place in range(50)] + [1000] * 100
+    alone = steady_state([], samples)
+    assert alone.begin > 0
+    assert steady_state(samples[:30], samples[30:]) == Steady(alone.begin - 30, "steady")
+
+
+def test_a_program_that_sets_in_later_makes_no_warm_up_of_what_came_before() -> None:
+    assert steady_state([], noisy(1000, 700) + noisy(1450, 1300)) == Steady(0, "steady")
 
 
 @pytest.mark.parametrize("factor", [1.5, 1 / 1.5])
 def test_a_block_that_changes_all_the_time_has_no_steady_state(factor: float) -> None:
-    ramp = (1e6 * factor ** np.linspace(0, 1, 300)).astype(int).tolist()
+    ramp = (1e6 * factor ** np.linspace(0, 2, 300)).astype(int).tolist()
     assert steady_state(ramp[:50], ramp[50:]) == Steady(0, "non-stationary")
 
 
@@ -62,7 +73,7 @@ def test_something_always_remains(warmup: list[int], samples: list[int]) -> None
     found = steady_state(warmup, samples)
     assert 0 <= found.begin < len(samples)
     if found.begin:
-        assert len(samples) - found.begin >= min(len(samples), (len(warmup) + len(samples)) // 2)
+        assert len(samples) - found.begin >= min(len(samples), (len(warmup) + len(samples)) // 5)
 
 
 @given(st.floats(1e-3, EPSILON * 0.5))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import pytest
 
@@ -22,8 +23,9 @@ def make_measurement(
     blocks = [block("floor_" + "ab"[number % 2], samples, number) for number, samples in enumerate(floor or [])]
     blocks += [block("artifact", samples, number) for number, samples in enumerate(artifact)]
     blocks += [block("against", samples, number) for number, samples in enumerate(against)]
-    fields: dict[str, Any] = dict.fromkeys(Measurement.__dataclass_fields__, "x")
-    return Measurement(**{**fields, "path": Path("x"), "threads": 1, "environment": {}, "blocks": tuple(blocks)})
+    needed = [each.name for each in fields(Measurement) if each.default is MISSING and each.default_factory is MISSING]
+    given = {"path": Path("x"), "threads": 1, "environment": {}, "kind": "measured", "blocks": tuple(blocks)}
+    return Measurement(**{**dict.fromkeys(needed, "x"), **given})
 
 
 def test_summary_of_a_comparison() -> None:
@@ -46,7 +48,7 @@ def test_summary_without_a_comparison() -> None:
 
 
 def test_samples_before_the_steady_state_do_not_count_and_are_kept() -> None:
-    rising = [300] * 20 + [100] * 80
+    rising = list(range(300, 100, -10)) + [100] * 80
     measurement = make_measurement([rising, [100] * 100], [])
     found = statistics.summarize(measurement)
     assert found["skipped"] > 0 and found["samples"] == 200 - found["skipped"]
@@ -55,7 +57,7 @@ def test_samples_before_the_steady_state_do_not_count_and_are_kept() -> None:
 
 
 def test_blocks_without_a_steady_state_are_listed_by_their_place() -> None:
-    climbing = list(range(100, 400))
+    climbing = [int(100 * 1.005**place) for place in range(300)]
     found = statistics.summarize(make_measurement([[100] * 20, climbing, [100] * 3], [climbing, [100] * 20]))
     assert (found["non_stationary"], found["too_short"]) == ([2], [3])
     assert found["against"]["non_stationary"] == [4]
