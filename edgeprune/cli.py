@@ -235,7 +235,7 @@ def _say_layers(artifact: Artifact) -> None:
 @HOST
 @PYTHON
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
-@click.option("--pairs", type=click.IntRange(1), default=24, show_default=True, help="Blocks of each side.")
+@click.option("--pairs", type=click.IntRange(1), default=32, show_default=True, help="Blocks of each side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
 @click.option("--emulate", is_flag=True, help="Count instructions on the target's processor in QEMU; no device.")
 @click.option("--allow-governor", is_flag=True, help="Measure though the target asks for another governor; recorded.")
