@@ -66,6 +66,21 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click
             self.fail(f"{value!r} is not a list of {words} divided by commas", param, ctx)
 
 
+class _Duration(click.ParamType):  # type: ignore[type-arg]
+    """A time such as 90s, 10m or 1h, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        if isinstance(value, float):
+            return value
+        seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(value[-1:])
+        try:
+            return float(value[:-1]) * seconds if seconds else self.fail(f"{value!r} has no unit", param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 90s, 10m or 1h", param, ctx)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgeprune")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
@@ -238,6 +253,10 @@ def _say_layers(artifact: Artifact) -> None:
 @click.option("--pairs", type=click.IntRange(1), default=32, show_default=True, help="Blocks of each side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
 @click.option("--emulate", is_flag=True, help="Count instructions on the target's processor in QEMU; no device.")
+@click.option(
+    "--sustained", "sustained_seconds", type=_Duration(), default=0.0, metavar="10m",
+    help="Go on so long with each side: what becomes of latency, frequency and temperature.",
+)  # fmt: skip
 @click.option("--allow-governor", is_flag=True, help="Measure though the target asks for another governor; recorded.")
 @OUT
 @JSON
@@ -251,6 +270,7 @@ def bench(
     edgeprune bench --target local
     edgeprune bench --target rpi4 --host pi@raspberrypi --host pi@kitchen
     edgeprune bench --target rpi4 --emulate
+    edgeprune bench --target local --sustained 10m
     edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
     """
     from edgeprune.artifact import Artifact

@@ -18,6 +18,7 @@ class Plan:
     inferences before the samples of a block (fewer if they last longer than half of `limit_seconds`). A block ends once
     it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds`. timeout_seconds: after
     which a block's process is given up. allow_governor: measure although the target asks for another one.
+    sustained_seconds: of a phase of minutes behind the samples of each side's last block, or 0.
     """
 
     seed: int
@@ -29,6 +30,7 @@ class Plan:
     warmups: int = 50
     timeout_seconds: float = 300.0
     allow_governor: bool = False
+    sustained_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or self.samples < 1 or self.warmups < 0 or self.floor_pairs < 0:
@@ -36,6 +38,8 @@ class Plan:
                 f"a plan needs pairs and samples of 1 or more, warmups and floor_pairs of 0 or more, got "
                 f"pairs={self.pairs}, samples={self.samples}, warmups={self.warmups}, floor_pairs={self.floor_pairs}"
             )
+        if self.sustained_seconds < 0:
+            raise MeasurementError(f"a sustained phase lasts 0 s or longer, got {self.sustained_seconds}")
         if not 0 <= self.seconds <= self.limit_seconds < self.timeout_seconds:
             raise MeasurementError(
                 f"a plan needs 0 <= seconds <= limit_seconds < timeout_seconds, got {self.seconds}, "

@@ -87,8 +87,9 @@ class Run:
         cooled down to where it began, and again if it was throttled meanwhile or did not answer."""
         role = order[number - 1]
         bundle = bundles.get(role, bundles["artifact"])  # the noise floor is the artifact's
-        # Once for each side, behind its last samples, so that it can disturb none of them.
-        profiled = self.artifact.layers and role in bundles and role not in order[number:]
+        # What is done once for each side comes behind its last samples, so that it can disturb none of them.
+        last = role in bundles and role not in order[number:]
+        sustained_s = self.plan.sustained_seconds if last else 0.0
         for attempt in range(REPEATS + 1):
             cooled = conditions.wait_until_cool(
                 begin, lambda: conditions.read(self.connection, self.target.sensors), conditions.Cooling()
@@ -96,10 +97,14 @@ class Run:
             if cooled:
                 self.notes.append(f"block {number}: {cooled}")
             name = f"{number}-{attempt}" if attempt else str(number)
-            runs = PROFILE_RUNS if profiled else 0
-            job = make_job(bundle, self.target.threads, self.target.sensors, self.plan, name, runs)
+            runs = PROFILE_RUNS if last and self.artifact.layers else 0
+            job = replace(
+                make_job(bundle, self.target.threads, self.target.sensors, self.plan, name, runs),
+                providers=list(self.target.providers(self.artifact.runtime)),
+                sustained_seconds=sustained_s,
+            )
             try:
-                block, environment = run_block(bundle, job, self.connection, self.plan.timeout_seconds)
+                block, environment = run_block(bundle, job, self.connection, self.plan.timeout_seconds + sustained_s)
             except DeviceTransientError as problem:
                 if attempt:  # it would take hours to wait for a device that hangs
                     raise
