@@ -63,11 +63,15 @@ def quantile_between(blocks: Sequence[Samples], q: float, confidence: float = CO
 
     Whole processes are drawn again with replacement, and the quantile taken of what they hold: the nonparametric
     bootstrap for hierarchical data [Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8],
-    between percentiles. The draws are the same in every call (seed 0). Bounds are samples that were really taken, the
+    between percentiles that are expanded for the small number of processes [Hesterberg, What Teachers Should Know about
+    the Bootstrap, The American Statistician 69 (2015), section 5.3]. Of 8 processes that differ much it still covers
+    the outer quantiles less often than it says. The draws are the same in every call (seed 0). Bounds are samples that were really taken, the
     next larger one of at most 8192 spread evenly over the order statistics.
     """
     if len(blocks) < FEWEST_PROCESSES:
         return None
+    from scipy.stats import norm, t
+
     everything = np.sort(np.concatenate([np.asarray(block, dtype=np.int64) for block in blocks]))
     places = np.unique(np.linspace(0, len(everything) - 1, min(len(everything), 8192)).astype(np.int64))
     grid = np.unique(everything[places])
@@ -76,7 +80,8 @@ def quantile_between(blocks: Sequence[Samples], q: float, confidence: float = CO
     drawn = np.random.default_rng(0).multinomial(len(blocks), [1 / len(blocks)] * len(blocks), size=1000)
     reached = drawn @ below >= q * (drawn @ sizes)[:, None]  # [draws, grid]
     quantiles = np.sort(grid[np.argmax(reached, axis=1)])
-    tail = (1 - confidence) / 2
+    n = len(blocks)
+    tail = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf((1 - confidence) / 2, n - 1)))
     low, high = math.floor(tail * len(quantiles)), math.ceil((1 - tail) * len(quantiles)) - 1
     return int(quantiles[low]), int(quantiles[high])
 

@@ -401,3 +401,16 @@ def test_write_report_names_the_file_after_the_ticket_and_leaves_nothing_else(bu
 def test_a_report_about_nothing_is_refused(tmp_path):
     with pytest.raises(EdgepruneError, match="nothing to report"):
         write_report(Nouns((), (), ()), tmp_path)
+
+
+def test_noise_floor_and_slow_blocks_are_on_the_page(tmp_path, build_at):
+    made = build_at(tmp_path, (("litert", "fp32"),))
+    (measurement,) = made.measurements
+    first, *rest = [block for block in measurement.blocks if block.role == "artifact"]
+    slow = replace(first, samples_ns=tuple(sample * 2 for sample in first.samples_ns))
+    floor = [replace(block, role=f"floor_{'ab'[place % 2]}") for place, block in enumerate(rest[:4])]
+    others = [block for block in measurement.blocks if block.role == "against"]
+    shown = Page(page(Nouns((), (), (replace(measurement, blocks=(*floor, slow, *rest, *others)),))))
+    assert "Noise floor:" in shown.root.text and "2 pairs of the bundle against itself" in shown.root.text
+    ((place, model, slower, why),) = shown.table("Block", "Model", "Slower by", "Why")
+    assert (place, model, why) == ("5", "bundle", "no reading explains it") and slower.startswith("+9")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -84,3 +86,34 @@ def test_quantile_interval_needs_a_sample() -> None:
 @given(SAMPLES)
 def test_mad_is_scipys(samples: list[int]) -> None:
     assert abs(statistics.mad(samples) - scipy.stats.median_abs_deviation(samples)) <= 0.5
+
+
+@pytest.mark.parametrize(("processes", "q", "least"), [(8, 0.5, 0.9), (24, 0.5, 0.9), (24, 0.9, 0.84), (8, 0.9, 0.68)])
+def test_the_interval_between_processes_covers_the_median_as_often_as_it_says(
+    processes: int, q: float, least: float
+) -> None:
+    """Processes that differ by 10 % among each other. The outer quantiles hang on few of them and are covered less."""
+    rng, trials, hits = np.random.default_rng(processes), 200, 0
+    truth = 1e6 * math.exp(float(scipy.stats.norm.ppf(q)) * math.hypot(0.1, 0.05))
+    for _ in range(trials):
+        levels = 1e6 * rng.lognormal(0, 0.1, (processes, 1))
+        blocks = (levels * rng.lognormal(0, 0.05, (processes, 100))).astype(int).tolist()
+        interval = statistics.quantile_between(blocks, q)
+        assert interval is not None
+        hits += interval[0] <= truth <= interval[1]
+    assert hits / trials >= least
+
+
+def test_the_interval_between_processes_needs_six_and_is_the_same_each_time() -> None:
+    blocks = np.random.default_rng(2).integers(100, 200, (6, 40)).tolist()
+    assert statistics.quantile_between(blocks[:5], 0.5) is None
+    assert statistics.quantile_between(blocks, 0.5) == statistics.quantile_between(blocks, 0.5)
+    assert statistics.quantile_between([[7] * 20] * 6, 0.9) == (7, 7)
+
+
+@given(st.lists(st.lists(st.integers(1, 1000), min_size=1, max_size=30), min_size=6, max_size=10), st.floats(0.1, 0.95))
+def test_the_interval_between_processes_holds_samples(blocks: list[list[int]], q: float) -> None:
+    interval = statistics.quantile_between(blocks, q)
+    assert interval is not None
+    everything = {sample for block in blocks for sample in block}
+    assert interval[0] <= interval[1] and set(interval) <= everything
