@@ -65,8 +65,8 @@ def quantile_between(blocks: Sequence[Samples], q: float, confidence: float = CO
     bootstrap for hierarchical data [Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8],
     between percentiles that are expanded for the small number of processes [Hesterberg, What Teachers Should Know about
     the Bootstrap, The American Statistician 69 (2015), section 5.3]. Of 8 processes that differ much it still covers
-    the outer quantiles less often than it says. The draws are the same in every call (seed 0). Bounds are samples that were really taken, the
-    next larger one of at most 8192 spread evenly over the order statistics.
+    the outer quantiles less often than it says. The draws are the same in every call (seed 0). Bounds are samples that
+    were really taken, the next larger one of at most 8192 spread evenly over the order statistics.
     """
     if len(blocks) < FEWEST_PROCESSES:
         return None
