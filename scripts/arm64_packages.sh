@@ -1,4 +1,4 @@
-# Sourced by arm64_root and arm64_device: Debian's arm64 packages and wheels in a folder, on a machine of any kind.
+# Sourced by arm64_root, arm64_device and arm64_phone: Debian's arm64 packages and wheels in a folder, on a machine of any kind.
 
 release=bookworm
 
@@ -65,4 +65,27 @@ wheels() {
 # replaceable FOLDER: stops where the folder is not one that the script made.
 replaceable() {
     [ ! -e "$1" ] || [ -e "$1/stamp" ] || die "$1 is there and was not made by this script; name another"
+}
+
+binfmt=/proc/sys/fs/binfmt_misc
+
+# chroots LOG: arm64 programs run on this machine as its own do. The registration is gone after a restart; F: QEMU is
+# opened now, so that a chroot needs no copy of it.
+chroots() {
+    [ "$(id -u)" = 0 ] || die "needs root, for chroot and binfmt_misc: sudo scripts/$(basename "$0")"
+    if ! command -v qemu-aarch64-static >/dev/null || [ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then
+        tools "$1" QEMU qemu-user-static debian-archive-keyring
+    fi
+    [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt 2>/dev/null ||
+        die "this kernel has no binfmt_misc: arm64 programs cannot run in a chroot here"
+    [ -e $binfmt/qemu-aarch64 ] || cat /usr/lib/binfmt.d/qemu-aarch64.conf >$binfmt/register ||
+        die "QEMU cannot be registered in $binfmt"
+    grep -q '^flags:.*F' $binfmt/qemu-aarch64 ||
+        die "qemu-aarch64 is registered without the flag F: echo -1 >$binfmt/qemu-aarch64, then run this again"
+}
+
+# put FILE TEXT: one file of /sys.
+put() {
+    mkdir -p "$(dirname "$1")"
+    echo "$2" >"$1"
 }
