@@ -31,7 +31,7 @@ Fake = Callable[..., None]
 
 
 def measurements(out: Path) -> list[Path]:
-    """Everything in the measurements folder but the blocks that are kept for the next try, unfinished files included."""
+    """All files in the measurements folder, unfinished ones included, but the blocks kept for the next try."""
     return [path for path in (out / "measurements").glob("*") if not path.is_dir()]
 
 
