@@ -24,7 +24,7 @@ NOT_RUNNABLE = (126, 127)  # a shell's exit status for a program that it cannot 
 NOT_EXECUTABLE = "not executable"
 MODEL_SIGN = b"TFL3"  # at the fifth byte [LiteRT's schema.fbs: file_identifier]
 MEBIBYTE = 1024 * 1024
-STEP = "give LiteRT's benchmark_model, built for the device (bazel build --config=android_arm64), with --runner"
+STEP = "give LiteRT's benchmark_model, built for the device (bazel build --config=android_arm64)"
 # The second one is of the timed runs. Where all took equally long it has no more than "count=3 curr=5(all same)".
 COUNT = re.compile(r"\bcount=(\d+)\b(.*)")
 NUMBER = r"([0-9][0-9.]*(?:e[+-]?[0-9]+)?)"

@@ -19,6 +19,7 @@ PROBE_FILE, LIBRARY_FILE = "probe.py", "libedgeprune.so"
 PROBE_S = 120.0
 OLDEST_PYTHON = (3, 9)
 SETUP = "run scripts/device_setup on the device"
+ON_ANDROID = "docs/android.md tells what can be done"
 LEAST_FREE_BYTES = 50_000_000  # in the work folder: a bundle, its dense twin and their samples
 BUSY_LOAD = 0.5
 COUNTERS = ("_pressure_us", "preemptions", "running")  # what they count to says nothing by itself
@@ -38,7 +39,7 @@ def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator
             yield Check("system", "missing", f"{arch}, the target {target.name} is {target.arch}", _other_system(arch))
             return
         if not connection.python:
-            yield Check("python", "missing", "there is none", SETUP)
+            yield Check("python", "missing", "there is none", ON_ANDROID if target.os == "android" else SETUP)
             return
         try:
             yield from _all_but_connection(target, _probe(target, connection, arch))

@@ -142,7 +142,7 @@ def test_a_runner_for_another_processor_says_so(
 @pytest.mark.parametrize(
     ("code", "match"),
     [
-        ("echo INFO: STARTING!", "printed no timings: its last line is 'INFO: STARTING!'.*--runner"),
+        ("echo INFO: STARTING!", "printed no timings: its last line is 'INFO: STARTING!'.*benchmark_model"),
         (":", "printed no timings: it printed nothing"),
         ("echo ERROR: Failed to load model >&2; exit 1", "exit status 1: ERROR: Failed to load model"),
         ("kill -9 $$", "killed on the device, which most likely ran out of memory"),
