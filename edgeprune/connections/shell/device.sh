@@ -13,7 +13,8 @@
 #     close                     end all, remove the folder, give the device back
 #
 # What must be known is kept in links, .ID.pid and .ID.status for example: a disk that is full still takes those, and each
-# exists with all that it says, or not at all. Every call renews the lease. A guard that has not been called for LEASE seconds closes: the host is gone.
+# exists with all that it says, or not at all. Every call renews the lease. A guard that has not been called for LEASE
+# seconds closes: the host is gone.
 set -u
 PATH=$PATH:/usr/bin:/bin
 folder=${0%/*}
