@@ -228,7 +228,12 @@ def _commands(nouns: Nouns, builds: Sequence[Build]) -> list[str]:
         lines.append(shlex.join([*words, "--seed", str(artifact.seed)]))
     for each in nouns.measurements:
         words = ["edgeprune", "bench", each.artifact_path, "--target", each.target]
-        asked = (("--pairs", each.plan.get("pairs")), ("--seed", each.plan.get("seed")))
+        sustained = each.plan.get("sustained_seconds")
+        asked = (
+            ("--pairs", each.plan.get("pairs")),
+            ("--seed", each.plan.get("seed")),
+            ("--sustained", f"{sustained:g}s" if sustained else None),
+        )
         words += ["--emulate"] * (each.kind == EMULATED)
         words += [word for name, value in asked if value is not None for word in (name, str(value))]
         lines.append(shlex.join(words))
