@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Optional, Protocol
 
-from edgeprune.errors import TargetError, nearest
+from edgeprune.errors import DeviceError, TargetError, nearest
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,18 @@ class Process(Protocol):
         """End it and every process that it started: asked first, killed after a moment. Nothing happens the second
         time, or if it has ended."""
         ...
+
+
+def output_of(process: Process, program: str, timeout_s: float) -> str:
+    """What `Connection.execute` promises, of a process that was just started."""
+    try:
+        finished = process.wait(timeout_s)
+    finally:
+        process.terminate()
+    if finished.exit_status != 0:
+        said = finished.last_line or "it said nothing"
+        raise DeviceError(f"{PurePosixPath(program).name} failed with exit status {finished.exit_status}: {said}")
+    return finished.stdout
 
 
 class Connection(Protocol):

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Optional
 
-from edgeprune.connections import Finished
+from edgeprune.connections import Finished, output_of
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
 
 GRACE_S = 3.0  # between the request to end and the kill
@@ -127,15 +127,7 @@ class LocalConnection:
 
     def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
         """See `connections.Connection`."""
-        process = self.background(arguments)
-        try:
-            finished = process.wait(timeout_s)
-        finally:
-            process.terminate()
-        if finished.exit_status != 0:
-            said = finished.last_line or "it said nothing"
-            raise DeviceError(f"{Path(arguments[0]).name} failed with exit status {finished.exit_status}: {said}")
-        return finished.stdout
+        return output_of(self.background(arguments), arguments[0], timeout_s)
 
     def background(self, arguments: Sequence[str]) -> LocalProcess:
         """See `connections.Connection`."""

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Optional, Protocol
 
-from edgeprune.connections import Finished
+from edgeprune.connections import Finished, output_of
 from edgeprune.errors import DeviceError, DeviceTransientError
 
 SCRIPT = Path(__file__).with_name("device.sh")
@@ -158,16 +158,7 @@ class ShellConnection:
 
     def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
         """See `connections.Connection`."""
-        process = self.background(arguments)
-        try:
-            finished = process.wait(timeout_s)
-        finally:
-            process.terminate()
-        if finished.exit_status != 0:
-            said = finished.last_line or "it said nothing"
-            program = PurePosixPath(arguments[0]).name
-            raise DeviceError(f"{program} failed with exit status {finished.exit_status}: {said}")
-        return finished.stdout
+        return output_of(self.background(arguments), arguments[0], timeout_s)
 
     def background(self, arguments: Sequence[str]) -> ShellProcess:
         """See `connections.Connection`."""
