@@ -24,9 +24,10 @@ unpacked() {
     shift 2
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' "Codename: $release" 2>/dev/null |
         head -n 1)
+    [ -n "$mirror" ] || die "apt knows no Debian $release here; elsewhere make the folder on a Debian 12 and copy it"
     mkdir -p "$work/none" "$work/state/lists/partial" "$work/cache/archives/partial"
     touch "$work/status"
-    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror:-http://deb.debian.org/debian/} \
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror \
 $release main" >"$work/sources.list"
     local apt=(apt-get -qq -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o APT::Sandbox::User=root
         -o Acquire::Languages=none -o Dir::State="$work/state" -o Dir::State::status="$work/status"
