@@ -54,7 +54,7 @@ static void plan_chunks(const kernel *k, conv_job *job) {
     const int32_t threads = known_threads(k), vectors = (g->run + job->lanes - 1) / job->lanes;
     const int32_t point = g->kernel_h * g->kernel_w * g->stride_y * g->stride_x == 1;
     job->by_place = threads > 1 && job->tiles >= threads && (!point || g->out_h >= ROWS_OF_POINTS * threads);
-    job->chunks = threads < 2 ? threads : job->by_place ? threads : 4 * threads;
+    job->chunks = threads < 2 || job->by_place ? threads : 4 * threads;
     job->copy_sets = threads < 2 ? 1 : threads;
     if (!job->by_place) return;
     /* As many tiles for each of the threads, if there are vectors for them. */
