@@ -26,7 +26,7 @@ from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
     from edgeprune.artifact import Artifact
-    from edgeprune.bench.devices import Request
+    from edgeprune.bench import Request
     from edgeprune.connections import Connection
     from edgeprune.find import Event, Problem
     from edgeprune.measurement import Measurement
@@ -252,6 +252,10 @@ def _say_layers(artifact: Artifact) -> None:
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
 @click.option("--pairs", type=click.IntRange(1), default=32, show_default=True, help="Blocks of each side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
+@click.option(
+    "--runner", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="For a phone without Python: LiteRT's benchmark_model, built for it; aggregates only.",
+)  # fmt: skip
 @click.option("--emulate", is_flag=True, help="Count instructions on the target's processor in QEMU; no device.")
 @click.option(
     "--sustained", "sustained_seconds", type=_Duration(), default=0.0, metavar="10m",
@@ -262,7 +266,7 @@ def _say_layers(artifact: Artifact) -> None:
 @JSON
 def bench(
     artifacts: tuple[Path, ...], target: str, hosts: tuple[str, ...], python: str, against: Optional[Path],
-    emulate: bool, out: Path, as_json: bool, **planned: Any,
+    runner: Optional[Path], emulate: bool, out: Path, as_json: bool, **planned: Any,
 ) -> None:  # fmt: skip
     """Measure ARTIFACTS (else the newest), each against its dense twin, in alternating blocks of fresh processes.
 
@@ -270,23 +274,25 @@ def bench(
     edgeprune bench --target local
     edgeprune bench --target rpi4 --host pi@raspberrypi --host pi@kitchen
     edgeprune bench --target rpi4 --emulate
+    edgeprune bench --target android-arm64 --runner benchmark_model
     edgeprune bench --target local --sustained 10m
     edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
     """
     from edgeprune.artifact import Artifact
-    from edgeprune.bench import Plan
-    from edgeprune.bench.devices import Request
+    from edgeprune.bench import Plan, Request
     from edgeprune.report import summary
 
     if emulate and hosts:
         raise click.UsageError("--emulate counts on this machine, it takes no --host")
+    if runner and (emulate or python or planned["sustained_seconds"]):
+        raise click.UsageError("--runner goes with none of --emulate, --python and --sustained")
     plan = Plan(**planned)
     machine, devices = _devices(target, hosts, python)
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(_newest(out, "artifact", ExportError))]
     others = [Artifact.load(other) if other else None for other in (against or each.twin_path() for each in bundles)]
     summaries = []
     for artifact, other in zip(bundles, others):
-        request = Request(artifact, other, machine, plan, out)
+        request = Request(artifact, other, machine, plan, out, runner)
         for measurement in _count(request) if emulate else _measure(request, devices):
             summaries.append({"path": str(measurement.path), **summary(measurement)})
             if not as_json:

@@ -24,7 +24,7 @@ class Energy:
 
     gross_j: all that the device took; net_j: less what it takes at rest. power_uw and idle_uw: mean power while it
     infers and at rest. blocks: with readings of the power, the unit of replication; readings: in all of them, of the
-    running model. phase: "steady", or "sustained" where the blocks have such a phase.
+    running model. phase: "steady" or "sustained", the one with more of them.
     """
 
     gross_j: float
@@ -45,10 +45,16 @@ def energy(blocks: Iterable[Block]) -> Optional[Energy]:
     Each block gives mean power times mean latency. The error over two or more blocks is the larger of what their
     scatter says and what the scatter inside them says; over one block, the latter.
     """
-    measured = [block for block in blocks if block.power_uw.get("idle") and block.power_uw.get("steady")]
+    idle = [block for block in blocks if block.power_uw.get("idle")]
+    by_phase = {
+        "sustained": [block for block in idle if block.power_uw.get("sustained") and block.windows],
+        "steady": [block for block in idle if block.power_uw.get("steady")],
+    }
+    # A slow sensor is read often enough only in a sustained phase, which is not every block's.
+    phase = max(by_phase, key=lambda name: sum(len(block.power_uw[name]) for block in by_phase[name]))
+    measured = by_phase[phase]
     if not measured:
         return None
-    phase = "sustained" if all(block.windows and block.power_uw.get("sustained") for block in measured) else "steady"
     each = [_OfBlock.of(block, phase) for block in measured]
     gross, net = ([part.gross for part in each], [part.net for part in each])
     return Energy(

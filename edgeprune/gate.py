@@ -19,7 +19,7 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench import conditions
 from edgeprune.energy import energy
 from edgeprune.errors import MeasurementError, nearest
-from edgeprune.measurement import Measurement, find_artifact
+from edgeprune.measurement import EMULATED, Measurement, find_artifact
 from edgeprune.target import Target
 
 PASS, FAIL, UNFAIR, INCONCLUSIVE = 0, 1, 3, 4
@@ -110,20 +110,20 @@ def _budget(name: str, text: str) -> Budget:
 def unfairness(measurement: Measurement, target: Target) -> str:
     """Why the device's state forbids a judgement, with what to do about it, or "": it was throttled, or ran with
     another governor than the target asks for (unless that was allowed when it was measured)."""
-    held = [place for place, block in enumerate(measurement.blocks, 1) if conditions.held_back(block)]
-    held += [place for place, block in enumerate(measurement.blocks, 1) if conditions.throttled(block)]
+    held = [place for place, block in enumerate(measurement.ran, 1) if conditions.held_back(block)]
+    held += [place for place, block in enumerate(measurement.ran, 1) if conditions.throttled(block)]
     if held:
         places = ", ".join(map(str, sorted(set(held))))
         return f"the device was throttled (blocks {places}); cool it or feed it better, and bench again"
     if measurement.plan.get("allow_governor"):
         return ""
-    problem = conditions.unfair(conditions.around(measurement.blocks), target)
+    problem = conditions.unfair(conditions.around(measurement.ran), target)
     return str(problem) if problem is not None else ""
 
 
 def judge(measurement: Measurement, budgets: Iterable[Budget]) -> list[Judgement]:
     """Hold each budget against its interval; MeasurementError for one that the measurement can say nothing about."""
-    if measurement.kind != "measured":
+    if measurement.kind == EMULATED:
         raise MeasurementError(f"{measurement.path} is {measurement.kind}, budgets are for what was measured")
     return [_judge(measurement, budget) for budget in budgets]
 

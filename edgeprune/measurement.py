@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from edgeprune import store
 from edgeprune.errors import MeasurementError
 
-MEASURED, EMULATED = "measured", "emulated instructions"
+MEASURED, EMULATED, AGGREGATED = "measured", "emulated instructions", "a native runner's aggregates"
 ROLES = ("artifact", "against", "floor_a", "floor_b")
 
 
@@ -75,13 +75,51 @@ class Count:
 
 
 @dataclass(frozen=True)
+class NativeRun:
+    """What one process of a native runner said of itself: aggregates, from which no quantile can be derived.
+
+    role: as a block's. count: timed inferences; min_ns, max_ns, avg_ns, std_ns (of the population): over these.
+    init_ns: model load and preparation; first_ns: the first inference, a warm-up, or 0 without warm-ups.
+    peak_memory_bytes: growth of the process's peak resident memory since it began, or None if it did not tell.
+    model_sha256: as hashed on the device. conditions_before and conditions_after: as a block's, without the agent's
+    reach. Outputs were not looked at.
+    """
+
+    role: str
+    count: int
+    min_ns: int
+    max_ns: int
+    avg_ns: int
+    std_ns: int
+    init_ns: int
+    first_ns: int
+    peak_memory_bytes: Optional[int]
+    model_sha256: str
+    conditions_before: Mapping[str, Any] = field(default_factory=dict)
+    conditions_after: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES or self.count < 1:
+            raise MeasurementError(f"a native run needs a role and inferences, got {self.role!r}, {self.count}")
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> NativeRun:
+        """From what a JSON file holds; TypeError if it is none."""
+        return cls(**content)
+
+
+Ran = Union[Block, NativeRun]  # one fresh process on the device
+
+
+@dataclass(frozen=True)
 class Measurement:
     """Raw results of one `bench` run; statistics are derived from it, never stored as truth.
 
     artifact_path and against_path: bundle folders as given (against_path "" where nothing was compared); *_sha256 of
     the model files; environment: host, processor, Python, runtime and versions, as the agent saw them.
-    kind: "measured", with blocks in the order in which they ran, or "emulated instructions", with counts: never both,
-    and whoever asks a count for its samples gets a MeasurementError.
+    kind: "measured", with blocks in the order in which they ran; "emulated instructions", with counts; or "a native
+    runner's aggregates", with native runs in their order. Never two of them, and whoever asks one of the latter for
+    samples gets a MeasurementError.
     plan: how much was asked for, and the seed of the blocks' order. notes: what happened on the way, a line each:
     blocks that were discarded and repeated, conditions that were allowed.
     """
@@ -104,25 +142,31 @@ class Measurement:
     plan: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     counts: tuple[Count, ...] = ()
+    native: tuple[NativeRun, ...] = ()
 
     def __post_init__(self) -> None:
-        whole = {MEASURED: self.blocks and not self.counts, EMULATED: self.counts and not self.blocks}
-        if not whole.get(self.kind):
+        held = {MEASURED: len(self.blocks), EMULATED: len(self.counts), AGGREGATED: len(self.native)}
+        if not held.get(self.kind) or held[self.kind] != sum(held.values()):
             raise MeasurementError(
-                f"a measurement holds blocks ({MEASURED}) or counts ({EMULATED}), got kind {self.kind!r} with "
-                f"{len(self.blocks)} blocks and {len(self.counts)} counts"
+                f"a measurement holds blocks ({MEASURED}), counts ({EMULATED}) or native runs ({AGGREGATED}), got kind "
+                f"{self.kind!r} with {held[MEASURED]}, {held[EMULATED]} and {held[AGGREGATED]}"
             )
+
+    @property
+    def ran(self) -> Sequence[Ran]:
+        """The processes that ran on a device, in their order; none where instructions were counted."""
+        return self.blocks or self.native
 
     def samples(self, role: str = "artifact") -> list[tuple[int, ...]]:
         """All samples in nanoseconds of each block of one role."""
         return [block.samples_ns for block in self.of(role)]
 
     def of(self, role: str) -> list[Block]:
-        """The blocks of one role; MeasurementError if this is a count, which has no times."""
-        if self.kind == EMULATED:
+        """The blocks of one role; MeasurementError if this is of another kind, which has no samples."""
+        if self.kind != MEASURED:
             raise MeasurementError(
-                f"{self.path.name} holds {EMULATED}, no times: the two are never compared",
-                "measure times with: edgeprune bench --host, or --target local",
+                f"{self.path.name} holds {self.kind}, no samples of times",
+                "samples come from: edgeprune bench, without --emulate and --runner",
             )
         return [block for block in self.blocks if block.role == role]
 
@@ -146,7 +190,8 @@ class Measurement:
         try:
             blocks, notes = tuple(map(Block.from_json, content.pop("blocks"))), tuple(content.pop("notes", ()))
             counts = tuple(Count(**each) for each in content.pop("counts", ()))
-            return cls(path=path, blocks=blocks, notes=notes, counts=counts, **content)
+            native = tuple(map(NativeRun.from_json, content.pop("native", ())))
+            return cls(path=path, blocks=blocks, notes=notes, counts=counts, native=native, **content)
         except (KeyError, TypeError) as problem:
             raise MeasurementError(f"{path} is not a measurement: a field is missing or wrong ({problem})") from None
 

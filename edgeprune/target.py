@@ -38,7 +38,8 @@ class RuntimeChoice:
 class Target:
     """One device. threads: that the runtime gets. runtimes: in order of preference. sensors: names of what bench
     reads before and after each block. connection: "local", "ssh" or "adb". memory_bytes: 0 where it is not known.
-    governor: that a measurement needs, or "" where any will do."""
+    governor and frequency_khz (of the fastest group of cores): that a measurement needs, "" and 0 where any will do.
+    """
 
     name: str
     description: str
@@ -54,6 +55,7 @@ class Target:
     sensors: tuple[str, ...]
     budgets: Mapping[str, Any]
     governor: str = ""
+    frequency_khz: int = 0
 
     def providers(self, runtime: str) -> tuple[str, ...]:
         """The execution providers to ask a runtime for, in order of preference; none where the CPU alone is meant."""
@@ -140,16 +142,20 @@ def _target(name: str, top: _Reader) -> Target:
         sensors=top.texts("sensors", []),
         budgets=top.get("budgets", dict, {}),
         governor=top.get("governor", str, ""),
+        frequency_khz=top.get("frequency_khz", int, 0),
     )
     machine.finish()
     if target.connection not in ("local", "ssh", "adb"):
         raise TargetError(f"target {top.path}: connection {target.connection!r} is unknown", "use local, ssh or adb")
-    if target.threads < 1 or target.cores < 0 or target.memory_bytes < 0:
-        raise TargetError(f"target {top.path}: threads must be 1 or more, cores and memory_bytes 0 or more")
-    if target.governor and "governor" not in target.sensors:
+    if target.threads < 1 or target.cores < 0 or target.memory_bytes < 0 or target.frequency_khz < 0:
         raise TargetError(
-            f"target {top.path}: governor {target.governor!r} cannot be checked", 'add "governor" to its sensors'
+            f"target {top.path}: threads must be 1 or more, cores, memory_bytes and frequency_khz 0 or more"
         )
+    for sensor, needed in (("governor", target.governor), ("frequency", target.frequency_khz)):
+        if needed and sensor not in target.sensors:
+            raise TargetError(
+                f"target {top.path}: {sensor} {needed!r} cannot be checked", f'add "{sensor}" to its sensors'
+            )
     return target
 
 

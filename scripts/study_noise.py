@@ -17,7 +17,7 @@ from rich.table import Table
 
 from edgeprune import statistics, store
 from edgeprune.artifact import Artifact
-from edgeprune.bench import BlockDone, Plan, bench_blocks
+from edgeprune.bench import BlockDone, Plan, Request, bench_blocks
 from edgeprune.connections.local import connect
 from edgeprune.errors import EdgepruneError, MeasurementError
 from edgeprune.measurement import Block, Measurement
@@ -64,7 +64,7 @@ def record(work: Path, count: int) -> None:
     """Run so many blocks and write WORK/blocks.json: one entry a block, in the order in which they ran."""
     artifact, plan, begin = small_bundle(work), Plan(seed=1, pairs=count), time.monotonic()
     with connect() as connection:
-        for event in bench_blocks(artifact, None, load_target("local"), connection, plan, work):
+        for event in bench_blocks(Request(artifact, None, load_target("local"), plan, work), connection):
             if isinstance(event, BlockDone):
                 if event.number % 20 == 0:
                     say.print(f"study_noise: block {event.number}/{event.total}")

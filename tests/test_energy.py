@@ -111,9 +111,12 @@ def test_scatter_between_processes_counts_where_it_is_the_larger() -> None:
     assert found is not None and found.gross_error_j is not None and found.gross_error_j > 0.001
 
 
-def test_a_sustained_phase_is_preferred_and_weighs_its_windows() -> None:
+def test_the_phase_with_more_readings_counts_and_windows_weigh_by_their_inferences() -> None:
     windows = [{"mean_ns": 10_000_000, "count": 300}, {"mean_ns": 30_000_000, "count": 100}]
-    power = {"idle": [1e6] * 9, "steady": [2e6] * 9, "sustained": [4e6] * 9}
-    found = energy([block(power, windows=windows)])
-    assert found is not None and found.phase == "sustained"
+    others = [block({"idle": [1e6] * 9, "steady": [2e6] * 9}) for _ in "123"]
+    power = {"idle": [1e6] * 9, "steady": [2e6] * 9, "sustained": [4e6] * 60}
+    found = energy([*others, block(power, windows=windows)])
+    assert found is not None and (found.phase, found.blocks, found.readings) == ("sustained", 1, 60)
     assert found.gross_j == pytest.approx(4.0 * 0.015)
+    found = energy([*others, block({**power, "sustained": [4e6] * 9}, windows=windows)])
+    assert found is not None and (found.phase, found.blocks, found.readings) == ("steady", 4, 36)

@@ -11,13 +11,13 @@ from typing import Optional, Union
 from edgeprune.artifact import Artifact
 from edgeprune.bench.journal import open_journal
 from edgeprune.bench.plan import Plan
-from edgeprune.bench.run import Run
+from edgeprune.bench.run import Request, Run
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, MeasurementError
-from edgeprune.measurement import Block, Measurement
+from edgeprune.measurement import Measurement, Ran
 from edgeprune.target import Target
 
-__all__ = ["BlockDone", "Plan", "bench", "bench_blocks"]
+__all__ = ["BlockDone", "Plan", "Request", "bench", "bench_blocks"]
 
 
 @dataclass(frozen=True)
@@ -26,52 +26,51 @@ class BlockDone:
 
     number: int
     total: int
-    block: Block
+    block: Ran
     seconds_left: float
 
 
 def bench(
     artifact: Artifact, against: Optional[Artifact], target: Target, connection: Connection, plan: Plan, out: Path
 ) -> Measurement:
-    """`bench_blocks` without progress: the measurement, written to OUT/measurements."""
-    for event in bench_blocks(artifact, against, target, connection, plan, out):
+    """`bench_blocks` by the agent and without progress: the measurement, written to OUT/measurements."""
+    for event in bench_blocks(Request(artifact, against, target, plan, out), connection):
         if isinstance(event, Measurement):
             return event
     raise MeasurementError("a bench run ended without a measurement")
 
 
-def bench_blocks(
-    artifact: Artifact, against: Optional[Artifact], target: Target, connection: Connection, plan: Plan, out: Path
-) -> Generator[Union[BlockDone, Measurement], None, None]:
-    """Push the agent and the bundles, run all blocks, write the measurement; yields a `BlockDone` after each block and
-    the `Measurement` (OUT/measurements/<artifact>-<UTC time>.json) as the last event.
+def bench_blocks(request: Request, connection: Connection) -> Generator[Union[BlockDone, Measurement], None, None]:
+    """Push what runs the blocks and the bundles, run all blocks, write the measurement; yields a `BlockDone` after each
+    block and the `Measurement` (OUT/measurements/<artifact>-<UTC time>.json) as the last event.
 
-    `against` is another artifact for the same runtime and precision, or None. The runtime gets `target.threads`
-    threads. Closing the generator, or any error, ends what runs on the device; the blocks that are done are kept, and
-    the same call goes on behind them. Raises DeviceError for a device that fails, a file that is not the manifest's and
-    outputs that are wrong; DeviceTransientError for a block that again and again takes longer than the plan allows;
-    UnfairConditionsError for a device that is throttled, or runs with another governor than the target asks for.
+    The runtime gets `target.threads` threads. Closing the generator, or any error, ends what runs on the device; the
+    blocks that are done are kept, and the same call goes on behind them. Raises DeviceError for a device that fails, a
+    file that is not the manifest's and outputs that are wrong; DeviceTransientError for a block that again and again
+    takes longer than the plan allows; UnfairConditionsError for a device that is throttled, or runs with another
+    governor or frequency than the target asks for.
     """
-    run = Run(artifact, against, target, connection, plan, out)
+    run = Run(request, connection)
     run.check()
-    with open_journal(out, run.identity()) as journal:
-        bundles = run.push()
-        begin = run.begin()
-        order = plan.order(compared=against is not None)
-        finished = journal.read()
+    with open_journal(request.out, run.identity(), run.kept_as) as journal:
+        device = run.push()
+        begin = run.begin(device)
+        order = request.plan.order(compared=request.against is not None)
+        finished, earlier_notes = journal.read()
         if finished:
+            run.notes[:] = [*earlier_notes, *(each for each in run.notes if each not in earlier_notes)]
             run.notes.append(f"went on after block {len(finished)} of a run that was broken off")
         started, earlier = time.monotonic(), len(finished)
         for number in range(earlier + 1, len(order) + 1):
-            finished.append(run.fair_block(bundles, order, number, begin))
+            finished.append(run.fair_block(device, order, number, begin))
             block, environment = finished[-1]
             if environment != finished[0][1]:
                 journal.clear()
                 raise DeviceError("the device's software changed between two blocks", "bench again")
-            journal.add(number, block, environment)
+            journal.add(number, block, environment, run.notes)
             each = (time.monotonic() - started) / (number - earlier)
             yield BlockDone(number, len(order), block, each * (len(order) - number))
-        measurement = run.measurement(finished[0][1], tuple(block for block, _ in finished))
+        measurement = run.measurement(finished[0][1], [block for block, _ in finished])
         measurement.save()
         journal.clear()
         yield measurement

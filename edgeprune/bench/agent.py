@@ -200,12 +200,24 @@ def read_temperature(root: Path) -> dict[str, Any]:
     if said != "absent":
         degrees = re.fullmatch(r"temp=(-?[\d.]+)'C", said)
         found["temp_millic.vcgencmd"] = round(float(degrees[1]) * 1000) if degrees else "unreadable"
-    said = run_command(root, "dumpsys", "thermalservice")
-    now = said.partition("Current temperatures from HAL:")[2] or said  # above it are cached ones
-    for value, kind, name in re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=(\d+), mName=([^,]+),", now):
-        if int(kind) not in NO_TEMPERATURES:
-            found[f"temp_millic.thermalservice.{name}"] = round(float(value) * 1000)
+    found.update(thermal_temperatures(run_command(root, "dumpsys", "thermalservice")))
     return found or {"temp_millic": missing(root / "sys/class/thermal")}
+
+
+def thermal_temperatures(said: str) -> dict[str, int]:
+    """The temperatures that `dumpsys thermalservice` prints."""
+    now = said.partition("Current temperatures from HAL:")[2] or said  # above it are cached ones
+    found = re.findall(r"Temperature\{mValue=(-?[\d.]+), mType=(\d+), mName=([^,]+),", now)
+    real = ((name, value) for value, kind, name in found if int(kind) not in NO_TEMPERATURES)
+    return {f"temp_millic.thermalservice.{name}": round(float(value) * 1000) for name, value in real}
+
+
+def thermal_status(said: str) -> dict[str, Any]:
+    """The throttling status that `dumpsys thermalservice` prints; nothing where there is no such service."""
+    if said == "absent":
+        return {}
+    status = re.search(r"^Thermal Status: (\d)", said, re.MULTILINE)
+    return {"throttling.thermalservice": int(status[1]) if status else "unreadable"}
 
 
 def read_throttling(root: Path) -> dict[str, Any]:
@@ -227,10 +239,7 @@ def read_throttling(root: Path) -> dict[str, Any]:
             found[f"throttling.{device.name}.{kind}"] = read_value(device / "cur_state")
     for path in listed(root, "sys/class/hwmon/hwmon*/oc*_event_cnt"):
         found[f"throttling.{path.parent.name}.{path.name}"] = read_value(path)
-    said = run_command(root, "dumpsys", "thermalservice")
-    if said != "absent":
-        status = re.search(r"^Thermal Status: (\d)", said, re.MULTILINE)
-        found["throttling.thermalservice"] = int(status[1]) if status else "unreadable"
+    found.update(thermal_status(run_command(root, "dumpsys", "thermalservice")))
     return found or {"throttling": missing(root / "sys/class/thermal")}
 
 
@@ -335,8 +344,6 @@ SENSORS = {
     "power": read_power,
     "load": read_load,
 }
-
-
 RUN_PROGRAMS = {"temperature", "throttling", "power"}
 
 

@@ -14,13 +14,12 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench import agent
 from edgeprune.bench.layers import layers_ns
 from edgeprune.bench.plan import Plan
-from edgeprune.connections import Connection, Finished
+from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
 from edgeprune.measurement import Block
 from edgeprune.runtimes.onnxruntime import architecture_of
 
 AGENT_FILE = "agent.py"
-KILLED = 137  # 128 + SIGKILL
 PHASES = {
     "start": "before its first phase",
     "import": "while importing the runtime",
@@ -146,10 +145,10 @@ def _failure(
         pass  # it had no time to explain itself
     phases = [line["phase"] for line in lines if "phase" in line]
     where = PHASES[phases[-1] if phases else "start"]
-    if finished.exit_status == KILLED:
+    if finished.killed:
         return DeviceError(
             f"{name}: the agent was killed {where}: the device most likely ran out of memory",
-            "close other programs there, or export a smaller model",
+            FREE_MEMORY,
         )
     said = finished.last_line or "it said nothing"
     return DeviceError(f"{name}: the agent failed {where} with exit status {finished.exit_status}: {said}")

@@ -12,7 +12,7 @@ from edgeprune import readings
 from edgeprune.bench.block import AGENT_FILE
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, UnfairConditionsError
-from edgeprune.measurement import Block, Measurement
+from edgeprune.measurement import Block, Measurement, Ran
 from edgeprune.target import Target
 
 Reading = readings.Reading
@@ -21,12 +21,16 @@ PRESSURE_SHARE = 0.1  # of a block's time during which somebody waited for a cor
 PREEMPTIONS_PER_SECOND = 50.0
 FREQUENCY_DROP = 0.1  # below the highest frequency that the kernel allows
 HOT_MILLIC = 80_000  # where a Raspberry Pi begins to throttle
+FREQUENCY_TOLERANCE = 0.01  # some kernels tell the frequency that they measured
 READ_SECONDS = 30.0
 SET_GOVERNOR = {
     "android": "adb shell cmd power set-fixed-performance-mode-enabled true",
     "linux": "sudo cpupower frequency-set -g {0}, or: echo {0} | sudo tee "
     "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor (on a Jetson: sudo jetson_clocks)",
 }
+SET_FREQUENCY = (
+    "sudo cpupower frequency-set -d {0}kHz -u {0}kHz; a device that is too hot, or too weakly fed, stays below"
+)
 
 
 def warnings(measurement: Measurement) -> list[str]:
@@ -36,10 +40,11 @@ def warnings(measurement: Measurement) -> list[str]:
     Readings that are absent or unreadable say nothing and warn of nothing.
     """
     found = list(measurement.notes)
-    for is_so, cause, remedy in _CHECKS:
-        count = sum(is_so(block) for block in measurement.blocks)
-        if count:
-            found.append(f"{cause} in {count} of {len(measurement.blocks)} blocks: {remedy}")
+    checks = [(sum(map(is_so, measurement.ran)), *words) for is_so, *words in _CHECKS]
+    checks += [(sum(map(is_so, measurement.blocks)), *words) for is_so, *words in _CHECKS_OF_SAMPLES]
+    found += [
+        f"{cause} in {count} of {len(measurement.ran)} blocks: {remedy}" for count, cause, remedy in checks if count
+    ]
     return found
 
 
@@ -53,22 +58,29 @@ def read(connection: Connection, sensors: Sequence[str]) -> Reading:
     return found
 
 
-def around(blocks: Iterable[Block]) -> list[Reading]:
+def around(blocks: Iterable[Ran]) -> list[Reading]:
     """The readings before and after each block, in the order in which they were taken."""
     return [reading for block in blocks for reading in (block.conditions_before, block.conditions_after)]
 
 
-def throttled(block: Block) -> list[str]:
+def throttled(block: Ran) -> list[str]:
     """What began or ceased to hold the device back between the readings before and after a block (see
     `readings.throttling_changes`): part of its samples ran on another machine than the rest."""
     return readings.throttling_changes(block.conditions_before, block.conditions_after)
 
 
 def unfair(taken: Iterable[Reading], target: Target) -> Optional[UnfairConditionsError]:
-    """Why a measurement under these readings would compare unlike things, or None: another governor than the target
-    asks for, or one that changed between the readings."""
+    """Why a measurement under these readings would compare unlike things, or None: another governor or frequency than
+    the target asks for, or a governor that changed between the readings."""
     seen: dict[str, list[Any]] = {}
     for reading in taken:
+        fastest, asked = readings.fastest_khz(reading) or 0, target.frequency_khz
+        if asked and abs(fastest - asked) > FREQUENCY_TOLERANCE * asked:
+            ran = f"the fastest cores ran at {fastest} kHz" if fastest else "the frequency cannot be read"
+            return UnfairConditionsError(
+                f"target {target.name} is measured at {asked} kHz, {ran}",
+                SET_FREQUENCY.format(asked),
+            )
         for name, value in reading.items():
             if name.partition(".")[0] == "governor" and value not in seen.setdefault(name, []):
                 seen[name].append(value)
@@ -124,7 +136,7 @@ def wait_until_cool(
     return ""
 
 
-def held_back(block: Block) -> bool:
+def held_back(block: Ran) -> bool:
     """True if something holds the device back before or after the block."""
     return any(readings.held_back(reading) for reading in around([block]))
 
@@ -147,7 +159,7 @@ def _preempted(block: Block) -> bool:
     return _increase(block, "preemptions") > max(5.0, PREEMPTIONS_PER_SECOND * _seconds(block))
 
 
-def _slowed_clock(block: Block) -> bool:
+def _slowed_clock(block: Ran) -> bool:
     """True if every core group runs below its highest frequency right after the samples. (Idle groups of a big.LITTLE
     chip clock down: one at full speed is enough.)"""
     after = block.conditions_after
@@ -157,7 +169,7 @@ def _slowed_clock(block: Block) -> bool:
     return bool(known) and all(now < (1 - FREQUENCY_DROP) * most for now, most in known)
 
 
-def _hot(block: Block) -> bool:
+def _hot(block: Ran) -> bool:
     hottest = readings.hottest_millic(block.conditions_after)
     return hottest is not None and hottest >= HOT_MILLIC
 
@@ -167,11 +179,13 @@ def _swapped(block: Block) -> bool:
 
 
 # condition, what it is, what to do about it
-_CHECKS: tuple[tuple[Callable[[Block], bool], str, str], ...] = (
-    (_crowded, "other programs waited for the processor", "stop them and bench again"),
-    (_preempted, "the agent was often taken off its core", "stop other programs and bench again"),
+_CHECKS: tuple[tuple[Callable[[Ran], bool], str, str], ...] = (
     (_slowed_clock, "the processor ran below its highest frequency", "cool it, or set the governor to performance"),
     (held_back, "the device was throttled", "cool it, or give it a stronger power supply, and bench again"),
     (_hot, "the device was at 80 degrees Celsius or hotter", "cool it and bench again"),
+)
+_CHECKS_OF_SAMPLES: tuple[tuple[Callable[[Block], bool], str, str], ...] = (
+    (_crowded, "other programs waited for the processor", "stop them and bench again"),
+    (_preempted, "the agent was often taken off its core", "stop other programs and bench again"),
     (_swapped, "part of the agent's memory was in swap", "free memory on the device and bench again"),
 )

@@ -6,26 +6,12 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Optional, Union
+from typing import Union
 
-from edgeprune.artifact import Artifact
-from edgeprune.bench import BlockDone, Plan, bench_blocks
+from edgeprune.bench import BlockDone, Request, bench_blocks
 from edgeprune.connections import Connection
 from edgeprune.errors import EdgepruneError
 from edgeprune.measurement import Measurement
-from edgeprune.target import Target
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to measure on each device: the arguments of `bench_blocks` that they share."""
-
-    artifact: Artifact
-    against: Optional[Artifact]
-    target: Target
-    plan: Plan
-    out: Path
 
 
 @dataclass(frozen=True)
@@ -51,8 +37,7 @@ class _Fleet:
                 self.connected.append(connection)
                 if self.stopped.is_set():
                     return
-                artifact, against, target = request.artifact, request.against, request.target
-                for event in bench_blocks(artifact, against, target, connection, request.plan, request.out):
+                for event in bench_blocks(request, connection):
                     self.events.put(DeviceEvent(host, event))
         except EdgepruneError as problem:
             self.events.put(DeviceEvent(host, problem))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from edgeprune import store
 from edgeprune.artifact import Artifact
@@ -14,97 +14,122 @@ from edgeprune.bench import agent, conditions
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
 from edgeprune.bench.layers import PROFILE_RUNS
 from edgeprune.bench.plan import Plan
+from edgeprune.bench.runner import Runner, read_conditions, read_environment
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceTransientError, MeasurementError, UnfairConditionsError
-from edgeprune.measurement import Block, Measurement
+from edgeprune.measurement import AGGREGATED, MEASURED, Block, Measurement, NativeRun, Ran
 from edgeprune.target import Target
 
 REPEATS = 3  # of one block, where the device was throttled in it
 
 
+class Device(Protocol):
+    """A device on which everything lies that the blocks of a run need."""
+
+    def read(self) -> conditions.Reading:
+        """What its sensors say now."""
+        ...
+
+    def run(self, role: str, name: str, last: bool) -> tuple[Ran, dict[str, Any]]:
+        """Run a role's model in a process of its own; what came of it and the environment it ran in. name: of the
+        block, its own on this device; last: no block of the role comes behind."""
+        ...
+
+
 @dataclass(frozen=True)
-class Run:
-    """What `bench_blocks` was asked for. notes: what happened on the way that a reader of the figures must know."""
+class Request:
+    """What to measure, on whichever device: one artifact and another for the same runtime and precision, or None.
+    runner: LiteRT's benchmark_model, built for a device that has no Python, in place of the agent; it takes .tflite
+    alone, and the measurement holds aggregates in place of samples."""
 
     artifact: Artifact
     against: Optional[Artifact]
     target: Target
-    connection: Connection
     plan: Plan
     out: Path
+    runner: Optional[Path] = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A request on one device. notes: what happened on the way that a reader of the figures must know."""
+
+    request: Request
+    connection: Connection
     notes: list[str] = field(default_factory=list)
 
     def check(self) -> None:
-        """MeasurementError if the two artifacts cannot be compared."""
-        artifact, against = self.artifact, self.against
+        """MeasurementError if the two artifacts cannot be compared, or not be run as asked for."""
+        artifact, against = self.request.artifact, self.request.against
         if against is not None and (against.runtime, against.precision) != (artifact.runtime, artifact.precision):
             raise MeasurementError(
                 f"{artifact.path.name} is for {artifact.runtime} {artifact.precision}, {against.path.name} for "
                 f"{against.runtime} {against.precision}: a comparison needs the same of both",
                 f"bench against {artifact.twin}" if artifact.twin else "choose another artifact to compare with",
             )
+        if self.request.runner is not None and artifact.runtime != "litert":
+            raise MeasurementError(
+                f"a native runner runs LiteRT's models, {artifact.path.name} is for {artifact.runtime}",
+                "bench a bundle from: edgeprune export --runtime litert",
+            )
 
-    def push(self) -> dict[str, Bundle]:
-        """Send the agent and the bundles; gives role -> bundle."""
-        sides = {"artifact": self.artifact, **({"against": self.against} if self.against is not None else {})}
-        bundles = {role: Bundle.on(self.target.arch, role, artifact) for role, artifact in sides.items()}
-        push_agent(self.connection)
-        for bundle in bundles.values():
-            bundle.push(self.connection)
-        return bundles
+    @property
+    def sides(self) -> dict[str, Artifact]:
+        """Role -> artifact."""
+        artifact, against = self.request.artifact, self.request.against
+        return {"artifact": artifact, **({"against": against} if against is not None else {})}
+
+    @property
+    def kept_as(self) -> Callable[[Mapping[str, Any]], Ran]:
+        """What gives a block back from its JSON."""
+        return Block.from_json if self.request.runner is None else NativeRun.from_json
+
+    def push(self) -> Device:
+        """Send all that the blocks need."""
+        if self.request.runner is not None:
+            return _WithRunner.push(self, self.request.runner)
+        return _WithAgent.push(self)
 
     def identity(self) -> dict[str, Any]:
         """All that makes two runs the same run."""
-        sides = [each.files for each in (self.artifact, self.against) if each is not None]
+        program = self.request.runner or Path(agent.__file__)
         return {
-            "files": sides,
-            "agent": store.sha256_file(Path(agent.__file__)),
-            "target": asdict(self.target),
+            "files": [each.files for each in self.sides.values()],
+            "program": store.sha256_file(program),
+            "target": asdict(self.request.target),
             "connection": self.connection.name,
             "host": self.connection.host,
-            "plan": asdict(self.plan),
+            "plan": asdict(self.request.plan),
         }
 
-    def begin(self) -> conditions.Reading:
+    def begin(self, device: Device) -> conditions.Reading:
         """The device's conditions before the first block. UnfairConditionsError if the target forbids them and the plan
         does not allow them all the same."""
-        reading = conditions.read(self.connection, self.target.sensors)
+        reading = device.read()
         self.check_fair([reading])
         return reading
 
     def check_fair(self, readings: Sequence[conditions.Reading]) -> None:
         """UnfairConditionsError for conditions that the target forbids; a note if the plan allows them."""
-        problem = conditions.unfair(readings, self.target)
-        if problem is not None and not self.plan.allow_governor:
+        problem = conditions.unfair(readings, self.request.target)
+        if problem is not None and not self.request.plan.allow_governor:
             raise problem
         if problem is not None and (note := f"allowed all the same: {problem.message}") not in self.notes:
             self.notes.append(note)
 
     def fair_block(
-        self, bundles: Mapping[str, Bundle], order: list[str], number: int, begin: conditions.Reading
-    ) -> tuple[Block, dict[str, Any]]:
-        """Block `number` of `order` (from 1 on) and the environment that the agent saw: after the device has
-        cooled down to where it began, and again if it was throttled meanwhile or did not answer."""
+        self, device: Device, order: list[str], number: int, begin: conditions.Reading
+    ) -> tuple[Ran, dict[str, Any]]:
+        """Block `number` of `order` (from 1 on) and the environment it ran in: after the device has cooled down to
+        where it began, and again if it was throttled meanwhile or did not answer."""
         role = order[number - 1]
-        bundle = bundles.get(role, bundles["artifact"])  # the noise floor is the artifact's
-        # What is done once for each side comes behind its last samples, so that it can disturb none of them.
-        last = role in bundles and role not in order[number:]
-        sustained_s = self.plan.sustained_seconds if last else 0.0
         for attempt in range(REPEATS + 1):
-            cooled = conditions.wait_until_cool(
-                begin, lambda: conditions.read(self.connection, self.target.sensors), conditions.Cooling()
-            )
+            cooled = conditions.wait_until_cool(begin, device.read, conditions.Cooling())
             if cooled:
                 self.notes.append(f"block {number}: {cooled}")
             name = f"{number}-{attempt}" if attempt else str(number)
-            runs = PROFILE_RUNS if last and self.artifact.layers else 0
-            job = replace(
-                make_job(bundle, self.target.threads, self.target.sensors, self.plan, name, runs),
-                providers=list(self.target.providers(self.artifact.runtime)),
-                sustained_seconds=sustained_s,
-            )
             try:
-                block, environment = run_block(bundle, job, self.connection, self.plan.timeout_seconds + sustained_s)
+                block, environment = device.run(role, name, last=role not in order[number:])
             except DeviceTransientError as problem:
                 if attempt:  # it would take hours to wait for a device that hangs
                     raise
@@ -113,35 +138,97 @@ class Run:
             self.check_fair([begin, *conditions.around([block])])
             changed = conditions.throttled(block)
             if not changed:
-                return replace(block, role=role), environment
+                return block, environment
             self.notes.append(f"block {number} was discarded and repeated, throttling: {', '.join(changed)}")
         raise UnfairConditionsError(
             f"the device was throttled in block {number} {REPEATS + 1} times: {', '.join(changed)}",
             "cool it, or give it a stronger power supply, and bench again",
         )
 
-    def measurement(self, environment: dict[str, Any], blocks: tuple[Block, ...]) -> Measurement:
+    def measurement(self, environment: dict[str, Any], blocks: Sequence[Ran]) -> Measurement:
         """The blocks with all that says what they are."""
-        artifact, against, now = self.artifact, self.against, datetime.now(timezone.utc)
-        library = Bundle.on(self.target.arch, "artifact", artifact).library
-        if library is not None:
-            environment = {**environment, "kernel library": f"this edgeprune's, {library.name}, not the bundle's"}
+        artifact, against, now = self.request.artifact, self.request.against, datetime.now(timezone.utc)
         return Measurement(
-            path=self.out / "measurements" / f"{artifact.path.name}-{now:%Y%m%dT%H%M%S%fZ}.json",
+            path=self.request.out / "measurements" / f"{artifact.path.name}-{now:%Y%m%dT%H%M%S%fZ}.json",
             artifact_path=str(artifact.path),
             artifact_sha256=artifact.files[artifact.model_file],
             against_path=str(against.path) if against else "",
             against_sha256=against.files[against.model_file] if against else "",
             ticket_id=artifact.ticket_id,
-            target=self.target.name,
+            target=self.request.target.name,
             connection=self.connection.name,
             runtime=artifact.runtime,
             precision=artifact.precision,
-            threads=self.target.threads,
-            kind="measured",
+            threads=self.request.target.threads,
+            kind=MEASURED if self.request.runner is None else AGGREGATED,
             created=now.isoformat(timespec="seconds"),
             environment=environment,
-            blocks=blocks,
-            plan=asdict(self.plan),
+            blocks=tuple(block for block in blocks if isinstance(block, Block)),
+            native=tuple(block for block in blocks if isinstance(block, NativeRun)),
+            plan=asdict(self.request.plan),
             notes=tuple(self.notes),
         )
+
+
+@dataclass(frozen=True)
+class _WithAgent:
+    """A device with Python: the agent runs the blocks."""
+
+    asked: Run
+    bundles: Mapping[str, Bundle]
+
+    @classmethod
+    def push(cls, asked: Run) -> _WithAgent:
+        bundles = {role: Bundle.on(asked.request.target.arch, role, each) for role, each in asked.sides.items()}
+        push_agent(asked.connection)
+        for bundle in bundles.values():
+            bundle.push(asked.connection)
+        return cls(asked, bundles)
+
+    def read(self) -> conditions.Reading:
+        return conditions.read(self.asked.connection, self.asked.request.target.sensors)
+
+    def run(self, role: str, name: str, last: bool) -> tuple[Ran, dict[str, Any]]:
+        plan, target = self.asked.request.plan, self.asked.request.target
+        bundle = self.bundles.get(role, self.bundles["artifact"])  # the noise floor is the artifact's
+        # What is done once for each side comes behind its last samples, so that it can disturb none of them.
+        last = last and role in self.bundles
+        sustained_s = plan.sustained_seconds if last else 0.0
+        runs = PROFILE_RUNS if last and self.asked.request.artifact.layers else 0
+        job = replace(
+            make_job(bundle, target.threads, target.sensors, plan, name, runs),
+            providers=list(target.providers(self.asked.request.artifact.runtime)),
+            sustained_seconds=sustained_s,
+        )
+        block, environment = run_block(bundle, job, self.asked.connection, plan.timeout_seconds + sustained_s)
+        library = self.bundles["artifact"].library
+        if library is not None:
+            environment["kernel library"] = f"this edgeprune's, {library.name}, not the bundle's"
+        return replace(block, role=role), environment
+
+
+@dataclass(frozen=True)
+class _WithRunner:
+    """A device without Python: a native runner runs the blocks."""
+
+    asked: Run
+    runner: Runner
+    environment: Mapping[str, Any]
+
+    @classmethod
+    def push(cls, asked: Run, program: Path) -> _WithRunner:
+        models = {role: each.model_path for role, each in asked.sides.items()}
+        there = Runner.push(asked.connection, program, models)
+        environment = read_environment(asked.connection)
+        environment["runner"] = {"name": there.name, "sha256": there.sha256}
+        return cls(asked, there, environment)
+
+    def read(self) -> conditions.Reading:
+        return read_conditions(self.asked.connection)
+
+    def run(self, role: str, name: str, last: bool) -> tuple[Ran, dict[str, Any]]:
+        model = role if role in self.asked.sides else "artifact"  # the noise floor is the artifact's
+        before = self.read()
+        found = self.runner.run(model, self.asked.request.target.threads, self.asked.request.plan)
+        ran = replace(found, role=role, conditions_before=before, conditions_after=self.read())
+        return ran, dict(self.environment)

@@ -8,23 +8,42 @@ tensorflow/lite/tools/benchmark/benchmark_model.cc and core/util/stats_calculato
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any
 
 from edgeprune import store
+from edgeprune.bench import agent
 from edgeprune.bench.plan import Plan
-from edgeprune.connections import Connection, Finished
+from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
+from edgeprune.measurement import NativeRun
 
-RUNNER_FILE, MODEL_FILE = "benchmark_model", "model.tflite"
+RUNNER_FILE = "benchmark_model"
 CALL_S = 120.0
-KILLED = 137  # 128 + SIGKILL
 NOT_RUNNABLE = (126, 127)  # a shell's exit status for a program that it cannot start; Android's says 1 and:
 NOT_EXECUTABLE = "not executable"
 MODEL_SIGN = b"TFL3"  # at the fifth byte [LiteRT's schema.fbs: file_identifier]
 MEBIBYTE = 1024 * 1024
 STEP = "give LiteRT's benchmark_model, built for the device (bazel build --config=android_arm64)"
+CPUFREQ_NAMES = {
+    "scaling_governor": "governor",
+    "scaling_cur_freq": "frequency_khz",
+    "scaling_max_freq": "frequency_max_khz",
+}
+# Shell lines that never change: nothing is put into them.
+CONDITIONS = """for each in /sys/devices/system/cpu/cpufreq/policy*/scaling_*; do
+    case $each in */scaling_governor | */scaling_cur_freq | */scaling_max_freq)
+        [ -r "$each" ] && read -r value <"$each" 2>/dev/null && echo "$each $value" ;;
+    esac
+done
+command -v dumpsys >/dev/null && dumpsys thermalservice 2>/dev/null
+:"""
+ENVIRONMENT = """uname -sr; uname -m
+if command -v getprop >/dev/null; then
+    getprop ro.product.model; echo "Android $(getprop ro.build.version.release)"
+fi"""
 # The second one is of the timed runs. Where all took equally long it has no more than "count=3 curr=5(all same)".
 COUNT = re.compile(r"\bcount=(\d+)\b(.*)")
 NUMBER = r"([0-9][0-9.]*(?:e[+-]?[0-9]+)?)"
@@ -34,50 +53,70 @@ MEMORY = re.compile(rf"emory footprint(?: delta from the start of the tool)? \(M
 
 
 @dataclass(frozen=True)
-class NativeRun:
-    """What one process of a native runner said of itself.
+class Runner:
+    """A native runner on a device, in the work folder of a connection, with the models beside it.
 
-    count: timed runs; min_ns, max_ns, avg_ns, std_ns (of the population): over these. init_ns: model load and
-    preparation; first_ns: the first run, a warm-up, or 0 without warm-ups. peak_memory_bytes: growth of the process's
-    peak resident memory since it began, or None if it did not tell. runner_sha256 and model_sha256: as hashed on the
-    device.
+    models: role -> SHA-256 as hashed on the device. sha256: the program's own, too.
     """
 
-    count: int
-    min_ns: int
-    max_ns: int
-    avg_ns: int
-    std_ns: int
-    init_ns: int
-    first_ns: int
-    peak_memory_bytes: Optional[int]
-    runner_sha256: str
-    model_sha256: str
+    connection: Connection
+    name: str
+    sha256: str
+    models: Mapping[str, str]
+
+    @classmethod
+    def push(cls, connection: Connection, program: Path, models: Mapping[str, Path]) -> Runner:
+        """Send a runner and the .tflite models, by role; check all of them on the device. DeviceError for another kind
+        of model and for a file that arrives changed."""
+        for model in models.values():
+            if _head(model)[4:8] != MODEL_SIGN:
+                raise DeviceError(
+                    f"a native runner takes .tflite models, {model.name} is none", "export with --runtime litert"
+                )
+        files = {RUNNER_FILE: program, **{_file_of(role): model for role, model in models.items()}}
+        hashes = _push(connection, files)
+        connection.execute(["chmod", "700", RUNNER_FILE], CALL_S)
+        return cls(connection, program.name, hashes[RUNNER_FILE], {role: hashes[_file_of(role)] for role in models})
+
+    def run(self, role: str, threads: int, plan: Plan) -> NativeRun:
+        """Run one of the models once, in a process of its own, as the plan says.
+
+        The plan's warmups, samples, seconds and limit_seconds hold for the process as for a block. DeviceError for a
+        runner that fails or prints no timings; DeviceTransientError if it takes longer than `plan.timeout_seconds`.
+        """
+        process = self.connection.background([f"./{RUNNER_FILE}", *_flags(_file_of(role), threads, plan)])
+        try:
+            finished = process.wait(plan.timeout_seconds)
+        finally:
+            process.terminate()
+        if finished.exit_status != 0:
+            raise _failure(self.name, finished)
+        # On Android it writes to stdout or stderr, by its version.
+        return parse(f"{finished.stdout}\n{finished.stderr}", self.name, role, self.models[role])
 
 
-def run_native(connection: Connection, runner: Path, model: Path, threads: int, plan: Plan) -> NativeRun:
-    """Send a runner and a .tflite model, check both on the device, run the model once as the plan says.
-
-    The plan's warmups, samples, seconds and limit_seconds hold for the process as for a block. DeviceError for another
-    kind of model, a file that arrives changed, a runner that fails or prints no timings; DeviceTransientError if it
-    takes longer than `plan.timeout_seconds`.
-    """
-    if _head(model)[4:8] != MODEL_SIGN:
-        raise DeviceError(f"a native runner takes .tflite models, {model.name} is none", "export with --runtime litert")
-    hashes = _push(connection, {RUNNER_FILE: runner, MODEL_FILE: model})
-    connection.execute(["chmod", "700", RUNNER_FILE], CALL_S)
-    process = connection.background([f"./{RUNNER_FILE}", *_flags(threads, plan)])
-    try:
-        finished = process.wait(plan.timeout_seconds)
-    finally:
-        process.terminate()
-    if finished.exit_status != 0:
-        raise _failure(runner.name, finished)
-    # On Android it writes to stdout or stderr, by its version.
-    return parse(f"{finished.stdout}\n{finished.stderr}", runner.name, hashes[RUNNER_FILE], hashes[MODEL_FILE])
+def read_conditions(connection: Connection) -> dict[str, Any]:
+    """What a device without Python says about itself, under the names that the agent gives: governor and frequency of
+    each group of cores, and Android's thermal service. What its shell user may not read is absent."""
+    lines = connection.execute(["sh", "-c", CONDITIONS], CALL_S).splitlines()
+    found: dict[str, Any] = {}
+    for path, _, value in (line.partition(" ") for line in lines if line.startswith("/sys/")):
+        *_, policy, name = path.split("/")
+        found[f"{CPUFREQ_NAMES[name]}.{policy}"] = int(value) if value.isdigit() else value
+    said = "\n".join(line for line in lines if not line.startswith("/sys/"))
+    found.update(agent.thermal_temperatures(said))
+    found.update(agent.thermal_status(said or "absent"))
+    return found
 
 
-def parse(text: str, name: str, runner_sha256: str, model_sha256: str) -> NativeRun:
+def read_environment(connection: Connection) -> dict[str, Any]:
+    """The device's system, processor architecture and, of a phone, its model and Android's version."""
+    said = connection.execute(["sh", "-c", ENVIRONMENT], CALL_S).splitlines()
+    system, arch, *names = (line.strip() for line in said)
+    return {"platform": system, "arch": arch, "machine": ", ".join(filter(None, names))}
+
+
+def parse(text: str, name: str, role: str, model_sha256: str) -> NativeRun:
     """What `benchmark_model` printed, microseconds and mebibytes, as nanoseconds and bytes; DeviceError if its timings
     are not there. name: of the runner."""
     summary = SUMMARY.search(text)
@@ -91,6 +130,7 @@ def parse(text: str, name: str, runner_sha256: str, model_sha256: str) -> Native
     least, most, average = (_number("curr" if same else key, timings, name) for key in ("min", "max", "avg"))
     memory = MEMORY.search(text)
     return NativeRun(
+        role=role,
         count=int(count),
         min_ns=_ns(least),
         max_ns=_ns(most),
@@ -99,14 +139,17 @@ def parse(text: str, name: str, runner_sha256: str, model_sha256: str) -> Native
         init_ns=_ns(float(summary[1])),
         first_ns=_ns(float(summary[2])),
         peak_memory_bytes=round(float(memory[1]) * MEBIBYTE) if memory else None,
-        runner_sha256=runner_sha256,
         model_sha256=model_sha256,
     )
 
 
-def _flags(threads: int, plan: Plan) -> list[str]:
+def _file_of(role: str) -> str:
+    return f"{role}.tflite"
+
+
+def _flags(model: str, threads: int, plan: Plan) -> list[str]:
     return [
-        f"--graph={MODEL_FILE}",
+        f"--graph={model}",
         f"--num_threads={threads}",
         f"--warmup_runs={plan.warmups}",
         "--warmup_min_secs=0",
@@ -143,10 +186,10 @@ def _push(connection: Connection, files: dict[str, Path]) -> dict[str, str]:
 
 def _failure(name: str, finished: Finished) -> DeviceError:
     status, said = finished.exit_status, finished.last_line or "it said nothing"
-    if status == KILLED:
+    if finished.killed:
         return DeviceError(
             f"{name} was killed on the device, which most likely ran out of memory",
-            "close other programs there, or export a smaller model",
+            FREE_MEMORY,
         )
     if status in NOT_RUNNABLE or NOT_EXECUTABLE in said:
         return DeviceError(f"{name} does not run on the device: {said}", STEP)

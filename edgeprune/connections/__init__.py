@@ -17,6 +17,8 @@ from typing import Any, Optional, Protocol
 
 from edgeprune.errors import DeviceError, TargetError, nearest
 
+FREE_MEMORY = "close other programs there, or export a smaller model"
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -25,6 +27,11 @@ class Finished:
     exit_status: int
     stdout: str
     stderr: str
+
+    @property
+    def killed(self) -> bool:
+        """True after SIGKILL: what a device without memory does to its largest process."""
+        return self.exit_status == 128 + 9
 
     @property
     def last_line(self) -> str:
@@ -53,8 +60,9 @@ def output_of(process: Process, program: str, timeout_s: float) -> str:
     finally:
         process.terminate()
     if finished.exit_status != 0:
-        said = finished.last_line or "it said nothing"
-        raise DeviceError(f"{PurePosixPath(program).name} failed with exit status {finished.exit_status}: {said}")
+        name, said = PurePosixPath(program).name, finished.last_line or "it said nothing"
+        hint = f"the device most likely ran out of memory: {FREE_MEMORY}" if finished.killed else ""
+        raise DeviceError(f"{name} failed with exit status {finished.exit_status}: {said}", hint)
     return finished.stdout
 
 

@@ -10,7 +10,7 @@ from typing import Optional, TypeVar, Union
 from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import EdgepruneError, TicketError
-from edgeprune.measurement import EMULATED, Measurement, find_artifact
+from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement, find_artifact
 from edgeprune.ticket import Ticket
 
 Noun = Union[Ticket, Artifact, Measurement]
@@ -29,13 +29,21 @@ class Nouns:
 
     @property
     def timed(self) -> tuple[Measurement, ...]:
-        """The measurements of times."""
-        return tuple(each for each in self.measurements if each.kind != EMULATED)
+        """The measurements with samples."""
+        return tuple(each for each in self.measurements if each.kind == MEASURED)
 
     @property
     def counted(self) -> tuple[Measurement, ...]:
         """The counts of emulated instructions, the newest first."""
-        found = (each for each in self.measurements if each.kind == EMULATED)
+        return self._newest_of(EMULATED)
+
+    @property
+    def aggregated(self) -> tuple[Measurement, ...]:
+        """The measurements by a native runner, the newest first."""
+        return self._newest_of(AGGREGATED)
+
+    def _newest_of(self, kind: str) -> tuple[Measurement, ...]:
+        found = (each for each in self.measurements if each.kind == kind)
         return tuple(sorted(found, key=lambda each: each.created, reverse=True))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from edgeprune import store
-from edgeprune.measurement import EMULATED
+from edgeprune.measurement import AGGREGATED, EMULATED, Measurement
 from edgeprune.report import units
 from edgeprune.report.builds import (
     Build,
@@ -28,6 +28,7 @@ from edgeprune.report.collection import Nouns
 from edgeprune.report.counts import counts_table
 from edgeprune.report.curve import curve, headline, statement
 from edgeprune.report.figures import density_figure, latency_figure
+from edgeprune.report.native import build_name, native_facts_table, native_table
 from edgeprune.report.plot import density_png, latency_png
 from edgeprune.report.sustained import sustained_figure, sustained_png, sustained_words, tracks
 from edgeprune.report.tables import (
@@ -76,6 +77,8 @@ def page(nouns: Nouns) -> str:
         overview=overview_table(builds),
         runs=[_run(name, run, place, figures) for place, (name, run) in enumerate(timings)],
         counts=counts_table(nouns.counted, nouns.artifacts),
+        native=native_table(_named(nouns.aggregated), nouns.artifacts),
+        native_facts=[native_facts_table(each, nouns.artifacts) for each in nouns.aggregated],
         kernels=[kernels_table(build.artifact) for build in builds if build.artifact.layers],
         certificates=[zeros_table(build.artifact) for build in builds if build.artifact.variant == "ticket"],
         commands=_commands(nouns, builds),
@@ -141,6 +144,11 @@ def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[s
             environment_table(run),
         ],
     }
+
+
+def _named(measurements: Sequence[Measurement]) -> dict[str, Measurement]:
+    """What to call each: the build and when it was measured."""
+    return {f"{build_name(each)}\n{each.created}": each for each in measurements}
 
 
 def _sustained(run: Timing, place: int, figures: dict[str, Any]) -> Optional[dict[str, str]]:
@@ -235,6 +243,7 @@ def _commands(nouns: Nouns, builds: Sequence[Build]) -> list[str]:
             ("--sustained", f"{sustained:g}s" if sustained else None),
         )
         words += ["--emulate"] * (each.kind == EMULATED)
+        words += ["--runner", each.environment["runner"]["name"]] if each.kind == AGGREGATED else []
         words += [word for name, value in asked if value is not None for word in (name, str(value))]
         lines.append(shlex.join(words))
     given = [noun.path for noun in nouns.tickets] or [build.artifact.path for build in builds]

@@ -8,7 +8,7 @@ from typing import Any, Union
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.energy import energy
-from edgeprune.measurement import EMULATED, Measurement
+from edgeprune.measurement import AGGREGATED, EMULATED, Measurement
 from edgeprune.report.collection import artifacts_of
 from edgeprune.report.curve import levels_of
 from edgeprune.report.layers import layer_times
@@ -21,7 +21,9 @@ def summary(noun: Union[Ticket, Artifact, Measurement]) -> dict[str, Any]:
         return ticket_summary(noun)
     if isinstance(noun, Artifact):
         return artifact_summary(noun)
-    return count_summary(noun) if noun.kind == EMULATED else measurement_summary(noun)
+    if noun.kind == EMULATED:
+        return count_summary(noun)
+    return native_summary(noun) if noun.kind == AGGREGATED else measurement_summary(noun)
 
 
 def ticket_summary(ticket: Ticket) -> dict[str, Any]:
@@ -87,13 +89,7 @@ def measurement_summary(measurement: Measurement) -> dict[str, Any]:
         **statistics.summarize(measurement),
         "layers": _layers(measurement),
         "energy": {role: _energy(measurement, role) for role in ("artifact", "against")},
-        "artifact_path": measurement.artifact_path,
-        "artifact_sha256": measurement.artifact_sha256,
-        "against_path": measurement.against_path,
-        "against_sha256": measurement.against_sha256,
-        "ticket_id": measurement.ticket_id,
-        "created": measurement.created,
-        "environment": dict(measurement.environment),
+        **_origin(measurement),
         "conditions_before": dict(measurement.blocks[0].conditions_before),
         "conditions_after": dict(measurement.blocks[-1].conditions_after),
     }
@@ -103,7 +99,6 @@ def count_summary(measurement: Measurement) -> dict[str, Any]:
     """A measurement of emulated instructions. Its figures have other keys than times have: against_* is what it was
     compared with (None if nothing was), the ratio how many times fewer the artifact's are."""
     mine, other = measurement.instructions("artifact"), measurement.instructions("against")
-    same = ("target", "runtime", "precision", "threads", "artifact_path", "artifact_sha256", "against_path")
     return {
         "noun": "measurement",
         "path": str(measurement.path),
@@ -112,8 +107,32 @@ def count_summary(measurement: Measurement) -> dict[str, Any]:
         "against_emulated_instructions": other or None,
         "ratio_of_emulated_instructions": other / mine if other else None,
         "output_max_abs": max(count.output_max_abs for count in measurement.counts),
-        **{name: getattr(measurement, name) for name in (*same, "against_sha256", "ticket_id", "created")},
+        **{name: getattr(measurement, name) for name in ("target", "runtime", "precision", "threads")},
+        **_origin(measurement),
+    }
+
+
+def native_summary(measurement: Measurement) -> dict[str, Any]:
+    """A native runner's measurement: what `edgeprune.statistics.summarize` derives from its aggregates, and what ran
+    where and when."""
+    return {
+        "noun": "measurement",
+        "path": str(measurement.path),
+        "kind": measurement.kind,
+        **statistics.summarize(measurement),
+        **_origin(measurement),
+        "conditions_before": dict(measurement.native[0].conditions_before),
+        "conditions_after": dict(measurement.native[-1].conditions_after),
+    }
+
+
+def _origin(measurement: Measurement) -> dict[str, Any]:
+    """Which files were measured, where and when."""
+    names = ("artifact_path", "artifact_sha256", "against_path", "against_sha256", "ticket_id", "created")
+    return {
+        **{name: getattr(measurement, name) for name in names},
         "environment": dict(measurement.environment),
+        "notes": list(measurement.notes),
     }
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import EMULATED, Measurement
+from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement
 from edgeprune.report import units
 from edgeprune.report.builds import build_table, builds_of, environment_table, slow_table, timing_table
 from edgeprune.report.collection import Noun, Nouns, artifacts_of, is_of
 from edgeprune.report.counts import count_words, counts_table
 from edgeprune.report.curve import headline, statement
 from edgeprune.report.devices import devices_table
+from edgeprune.report.native import native_facts_table, native_words
 from edgeprune.report.sustained import sustained_words, tracks
 from edgeprune.report.tables import (
     Table,
@@ -65,9 +66,12 @@ def print_report(nouns: Nouns, console: Console) -> None:
         for each in nouns.counted:
             if is_of(each, build.artifact):
                 _line(f"{each.created}, {each.target}: {count_words(each)}", console)
+        for each in nouns.aggregated:
+            if is_of(each, build.artifact):
+                _line(f"{each.created}, {each.target}: {native_words(each)}", console)
         for run in build.timings:
             _line(f"{run.measurement.created}, {run.measurement.target}: {speed_words(run)}", console)
-        if not build.timings:
+        if not any(is_of(each, build.artifact) for each in (*nouns.timed, *nouns.aggregated)):
             _line(f"Not measured yet: edgeprune bench {build.artifact.path} --target local", console)
     for line in nouns.left_out:
         _line(f"Left out: {line}", console)
@@ -75,16 +79,18 @@ def print_report(nouns: Nouns, console: Console) -> None:
 
 def speed_line(measurement: Measurement) -> str:
     """A measurement in one line: "median 434 µs, 2.49× as fast as the dense twin [2.48 … 2.51×]: faster", or
-    `count_words`."""
+    `count_words`, or `native_words`."""
     if measurement.kind == EMULATED:
         return count_words(measurement)
+    if measurement.kind == AGGREGATED:
+        return native_words(measurement)
     run = timing(measurement, artifacts_of(measurement))
     return f"median {units.latency(run.statistics['p50_ns'])}, {speed_words(run)}"
 
 
 def print_layers(measurement: Measurement, console: Console) -> None:
     """Predicted and measured gain of each layer, if a measurement has a profile."""
-    timed = measurement.kind != EMULATED
+    timed = measurement.kind == MEASURED
     table = times_table(timing(measurement, artifacts_of(measurement))) if timed else None
     if table is not None:
         _print(table, console)
@@ -116,6 +122,11 @@ def _measurement(measurement: Measurement, console: Console) -> None:
     if measurement.kind == EMULATED:
         _heading(measurement.path.stem, console)
         _print(counts_table([measurement], artifacts_of(measurement)), console)
+        return
+    if measurement.kind == AGGREGATED:
+        _heading(measurement.path.stem, console)
+        _line(native_words(measurement), console)
+        _print(native_facts_table(measurement, artifacts_of(measurement)), console)
         return
     run = timing(measurement, artifacts_of(measurement))
     _heading(measurement.path.stem, console)

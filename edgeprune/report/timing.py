@@ -114,10 +114,14 @@ def resident_bytes(described: Optional[Mapping[str, Any]]) -> Optional[int]:
 def speed_words(run: Timing) -> str:
     """The ratio in words: "2.48× as fast as the dense twin [2.41 … 2.55×]: faster"; where it is inconclusive, with the
     effect that could have been found."""
-    ratio = run.ratio
+    return ratio_words(run.ratio, run.names["against"])
+
+
+def ratio_words(ratio: Optional[Mapping[str, Any]], other: str) -> str:
+    """`speed_words` of a ratio alone. other: what the artifact was compared with."""
     if ratio is None:
         return "not compared"
-    text = f"{units.times(ratio['value'])} as fast as the {run.names['against']}"
+    text = f"{units.times(ratio['value'])} as fast as the {other}"
     if ratio["low"] is None:
         return f"{text} (too few blocks for an interval)"
     words = f"{text} [{units.times_interval((ratio['low'], ratio['high']))}]: {ratio['verdict']}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from edgeprune.measurement import AGGREGATED
 from edgeprune.statistics.comparison import DELTA, minimum_detectable, noise_floor, pair_logs, paired_ratio
 from edgeprune.statistics.quantiles import QUANTILES, Samples, mad, quantile, quantile_interval
 from edgeprune.statistics.slow import slow_blocks
@@ -25,26 +26,40 @@ def steady_samples(blocks: Iterable[Block]) -> list[Samples]:
 def summarize(measurement: Measurement, delta: float = DELTA) -> dict[str, Any]:
     """What a measurement says, ready for JSON: `describe` of the artifact, with `against`, `ratio` and `noise_floor`
     (None where nothing was compared, or the artifact not with itself) and what was run where. ratio: a `Ratio` with
-    "detectable", the `minimum_detectable` effect; slow_blocks: see `SlowBlock`."""
-    sides = {role: steady_samples(measurement.of(role)) for role in ("artifact", "against", "floor_a", "floor_b")}
-    floor = noise_floor(sides["floor_a"], sides["floor_b"]) if sides["floor_b"] else None
-    ratio: Optional[dict[str, Any]] = None
-    if sides["against"]:
-        limit, compared = floor.relative if floor else None, (sides["artifact"], sides["against"])
-        detectable = minimum_detectable(pair_logs(*compared), limit, delta)
-        ratio = {**asdict(paired_ratio(*compared, delta=delta, floor=limit)), "detectable": detectable}
+    "detectable", the `minimum_detectable` effect; slow_blocks: see `SlowBlock`. Where a native runner gave aggregates,
+    `describe_native` stands for `describe`, the ratio is of means, and there are no slow blocks."""
+    native = measurement.kind == AGGREGATED
+    about = describe_native if native else describe
+    compared = _compared(measurement, delta)
     return {
-        **describe(measurement, "artifact"),
-        "against": describe(measurement, "against") if ratio else None,
-        "ratio": ratio,
-        "noise_floor": asdict(floor) if floor else None,
-        "slow_blocks": [asdict(each) for each in slow_blocks(measurement)],
+        **about(measurement, "artifact"),
+        "against": about(measurement, "against") if compared["ratio"] else None,
+        **compared,
+        **({} if native else {"slow_blocks": [asdict(each) for each in slow_blocks(measurement)]}),
         "runtime": measurement.runtime,
         "precision": measurement.precision,
         "threads": measurement.threads,
         "target": measurement.target,
         "connection": measurement.connection,
     }
+
+
+def _compared(measurement: Measurement, delta: float) -> dict[str, Any]:
+    """The ratio with the effect that could have been found, and the noise floor; None where they were not measured."""
+
+    def of(role: str) -> list[Samples]:
+        if measurement.kind == AGGREGATED:
+            return [(run.avg_ns,) for run in measurement.native if run.role == role]
+        return steady_samples(measurement.of(role))
+
+    artifact, against, one, other = (of(role) for role in ("artifact", "against", "floor_a", "floor_b"))
+    floor = noise_floor(one, other) if other else None
+    ratio: Optional[dict[str, Any]] = None
+    if against:
+        limit = floor.relative if floor else None
+        detectable = minimum_detectable(pair_logs(artifact, against), limit, delta)
+        ratio = {**asdict(paired_ratio(artifact, against, delta=delta, floor=limit)), "detectable": detectable}
+    return {"ratio": ratio, "noise_floor": asdict(floor) if floor else None}
 
 
 def describe(measurement: Measurement, role: str) -> dict[str, Any]:
@@ -70,6 +85,28 @@ def describe(measurement: Measurement, role: str) -> dict[str, Any]:
         **{name: _median(getattr(block, name) for block in blocks) for name in phases},
         "memory": _memory([block.memory_bytes for block in blocks]),
         "output_max_abs": max(block.output_max_abs for block in blocks),
+    }
+
+
+def describe_native(measurement: Measurement, role: str) -> dict[str, Any]:
+    """One role of a native runner's measurement: median over its processes of the mean latency, with an interval
+    between processes, and of the standard deviation inside one; least and greatest latency of all; medians of the
+    model's load, of the first inference and of the growth of the peak memory (None where a process did not tell)."""
+    runs = [run for run in measurement.native if run.role == role]
+    peaks = [run.peak_memory_bytes for run in runs if run.peak_memory_bytes is not None]
+    means = [run.avg_ns for run in runs]
+    return {
+        "mean_ns": _median(means),
+        "mean_interval_ns": quantile_interval(means, 0.5),
+        "min_ns": min(run.min_ns for run in runs),
+        "max_ns": max(run.max_ns for run in runs),
+        "std_ns": _median(run.std_ns for run in runs),
+        "inferences": sum(run.count for run in runs),
+        "blocks": len(runs),
+        "block_mean_ns": means,
+        "init_ns": _median(run.init_ns for run in runs),
+        "first_ns": _median(run.first_ns for run in runs),
+        "peak_memory_bytes": _median(peaks) if len(peaks) == len(runs) else None,
     }
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from edgeprune import kernels
 from edgeprune.artifact import Artifact
-from edgeprune.bench import BlockDone, Plan, bench, bench_blocks
+from edgeprune.bench import BlockDone, Plan, Request, bench, bench_blocks, conditions
 from edgeprune.connections import Finished
 from edgeprune.connections.local import LocalConnection, LocalProcess, connect
 from edgeprune.errors import DeviceError, DeviceTransientError, MeasurementError
@@ -39,7 +39,7 @@ def measurements(out: Path) -> list[Path]:
 def test_artifact_beside_its_twin(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, runtime: str) -> None:
     artifact, twin = bundle("sparse", runtime=runtime), bundle("dense", runtime=runtime, width=300)
     with connect() as connection:
-        events = list(bench_blocks(artifact, twin, target, connection, short_plan, tmp_path))
+        events = list(bench_blocks(Request(artifact, twin, target, short_plan, tmp_path), connection))
     assert [type(event) for event in events] == [BlockDone] * 4 + [Measurement]
     measurement = events[-1]
     assert isinstance(measurement, Measurement)
@@ -172,7 +172,7 @@ def test_blocks_of_different_software_are_not_pooled(
         Rewriting(sys.executable) as connection,
         pytest.raises(DeviceError, match="software changed between two blocks"),
     ):
-        for event in bench_blocks(bundle(), None, target, connection, short_plan, tmp_path):
+        for event in bench_blocks(Request(bundle(), None, target, short_plan, tmp_path), connection):
             assert isinstance(event, BlockDone)
             connection.change = {"environment": {"runtime": {"name": "onnxruntime", "version": "2"}}}
 
@@ -248,7 +248,7 @@ def test_no_process_is_left_when_the_iteration_stops(
     bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
 ) -> None:
     with Watched() as connection:
-        events = bench_blocks(bundle(), None, target, connection, short_plan, tmp_path)
+        events = bench_blocks(Request(bundle(), None, target, short_plan, tmp_path), connection)
         assert isinstance(next(events), BlockDone)
         events.close()
         assert connection.running() == []
@@ -261,16 +261,38 @@ def test_a_run_that_was_broken_off_goes_on_behind_its_last_block(
 ) -> None:
     artifact, plan = bundle(), replace(short_plan, pairs=3)
     with Watched() as connection:
-        events = bench_blocks(artifact, None, target, connection, plan, tmp_path)
+        events = bench_blocks(Request(artifact, None, target, plan, tmp_path), connection)
         kept = [next(events), next(events)]
         events.close()
     with Watched() as connection:
-        *done, measurement = bench_blocks(artifact, None, target, connection, plan, tmp_path)
+        *done, measurement = bench_blocks(Request(artifact, None, target, plan, tmp_path), connection)
     assert [event.number for event in done if isinstance(event, BlockDone)] == [3]
     assert isinstance(measurement, Measurement)
     assert [block.samples_ns for block in measurement.blocks[:2]] == [event.block.samples_ns for event in kept]
     assert len(measurement.blocks) == 3 and "after block 2" in measurement.notes[0]
     assert sorted(tmp_path.glob("measurements/.*")) == []
+
+
+def test_notes_of_the_part_before_the_break_are_kept(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, plan = bundle(), replace(short_plan, pairs=3)
+    throttling = iter([["vcgencmd 0x0 -> 0x4"], [], []])
+    monkeypatch.setattr(conditions, "throttled", lambda block: next(throttling, []))
+    for kept in (1, 1):  # two parts are broken off
+        with Watched() as connection:
+            events = bench_blocks(Request(artifact, None, target, plan, tmp_path), connection)
+            for _ in range(kept):
+                next(events)
+            events.close()
+    with Watched() as connection:
+        *_, measurement = bench_blocks(Request(artifact, None, target, plan, tmp_path), connection)
+    assert isinstance(measurement, Measurement)
+    assert [note.partition(",")[0] for note in measurement.notes] == [
+        "block 1 was discarded and repeated",
+        "went on after block 1 of a run that was broken off",
+        "went on after block 2 of a run that was broken off",
+    ]
 
 
 def test_another_plan_or_an_old_run_begins_anew(
@@ -279,23 +301,23 @@ def test_another_plan_or_an_old_run_begins_anew(
     artifact, plan = bundle(), replace(short_plan, pairs=2)
     for later in (replace(plan, seed=7), plan):
         with Watched() as connection:
-            events = bench_blocks(artifact, None, target, connection, plan, tmp_path)
+            events = bench_blocks(Request(artifact, None, target, plan, tmp_path), connection)
             next(events)
             events.close()
         if later == plan:
             monkeypatch.setattr("edgeprune.bench.journal.OLDEST_S", -1.0)
         with Watched() as connection:
-            *done, measurement = bench_blocks(artifact, None, target, connection, later, tmp_path)
+            *done, measurement = bench_blocks(Request(artifact, None, target, later, tmp_path), connection)
         assert len(done) == 2 and isinstance(measurement, Measurement) and measurement.notes == ()
 
 
 def test_one_run_at_a_time(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
     artifact = bundle()
     with connect() as one, connect() as other:
-        events = bench_blocks(artifact, None, target, one, short_plan, tmp_path)
+        events = bench_blocks(Request(artifact, None, target, short_plan, tmp_path), one)
         next(events)
         with pytest.raises(MeasurementError, match="another process does this very measurement"):
-            next(bench_blocks(artifact, None, target, other, short_plan, tmp_path))
+            next(bench_blocks(Request(artifact, None, target, short_plan, tmp_path), other))
         events.close()
 
 
@@ -310,6 +332,46 @@ def test_interrupted_wait_ends_the_agent(
         with pytest.raises(KeyboardInterrupt):
             bench(bundle(), None, target, connection, short_plan, tmp_path)
         assert len(connection.started) == 1 and connection.running() == []
+
+
+# In front of the C library: the wall clock leaps an hour ahead and back with every call.
+LEAPING_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    static int (*real)(clockid_t, struct timespec *);
+    static long ahead;
+    if (!real)
+        real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int status = real(id, now);
+    if (id == CLOCK_REALTIME)
+        now->tv_sec += ahead = 3600 - ahead;
+    return status;
+}
+"""
+
+
+def test_steps_of_the_wall_clock_do_not_reach_the_figures(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
+) -> None:
+    source, library, python = tmp_path / "clock.c", tmp_path / "clock.so", tmp_path / "python"
+    source.write_text(LEAPING_CLOCK)
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(compiler, check=True)
+    python.write_text(f'#!/bin/sh\nLD_PRELOAD={library} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    look = [str(python), "-c", "import time; print(abs(time.time() - time.time()))"]
+    assert float(subprocess.run(look, check=True, capture_output=True, text=True).stdout) > 3000
+    begin = time.monotonic()
+    with connect(python=str(python)) as connection:
+        measurement = bench(bundle(), None, target, connection, replace(short_plan, seconds=0.2), tmp_path)
+    elapsed_ns = (time.monotonic() - begin) * 1e9
+    for block in measurement.blocks:
+        phases = (block.start_ns, block.import_ns, block.load_ns, block.first_ns, *block.samples_ns)
+        assert min(phases) > 0 and sum(phases) < elapsed_ns
+        assert sum(block.samples_ns) * 5 > 2e8 and len(block.samples_ns) > 12
 
 
 PROGRAM = """

@@ -129,6 +129,17 @@ def test_a_governor_that_cannot_be_read_is_not_the_one_asked_for(reading: str) -
     assert unfair([{"governor": reading}], governed("")) is None
 
 
+def test_another_frequency_than_the_target_asks_for_is_unfair() -> None:
+    target = replace(load_target("rpi4"), frequency_khz=1_800_000)
+    assert unfair([CALM, {**CALM, "frequency_khz.policy0": 1_799_998}], target) is None
+    problem = unfair([CALM, {**CALM, "frequency_khz.policy0": 1_500_000}], target)
+    assert problem is not None and problem.exit_code == 3
+    assert problem.message == "target rpi4 is measured at 1800000 kHz, the fastest cores ran at 1500000 kHz"
+    assert "cpupower frequency-set -d 1800000kHz -u 1800000kHz" in problem.hint
+    hidden = unfair([{"frequency_khz.policy0": "unreadable"}], target)
+    assert hidden is not None and "the frequency cannot be read" in hidden.message
+
+
 def test_a_governor_that_changes_is_unfair() -> None:
     problem = unfair(readings("performance", "performance", "powersave"), governed(""))
     assert problem is not None

@@ -15,8 +15,8 @@ import pytest
 from rich.console import Console
 
 from edgeprune.artifact import Artifact
-from edgeprune.bench import BlockDone, Plan
-from edgeprune.bench.devices import Request, bench_devices
+from edgeprune.bench import BlockDone, Plan, Request
+from edgeprune.bench.devices import bench_devices
 from edgeprune.connections import Connection
 from edgeprune.connections.local import LocalConnection, LocalProcess
 from edgeprune.errors import DeviceError

@@ -4,27 +4,42 @@ and tools. The runner is a stand-in for LiteRT's benchmark_model; what the real 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from rich.console import Console
 
-from edgeprune.bench.plan import Plan
-from edgeprune.bench.runner import NativeRun, parse, run_native
+from edgeprune.artifact import Artifact
+from edgeprune.bench import Plan, Request, bench_blocks
+from edgeprune.bench.conditions import warnings
+from edgeprune.bench.devices import bench_devices
+from edgeprune.bench.runner import Runner, parse
+from edgeprune.cli import cli
 from edgeprune.connections import Connection, local
 from edgeprune.connections.adb import connect
 from edgeprune.doctor import device_checks
-from edgeprune.errors import DeviceError, DeviceTransientError
+from edgeprune.errors import DeviceError, DeviceTransientError, MeasurementError
+from edgeprune.measurement import AGGREGATED, Measurement, NativeRun
+from edgeprune.report import print_devices
 from edgeprune.target import load_target
+from tests.bench.conftest import make_bundle
 from tests.connections.adb_server import AdbServer
 from tests.connections.devices import arm64_phone
 
 SOURCE = Path(__file__).with_name("benchmark_model.c")
 PLAN = Plan(seed=0, warmups=5, samples=20, seconds=0.0, limit_seconds=30.0)
+
+
+def run_native(connection: Connection, program: Path, model: Path, threads: int, plan: Plan) -> NativeRun:
+    return Runner.push(connection, program, {"artifact": model}).run("artifact", threads, plan)
 
 
 def sha256(path: Path) -> str:
@@ -109,11 +124,145 @@ def test_a_model_runs_and_nothing_is_left(phone: AdbServer, runner: Path, model:
     assert found.init_ns > 0
     assert found.first_ns > 0
     assert found.peak_memory_bytes is not None
-    assert (found.runner_sha256, found.model_sha256) == (sha256(runner), sha256(model))
+    assert found.model_sha256 == sha256(model)
     for _ in range(30):  # the guard looks once a second
         if not left_on(phone):
             break
     assert left_on(phone) == ""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Beside a "dense twin" of a file sixteen times as long, which the stand-in takes sixteen times as long for."""
+    folder = tmp_path_factory.mktemp("out") / "artifacts"
+    make_bundle(folder / "dense", "litert", 4096, variant="dense")
+    return make_bundle(folder / "small", "litert", 256, twin="dense")
+
+
+def test_bench_on_a_phone_without_python(phone: AdbServer, runner: Path, bundle: Artifact, tmp_path: Path) -> None:
+    given = ["--target", "android-arm64", "--host", phone.serial, "--runner", str(runner), "--pairs", "1"]
+    done = CliRunner().invoke(cli, ["bench", str(bundle.path), *given, "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    assert found["kind"] == AGGREGATED and found["blocks"] == found["against"]["blocks"] == 1
+    assert found["environment"]["runner"] == {"name": runner.name, "sha256": sha256(runner)}
+    assert found["environment"]["arch"] == "aarch64"
+    assert not {"p50_ns", "p90_ns", "output_max_abs"} & set(found)
+    assert 0 < found["min_ns"] <= found["mean_ns"] <= found["max_ns"]
+    assert found["ratio"]["value"] > 4 and found["noise_floor"]["pairs"] == 1
+    assert found["conditions_before"]["governor.policy4"] == "schedutil"
+    measurement = Measurement.load(Path(found["path"]))
+    roles = [run.role for run in measurement.native]
+    assert sorted(roles) == ["against", "artifact", "floor_a", "floor_b"] and measurement.blocks == ()
+    assert {run.model_sha256 for run in measurement.native} == {measurement.artifact_sha256, measurement.against_sha256}
+    with pytest.raises(MeasurementError, match="holds a native runner's aggregates, no samples"):
+        measurement.samples()
+    assert "mean " in done.stderr and "as fast as the dense twin" in done.stderr
+
+
+# A run takes as many microseconds as the graph has bytes.
+BY_SIZE = """#!/bin/sh
+size=$(wc -c <"${1#--graph=}")
+echo "count=20 first=$size curr=$size min=$size max=$((size + 9)) avg=$((size + $$ % 5)) std=3"
+echo "Inference timings in us: Init: 812, First inference: $size, Warmup (avg): 1, Inference (avg): $size"
+echo "Memory footprint delta from the start of the tool (MB): init=1 overall=2"
+"""
+
+
+def test_what_is_shown_and_judged_of_a_native_runner(bundle: Artifact, tmp_path: Path) -> None:
+    out, program = bundle.path.parents[1], tmp_path / "benchmark_model"
+    program.write_text(BY_SIZE)
+    given = ["--target", "local", "--runner", str(program), "--pairs", "6"]
+    done = CliRunner().invoke(cli, ["bench", str(bundle.path), *given, "--out", str(out), "--json"])
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    sizes = [bundle.size_bytes, Artifact.load(bundle.path.parent / "dense").size_bytes]
+    for side, size in zip((found, found["against"]), sizes):
+        low, high = side["mean_interval_ns"]
+        assert size * 1000 <= low <= side["mean_ns"] <= high <= (size + 4) * 1000
+        assert (side["init_ns"], side["peak_memory_bytes"], side["inferences"]) == (812_000, 2**21, 120)
+    ratio = found["ratio"]
+    assert ratio["verdict"] == "faster" and ratio["low"] <= ratio["value"] <= ratio["high"]
+    assert ratio["value"] == pytest.approx(sizes[1] / sizes[0], rel=5e-3)
+    assert found["noise_floor"]["pairs"] == 4
+
+    shown = CliRunner().invoke(cli, ["inspect", found["path"]])
+    words = " ".join(shown.output.split())
+    assert f"litert fp32 (local): benchmark_model, SHA-256 {sha256(program)[:12]}" in words
+    assert "Model load 812 µs" in words and "Growth of peak memory 2.10 MB" in words
+    page = CliRunner().invoke(cli, ["report", found["path"], "--out", str(out)])
+    assert page.exit_code == 0, page.output
+    assert "as fast as the dense twin" in page.stderr and "Not measured yet" not in page.stderr
+    html = Path(page.stdout.strip()).read_text()
+    assert "<h2>Native runner</h2>" in html and "--runner benchmark_model" in html
+
+    judge = ["gate", found["path"], "--out", str(out), "--budget"]
+    assert CliRunner().invoke(cli, [*judge, "speedup=2x,size=1MB"]).exit_code == 0
+    assert CliRunner().invoke(cli, [*judge, "speedup=1000x"]).exit_code == 1
+    refused = CliRunner().invoke(cli, [*judge, "latency_p90=10ms"])
+    assert isinstance(refused.exception, MeasurementError) and "no samples" in str(refused.exception)
+
+
+def test_several_phones_give_one_table(bundle: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runner").write_text(BY_SIZE)
+    request = Request(bundle, None, load_target("local"), replace(PLAN, pairs=1), tmp_path, tmp_path / "runner")
+    devices = {"one": local.connect, "another": lambda: Other(sys.executable)}
+    measured = {
+        each.host: each.event for each in bench_devices(request, devices) if isinstance(each.event, Measurement)
+    }
+    print_devices(measured, Console(width=100))
+    said = capsys.readouterr().out
+    assert "Device" in said and "one " in said and "another" in said and "not compared" in said
+
+
+class Other(local.LocalConnection):
+    """Another device than this one, as far as a journal can tell."""
+
+    host = "another"
+
+
+def test_onnx_bundles_and_options_of_the_agent_are_refused(runner: Path, tmp_path: Path) -> None:
+    artifact = make_bundle(tmp_path / "artifacts" / "onnx", "onnxruntime")
+    command = ["bench", str(artifact.path), "--target", "local", "--runner", str(runner), "--out", str(tmp_path)]
+    refused = CliRunner().invoke(cli, command)
+    assert isinstance(refused.exception, MeasurementError) and "export --runtime litert" in str(refused.exception)
+    for option in (["--emulate"], ["--python", "python3"], ["--sustained", "1s"]):
+        assert CliRunner().invoke(cli, [*command, *option]).exit_code == 2
+    missing = CliRunner().invoke(cli, [*command[:-4], "--runner", str(tmp_path / "nothing")])
+    assert missing.exit_code == 2 and "does not exist" in missing.output
+
+
+THROTTLED = """#!/bin/sh
+count=$(cat {count} 2>/dev/null || echo 0)
+echo $((count + 1)) > {count}
+[ $count -lt 3 ] && status=0 || status=3
+echo "IsStatusOverride: false"
+echo "Thermal Status: $status"
+echo "Current temperatures from HAL:"
+echo "	Temperature{{mValue=35.5, mType=3, mName=skin, mStatus=0}}"
+"""
+
+
+def test_a_run_in_which_the_phone_is_throttled_is_repeated(
+    bundle: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "dumpsys").write_text(THROTTLED.format(count=tmp_path / "count"))
+    (tools / "dumpsys").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    (tmp_path / "runner").write_text(f"#!/bin/sh\ncat <<'END'\n{NEWEST}END\n")
+    target = replace(load_target("android-arm64"), connection="local")
+    plan = replace(PLAN, pairs=1)
+    with local.connect() as here:
+        *_, measured = bench_blocks(Request(bundle, None, target, plan, tmp_path, tmp_path / "runner"), here)
+    assert isinstance(measured, Measurement)
+    # Read before the run, while it cools, before and after each: the second reading of the first run is the fourth.
+    assert ["throttling: thermalservice 0x0 -> 0x3" in note for note in measured.notes] == [True]
+    (run,) = measured.native
+    assert run.conditions_after["throttling.thermalservice"] == 3
+    assert run.conditions_after["temp_millic.thermalservice.skin"] == 35500
+    assert any("throttled in 1 of 1 blocks" in line for line in warnings(measured))
 
 
 def test_a_phone_has_one_user_at_a_time(phone: AdbServer, connection: Connection) -> None:
@@ -176,7 +325,7 @@ def test_the_plan_reaches_the_runner(model: Path, tmp_path: Path) -> None:
     with local.connect() as here, pytest.raises(DeviceError) as caught:
         run_native(here, tmp_path / "runner", model, 3, PLAN)
     assert (
-        "--graph=model.tflite --num_threads=3 --warmup_runs=5 --warmup_min_secs=0 --num_runs=20 --min_secs=0.0 "
+        "--graph=artifact.tflite --num_threads=3 --warmup_runs=5 --warmup_min_secs=0 --num_runs=20 --min_secs=0.0 "
         "--max_secs=30.0 --use_xnnpack=true" in caught.value.message
     )
 
@@ -219,18 +368,17 @@ INFO: Inference timings in us: Init: 12, First inference: 0, Warmup (avg): nan, 
     ids=["newest", "older", "all the same"],
 )
 def test_what_the_tool_prints_is_read(text: str, expected: tuple[int, ...]) -> None:
-    found = parse(text, "benchmark_model", "r", "m")
-    assert isinstance(found, NativeRun)
-    assert tuple(asdict(found).values()) == (*expected, "r", "m")
+    found = parse(text, "benchmark_model", "against", "m")
+    assert tuple(asdict(found).values()) == ("against", *expected, "m", {}, {})
 
 
 @pytest.mark.parametrize("text", [NEWEST.replace(" min=", " "), NEWEST.replace("std=", "")], ids=["min", "std"])
 def test_timings_with_holes_are_none(text: str) -> None:
     with pytest.raises(DeviceError, match="printed timings without"):
-        parse(text, "benchmark_model", "r", "m")
+        parse(text, "benchmark_model", "artifact", "m")
 
 
 def test_only_warmups_are_no_timings() -> None:
     text = NEWEST.replace("INFO: count=50", "INFO: count=0")
     with pytest.raises(DeviceError, match="printed no timings"):
-        parse(text, "benchmark_model", "r", "m")
+        parse(text, "benchmark_model", "artifact", "m")

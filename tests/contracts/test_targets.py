@@ -144,16 +144,20 @@ def test_cells_are_narrowed_or_refused() -> None:
         target.cells(precision="fp16")
 
 
-def test_a_governor_needs_the_sensor_that_reads_it(tmp_path: Path) -> None:
+def test_a_governor_or_frequency_needs_the_sensor_that_reads_it(tmp_path: Path) -> None:
     text = GOOD.replace("threads = 4", 'threads = 4\ngovernor = "performance"')
     assert load_target(str(write(tmp_path, text))).governor == "performance"
     with pytest.raises(TargetError, match="governor 'performance' cannot be checked"):
         load_target(str(write(tmp_path, text.replace('"governor", ', ""))))
+    text = GOOD.replace("threads = 4", "threads = 4\nfrequency_khz = 1800000")
+    assert load_target(str(write(tmp_path, text))).frequency_khz == 1_800_000
+    with pytest.raises(TargetError, match="frequency 1800000 cannot be checked"):
+        load_target(str(write(tmp_path, text.replace('"frequency", ', ""))))
 
 
 def test_no_built_in_target_asks_for_a_governor(target: Target) -> None:
     """Each board is measured as its system sets it up, so that the first run works; the readings are recorded."""
-    assert target.governor == ""
+    assert (target.governor, target.frequency_khz) == ("", 0)
 
 
 def test_its_sensors_are_ones_that_the_agent_reads(target: Target) -> None:

@@ -3,19 +3,21 @@ After each one nothing runs there and nothing lies there."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edgeprune import Artifact, connections, load_target
-from edgeprune.bench import BlockDone, Plan, bench, bench_blocks
+from edgeprune.bench import BlockDone, Plan, Request, bench, bench_blocks
 from edgeprune.doctor import device_checks
 from edgeprune.errors import DeviceError, UnfairConditionsError
 from edgeprune.measurement import Measurement
@@ -25,6 +27,7 @@ from tests.devices.raspberry_pi import RaspberryPi
 
 PLAN = Plan(seed=1, pairs=2, samples=20, seconds=1.5, limit_seconds=20.0, warmups=2, floor_pairs=0)
 TARGET = load_target("rpi4")
+CGROUPS = Path("/sys/fs/cgroup")
 GOVERNOR = "devices/system/cpu/cpufreq/policy0/scaling_governor"
 
 
@@ -95,7 +98,7 @@ def test_a_killed_agent_is_told_and_the_next_run_goes_on(
     artifact: Artifact, pi: RaspberryPi, device: Path, tmp_path: Path
 ) -> None:
     with connect() as connection:
-        events = bench_blocks(artifact, None, TARGET, connection, PLAN, tmp_path)
+        events = bench_blocks(Request(artifact, None, TARGET, PLAN, tmp_path), connection)
         first = next(events)
         assert isinstance(first, BlockDone)
         thread = when_an_agent_runs(pi, lambda: os.kill(agents(pi)[-1], signal.SIGKILL))
@@ -107,11 +110,56 @@ def test_a_killed_agent_is_told_and_the_next_run_goes_on(
     assert len(measurement.blocks) == 2
 
 
+@contextmanager
+def memory_limited(pi: RaspberryPi, limit_bytes: int) -> Iterator[None]:
+    """What the Pi starts from now on may use so much memory in all, or its largest process is killed."""
+    old = CGROUPS / "memory"  # version 1 of control groups has a hierarchy for each resource, version 2 one for all
+    top, limit = (old, "memory.limit_in_bytes") if old.is_dir() else (CGROUPS, "memory.max")
+    group = top / f"edgeprune-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(limit_bytes))
+    except OSError as problem:
+        pytest.skip(f"no control group for memory can be made here: {problem}")
+    try:
+        (group / "cgroup.procs").write_text(str(pi.server()))
+        yield
+    finally:
+        for number in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                (top / "cgroup.procs").write_text(number)
+        group.rmdir()
+
+
+def test_a_device_that_runs_out_of_memory_says_in_which_phase(
+    artifact: Artifact, pi: RaspberryPi, device: Path, tmp_path: Path
+) -> None:
+    told = "the agent was killed while importing the runtime: .*ran out of memory"
+    with memory_limited(pi, 112 * 1024 * 1024), pytest.raises(DeviceError, match=told):
+        measure(artifact, tmp_path)
+    assert len(measure(artifact, tmp_path).blocks) == 2
+
+
+def test_a_connection_cut_in_the_sustained_phase_loses_no_window(
+    artifact: Artifact, pi: RaspberryPi, device: Path, tmp_path: Path
+) -> None:
+    plan = replace(PLAN, pairs=1, seconds=0.0, sustained_seconds=6.0)
+    cut = threading.Timer(2.0, pi.cut)
+    thread = when_an_agent_runs(pi, cut.start)
+    measurement = measure(artifact, tmp_path, plan)
+    thread.join()
+    assert not cut.is_alive()
+    windows = measurement.blocks[0].windows
+    ends = [0, *(each["end_ns"] for each in windows)]
+    assert ends[-1] >= 6e9
+    assert [each["begin_ns"] for each in windows] == pytest.approx(ends[:-1], abs=2e9)
+
+
 def test_a_file_that_was_altered_after_the_push(
     artifact: Artifact, pi: RaspberryPi, device: Path, tmp_path: Path
 ) -> None:
     with connect() as connection:
-        events = bench_blocks(artifact, None, TARGET, connection, PLAN, tmp_path)
+        events = bench_blocks(Request(artifact, None, TARGET, PLAN, tmp_path), connection)
         next(events)
         (model,) = device.glob(f"edgeprune-*/artifact/{artifact.model_file}")
         model.write_bytes(model.read_bytes()[:-1] + b"?")
