@@ -19,14 +19,14 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench import conditions
 from edgeprune.energy import energy
 from edgeprune.errors import MeasurementError, nearest
-from edgeprune.measurement import EMULATED, Measurement, find_artifact
+from edgeprune.measurement import Measurement, find_artifact
 from edgeprune.target import Target
 
 PASS, FAIL, UNFAIR, INCONCLUSIVE = 0, 1, 3, 4
 TIME = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
 SIZE = {"B": 1.0, "KB": 1e3, "MB": 1e6, "KiB": 1024.0, "MiB": 1024.0**2}
 LATENCIES = {"latency_p50": 0.5, "latency_p90": 0.9, "latency_p95": 0.95, "latency_p99": 0.99}
-# Budget -> unit -> how much of the base unit (ns, bytes, a ratio, a fraction, joules) it is.
+# Budget -> unit -> how much of the base unit (ns, bytes, a ratio, a fraction, joules, a count) it is.
 UNITS: Mapping[str, Mapping[str, float]] = {
     **dict.fromkeys(LATENCIES, TIME),
     "size": SIZE,
@@ -34,6 +34,7 @@ UNITS: Mapping[str, Mapping[str, float]] = {
     "speedup": {"x": 1.0},
     "accuracy_drop": {"pp": 0.01},
     "energy": {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6},
+    "instructions": {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9},
 }
 NORMAL_95 = 1.96  # standard errors on either side that hold 95 %
 
@@ -53,7 +54,8 @@ class Budget:
 
     def words(self, value: float) -> str:
         """A value of the base unit in the unit given."""
-        return f"{value / self.scale:.4g}{self.unit}"
+        digits = 12 if self.name == "instructions" else 4  # counts are exact
+        return f"{value / self.scale:.{digits}g}{self.unit}"
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,6 @@ def unfairness(measurement: Measurement, target: Target) -> str:
 
 def judge(measurement: Measurement, budgets: Iterable[Budget]) -> list[Judgement]:
     """Hold each budget against its interval; MeasurementError for one that the measurement can say nothing about."""
-    if measurement.kind == EMULATED:
-        raise MeasurementError(f"{measurement.path} is {measurement.kind}, budgets are for what was measured")
     return [_judge(measurement, budget) for budget in budgets]
 
 
@@ -199,6 +199,13 @@ def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
     return (found.gross_j - half, found.gross_j + half), f"95 %, gross, {found.readings} readings"
 
 
+def _instructions(measurement: Measurement) -> tuple[Optional[Interval], str]:
+    count = float(measurement.instructions("artifact"))
+    if not count:
+        raise MeasurementError("instructions: times were measured, nothing was counted", "count with: bench --emulate")
+    return (count, count), "emulated, the same in every run"
+
+
 def _size(measurement: Measurement) -> tuple[Optional[Interval], str]:
     size = float(_artifact(measurement, "size").size_bytes)
     return (size, size), "the model file"
@@ -227,6 +234,7 @@ _INTERVALS: Mapping[str, Callable[[Measurement], tuple[Optional[Interval], str]]
     "speedup": _speedup,
     "accuracy_drop": _accuracy_drop,
     "energy": _energy,
+    "instructions": _instructions,
 }
 
 

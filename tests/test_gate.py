@@ -16,7 +16,7 @@ from edgeprune import Artifact, Measurement, MeasurementError, load_target, stor
 from edgeprune.artifact import Port
 from edgeprune.cli import main
 from edgeprune.gate import exit_code, judge, junit, parse_budgets, split_budgets, unfairness
-from edgeprune.measurement import Block
+from edgeprune.measurement import EMULATED, Block, Count, Measurement
 
 MODEL = b"model" * 200  # 1000 bytes
 MS = 1_000_000
@@ -182,11 +182,28 @@ def test_what_a_measurement_cannot_say_is_bad_input(
     assert caught.value.exit_code == 2
 
 
-def test_emulated_instructions_keep_no_budget(tmp_path: Path) -> None:
-    measurement = make_measurement(tmp_path)
-    object.__setattr__(measurement, "kind", "emulated instructions")
-    with pytest.raises(MeasurementError, match="is emulated instructions, budgets are for what was measured"):
+@pytest.mark.parametrize(
+    ("budget", "status"),
+    [
+        ("instructions=1234567", "pass"),
+        ("instructions=1234566", "fail"),
+        ("instructions=1.234567M", "pass"),
+        ("instructions=1234K", "fail"),
+    ],
+)
+def test_emulated_instructions_are_judged_to_the_last_digit(tmp_path: Path, budget: str, status: str) -> None:
+    counts = (Count("artifact", 1_234_567, "a" * 64, 0.0),)
+    measurement = replace(make_measurement(tmp_path), kind=EMULATED, blocks=(), counts=counts)
+    (judged,) = judge(measurement, parse_budgets(split_budgets(budget)))
+    assert (judged.status, judged.low, judged.high) == (status, 1_234_567, 1_234_567)
+    assert "1234567 (emulated" in judged.why or "1.234567M (" in judged.why or "1234.567K (" in judged.why
+    with pytest.raises(MeasurementError, match="holds emulated instructions, no samples"):
         verdicts(measurement, "latency_p50=1s")
+
+
+def test_times_keep_no_budget_of_instructions(tmp_path: Path) -> None:
+    with pytest.raises(MeasurementError, match="nothing was counted; count with: bench --emulate"):
+        verdicts(make_measurement(tmp_path), "instructions=1M")
 
 
 def test_a_bundle_that_was_built_anew_is_not_the_one_measured(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""What several commands share: options, kinds of values, ways to print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeprune import store
+from edgeprune.errors import EdgepruneError
+from edgeprune.progress import say
+
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=store.DEFAULT_OUT, show_default=True,
+    help="Folder for tickets, artifacts, measurements and reports.",
+)  # fmt: skip
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with the task's data files; else $EDGEPRUNE_DATA, else a download.",
+)  # fmt: skip
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+HOST = click.option(
+    "--host", "hosts", multiple=True, help="The device: USER@HOST as ssh knows it, or adb's serial; may be repeated."
+)
+PYTHON = click.option("--python", default="", help="Interpreter on the device; else ~/.edgeprune/venv's, else python3.")
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on; Python 3.9 has 8.1
+    """Numbers divided by commas, such as 0.2,0.2,0.05."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = "N[,N...]"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        """See `click.ParamType.convert`."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            words = "whole numbers" if self.kind is int else "numbers"
+            self.fail(f"{value!r} is not a list of {words} divided by commas", param, ctx)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """A time such as 90s, 10m or 1h, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """See `click.ParamType.convert`."""
+        if isinstance(value, float):
+            return value
+        seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(value[-1:])
+        try:
+            return float(value[:-1]) * seconds if seconds else self.fail(f"{value!r} has no unit", param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 90s, 10m or 1h", param, ctx)
+
+
+def newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:
+    """The newest thing of a kind in an output folder, which is said; `error` if there is none."""
+    path = store.newest(out, kind, error)
+    say(f"newest {kind}: {path}")
+    return path
+
+
+def print_path(path: Path, summary: dict[str, Any], as_json: bool) -> None:
+    """A path on stdout, or all about it as JSON."""
+    click.echo(json.dumps({"path": str(path), **summary}, indent=1) if as_json else path)
+
+
+def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Dictionaries with the same keys as a table on stdout, or as JSON."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)

@@ -1,0 +1,92 @@
+"""`report`, `inspect`, `tasks` and `targets`: what there is, in words and pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeprune.cli.parts import JSON, OUT, print_rows
+
+if TYPE_CHECKING:
+    from edgeprune.report import Noun
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@OUT
+@JSON
+def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Write one self-contained HTML page about PATHS: tickets, artifacts, measurements.
+
+    Without PATHS: about the newest ticket, its artifacts and their measurements. The text goes to stderr.
+
+    \b
+    edgeprune report
+    """
+    from rich.console import Console
+
+    from edgeprune.report import collect, print_report, summary, write_report
+
+    nouns = collect(paths, out)
+    print_report(nouns, Console(stderr=True))
+    path = write_report(nouns, out)
+    if as_json:
+        every: list[Noun] = [*nouns.tickets, *nouns.artifacts, *nouns.measurements]
+        click.echo(json.dumps({"path": str(path), "nouns": [summary(noun) for noun in every]}, indent=1))
+    else:
+        click.echo(path)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@JSON
+def inspect(path: Path, as_json: bool) -> None:
+    """Show a ticket, an artifact or a measurement.
+
+    \b
+    edgeprune inspect edgeprune-out/tickets/digits-0123456789ab --json
+    """
+    from rich.console import Console
+
+    from edgeprune.report import print_noun, read, summary
+
+    noun = read(path)
+    if as_json:
+        click.echo(json.dumps({"path": str(noun.path), **summary(noun)}, indent=1))
+    else:
+        print_noun(noun, Console())
+
+
+@click.command()
+@JSON
+def tasks(as_json: bool) -> None:
+    """List the built-in tasks.
+
+    \b
+    edgeprune tasks
+    """
+    from edgeprune import tasks as builtin
+
+    rows = [{"name": name, "description": builtin.load(name).task.description} for name in builtin.names()]
+    print_rows(rows, as_json)
+
+
+@click.command()
+@JSON
+def targets(as_json: bool) -> None:
+    """List the built-in targets.
+
+    \b
+    edgeprune targets
+    """
+    from edgeprune.target import load_target, target_names
+
+    rows = []
+    for name in target_names():
+        target = load_target(name)
+        cells = ", ".join(f"{runtime} {precision}" for runtime, precision in target.cells())
+        rows.append({"name": name, "description": target.description, "cells": cells})
+    print_rows(rows, as_json)

@@ -1,0 +1,169 @@
+"""`find` and `export`: from a task to a ticket to bundles."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import click
+
+from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Numbers, newest, print_path
+from edgeprune.errors import TicketError
+from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
+
+if TYPE_CHECKING:
+    from edgeprune.artifact import Artifact
+    from edgeprune.find import Event, Problem
+
+LAYERS_SHOWN = 20
+
+
+@click.command()
+@click.argument("task")
+@click.option("--target", help="Device to find for: sets the default pattern.")
+@click.option("--pattern", help="unstructured, block:4x1, block:1x4, channel or n:m such as 2:4.")
+@click.option("--levels", type=int, metavar="N", help="Number of prunings after the dense level.")
+@click.option("--rate", "rates", type=Numbers(float), default=(), help="Share of the weights pruned at each level.")
+@click.option("--density", type=float, metavar="D", help="Nonzero / all prunable weights to end at.")
+@click.option("--rewind", metavar="init|N-steps|N-epochs", help="Point of the training that each level goes back to.")
+@click.option("--seeds", type=Numbers(int), default="1,2,3", show_default=True, help="One run for each.")
+@click.option("--margin", type=float, default=0.5, show_default=True, metavar="PP", help="Points a ticket may lose.")
+@click.option("--threads", type=click.IntRange(1), help="PyTorch threads; by default 1 for an MLP, else all cores.")
+@DATA_DIR
+@OUT
+@JSON
+def find(task: str, target: Optional[str], out: Path, data_dir: Optional[Path], as_json: bool, **chosen: Any) -> None:
+    """Find a ticket of TASK: a built-in name (see `edgeprune tasks`), file.py:function or module:function.
+
+    \b
+    edgeprune find digits
+    edgeprune find mnist --levels 10 --seeds 1,2,3 --data-dir data
+    edgeprune find mytask.py:make --target rpi4 --density 0.1
+    """
+    # Threads that wait by spinning make a level ten times slower as soon as another process wants their core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from edgeprune import tasks
+    from edgeprune.find import Options, RunFinished, doubts, find_levels, prepare
+    from edgeprune.report import density_plot, summary
+
+    pattern = _pattern(chosen.pop("pattern"), target)
+    options = Options(pattern=pattern, **{**chosen, "margin": chosen["margin"] / 100})
+    problem = prepare(tasks.load(task), options, data_dir)
+    for doubt in doubts(problem):
+        warn(doubt)
+    ticket = None
+    with ProgressDisplay(len(problem.spec.seeds) * (problem.spec.levels + 2)) as display:
+        for event in find_levels(problem, out):
+            _show(event, display, problem)
+            ticket = event.ticket if isinstance(event, RunFinished) else None
+    if ticket is None:
+        raise TicketError("the run ended without a ticket")
+    density_plot(ticket, ticket.path / "density.png")
+    say(ticket.verdict.statement)
+    print_path(ticket.path, summary(ticket), as_json)
+
+
+def _pattern(pattern: Optional[str], target: Optional[str]) -> str:
+    """The pattern asked for, else the first that pays off on the target, else unstructured."""
+    from edgeprune.target import load_target
+
+    paying = load_target(target).first_paying_pattern() if target else None
+    if pattern is None and paying is not None:
+        say(f"pattern {paying.pattern}: {paying.why} (target {target})")
+        return paying.pattern
+    return pattern or "unstructured"
+
+
+def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
+    """One event of find on the display; a level or a control is one unit of work."""
+    from edgeprune import find
+
+    spec, metric = problem.spec, problem.loaded.task.metric_name
+    if isinstance(event, find.RunFinished):
+        if event.resumed:
+            say("this ticket is complete already: nothing to do")
+        return
+    place = spec.seeds.index(event.seed)
+    # The controls come after all levels of all seeds.
+    base = place * (spec.levels + 1)
+    end = len(spec.seeds) * (spec.levels + 1) + place
+    if isinstance(event, find.LevelFinished):
+        done, record = base + event.record.level + 1, event.record
+        if not event.seconds:
+            display.skip(1)
+        display.update(done, f"seed {event.seed}")
+        display.line(
+            f"seed {event.seed} level {record.level:2d}/{spec.levels}  density {100 * record.density:6.2f} %  "
+            f"{metric} {record.validation:.4f} (validation)  loss {record.loss:.4f}  "
+            + (show_seconds(event.seconds) if event.seconds else "finished before")
+        )
+    elif isinstance(event, find.ControlFinished):
+        display.update(end + 1, f"seed {event.seed}")
+        display.line(f"seed {event.seed} control: random reinit, {metric} {event.validation:.4f} (validation)")
+    elif isinstance(event, find.TrainingProgress):
+        start = end if event.level == "reinit" else base + int(event.level)
+        text = f"seed {event.seed} level {event.level} step {event.step}/{event.iterations} loss {event.loss:.4f} "
+        display.update(start + event.step / event.iterations, f"{text}{metric} {event.validation:.4f}")
+
+
+@click.command()
+@click.argument("ticket", required=False, type=click.Path(path_type=Path))
+@click.option("--target", required=True, help="Name (see `edgeprune targets`) or a TOML file of your own.")
+@click.option("--runtime", help="Only this runtime of the target.")
+@click.option("--precision", help="Only this precision: fp32 or int8.")
+@click.option("--seed", type=int, help="Seed to export instead of the one with the median validation metric.")
+@click.option("--max-drop", type=float, default=1.0, show_default=True, metavar="PP", help="Points int8 may lose.")
+@click.option("--portable", is_flag=True, help="Also write NAME-portable: stock operators, no library.")
+@DATA_DIR
+@OUT
+@JSON
+def export(
+    ticket: Optional[Path], target: str, max_drop: float, data_dir: Optional[Path], out: Path, as_json: bool,
+    **narrowed: Any,
+) -> None:  # fmt: skip
+    """Build a bundle of TICKET (else the newest) for each runtime and precision of a target, and verify each.
+
+    \b
+    edgeprune export --target rpi4
+    edgeprune export edgeprune-out/tickets/digits-0123456789ab --target rpi4 --runtime litert --precision int8
+    """
+    from edgeprune.export import ExportOptions
+    from edgeprune.export import export as run
+    from edgeprune.report import summary
+    from edgeprune.target import load_target
+    from edgeprune.ticket import Ticket
+
+    machine = load_target(target)
+    found = Ticket.load(ticket or newest(out, "ticket", TicketError))
+    options = ExportOptions(max_drop=max_drop / 100, **narrowed)
+    summaries = []
+    for artifact in run(found, machine, options, data_dir, out):
+        say(
+            f"{artifact.runtime} {artifact.precision} {artifact.variant}: {artifact.metric_name} "
+            f"{artifact.metric_runtime:.4f} (PyTorch {artifact.metric_torch:.4f}), largest difference "
+            f"{artifact.parity_max_abs:.2g}, {artifact.size_bytes:,} bytes, zeros lost {artifact.zeros_lost}, "
+            f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
+        )
+        _say_layers(artifact)
+        if artifact.variant == "ticket":
+            summaries.append({"path": str(artifact.path), **summary(artifact)})
+            if not as_json:
+                click.echo(artifact.path)
+    if as_json:
+        click.echo(json.dumps(summaries, indent=1))
+
+
+def _say_layers(artifact: Artifact) -> None:
+    """What runs each layer and why: a line a layer, or one for all if there are many."""
+    layers = artifact.layers
+    if len(layers) > LAYERS_SHOWN:
+        sparse = [layer for layer in layers if layer.kernel == "sparse"]
+        gains = sorted(layer.predicted_gain for layer in sparse)
+        predicted = f", predicted {gains[0]:.1f}x to {gains[-1]:.1f}x" if gains else f" ({layers[0].why})"
+        say(f"  {len(sparse)} of {len(layers)} layers run sparse{predicted}; edgeprune inspect lists them")
+        return
+    for layer in layers:
+        shape = "x".join(map(str, layer.shape))
+        say(f"  {layer.name} {layer.op} {shape}, density {100 * layer.density:.1f} %: {layer.why}")
