@@ -16,7 +16,7 @@ from edgeprune import Artifact, Measurement, MeasurementError, load_target, stor
 from edgeprune.artifact import Port
 from edgeprune.cli import main
 from edgeprune.gate import exit_code, judge, junit, parse_budgets, split_budgets, unfairness
-from edgeprune.measurement import EMULATED, Block, Count, Measurement
+from edgeprune.measurement import EMULATED, Block, Count
 
 MODEL = b"model" * 200  # 1000 bytes
 MS = 1_000_000
