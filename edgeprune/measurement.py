@@ -175,8 +175,12 @@ class Measurement:
         return next((count.instructions for count in self.counts if count.role == role), 0)
 
     def layers_ns(self, role: str) -> Mapping[str, int]:
-        """The profile of one role (see `Block`); empty if none was taken."""
-        return next((block.layers_ns for block in self.of(role) if block.layers_ns), {})
+        """The profile of one role (see `Block`): of each layer the least time over the blocks that have one, since
+        other programs only ever add to it; empty if none was taken."""
+        found: dict[str, int] = {}
+        for block in self.of(role):
+            found.update({name: min(time_ns, found.get(name, time_ns)) for name, time_ns in block.layers_ns.items()})
+        return found
 
     def save(self) -> None:
         """Write the file, complete or not at all."""

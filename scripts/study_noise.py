@@ -24,7 +24,7 @@ from edgeprune.measurement import Block, Measurement
 from edgeprune.target import load_target
 
 TASK = ("digits", "--seeds", "1", "--levels", "2", "--threads", "1")
-PAIRS = (8, 12, 16, 20, 24, 32, 40)
+PAIRS = (12, 16, 24, 32, 40)
 COMPARISONS = 1000
 FEWEST = 200
 say = Console(stderr=True, highlight=False)
@@ -88,7 +88,7 @@ def entry(block: Block) -> dict[str, Any]:
     samples = block.samples_ns[steady.begin :]
     before, after = block.conditions_before, block.conditions_after
     return {
-        "lower_decile_ns": statistics.lower_decile(samples),
+        "lowest_percentile_ns": statistics.lowest_percentile(samples),
         "median_ns": int(np.median(samples)),
         "samples": len(block.samples_ns),
         "skipped": steady.begin,
@@ -122,26 +122,30 @@ def draws(latencies: Sequence[int], plan: Plan) -> Iterator[dict[str, list[int]]
         yield drawn
 
 
-def verdict(drawn: dict[str, list[int]], ratio: float) -> tuple[str, float]:
-    """What `bench` would say if the other side were slower by a ratio, and the noise floor."""
+def verdicts(drawn: dict[str, list[int]], ratio: float) -> tuple[str, str, float]:
+    """What `bench` would say, what it would say if the other side were slower by a ratio, and the noise floor."""
     sides = {role: [[latency] for latency in latencies] for role, latencies in drawn.items()}
-    against = [[round(latency * ratio)] for latency in drawn["against"]]
     floor = statistics.noise_floor(sides["floor_a"], sides["floor_b"]).relative
-    return statistics.paired_ratio(sides["artifact"], against, floor=floor).verdict, floor
+    same = statistics.paired_ratio(sides["artifact"], sides["against"], floor=floor)
+    if same.low is None or same.high is None:
+        return same.verdict, same.verdict, floor
+    # The estimate and its interval move with the latencies.
+    ends = same.low * ratio, same.high * ratio
+    return same.verdict, statistics.verdict(*ends, same.delta, same.value * ratio, floor), floor
 
 
 def study(recorded: Mapping[str, Any], pairs: int, ratio: float) -> Outcome:
     """Draw the comparisons of so many pairs from the content of blocks.json and count."""
-    latencies, plan = [each["lower_decile_ns"] for each in recorded["blocks"]], Plan(seed=1, pairs=pairs)
+    latencies, plan = [each["lowest_percentile_ns"] for each in recorded["blocks"]], Plan(seed=1, pairs=pairs)
     same, apart, floors, effects = 0, 0, [], []
     for number, drawn in enumerate(draws(latencies, plan)):
-        word, floor = verdict(drawn, 1.0)
+        word, other, floor = verdicts(drawn, ratio)
         same += word in ("faster", "slower")
-        apart += verdict(drawn, ratio)[0] == "faster"
+        apart += other == "faster"
         floors.append(floor)
-        if number % 10 == 0:  # a bootstrap each
-            logs = statistics.pair_logs(*([[each] for each in drawn[role]] for role in ("artifact", "against")))
-            effects.append(statistics.minimum_detectable(logs, floor) or np.inf)
+        if number % 10 == 0:  # an interval each
+            logs = statistics.block_logs(*([[each] for each in drawn[role]] for role in ("artifact", "against")))
+            effects.append(statistics.minimum_detectable(*logs, floor) or np.inf)
     medians = float(np.median(effects)), float(np.median(floors))
     seconds = recorded["seconds_a_block"] * len(plan.order(compared=True))
     return Outcome(pairs, same / COMPARISONS, apart / COMPARISONS, *medians, round(seconds, 1))
@@ -149,16 +153,17 @@ def study(recorded: Mapping[str, Any], pairs: int, ratio: float) -> Outcome:
 
 def description(entries: Sequence[dict[str, Any]]) -> str:
     """How noisy the machine was while it recorded, in one line."""
-    latencies = np.array([each["lower_decile_ns"] for each in entries])
+    latencies = np.array([each["lowest_percentile_ns"] for each in entries])
     apart = 100 * np.abs(np.diff(np.log(latencies)))
     unsteady = sum(each["state"] == "non-stationary" for each in entries)
     slow = float(np.mean(latencies > 1.2 * latencies.min()))
     crowded = sum(each.get("cpu_pressure_us", 0) > 1e5 for each in entries)
+    middle = np.median(latencies) / 1e3
     return (
-        f"{len(entries)} blocks, lower decile {np.median(latencies) / 1e3:.1f} us in the median, {100 * slow:.0f} % of "
-        f"them a fifth above the fastest; neighbours differ by {float(np.median(apart)):.1f} % in the median, one in "
-        f"ten by more than {float(np.quantile(apart, 0.9)):.0f} %; {unsteady} non-stationary; in {crowded} "
-        "programs waited for a processor for more than 0.1 s"
+        f"{len(entries)} blocks, lowest percentile {middle:.1f} us in the median, {100 * slow:.0f} % of them a fifth "
+        f"above the fastest; neighbours differ by {float(np.median(apart)):.1f} % in the median, one in ten by more "
+        f"than {float(np.quantile(apart, 0.9)):.0f} %; {unsteady} non-stationary; in {crowded} programs waited for a "
+        "processor for more than 0.1 s"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgeprune.kernels import DOMAIN
 
+PROFILE_BLOCKS = 5  # of each side, its last ones
 PROFILE_RUNS = 30
 STOCK = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # What a kernel may do on the way out of its layer: ONNX Runtime fuses these behind a convolution, and then often gives

@@ -10,7 +10,7 @@ from edgeprune.errors import MeasurementError
 
 @dataclass(frozen=True)
 class Plan:
-    """One `bench` run. The defaults take 40 to 150 s for an artifact and its twin; p99 is supported below 10 ms.
+    """One `bench` run. The defaults take 45 to 170 s for an artifact and its twin; p99 is supported below 10 ms.
 
     seed: of the order of the blocks. pairs: of blocks, one of the artifact and one of what it is compared with; a 95 %
     interval of their ratio needs 6; scripts/study_noise says what the default finds. floor_pairs: of blocks of the
@@ -23,7 +23,7 @@ class Plan:
 
     seed: int
     pairs: int = 32
-    floor_pairs: int = 4
+    floor_pairs: int = 8
     samples: int = 100
     seconds: float = 0.3
     limit_seconds: float = 1.0

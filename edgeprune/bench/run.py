@@ -12,7 +12,7 @@ from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent, conditions
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
-from edgeprune.bench.layers import PROFILE_RUNS
+from edgeprune.bench.layers import PROFILE_BLOCKS, PROFILE_RUNS
 from edgeprune.bench.plan import Plan
 from edgeprune.bench.runner import Runner, read_conditions, read_environment
 from edgeprune.connections import Connection
@@ -30,9 +30,9 @@ class Device(Protocol):
         """What its sensors say now."""
         ...
 
-    def run(self, role: str, name: str, last: bool) -> tuple[Ran, dict[str, Any]]:
+    def run(self, role: str, name: str, behind: int) -> tuple[Ran, dict[str, Any]]:
         """Run a role's model in a process of its own; what came of it and the environment it ran in. name: of the
-        block, its own on this device; last: no block of the role comes behind."""
+        block, its own on this device; behind: how many blocks of the role are still to come."""
         ...
 
 
@@ -129,7 +129,7 @@ class Run:
                 self.notes.append(f"block {number}: {cooled}")
             name = f"{number}-{attempt}" if attempt else str(number)
             try:
-                block, environment = device.run(role, name, last=role not in order[number:])
+                block, environment = device.run(role, name, behind=order[number:].count(role))
             except DeviceTransientError as problem:
                 if attempt:  # it would take hours to wait for a device that hangs
                     raise
@@ -188,13 +188,14 @@ class _WithAgent:
     def read(self) -> conditions.Reading:
         return conditions.read(self.asked.connection, self.asked.request.target.sensors)
 
-    def run(self, role: str, name: str, last: bool) -> tuple[Ran, dict[str, Any]]:
+    def run(self, role: str, name: str, behind: int) -> tuple[Ran, dict[str, Any]]:
         plan, target = self.asked.request.plan, self.asked.request.target
         bundle = self.bundles.get(role, self.bundles["artifact"])  # the noise floor is the artifact's
-        # What is done once for each side comes behind its last samples, so that it can disturb none of them.
-        last = last and role in self.bundles
-        sustained_s = plan.sustained_seconds if last else 0.0
-        runs = PROFILE_RUNS if last and self.asked.request.artifact.layers else 0
+        # All this comes behind the samples of its process, so that it can disturb none of them.
+        compared = role in self.bundles
+        sustained_s = plan.sustained_seconds if compared and not behind else 0.0
+        profiled = compared and behind < PROFILE_BLOCKS and self.asked.request.artifact.layers
+        runs = PROFILE_RUNS if profiled else 0
         job = replace(
             make_job(bundle, target.threads, target.sensors, plan, name, runs),
             providers=list(target.providers(self.asked.request.artifact.runtime)),
@@ -226,7 +227,7 @@ class _WithRunner:
     def read(self) -> conditions.Reading:
         return read_conditions(self.asked.connection)
 
-    def run(self, role: str, name: str, last: bool) -> tuple[Ran, dict[str, Any]]:
+    def run(self, role: str, name: str, behind: int) -> tuple[Ran, dict[str, Any]]:
         model = role if role in self.asked.sides else "artifact"  # the noise floor is the artifact's
         before = self.read()
         found = self.runner.run(model, self.asked.request.target.threads, self.asked.request.plan)

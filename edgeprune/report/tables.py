@@ -17,7 +17,8 @@ from edgeprune.ticket import Ticket, Verdict
 
 MEASURED_NOTE = (
     "Gain, predicted and measured: time in the kernels of the {other} / time in these. Times from the runtime's own "
-    "profile of one process; profiling adds some microseconds to every kernel, so short layers gain more than it shows."
+    "profile, the least over up to five processes; profiling adds some microseconds to every kernel, so short layers "
+    "gain more than it shows."
 )
 MARKED = " Marked: sparse weights run by dense kernels."
 

@@ -1,5 +1,5 @@
-"""The ratio of two models' latencies from paired blocks: estimate, interval, noise floor, verdict, and what could have
-been found.
+"""The ratio of two models' latencies from blocks that took turns: estimate, interval, noise floor, verdict, and what
+could have been found.
 
 The unit of replication is the process (a block), not the sample: samples of one process share its memory layout and
 its moment.
@@ -18,16 +18,20 @@ from numpy.typing import NDArray
 from edgeprune.statistics.quantiles import CONFIDENCE, Samples
 
 DELTA = 0.03  # relative: two models nearer than this are called equivalent
-LOW = 0.1  # the quantile of a block that its pair is compared by
+LOW = 0.01  # the quantile of a block that stands for it
+UNDISTURBED = 0.15  # share of a side's blocks, the fastest, that its level is taken from,
+FEWEST_UNDISTURBED = 4  # and no fewer than these
+FEWEST_PAIRS = 6  # with fewer no interval at 95 % can be had: 2 ** -5 > 0.025
 POWER = 0.8  # with which the minimum detectable effect would be found
-REPLICATES = 2000
+SWAPS = 1024
+Logs = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Ratio:
     """How many times as fast the artifact is as what it was compared with: 2.0 means half the latency.
 
-    value: Hodges-Lehmann estimate over `pairs` pairs of blocks; low, high: its interval at `confidence`, None with
+    value: from `level` of either side, over `pairs` pairs of blocks; low, high: its interval at `confidence`, None with
     too few pairs. verdict: "faster", "slower", "equivalent" (the interval lies within `delta`) or "inconclusive".
     floor: the noise floor that the claim had to exceed (`NoiseFloor.relative`), None where none was measured.
     """
@@ -51,39 +55,94 @@ def paired_ratio(
 ) -> Ratio:
     """The ratio of latencies from blocks that ran side by side: the first of one role with the first of the other.
 
-    Each pair gives one logarithm (`pair_logs`); the estimate is the median of their Walsh averages and the interval
-    inverts the exact signed-rank test [Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, 3rd ed., sections
-    3.1-3.3]. It assumes pairs that scatter symmetrically, as they do when the order is randomised.
+    The estimate compares the `level` of either side. The interval inverts a randomization test: within a pair the order
+    was drawn, so that under a true ratio the two blocks might as well bear each other's role, and the statistic is
+    compared with what it is under such swaps. It needs no assumption about the noise; where that is heavy, the interval
+    is wide [Edgington & Onghena, Randomization Tests, 4th ed. 2007; for intervals Garthwaite, Confidence Intervals from
+    Randomization Tests, Biometrics 52 (1996)].
     """
-    logs = pair_logs(artifact, against)
-    averages = walsh_averages(logs)
-    value, cut = math.exp(float(np.median(averages))), signed_rank_cut(len(logs), confidence)
-    if cut == 0:
-        return Ratio(value, None, None, confidence, len(logs), "inconclusive", delta, floor)
-    low, high = math.exp(averages[cut - 1]), math.exp(averages[-cut])
-    word = verdict(low, high, delta, value, floor)
-    return Ratio(value, low, high, confidence, len(logs), word, delta, floor)
+    one, other = block_logs(artifact, against)
+    value, pairs = math.exp(level(other) - level(one)), len(one)
+    interval = randomization_interval(one, other, confidence)
+    if interval is None:
+        return Ratio(value, None, None, confidence, pairs, "inconclusive", delta, floor)
+    low, high = map(math.exp, interval)
+    return Ratio(value, low, high, confidence, pairs, verdict(low, high, delta, value, floor), delta, floor)
 
 
-def pair_logs(artifact: Iterable[Samples], against: Iterable[Samples]) -> NDArray[np.float64]:
-    """log(lower decile of `against` / lower decile of `artifact`) of each pair of blocks, [pairs]; ValueError without
-    any pair.
+def block_logs(artifact: Iterable[Samples], against: Iterable[Samples]) -> tuple[Logs, Logs]:
+    """Logarithms of the lowest percentiles of each pair's blocks, [pairs] and [pairs]; ValueError without any pair.
 
     Other programs on the device only ever make an inference slower, and for stretches as long as a block, so that the
-    median of a block often tells more about them than about the model. The lower decile stands as long as a tenth of
-    the block was undisturbed; without disturbance the ratio is the same [for the argument, with the minimum: Chen &
-    Revels, Robust Benchmarking in Noisy Environments, 2016, arXiv:1608.04295].
+    median of a block often tells more about them than about the model. The lowest percentile stands as long as a
+    hundredth of the block was undisturbed [for the argument, with the minimum: Chen & Revels, Robust Benchmarking in
+    Noisy Environments, 2016, arXiv:1608.04295]. Unlike the minimum it does not fall as a block has more samples, as
+    that of the faster model has.
     """
-    pairs = [(lower_decile(a), lower_decile(b)) for a, b in zip(artifact, against)]
+    pairs = [(lowest_percentile(a), lowest_percentile(b)) for a, b in zip(artifact, against)]
     if not pairs:
         raise ValueError("a ratio needs at least one pair of blocks")
-    return np.array([math.log(b / a) for a, b in pairs])
+    one, other = np.log(np.array(pairs, dtype=np.float64)).T
+    return one, other
 
 
-def lower_decile(samples: Samples) -> int:
-    """The smallest sample that a tenth of the samples do not exceed, in ns."""
+def lowest_percentile(samples: Samples) -> int:
+    """The smallest sample that a hundredth of the samples do not exceed, in ns."""
     rank = math.ceil(LOW * len(samples)) - 1
     return int(np.partition(np.asarray(samples), rank)[rank])
+
+
+def level(logs: Logs) -> Logs:
+    """What a side's blocks say of the undisturbed model: the mean of the fastest 15 % of them, of four at least;
+    [..., blocks] -> [...].
+
+    A core that the device's other work, or its host, slows down for seconds at a time makes two kinds of blocks of one
+    model. A median over blocks, or over pairs, then falls between the two and moves with their shares; the fastest
+    blocks are of one kind as long as some are undisturbed, and a mean of several of them hangs on no single one.
+    """
+    count = min(logs.shape[-1], max(FEWEST_UNDISTURBED, math.ceil(UNDISTURBED * logs.shape[-1])))
+    return np.asarray(np.partition(logs, count - 1, axis=-1)[..., :count].mean(axis=-1))
+
+
+def randomization_interval(one: Logs, other: Logs, confidence: float = CONFIDENCE) -> Optional[tuple[float, float]]:
+    """The shifts of `other` against `one`, logarithms of paired blocks [pairs], that a two-sided test by swapping does
+    not reject at 1 - confidence; None for fewer than 6 pairs. The swaps are all there are up to 10 pairs, else the same
+    1,024 in every call (seed 0)."""
+    if len(one) < FEWEST_PAIRS:
+        return None
+    swapped, tail = _swaps(len(one)), (1 - confidence) / 2
+    middle = float(level(other) - level(one))
+
+    def rejected(shift: float, sign: int) -> bool:
+        apart = sign * _differences(one, other - shift, swapped)
+        return float(np.mean(apart >= apart[0] - 1e-12)) <= tail
+
+    def end(sign: int) -> float:
+        """The last shift that is not rejected on the way down (1) or up (-1), to 0.001 %."""
+        inside, step = middle, 0.01
+        while not rejected(inside - sign * step, sign):
+            inside, step = inside - sign * step, 2 * step
+        while step > 1e-5:
+            step /= 2
+            if not rejected(inside - sign * step, sign):
+                inside -= sign * step
+        return inside
+
+    return end(1), end(-1)
+
+
+def _swaps(pairs: int) -> NDArray[np.bool_]:
+    """Which pairs bear each other's roles, [swaps, pairs]; in the first row none."""
+    if 2**pairs <= SWAPS:
+        return (np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1).astype(bool)
+    drawn = np.random.default_rng(0).random((SWAPS, pairs)) < 0.5
+    drawn[0] = False
+    return drawn
+
+
+def _differences(one: Logs, other: Logs, swapped: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """By how much the level of `other` lies above that of `one` in each swap, [swaps]."""
+    return level(np.where(swapped, one, other)) - level(np.where(swapped, other, one))
 
 
 def verdict(low: float, high: float, delta: float, value: float, floor: Optional[float] = None) -> str:
@@ -118,50 +177,26 @@ def noise_floor(one: Iterable[Samples], other: Iterable[Samples]) -> NoiseFloor:
     Determination, Analytical Chemistry 40 (1968)]; in online experiments the A/A test [Kohavi, Tang & Xu, Trustworthy
     Online Controlled Experiments, 2020, chapter 19].
     """
-    logs = pair_logs(one, other)
-    estimate, largest = abs(float(np.median(walsh_averages(logs)))), float(np.abs(logs).max())
+    logs, others = block_logs(one, other)
+    estimate, largest = abs(float(level(others) - level(logs))), float(np.abs(others - logs).max())
     return NoiseFloor(math.expm1(estimate), math.expm1(largest), len(logs))
 
 
 def minimum_detectable(
-    logs: NDArray[np.float64], floor: Optional[float] = None, delta: float = DELTA, confidence: float = CONFIDENCE
+    one: Logs, other: Logs, floor: Optional[float] = None, delta: float = DELTA, confidence: float = CONFIDENCE
 ) -> Optional[float]:
-    """The smallest true ratio above 1 that as many pairs, scattering as `logs` [pairs] do, would find to be "faster"
-    with a power of 80 %; None where there are too few pairs for an interval.
+    """The smallest true ratio above 1 that as many pairs, scattering as these blocks do (`block_logs`), would find to
+    be "faster" with a power of 80 %; None where there are too few pairs for an interval.
 
-    By the bootstrap of Collings & Hamilton, Estimating the Power of the Two-Sample Wilcoxon Test for Location Shift,
-    Biometrics 44 (1988), for paired data: the deviations from the estimate are drawn again with signs at random (the
-    test assumes symmetry), widened by sqrt(n / (n - 1)) for the estimate taken from them. A shift moves a drawn
-    interval as a whole, so each draw has one smallest shift that `verdict` would have found: the answer is their
-    quantile at 0.8. The draws are the same in every call (seed 0).
+    With the estimated shift taken out, every swap of roles is another experiment that might have been without any
+    effect. An effect moves its estimate, and an interval as wide as the one that was found, as a whole; so each swap
+    has one smallest shift that `verdict` would have found, and the answer is their quantile at 0.8.
     """
-    n, cut = len(logs), signed_rank_cut(len(logs), confidence)
-    if cut == 0:
+    interval = randomization_interval(one, other, confidence)
+    if interval is None:
         return None
-    deviations = (logs - float(np.median(walsh_averages(logs)))) * math.sqrt(n / (n - 1))
-    rng = np.random.default_rng(0)
-    drawn = rng.choice(deviations, (REPLICATES, n)) * rng.choice((-1.0, 1.0), (REPLICATES, n))
-    averages = walsh_averages(drawn)
-    low, high, middle = averages[:, cut - 1], averages[:, -cut], np.median(averages, axis=1)
-    needed = np.maximum.reduce([-low, math.log1p(floor or 0.0) - middle, math.log1p(delta) - high])
+    middle = float(level(other) - level(one))
+    errors = _differences(one, other - middle, _swaps(len(one)))
+    low, high = errors + (interval[0] - middle), errors + (interval[1] - middle)
+    needed = np.maximum.reduce([-low, math.log1p(floor or 0.0) - errors, math.log1p(delta) - high])
     return math.exp(float(np.quantile(needed, POWER)))
-
-
-def walsh_averages(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of all pairs, each value with itself too, in order: [..., n] -> [..., n (n + 1) / 2]."""
-    one, other = np.triu_indices(values.shape[-1])
-    return np.sort((values[..., one] + values[..., other]) / 2, axis=-1)
-
-
-def signed_rank_cut(n: int, confidence: float) -> int:
-    """How far in from either end of the Walsh averages the interval begins (1: the outermost); 0 if n is too small.
-
-    From the exact distribution of the signed-rank statistic: each rank 1..n is counted or not, with equal chance.
-    """
-    chances = np.zeros(n * (n + 1) // 2 + 1)
-    chances[0] = 1.0
-    for rank in range(1, n + 1):
-        shifted = np.zeros_like(chances)
-        shifted[rank:] = chances[:-rank]
-        chances = (chances + shifted) / 2
-    return int(np.searchsorted(np.cumsum(chances), (1 - confidence) / 2, side="right"))

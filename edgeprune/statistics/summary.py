@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from edgeprune.measurement import AGGREGATED
-from edgeprune.statistics.comparison import DELTA, minimum_detectable, noise_floor, pair_logs, paired_ratio
+from edgeprune.statistics.comparison import DELTA, block_logs, minimum_detectable, noise_floor, paired_ratio
 from edgeprune.statistics.quantiles import QUANTILES, Samples, mad, quantile, quantile_interval
 from edgeprune.statistics.slow import slow_blocks
 from edgeprune.statistics.steady import steady_state
@@ -57,7 +57,7 @@ def _compared(measurement: Measurement, delta: float) -> dict[str, Any]:
     ratio: Optional[dict[str, Any]] = None
     if against:
         limit = floor.relative if floor else None
-        detectable = minimum_detectable(pair_logs(artifact, against), limit, delta)
+        detectable = minimum_detectable(*block_logs(artifact, against), limit, delta)
         ratio = {**asdict(paired_ratio(artifact, against, delta=delta, floor=limit)), "detectable": detectable}
     return {"ratio": ratio, "noise_floor": asdict(floor) if floor else None}
 

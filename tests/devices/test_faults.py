@@ -88,10 +88,9 @@ def measure(artifact: Artifact, folder: Path, plan: Plan = PLAN) -> Measurement:
 
 def test_a_cut_connection_loses_no_sample(artifact: Artifact, pi: RaspberryPi, device: Path, tmp_path: Path) -> None:
     thread = when_an_agent_runs(pi, pi.cut)
-    measurement = measure(artifact, tmp_path)
+    measurement = measure(artifact, tmp_path, replace(PLAN, pairs=1))
     thread.join()
-    assert [len(block.samples_ns) >= 20 for block in measurement.blocks] == [True, True]
-    assert measurement.notes == ()
+    assert len(measurement.blocks[0].samples_ns) >= 20 and measurement.notes == ()
 
 
 def test_a_killed_agent_is_told_and_the_next_run_goes_on(
@@ -137,7 +136,6 @@ def test_a_device_that_runs_out_of_memory_says_in_which_phase(
     told = "the agent was killed while importing the runtime: .*ran out of memory"
     with memory_limited(pi, 112 * 1024 * 1024), pytest.raises(DeviceError, match=told):
         measure(artifact, tmp_path)
-    assert len(measure(artifact, tmp_path).blocks) == 2
 
 
 def test_a_connection_cut_in_the_sustained_phase_loses_no_window(
@@ -200,7 +198,7 @@ def test_a_governor_that_changes_forbids_the_measurement(
     thread = when_an_agent_runs(pi, lambda: pi.put(GOVERNOR, "powersave"))
     try:
         with pytest.raises(UnfairConditionsError, match="changed during the measurement.*powersave") as caught:
-            measure(artifact, tmp_path)
+            measure(artifact, tmp_path, replace(PLAN, pairs=1))
         assert caught.value.exit_code == 3 and "cpufreq" in caught.value.hint
     finally:
         thread.join()

@@ -330,7 +330,7 @@ def tile(shown, name):
 
 
 def test_a_large_figure_is_a_claim_that_the_interval_bears(tmp_path, make, build_at, shown):
-    assert tile(shown, "Best speed against dense")[0] == "2.59×"
+    assert tile(shown, "Best speed against dense")[0] == "2.60×"
     made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
     make.measurement(tmp_path, *made.artifacts, blocks=2)
     value, beside = tile(Page(page(collect([], tmp_path))), "Best speed against dense")

@@ -139,7 +139,11 @@ def noisy(built):
     slow = tuple(sample * 2 for sample in first.samples_ns)
     hot = {**first.conditions_after, "temp_millic": 81_000}
     one = [replace(first, samples_ns=slow, conditions_after=hot), *rest]
-    other = [replace(block, role="against") for block in rest[:3]] + [replace(first, role="against")] * 5
+    scatter = (0.97, 1.0, 1.07, 1.12, 1.1, 1.08, 1.05, 1.1)
+    other = [
+        replace(first, role="against", samples_ns=tuple(int(sample * each) for sample in first.samples_ns))
+        for each in scatter
+    ]
     floor = [replace(block, role=f"floor_{'ab'[place % 2]}") for place, block in enumerate(rest[:4])]
     return replace(measurement, blocks=(*floor, *one, *other))
 
