@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -14,10 +15,10 @@ class Plan:
 
     seed: of the order of the blocks. pairs: of blocks, one of the artifact and one of what it is compared with; a 95 %
     interval of their ratio needs 6; scripts/study_noise says what the default finds. floor_pairs: of blocks of the
-    artifact against itself, before a comparison, for the noise floor; never more than `pairs`, 0 for none. warmups:
-    inferences before the samples of a block (fewer if they last longer than half of `limit_seconds`). A block ends once
-    it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds`. timeout_seconds: after
-    which a block's process is given up. allow_governor: measure although the target asks for another one.
+    artifact against itself, before a comparison, for the noise floor; never more than half of `pairs`, 0 for none.
+    warmups: inferences before the samples of a block (fewer if they last longer than half of `limit_seconds`). A block
+    ends once it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds`. timeout_seconds:
+    after which a block's process is given up. allow_governor: measure although the target asks for another one.
     sustained_seconds: of a phase of minutes behind the samples of each side's last block, or 0.
     """
 
@@ -53,7 +54,7 @@ class Plan:
         if not compared:
             return ["artifact"] * self.pairs
         draw = random.Random(self.seed)
-        floor = _abba(draw, ("floor_a", "floor_b"), min(self.floor_pairs, self.pairs))
+        floor = _abba(draw, ("floor_a", "floor_b"), min(self.floor_pairs, math.ceil(self.pairs / 2)))
         return floor + _abba(draw, ("artifact", "against"), self.pairs)
 
 

@@ -70,14 +70,14 @@ def test_artifact_alone(bundle: Make, target: Target, short_plan: Plan, tmp_path
 def test_the_artifact_runs_against_itself_first(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
     artifact, twin = bundle("sparse", sparse=True), bundle("dense", width=300)
     with Watched() as connection:
-        measurement = bench(artifact, twin, target, connection, replace(short_plan, floor_pairs=2), tmp_path)
+        measurement = bench(artifact, twin, target, connection, replace(short_plan, pairs=3, floor_pairs=2), tmp_path)
         assert connection.pushed.count("artifact/model.onnx") == 1
     roles = [block.role for block in measurement.blocks]
     assert set(roles[:4]) == {"floor_a", "floor_b"} and set(roles[4:]) == {"artifact", "against"}
     assert {block.model_sha256 for block in measurement.blocks[:4]} == {artifact.files[artifact.model_file]}
     assert not any(block.layers_ns for block in measurement.blocks[:4])
     found = summarize(Measurement.load(measurement.path))
-    assert (found["noise_floor"]["pairs"], found["blocks"]) == (2, 2)
+    assert (found["noise_floor"]["pairs"], found["blocks"]) == (2, 3)
     assert found["ratio"]["floor"] == found["noise_floor"]["relative"] >= 0
 
 

@@ -184,7 +184,7 @@ def test_what_is_shown_and_judged_of_a_native_runner(bundle: Artifact, tmp_path:
     ratio = found["ratio"]
     assert ratio["verdict"] == "faster" and ratio["low"] <= ratio["value"] <= ratio["high"]
     assert ratio["value"] == pytest.approx(sizes[1] / sizes[0], rel=5e-3)
-    assert found["noise_floor"]["pairs"] == 4
+    assert found["noise_floor"]["pairs"] == 3
 
     shown = CliRunner().invoke(cli, ["inspect", found["path"]])
     words = " ".join(shown.output.split())
