@@ -392,7 +392,7 @@ with connect() as connection:
 
 def test_ctrl_c_leaves_neither_process_nor_file(bundle: Make, tmp_path: Path, fake_runtime: Fake, zeros: Any) -> None:
     artifact = bundle(expected=zeros)
-    fake_runtime(run=f"time.sleep(0.001); open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))")
+    fake_runtime(run=f"time.sleep(0.001); open({str(tmp_path / 'pid')!r}, 'a').write(f'{{os.getpid()}}\\n')")
     site, root = os.environ["PYTHONPATH"], Path(__file__).parents[2]
     program = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(artifact.path), str(tmp_path / "out")],
@@ -405,9 +405,9 @@ def test_ctrl_c_leaves_neither_process_nor_file(bundle: Make, tmp_path: Path, fa
         assert program.stdout is not None
         folder = Path(program.stdout.readline().strip())
         end = time.monotonic() + 60
-        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < end:
+        while not ((tmp_path / "pid").exists() and "\n" in (tmp_path / "pid").read_text()) and time.monotonic() < end:
             time.sleep(0.02)
-        agent_pid = int((tmp_path / "pid").read_text())
+        agent_pid = int((tmp_path / "pid").read_text().splitlines()[0])
         program.send_signal(signal.SIGINT)
         program.communicate(timeout=30)
     finally:
