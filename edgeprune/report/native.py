@@ -34,7 +34,13 @@ def native_table(measurements: Mapping[str, Measurement], artifacts: Iterable[Ar
     for name, each in measurements.items():
         found, other = statistics.summarize(each), names_of(each, known)["against"]
         sides = [role for role in (found, found["against"]) if role is not None]
-        rows.append((name, "\n".join(map(_mean, sides)), ratio_words(found["ratio"], other)))
+        rows.append(
+            (
+                name,
+                "\n".join(f"{units.latency(side['mean_ns'])} [{_interval(side)}]" for side in sides),
+                ratio_words(found["ratio"], other),
+            )
+        )
     return Table("Native runner", ("Build", "Mean latency", "Value"), tuple(rows), NOTE)
 
 
@@ -47,7 +53,8 @@ def native_facts_table(measurement: Measurement, artifacts: Iterable[Artifact]) 
         if values is not None
     }
     rows = (
-        ("Mean latency", *(_mean(side) for side in sides.values())),
+        ("Mean latency", *(units.latency(side["mean_ns"]) for side in sides.values())),
+        ("Interval", *(_interval(side) for side in sides.values())),
         *(
             (word, *(units.latency(side[key]) for side in sides.values()))
             for word, key in (
@@ -72,6 +79,8 @@ def build_name(measurement: Measurement) -> str:
     return f"{measurement.runtime} {measurement.precision} ({measurement.target})"
 
 
-def _mean(side: Mapping[str, Any]) -> str:
-    text, interval = units.latency(side["mean_ns"]), side["mean_interval_ns"]
-    return text if interval is None else f"{text} [{units.latency(interval[0])} … {units.latency(interval[1])}]"
+def _interval(side: Mapping[str, Any]) -> str:
+    interval = side["mean_interval_ns"]
+    if interval is None:
+        return "too few processes"
+    return " … ".join(map(units.latency, interval))
