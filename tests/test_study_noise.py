@@ -74,7 +74,8 @@ def test_a_difference_is_found_where_the_scatter_allows_it(
     assert (outcome.pairs, outcome.seconds) == (24, 32.0)
 
 
-def test_a_recording_is_drawn_from_again(script: ModuleType, tmp_path: Path) -> None:
+def test_a_recording_is_drawn_from_again(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "COMPARISONS", 20)
     store.write_json(tmp_path / "blocks.json", recorded(0.01))
     done = CliRunner().invoke(script.main, [str(tmp_path), "--ratio", "1.1"])
     assert done.exit_code == 0, done.output

@@ -18,7 +18,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
 def found(name, out, **options):
-    chosen = {"levels": 2, "rates": (0.4,), "seeds": (1,), "threads": 1, **options}
+    chosen = {"levels": 1, "rates": (0.4,), "seeds": (1,), "threads": 1, **options}
     problem = prepare(tasks.load(f"{FOLDER / name}.py:make"), Options(**chosen), None)
     events = list(find_levels(problem, out))
     assert isinstance(events[-1], RunFinished)

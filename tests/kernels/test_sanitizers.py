@@ -31,7 +31,7 @@ def far_padding(cases: Cases, channels: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def cases() -> Cases:
-    cases = every_operator(seed=5, each=15)
+    cases = every_operator(seed=5, each=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arm64_cases, "geometry", far_padding)
         for number in range(20):
