@@ -103,6 +103,9 @@ def read_conditions(connection: Connection) -> dict[str, Any]:
     for path, _, value in (line.partition(" ") for line in lines if line.startswith("/sys/")):
         *_, policy, name = path.split("/")
         found[f"{CPUFREQ_NAMES[name]}.{policy}"] = int(value) if value.isdigit() else value
+    for kind in ("governor", "frequency_khz"):
+        if not any(name.partition(".")[0] == kind for name in found):
+            found[kind] = "absent"  # so that a target that asks for one is not met
     said = "\n".join(line for line in lines if not line.startswith("/sys/"))
     found.update(agent.thermal_temperatures(said))
     found.update(agent.thermal_status(said or "absent"))

@@ -26,7 +26,7 @@ from edgeprune.cli import cli
 from edgeprune.connections import Connection, local
 from edgeprune.connections.adb import connect
 from edgeprune.doctor import device_checks
-from edgeprune.errors import DeviceError, DeviceTransientError, MeasurementError
+from edgeprune.errors import DeviceError, DeviceTransientError, MeasurementError, UnfairConditionsError
 from edgeprune.measurement import AGGREGATED, Measurement, NativeRun
 from edgeprune.report import print_devices
 from edgeprune.target import load_target
@@ -219,6 +219,14 @@ class Other(local.LocalConnection):
     """Another device than this one, as far as a journal can tell."""
 
     host = "another"
+
+
+def test_a_governor_that_is_not_or_cannot_be_read_as_asked_for_is_unfair(bundle: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "runner").write_text(BY_SIZE)
+    target = replace(load_target("local"), governor="of no device")
+    request = Request(bundle, None, target, replace(PLAN, pairs=1), tmp_path, tmp_path / "runner")
+    with local.connect() as here, pytest.raises(UnfairConditionsError, match="measured with the governor of no device"):
+        list(bench_blocks(request, here))
 
 
 def test_onnx_bundles_and_options_of_the_agent_are_refused(runner: Path, tmp_path: Path) -> None:
