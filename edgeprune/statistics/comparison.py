@@ -57,8 +57,9 @@ def paired_ratio(
 
     The estimate compares the `level` of either side. The interval inverts a randomization test: within a pair the order
     was drawn, so that under a true ratio the two blocks might as well bear each other's role, and the statistic is
-    compared with what it is under such swaps. It needs no assumption about the noise; where that is heavy, the interval
-    is wide [Edgington & Onghena, Randomization Tests, 4th ed. 2007; for intervals Garthwaite, Confidence Intervals from
+    compared with what it is under such swaps. The order is drawn two pairs at a time, so that the swaps take the blocks
+    of a pair to be exchangeable; no shape of the noise is assumed, and where it is heavy, the interval is wide
+    [Edgington & Onghena, Randomization Tests, 4th ed. 2007; for intervals Garthwaite, Confidence Intervals from
     Randomization Tests, Biometrics 52 (1996)].
     """
     one, other = block_logs(artifact, against)
