@@ -105,6 +105,41 @@ def with_signed_activations(model: onnx.ModelProto) -> onnx.ModelProto:
     return signed
 
 
+def hollow(artifact: Artifact) -> Path:
+    """A sparse bundle's model file with no block left in any of its packed weights, as a file beside the bundle: what
+    a session of it takes is the graph's own."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    from edgeprune.kernels import packing
+
+    path = artifact.path.with_name(f"{artifact.path.name}-hollow.onnx")
+    model = onnx.load(artifact.model_path)
+    for each in packed_weights(model):
+        packed = packing.read(numpy_helper.to_array(each).tobytes())
+        pattern = next(name for name, block in packing.BLOCKS.items() if block == packed.block)
+        empty = packing.pack(np.zeros(packed.shape, packed.values.dtype), pattern)
+        each.CopyFrom(numpy_helper.from_array(np.frombuffer(empty, np.uint8), each.name))
+    onnx.save(model, path)
+    return path
+
+
+def packed_weights(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The initializers that hold sparse weights."""
+    from edgeprune.kernels import DOMAIN
+
+    names = {name for node in model.graph.node if node.domain == DOMAIN for name in node.input[1:2]}
+    return [each for each in model.graph.initializer if each.name in names and each.raw_data[:4] == b"EPW1"]
+
+
+def initializer_bytes(model: onnx.ModelProto) -> int:
+    """Bytes of a model's constants."""
+    from onnx import numpy_helper
+
+    return sum(numpy_helper.to_array(each).nbytes for each in model.graph.initializer)
+
+
 @functools.cache
 def _sources_sha256() -> str:
     """SHA-256 of everything that decides what a bundle holds."""

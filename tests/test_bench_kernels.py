@@ -129,8 +129,28 @@ def test_bundles_hold_what_the_masks_left(bench: Any, exported: Path) -> None:
 def test_sizes_compare_files_and_sessions(bench: Any, exported: Path) -> None:
     arguments = ("--network", "mlp", "--sizes", "--row", ROWS[1], "--work", str(exported), "--json")
     results = run(bench, *arguments)
-    assert list(results["mlp"]) == ["fp32 block:4x1 file", "fp32 block:4x1 resident"]
+    assert list(results["mlp"]) == [f"fp32 block:4x1 {kind}" for kind in ("file", "weights", "session")]
     assert results["mlp"]["fp32 block:4x1 file"] > 1
+
+
+def test_a_hollow_model_has_the_graph_and_no_block(bench: Any, exported: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    from edgeprune.kernels import packing
+
+    sparse = bench.kernel_bundles.bundle(exported, bench.Cell("mlp", "block:1x4", 90.0, "int8"))
+    hollow, model = onnx.load(bench.kernel_bundles.hollow(sparse)), onnx.load(sparse.model_path)
+    assert hollow.graph.node == model.graph.node
+    pairs = list(zip(*(bench.kernel_bundles.packed_weights(each) for each in (hollow, model))))
+    assert pairs
+    for empty, full in pairs:
+        packed = [packing.read(numpy_helper.to_array(each).tobytes()) for each in (empty, full)]
+        assert packed[0].shape == packed[1].shape
+        assert packed[0].values.size == 0 < packed[1].values.size
+    inputs = sparse.probes()["input"]
+    run = bench.runtimes.load("onnxruntime").open_session
+    assert run(bench.kernel_bundles.hollow(sparse), 1, sparse.library_path)(inputs)[0].shape == (len(inputs), 4)
 
 
 def test_the_signed_twin_is_the_model_before_its_activations_became_unsigned(bench: Any, exported: Path) -> None:

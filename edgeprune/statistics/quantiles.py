@@ -70,7 +70,7 @@ def quantile_between(blocks: Sequence[Samples], q: float, confidence: float = CO
     """
     if len(blocks) < FEWEST_PROCESSES:
         return None
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
     everything = np.sort(np.concatenate([np.asarray(block, dtype=np.int64) for block in blocks]))
     places = np.unique(np.linspace(0, len(everything) - 1, min(len(everything), 8192)).astype(np.int64))
@@ -81,7 +81,7 @@ def quantile_between(blocks: Sequence[Samples], q: float, confidence: float = CO
     reached = drawn @ below >= q * (drawn @ sizes)[:, None]  # [draws, grid]
     quantiles = np.sort(grid[np.argmax(reached, axis=1)])
     n = len(blocks)
-    tail = float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf((1 - confidence) / 2, n - 1)))
+    tail = float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - confidence) / 2)))
     low, high = math.floor(tail * len(quantiles)), math.ceil((1 - tail) * len(quantiles)) - 1
     return int(quantiles[low]), int(quantiles[high])
 

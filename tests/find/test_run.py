@@ -152,7 +152,7 @@ def test_kill_9_at_random_moments_and_rerun_is_byte_equal(tmp_path):
     for _ in range(3):
         process = subprocess.Popen(command("killed"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
         try:
-            process.wait(timeout=duration * moments.uniform(0.4, 0.9))
+            process.wait(timeout=duration * moments.uniform(0.6, 0.95))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             kills += 1

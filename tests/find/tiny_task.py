@@ -77,7 +77,7 @@ def slow():
     from edgeprune.find import training
 
     training.CHECKPOINT_SECONDS = 0.0
-    return make(recipe={"iterations": 2000, "evaluate_every": 20})
+    return make(recipe={"iterations": 160, "evaluate_every": 20})
 
 
 def diverging():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -53,31 +54,44 @@ def missing(sanitizers: tuple[str, ...]) -> str:
     return ""
 
 
-def compile_harness(sanitizers: tuple[str, ...], folder: Path) -> tuple[Path, Path]:
-    """The harness and the kernels' own sources into two programs: one with every piece of scratch
-    memory as large as asked for, one with the kernels' own way to keep it between runs."""
+def digest(sanitizers: tuple[str, ...]) -> str:
+    """Of all that a harness is made from, the compiler included."""
+    sources = [path for folder in (SOURCES, HERE) for path in sorted(folder.glob("*.[ch]"))]
+    made_by = gcc("--version"), COMMON, FLAGS, sanitizers
+    content = b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in sources)
+    return hashlib.sha256(repr(made_by).encode() + content).hexdigest()[:16]
+
+
+def compile_harness(sanitizers: tuple[str, ...], out: Path) -> None:
+    """The harness and the kernels' own sources into two programs in the folder `out`, which appears when both are
+    there: "exact" with every piece of scratch memory as large as asked for, "kept" with the kernels' own way to keep
+    it between runs."""
     jobs = [(SOURCES / "level.c", name, (f"-DLEVEL={name}", *FLAGS[name])) for name in reversed(LEVELS[MACHINE])]
     # libc has what freestanding.c brings.
     apart = ("level.c", "freestanding.c")
     jobs += [(path, path.stem, ()) for path in sorted(SOURCES.glob("*.c")) if path.name not in apart]
     jobs += [(path, path.stem, ()) for path in sorted(HERE.glob("*.c"))]
-    objects = {stem: str(folder / f"{stem}.o") for _, stem, _ in jobs}
 
-    def compile_one(job: tuple[Path, str, tuple[str, ...]]) -> None:
-        source, stem, extra = job
-        gcc(*COMMON, *sanitizers, *extra, f"-I{SOURCES}", "-c", str(source), "-o", objects[stem])
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".building-") as work, ThreadPoolExecutor(2) as pool:
+        programs = Path(work) / "programs"
+        programs.mkdir()
+        objects = {stem: f"{work}/{stem}.o" for _, stem, _ in jobs}
 
-    with ThreadPoolExecutor(2) as pool:
+        def compile_one(job: tuple[Path, str, tuple[str, ...]]) -> None:
+            source, stem, extra = job
+            gcc(*COMMON, *sanitizers, *extra, f"-I{SOURCES}", "-c", str(source), "-o", objects[stem])
+
         list(pool.map(compile_one, jobs))
-    for name, other in (("exact", "scratch"), ("kept", "exact_scratch")):
-        linked = [path for stem, path in objects.items() if stem != other]
-        gcc(*sanitizers, *linked, "-pthread", "-o", str(folder / name))
-    return folder / "exact", folder / "kept"
+        for name, other in (("exact", "scratch"), ("kept", "exact_scratch")):
+            linked = [path for stem, path in objects.items() if stem != other]
+            gcc(*sanitizers, *linked, "-pthread", "-o", str(programs / name))
+        programs.replace(out)
 
 
-def gcc(*arguments: str) -> None:
+def gcc(*arguments: str) -> str:
     done = subprocess.run(["gcc", *arguments], capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
+    return done.stdout
 
 
 def run(harness: Path, *arguments: Union[str, int, Path], level: str = "") -> str:
