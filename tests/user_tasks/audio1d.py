@@ -65,5 +65,5 @@ def make() -> Task:
         metric=accuracy,
         metric_name="accuracy",
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=3e-3),
-        recipe=Recipe(iterations=64, batch_size=48, rate=0.3),
+        recipe=Recipe(iterations=40, batch_size=48, rate=0.3),
     )

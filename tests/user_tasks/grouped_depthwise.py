@@ -84,5 +84,5 @@ def make() -> Task:
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=5e-3),
         schedule=lambda optimizer, iterations: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations),
         augment=flip,
-        recipe=Recipe(iterations=96, batch_size=48),
+        recipe=Recipe(iterations=72, batch_size=48),
     )

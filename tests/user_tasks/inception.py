@@ -74,5 +74,5 @@ def make() -> Task:
         metric=accuracy,
         metric_name="accuracy",
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=2e-3),
-        recipe=Recipe(iterations=56, batch_size=48),
+        recipe=Recipe(iterations=32, batch_size=48),
     )

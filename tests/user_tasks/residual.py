@@ -76,5 +76,5 @@ def make() -> Task:
         metric_name="accuracy",
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=1e-4),
         schedule=lambda optimizer, iterations: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations),
-        recipe=Recipe(iterations=48, batch_size=32, scope="global", rewind="8-steps"),
+        recipe=Recipe(iterations=32, batch_size=32, scope="global", rewind="8-steps"),
     )

@@ -93,5 +93,5 @@ def make() -> Task:
         metric_name="accuracy",
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=5e-3),
         schedule=lambda optimizer, iterations: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations),
-        recipe=Recipe(iterations=48, batch_size=32),
+        recipe=Recipe(iterations=32, batch_size=32),
     )

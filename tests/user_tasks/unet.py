@@ -78,5 +78,5 @@ def make() -> Task:
         metric_name="mean intersection over union",
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=5e-3),
         schedule=lambda optimizer, iterations: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations),
-        recipe=Recipe(iterations=64, batch_size=16, scope="global"),
+        recipe=Recipe(iterations=36, batch_size=16, scope="global"),
     )
