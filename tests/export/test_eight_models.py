@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,14 @@ FOLDER = Path(__file__).parents[1] / "user_tasks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
-def found(name, out, **options):
+def found(name, out, steps=None, **options):
+    """A ticket of a model; steps: of a training, fewer than its recipe says, where nothing need be learned."""
     chosen = {"levels": 1, "rates": (0.4,), "seeds": (1,), "threads": 1, **options}
-    problem = prepare(tasks.load(f"{FOLDER / name}.py:make"), Options(**chosen), None)
+    loaded = tasks.load(f"{FOLDER / name}.py:make")
+    if steps:
+        recipe = replace(loaded.task.recipe, iterations=steps)
+        loaded = replace(loaded, task=replace(loaded.task, recipe=recipe))
+    problem = prepare(loaded, Options(**chosen), None)
     events = list(find_levels(problem, out))
     assert isinstance(events[-1], RunFinished)
     return events[-1].ticket
@@ -105,7 +111,7 @@ def test_every_tflite_runs_alike_in_the_other_interpreters(exported, other_inter
 
 @pytest.mark.parametrize("name", ["residual", "grouped_depthwise", "mlp", "audio1d"])
 def test_the_channel_pattern_leaves_smaller_models(name, tmp_path):
-    ticket = found(name, tmp_path, pattern="channel")
+    ticket = found(name, tmp_path, steps=12, pattern="channel")
     options = ExportOptions(runtime="onnxruntime", precision="fp32")
     twin, artifact = export(ticket, load_target("local"), options, None, tmp_path)
     assert artifact.weights_removed > 0 and sum(artifact.channels_removed.values()) > 0
@@ -113,7 +119,7 @@ def test_the_channel_pattern_leaves_smaller_models(name, tmp_path):
 
 
 def test_without_options_the_median_seed_is_exported(tmp_path):
-    ticket = found("mlp", tmp_path, seeds=(1, 2, 3))
+    ticket = found("mlp", tmp_path, steps=60, seeds=(1, 2, 3))
     level = ticket.verdict.level
     ranked = sorted(ticket.seeds, key=lambda record: record.levels[level].validation)
     options = ExportOptions(runtime="onnxruntime", precision="fp32")
