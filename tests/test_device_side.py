@@ -38,16 +38,6 @@ def run(python: str, *arguments: str, folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    """(runtime, precision) -> bundle of a digits ticket, made by the host."""
-    folder = tmp_path_factory.mktemp("host")
-    run(sys.executable, "-m", "edgeprune", "find", "digits", "--seeds", "1", "--levels", "1", folder=folder)
-    lines = run(sys.executable, "-m", "edgeprune", "export", "--target", "local", folder=folder).split()
-    found = [Artifact.load(folder / line) for line in lines]
-    return {(artifact.runtime, artifact.precision): artifact.path for artifact in found}
-
-
-@pytest.fixture(scope="module")
 def sparse_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """precision -> bundle for this machine that sparse kernels run, in part: a made one, and one of a digits ticket."""
     folder = tmp_path_factory.mktemp("sparse")
@@ -77,9 +67,10 @@ print(sorted({"torch", "onnx", "onnxruntime", "tensorflow", "scipy"} & set(sys.m
 
 
 @needs_old_python
-def test_the_command_line_answers_on_a_device(bundles: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+def test_the_command_line_answers_on_a_device(digits_bundles: dict[tuple[str, str], Artifact], tmp_path: Path) -> None:
     assert "edgeprune find" in run(OLD_PYTHON, "-m", "edgeprune", "--help", folder=tmp_path)
-    shown = run(OLD_PYTHON, "-m", "edgeprune", "inspect", str(bundles["litert", "int8"]), "--json", folder=tmp_path)
+    path = str(digits_bundles["litert", "int8"].path)
+    shown = run(OLD_PYTHON, "-m", "edgeprune", "inspect", path, "--json", folder=tmp_path)
     assert json.loads(shown)["runtime"] == "litert"
 
 
@@ -108,9 +99,9 @@ print(worst <= model.artifact.tolerance, worst, model.artifact.tolerance)
 @needs_old_python
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_a_bundle_gives_its_expected_outputs(
-    cell: tuple[str, str], bundles: dict[tuple[str, str], Path], tmp_path: Path
+    cell: tuple[str, str], digits_bundles: dict[tuple[str, str], Artifact], tmp_path: Path
 ) -> None:
-    assert run(OLD_PYTHON, "-c", SHOW_WORST, str(bundles[cell]), folder=tmp_path).startswith("True")
+    assert run(OLD_PYTHON, "-c", SHOW_WORST, str(digits_bundles[cell].path), folder=tmp_path).startswith("True")
 
 
 @needs_old_python
@@ -134,8 +125,10 @@ def test_the_agent_times_the_layers_there(precision: str, sparse_bundles: dict[s
 
 @needs_old_python
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
-def test_the_agent_measures_there(cell: tuple[str, str], bundles: dict[tuple[str, str], Path], tmp_path: Path) -> None:
-    artifact = Artifact.load(bundles[cell])
+def test_the_agent_measures_there(
+    cell: tuple[str, str], digits_bundles: dict[tuple[str, str], Artifact], tmp_path: Path
+) -> None:
+    artifact = digits_bundles[cell]
     block = measure(artifact, tmp_path).of("artifact")[0]
     assert len(block.samples_ns) >= 5
     assert block.model_sha256 == artifact.files[artifact.model_file]

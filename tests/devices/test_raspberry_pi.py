@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Optional
 
@@ -28,19 +25,6 @@ CELLS = [(runtime, precision) for runtime in ("onnxruntime", "litert") for preci
 SHORT = Plan(seed=1, pairs=1, samples=5, seconds=0.0, limit_seconds=20.0, warmups=2, floor_pairs=0)
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Artifact]:
-    """(runtime, precision) -> bundle of a digits ticket for the Pi, made by the host."""
-    folder = tmp_path_factory.mktemp("host")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    for arguments in (["find", "digits", "--seeds", "1", "--levels", "1"], ["export", "--target", "rpi4"]):
-        command = [sys.executable, "-m", "edgeprune", *arguments]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    found = [Artifact.load(folder / line) for line in done.stdout.split()]
-    return {(artifact.runtime, artifact.precision): artifact for artifact in found}
-
-
 def measure(artifact: Artifact, against: Optional[Artifact], folder: Path, python: str = "") -> Measurement:
     """A short measurement by one of the Pi's interpreters; a process there takes seconds to start."""
     with connections.load("ssh").connect(HOST, python) as connection:
@@ -49,9 +33,9 @@ def measure(artifact: Artifact, against: Optional[Artifact], folder: Path, pytho
 
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_what_is_exported_for_a_pi_runs_there(
-    cell: tuple[str, str], bundles: dict[tuple[str, str], Artifact], pi: RaspberryPi, tmp_path: Path
+    cell: tuple[str, str], digits_bundles: dict[tuple[str, str], Artifact], pi: RaspberryPi, tmp_path: Path
 ) -> None:
-    artifact = bundles[cell]
+    artifact = digits_bundles[cell]
     measurement = measure(artifact, None, tmp_path)
     package = "ai-edge-litert" if cell[0] == "litert" else "onnxruntime"
     environment = measurement.environment
@@ -69,9 +53,9 @@ def test_what_is_exported_for_a_pi_runs_there(
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_older_interpreter_of_tflite_files_runs_them_too(
-    precision: str, bundles: dict[tuple[str, str], Artifact], pi: RaspberryPi, tmp_path: Path
+    precision: str, digits_bundles: dict[tuple[str, str], Artifact], pi: RaspberryPi, tmp_path: Path
 ) -> None:
-    measurement = measure(bundles["litert", precision], None, tmp_path, TFLITE_PYTHON)
+    measurement = measure(digits_bundles["litert", precision], None, tmp_path, TFLITE_PYTHON)
     assert measurement.environment["runtime"] == {"name": "tflite-runtime", "version": "2.14.0"}
     assert measurement.environment["numpy"] == "1.26.4"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -22,6 +23,20 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "interpreters" / "run_tflite.py"
 OTHERS = {"tensorflow": "EDGEPRUNE_TENSORFLOW_PYTHON", "tflite-runtime": "EDGEPRUNE_TFLITE_PYTHON"}
 ELEMENTS = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_table_of_operators() -> Iterator[None]:
+    """PyTorch describes all of its operators anew in every export, which takes longer than a small model itself: here
+    one description serves all. Exports by the command line, in other tests, are not touched."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:  # no public part of PyTorch
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 class OtherPython:

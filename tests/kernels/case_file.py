@@ -100,7 +100,8 @@ def run(harness: Path, *arguments: Union[str, int, Path], level: str = "") -> st
         **os.environ,
         "EDGEPRUNE_KERNELS_LEVEL": level,
         # The harness counts what is allocated itself, operator by operator; the leak checker needs ptrace, too.
-        "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1",
+        "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1:"
+        "max_uar_stack_size_log=16",
         "UBSAN_OPTIONS": "abort_on_error=1:print_stacktrace=1",
         "TSAN_OPTIONS": "halt_on_error=1:abort_on_error=1",
     }
