@@ -81,7 +81,8 @@ def every_operator(seed: int, each: int) -> Cases:
     cases = Cases(np.random.default_rng(seed))
     for number in range(each):
         pattern, density, signed = PATTERNS[number % 3], DENSITIES[number % 5], bool(number % 2)
-        float_convolution(cases, pattern, density, residual=number % 4 == 3)
+        for each_pattern in PATTERNS:
+            float_convolution(cases, each_pattern, density, residual=number % 4 >= 2)
         float_product(cases, pattern, density, residual=number % 4 == 3)
         float_depthwise(cases)
         for kind in ("block:1x4", "unstructured"):
@@ -94,16 +95,19 @@ def every_operator(seed: int, each: int) -> Cases:
 
 
 def geometry(cases: Cases, channels: int) -> dict[str, Any]:
-    """Attributes of a convolution, 1-D or 2-D; half of them plain 1x1 or 3x3, as most layers are."""
+    """Attributes of a convolution, 1-D or 2-D; half of them plain 1x1 or 3x3, as most layers are, with an output as
+    large as the input or half of it."""
     random = cases.random
     rank = int(random.integers(1, 3))
     if random.random() < 0.5:
-        size = int(random.choice([1, 3]))
-        kernel, dilations, strides, pads = [size] * rank, [1] * rank, [1] * rank, [size // 2] * (2 * rank)
+        size, stride = int(random.choice([1, 3])), int(random.choice([1, 1, 2]))
+        kernel, dilations, strides, pads = [size] * rank, [1] * rank, [stride] * rank, [size // 2] * (2 * rank)
     else:
         kernel, dilations, strides = (random.integers(1, top, rank).tolist() for top in (6, 3, 4))
         pads = random.integers(0, 3, 2 * rank).tolist()
     space = [int(random.integers((k - 1) * d + 1, 24)) for k, d in zip(kernel, dilations)]
+    if strides == [2] * rank:
+        space = [min(2 * each, 32) for each in space]
     if rank == 2 and random.random() < 0.2:
         space = [space[0] + 100, min(space[1], 12)]  # high enough for threads to share it out by rows
     shape = [channels, *space]

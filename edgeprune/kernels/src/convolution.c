@@ -1,12 +1,16 @@
 /* Sparse, depthwise and pooling operators: windows that move over planes. */
 #include "kernel.h"
 
-static const char *plan(kernel *k, int64_t reads) {
-    const char *problem = plan_copies(&k->shape, k->level->lanes, reads);
-    const int64_t cells = problem ? 0 : gather_cells(&k->shape);
+static const char *plan(kernel *k, int64_t reads, int32_t masked) {
+    geometry *g = &k->shape;
+    const int32_t lanes = k->level->lanes;
+    const char *problem = plan_copies(g, lanes, reads, masked);
+    const int64_t cells = problem ? 0 : gather_cells(g), count = problem ? 0 : mask_count(g, lanes);
     int32_t *table = cells ? own(k, 4 * (size_t)cells + 64) : 0;
-    if (cells && !table) return "out of memory";
-    if (table) plan_gather(&k->shape, table);
+    uint16_t *masks = count ? own(k, 2 * (size_t)count) : 0;
+    if ((cells && !table) || (count && !masks)) return "out of memory";
+    if (table) plan_gather(g, table);
+    if (masks) plan_masks(g, lanes, masks);
     return problem;
 }
 
@@ -56,6 +60,9 @@ static void plan_chunks(const kernel *k, conv_job *job) {
     job->by_place = threads > 1 && job->tiles >= threads && (!point || g->out_h >= ROWS_OF_POINTS * threads);
     job->chunks = threads < 2 || job->by_place ? threads : 4 * threads;
     job->copy_sets = threads < 2 ? 1 : threads;
+    /* By place a thread copies also what it could read by masks where it lies: the processor fetches lines past a piece's
+     * end in advance, and those belong to other cores. */
+    job->copied = !g->direct || (g->form == MASKED && job->by_place);
     if (!job->by_place) return;
     /* As many tiles for each of the threads, if there are vectors for them. */
     const int32_t tiles = (job->tiles + threads - 1) / threads * threads;
@@ -63,11 +70,10 @@ static void plan_chunks(const kernel *k, conv_job *job) {
 }
 
 static OrtStatus *conv_example(const kernel *k, OrtKernelContext *context, conv_job *job) {
-    const geometry *g = &k->shape;
     if (job->chunks)
         return KernelContext_ParallelFor(k->api, context, k->level->conv_chunk, (size_t)job->chunks, 0, job);
-    job->input = g->direct ? job->source : job->copies;
-    if (!g->direct)
+    job->input = job->copied ? job->copies : job->source;
+    if (job->copied)
         TRY(KernelContext_ParallelFor(k->api, context, k->level->copy_planes, (size_t)job->copy_parts, 0, job));
     return KernelContext_ParallelFor(k->api, context, k->level->conv, (size_t)(job->tiles * job->parts), 0, job);
 }
@@ -110,8 +116,8 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
     thread_set seen = {0};
     job.threads = &seen;
-    job.copy_bytes = g->direct ? 0 : (4 * g->plane * g->views * g->channels + 127) / 64 * 64;
     plan_chunks(k, &job);
+    job.copy_bytes = job.copied ? (4 * g->plane * g->views * g->channels + 127) / 64 * 64 : 0;
     const size_t partial = k->conv.slabs > 1 ? 4 * (size_t)k->conv.row_blocks * TILE_CELLS : 0;
     const size_t bytes = (size_t)job.copy_bytes + partial * (size_t)(job.chunks ? 1 : job.tiles);
     size_t available = 0;
@@ -136,20 +142,21 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     if ((int32_t)packed.inputs != k->channels || (int32_t)packed.taps != g->kernel_h * g->kernel_w)
         return "the weights do not match input_shape and kernel_shape";
     k->outputs = (int32_t)packed.outputs;
-    problem = plan(k, 2 + packed.count / g->channels);
+    const int32_t four_rows = kind == KIND_FLOAT && packed.rows == 4;
+    problem = plan(k, 2 + packed.count / g->channels, four_rows && k->level->masked);
     if (problem) return problem;
     *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
     if (kind && !*row_sums) return "out of memory for the weights";
     tap_offsets(g, offset);
     /* Blocks of four rows, and int8, use what they load often enough. With one vector a tile, weights are the limit. */
-    const int32_t sparse_rows = kind == KIND_FLOAT && packed.rows == 1;
+    const int32_t sparse_rows = kind == KIND_FLOAT && !four_rows;
     tiles_of(k, kind ? k->level->tile_i4 : sparse_rows ? k->level->tile_f1 : k->level->tile_f4);
     const int32_t cells = g->run < k->level->tile_f1 * k->tile_lanes ? g->run : k->level->tile_f1 * k->tile_lanes;
     const int64_t row_entries = (int64_t)packed.count * packed.columns / packed.outputs;
     const int32_t slab = sparse_rows && cells > 2 * k->level->lanes ? plan_slab(g, cells, row_entries) : g->channels;
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
     if (!e.window) return "out of memory for the weights";
-    problem = expand_conv(&e, offset, 4 * g->plane * g->views, slab, &k->conv, *row_sums);
+    problem = expand_conv(&e, offset, 4 * g->plane * g->views, g->form == MASKED ? 0 : slab, &k->conv, *row_sums);
     free_scratch(k, e.window);
     return problem;
 }
@@ -342,7 +349,7 @@ static OrtStatus *create_pool(kernel *k, const OrtKernelInfo *info, int32_t kind
     const char *problem = read_geometry(k, info, kind == KIND_INT8 ? 4 : 1);
     read_integer_end(k, info);
     k->conv.kind = kind;
-    if (!problem) problem = plan(k, 1);
+    if (!problem) problem = plan(k, 1, 0);
     if (problem) return fail(k->api, k->name, problem);
     const geometry *g = &k->shape;
     const int32_t taps = g->kernel_h * g->kernel_w;

@@ -37,6 +37,8 @@ typedef struct {
     int32_t in_quads, shift; /* 1: the entries are quad_f1, rows filled up with zeros */
     int32_t slabs;   /* the input's channels in so many pieces, each small enough for the nearest cache */
     uint32_t *start; /* [slabs][row_blocks + 1]: first entry of each row block in a slab */
+    int32_t taps;    /* MASKED: a row block's entries stand by tap, otherwise 0 */
+    uint32_t *tap_start; /* MASKED: [row_blocks][taps] + 1: first entry of each tap of a row block */
     void *entries;
 } sparse_conv;
 
@@ -72,7 +74,7 @@ typedef struct {
 
 enum { WIDEST = 16 }; /* cells of the widest vector of all levels */
 
-typedef enum { PHASES, COLUMNS, TAPS } copy_form; /* see geometry.c */
+typedef enum { PHASES, COLUMNS, TAPS, MASKED } copy_form; /* see geometry.c */
 
 /* How a convolution (or pooling) reads its input and lays out its output. A run of `run` consecutive columns holds the
  * whole output plane: column oy * pitch + ox is output (oy, ox), columns with ox >= out_w are waste. */
@@ -83,9 +85,11 @@ typedef struct {
     int32_t direct;    /* 1: runs are read straight from the input */
     copy_form form;
     int32_t views, rows, pitch, run;
+    int32_t first_row, last_row; /* of a plane, from an output's own row, that its taps read */
     int64_t plane;     /* cells from one copied plane to the next */
     plane_view view[MAX_VIEWS];
     const int32_t *gather; /* TAPS: [views][plane] input cell of each cell of a copy, or -1 for the fill value */
+    const uint16_t *masks; /* MASKED: [taps][vectors of a run] lanes whose input lies in the plane */
 } geometry;
 
 /* Requantization of an integer layer, in the internal domain of the level (see level.flip). */
@@ -126,6 +130,7 @@ typedef struct {
     int32_t chunks;        /* or it is shared out in chunks */
     int32_t by_place;      /* 1: a chunk is some of the tiles, 0: some of the row blocks */
     int32_t copy_sets;     /* by place: one a chunk; else one a thread */
+    int32_t copied;        /* 1: input is read from copies */
     int64_t copy_bytes;    /* of a set's copies */
     int64_t set_bytes;     /* from one set to the next */
     thread_set *threads;
@@ -196,6 +201,7 @@ typedef struct {
     int32_t lanes;         /* cells in the widest vector */
     int32_t signed_bytes;  /* 1: packed bytes are int8 (value - 128), 0: uint8 */
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
+    int32_t masked;        /* 1: blocks of four rows can read their input by masks */
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
     void (*copy_planes)(void *job, size_t part);
     void (*conv)(void *job, size_t task);

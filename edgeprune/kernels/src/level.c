@@ -44,6 +44,12 @@
 #endif
 /* Weights stream from a cache further off while a tile's inputs stay near: bytes of entries to ask for in advance. */
 #define AHEAD 1024
+/* Whether blocks of four rows can read their input by masks: lanes that a mask leaves out must not be touched. */
+#if defined(__AVX512F__)
+#define MASKED_TILES 1
+#else
+#define MASKED_TILES 0
+#endif
 /* Looking inputs up in registers: two-register permutations and a dot product. */
 #if defined(__AVX512VNNI__)
 #define BY_LANE 1
@@ -57,6 +63,14 @@ static ALWAYS_INLINE uint64_t load_entry(const void *entry) {
     __builtin_memcpy(&both, entry, sizeof both);
     return both;
 }
+
+/* Where the entries of each tap of a row block begin, [taps + 1], and which lanes of a tile they multiply: `step` masks from
+ * one tap to the next. */
+typedef struct {
+    int32_t taps, step;
+    const uint32_t *start;
+    const uint16_t *masks;
+} tap_masks;
 
 #include "simd128.h"
 #define LANES 4
@@ -201,7 +215,7 @@ static void place_tile(const conv_job *job, int32_t index, tile *t) {
     t->start = first * job->lanes;
     int32_t end = t->start + t->vectors * job->lanes;
     if (end > g->run) {
-        if (g->direct) t->start -= end - g->run;
+        if (g->direct && g->form != MASKED) t->start -= end - g->run;
         end = g->run;
     }
     t->segments = 0;
@@ -240,6 +254,19 @@ static void finish_rows(const conv_job *job, const tile *t, int32_t block, const
     }
 }
 
+#if MASKED_TILES
+/* A row block whose entries stand by tap. end: the sums are outputs. */
+static void tile_by_tap(const conv_job *job, const tile *t, int32_t block, const char *x, const float *bias,
+                        const activation *end, float *sums, int64_t pitch) {
+    const geometry *g = job->shape;
+    const sparse_conv *w = job->weights;
+    const uint32_t *start = w->tap_start + (int64_t)block * w->taps;
+    const tap_masks by_tap = {w->taps, (g->run + WIDE - 1) / WIDE, start, g->masks + t->start / WIDE};
+    const float *residual = end && job->residual ? (const float *)job->residual + (sums - (float *)job->output) : 0;
+    tile_f4_masked_16(t->vectors, x, (const entry_f4 *)w->entries + start[0], &by_tap, bias, residual, end, sums, pitch);
+}
+#endif
+
 /* Row blocks [first, end) of one tile; x is where the planes begin that the entries' offsets count from. All rows take
  * one slab of the input after the other; partial: [row blocks][TILE_CELLS] sums so far. */
 static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end,
@@ -252,7 +279,7 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
     place_tile(job, tile_number, &t);
     x += 4 * (int64_t)t.start;
     /* Whole vectors of one piece of the output plane are finished in registers. */
-    const int whole = w->slabs == 1 && !job->residual && t.segments == 1 && t.part[0].count == t.vectors * job->lanes;
+    const int whole = w->slabs == 1 && (w->taps || !job->residual) && t.segments == 1 && t.part[0].count == t.vectors * job->lanes;
     for (int32_t slab = 0; slab < w->slabs; slab++) {
         const uint32_t *start = w->start + (int64_t)slab * (w->row_blocks + 1);
         for (int32_t block = first; block < end; block++) {
@@ -263,6 +290,11 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
             float *sums = own_sums;
             if (w->slabs > 1) sums = partial + (int64_t)block * TILE_CELLS;
             if (at_once) sums = (float *)job->output + block * w->rows * cells + t.part[0].output;
+#if MASKED_TILES
+            if (w->taps) {
+                tile_by_tap(job, &t, block, x, bias, clip, sums, at_once ? cells : TILE_CELLS);
+            } else
+#endif
             if (w->in_quads)
                 SUM(tile_q1, job->lanes, t.vectors, x, (const quad_f1 *)w->entries + from, count, w->shift, bias, clip, sums);
             else if (w->rows == 1)
@@ -443,10 +475,10 @@ static row_range rows_of_tiles(const conv_job *job, int32_t first, int32_t end) 
     tile from, to;
     place_tile(job, first, &from);
     place_tile(job, end - 1, &to);
-    const int32_t reach = g->form == TAPS ? 0 : g->dilation_y * (g->kernel_h - 1) / g->stride_y;
-    const int32_t last = (to.start + to.vectors * job->lanes - 1) / g->pitch + reach;
+    const int32_t first_row = clamp_int(from.start / g->pitch + g->first_row, 0, g->rows);
+    const int32_t last = (to.start + to.vectors * job->lanes - 1) / g->pitch + g->last_row;
     /* With padding between rows, a run's last columns may be the next row's. */
-    return (row_range){from.start / g->pitch, clamp_int(last + (g->form == PHASES ? 2 : 1), 0, g->rows)};
+    return (row_range){first_row, clamp_int(last + (g->form == PHASES ? 2 : 1), first_row, g->rows)};
 }
 
 /* Bytes to ask for in advance. */
@@ -455,8 +487,9 @@ enum { LINES_AHEAD = 4 << 10 };
 static void copy_for_chunk(const conv_job *job, uint32_t *to, row_range rows) {
     const geometry *g = job->shape;
     const int64_t plane = 4 * (int64_t)g->height * g->width, row = 4 * (int64_t)g->width;
-    const int64_t first = row * clamp_int(rows.first * g->stride_y - g->pad_top, 0, g->height);
-    const int64_t end = row * clamp_int(rows.end * g->stride_y - g->pad_top + 1, 0, g->height), bytes = end - first;
+    const int32_t padded = g->form == MASKED ? 0 : g->pad_top;
+    const int64_t first = row * clamp_int(rows.first * g->stride_y - padded, 0, g->height);
+    const int64_t end = row * clamp_int(rows.end * g->stride_y - padded + 1, 0, g->height), bytes = end - first;
     const int64_t ahead = bytes > 0 && bytes <= LINES_AHEAD ? LINES_AHEAD / bytes : 0;
     const char *from = (const char *)job->source + first;
     copy_plan plan;
@@ -502,7 +535,7 @@ static void conv_chunk(void *data, size_t chunk) {
     if (job->by_place) {
         first_tile = (int32_t)((int64_t)job->tiles * number / job->chunks);
         end_tile = (int32_t)((int64_t)job->tiles * (number + 1) / job->chunks);
-        if (!g->direct) {
+        if (job->copied) {
             char *copies = job->copies + set * job->set_bytes;
             copy_for_chunk(job, (uint32_t *)copies, rows_of_tiles(job, first_tile, end_tile));
             input = copies;
@@ -510,7 +543,10 @@ static void conv_chunk(void *data, size_t chunk) {
     } else {
         first = part_start(w->start, w->row_blocks, step, job->chunks, number);
         end = part_start(w->start, w->row_blocks, step, job->chunks, number + 1);
-        if (!g->direct) input = own_copies(job, set);
+        if (job->copied)
+            input = own_copies(job, set);
+        else if (job->copy_sets > 1 && number == set * job->chunks / job->copy_sets)
+            prefetch_lines(input, 4 * g->plane * g->channels); /* the first of a thread's chunks */
     }
     for (int32_t t = first_tile; t < end_tile; t++) {
         if (w->kind == KIND_INT8)
@@ -955,7 +991,7 @@ static void global_average(void *data, size_t group) {
 const level JOINED(level_, LEVEL);
 const level JOINED(level_, LEVEL) = {
     .name = TEXT(LEVEL), .lanes = WIDE, .signed_bytes = SIGNED_BYTES, .tile_f1 = 8, .tile_f4 = TILE_F4, .tile_i4 = TILE_I4,
-    .by_lane = BY_LANE, .copy_planes = copy_planes, .conv = conv, .conv_chunk = conv_chunk,
+    .by_lane = BY_LANE, .masked = MASKED_TILES, .copy_planes = copy_planes, .conv = conv, .conv_chunk = conv_chunk,
     .depthwise = depthwise, .quantized_depthwise = quantized_depthwise, .max_pool = max_pool,
     .gemm = gemm, .gemm_panel = gemm_panel, .add = add, .pack = pack, .unpack = unpack, .global_average = global_average,
 };

@@ -63,6 +63,8 @@ static inline vi16 load_part_i16(const void *from, int count) { return _mm512_ma
 static inline void store_part_i16(void *to, vi16 a, int count) { _mm512_mask_storeu_epi32(to, mask_16(count), a); }
 static inline vf16 load_part_f16(const void *from, int count) { return _mm512_maskz_loadu_ps(mask_16(count), from); }
 static inline void store_part_f16(void *to, vf16 a, int count) { _mm512_mask_storeu_ps(to, mask_16(count), a); }
+/* What the mask leaves out is zero, and not touched. */
+static inline vf16 load_lanes_f16(const void *from, uint16_t mask) { return _mm512_maskz_loadu_ps(mask, from); }
 static inline vi16 even_i16(vi16 a, vi16 b) {
     __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     return _mm512_permutex2var_epi32(a, order, b);

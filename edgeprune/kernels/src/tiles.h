@@ -3,7 +3,8 @@
  * A tile is `vectors` vectors of consecutive output columns. For each stored block the run of input columns that it
  * multiplies starts at `offset`, so a tile reads `vectors` consecutive vectors there: no im2col. With few vectors one
  * chain of additions cannot hide an instruction's latency, so blocks alternate between several sets of sums. Sums start
- * at the bias, or, with none, go on from where they are. With an end they are clipped: outputs as they stay. */
+ * at the bias, or, with none, go on from where they are. With an end they become outputs as they stay: the residual, if
+ * there is one, is added, and they are clipped. */
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -65,18 +66,22 @@ static ALWAYS_INLINE void V(tile_q1_body_)(const int vectors, const char *x, con
     UNROLL for (int v = 0; v < vectors; v++) V(put_f_)(sums + v * LANES, sum[v], end);
 }
 
-static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, const entry_f4 *entry, uint32_t count,
-                                           const float *bias, const activation *end, float *sums, const int64_t pitch) {
-    const int sets = vectors == 1 ? 2 : 1;
-    V(vf) sum[4 * 6];
-    UNROLL for (int i = 0; i < 4 * vectors * sets; i++)
-        sum[i] = V(set_f)(i < 4 * vectors ? bias[i / vectors] : 0.0f);
+#if MASKED_TILES && LANES == 16
+#define INPUT(at, mask, v) ((mask) ? load_lanes_f16(at, (mask)[v]) : load_f16(at))
+#else
+#define INPUT(at, mask, v) ((void)(mask), V(load_f)(at))
+#endif
+
+/* Entries of four rows, added to their sums, with the input where its lanes' mask, if there is one, has ones. */
+static ALWAYS_INLINE const entry_f4 *V(take_f4_)(const int vectors, const int sets, const char *x, const entry_f4 *entry,
+                                                 uint32_t count, const uint16_t *mask, V(vf) *sum) {
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
         __builtin_prefetch((const char *)entry + AHEAD);
         UNROLL for (int s = 0; s < sets; s++) {
             const char *from = x + entry[s].offset;
             UNROLL for (int v = 0; v < vectors; v++) {
-                V(vf) input = V(load_f)(from + v * VECTOR_BYTES);
+                const char *at = from + v * VECTOR_BYTES;
+                V(vf) input = INPUT(at, mask, v);
                 UNROLL for (int m = 0; m < 4; m++) {
                     const int i = (s * 4 + m) * vectors + v;
                     sum[i] = V(fma_f)(input, V(set_f)(entry[s].weight[m]), sum[i]);
@@ -86,17 +91,41 @@ static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, con
     }
     for (; count; count--, entry++) {
         UNROLL for (int v = 0; v < vectors; v++) {
-            V(vf) input = V(load_f)(x + entry->offset + v * VECTOR_BYTES);
+            const char *at = x + entry->offset + v * VECTOR_BYTES;
+            V(vf) input = INPUT(at, mask, v);
             UNROLL for (int m = 0; m < 4; m++)
                 sum[m * vectors + v] = V(fma_f)(input, V(set_f)(entry->weight[m]), sum[m * vectors + v]);
         }
     }
-    UNROLL for (int m = 0; m < 4; m++) {
-        UNROLL for (int v = 0; v < vectors; v++) {
-            const int i = m * vectors + v;
-            if (sets == 2) sum[i] = V(add_f)(sum[i], sum[4 * vectors + i]);
-            V(put_f_)(sums + m * pitch + v * LANES, sum[i], end);
+    return entry;
+}
+
+#undef INPUT
+
+/* by_tap: null, or where the entries of each tap begin, with its masks. */
+static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, const entry_f4 *entry, uint32_t count,
+                                           const tap_masks *by_tap, const float *bias, const float *residual,
+                                           const activation *end, float *sums, const int64_t pitch) {
+    const int sets = vectors == 1 ? 2 : 1;
+    V(vf) sum[4 * 6];
+    UNROLL for (int i = 0; i < 4 * vectors * sets; i++)
+        sum[i] = V(set_f)(i < 4 * vectors ? bias[i / vectors] : 0.0f);
+    if (by_tap) {
+        const uint16_t *masks = by_tap->masks;
+        for (int32_t tap = 0; tap < by_tap->taps; tap++, masks += by_tap->step) {
+            uint16_t mask[6];
+            UNROLL for (int v = 0; v < vectors; v++) mask[v] = masks[v];
+            entry = V(take_f4_)(vectors, sets, x, entry, by_tap->start[tap + 1] - by_tap->start[tap], mask, sum);
         }
+    } else {
+        V(take_f4_)(vectors, sets, x, entry, count, 0, sum);
+    }
+    if (sets == 2) UNROLL for (int i = 0; i < 4 * vectors; i++) sum[i] = V(add_f)(sum[i], sum[4 * vectors + i]);
+    UNROLL for (int m = 0; m < 4; m++) {
+        if (residual)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[m * vectors + v] = V(add_f)(sum[m * vectors + v], V(load_f)(residual + m * pitch + v * LANES));
+        UNROLL for (int v = 0; v < vectors; v++) V(put_f_)(sums + m * pitch + v * LANES, sum[m * vectors + v], end);
     }
 }
 
@@ -160,20 +189,31 @@ static void V(tile_i4_)(int vectors, const char *x, const entry_i4 *entry, uint3
     TILE_CASES(V(tile_i4_stored_), x, entry, count, bias, sums)
 }
 
+#define F4_CASE(n, ...) case n: V(tile_f4_body_)(n, __VA_ARGS__); break;
+#if TILE_F4 > 3
+#define MORE_F4_CASES(...) F4_CASE(4, __VA_ARGS__) F4_CASE(5, __VA_ARGS__) F4_CASE(6, __VA_ARGS__)
+#else
+#define MORE_F4_CASES(...)
+#endif
+#define F4_CASES(...) \
+    switch (vectors) { F4_CASE(1, __VA_ARGS__) F4_CASE(2, __VA_ARGS__) F4_CASE(3, __VA_ARGS__) MORE_F4_CASES(__VA_ARGS__) }
+
 static void V(tile_f4_)(int vectors, const char *x, const entry_f4 *entry, uint32_t count, const float *bias,
                         const activation *end, float *sums, int64_t pitch) {
-    switch (vectors) {
-    case 1: V(tile_f4_body_)(1, x, entry, count, bias, end, sums, pitch); break;
-    case 2: V(tile_f4_body_)(2, x, entry, count, bias, end, sums, pitch); break;
-    case 3: V(tile_f4_body_)(3, x, entry, count, bias, end, sums, pitch); break;
-#if TILE_F4 > 3
-    case 4: V(tile_f4_body_)(4, x, entry, count, bias, end, sums, pitch); break;
-    case 5: V(tile_f4_body_)(5, x, entry, count, bias, end, sums, pitch); break;
-    case 6: V(tile_f4_body_)(6, x, entry, count, bias, end, sums, pitch); break;
-#endif
-    }
+    F4_CASES(x, entry, count, 0, bias, 0, end, sums, pitch)
 }
 
+#if MASKED_TILES && LANES == 16
+static void V(tile_f4_masked_)(int vectors, const char *x, const entry_f4 *entry, const tap_masks *by_tap,
+                               const float *bias, const float *residual, const activation *end, float *sums,
+                               int64_t pitch) {
+    F4_CASES(x, entry, 0, by_tap, bias, residual, end, sums, pitch)
+}
+#endif
+
+#undef F4_CASES
+#undef MORE_F4_CASES
+#undef F4_CASE
 #undef TILE_CASES
 #undef VECTOR_BYTES
 #undef V

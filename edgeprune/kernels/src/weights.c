@@ -217,11 +217,12 @@ typedef struct {
     int32_t taps;
 } runs;
 
-/* Entries of one row block in a range of cells. */
-static void put_entries(const window *w, int32_t block, cell_range cells, runs at, uint32_t from, sparse_conv *out) {
+/* Entries of one row block in a range of cells, of which every `step`-th is meant; returns how many. */
+static uint32_t put_entries(const window *w, int32_t block, cell_range cells, int32_t step, runs at, uint32_t from,
+                            sparse_conv *out) {
     const int32_t row = out->rows == 4 ? 0 : block % 4;
     uint32_t n = 0;
-    for (int32_t cell = cells.first; cell < cells.end; cell++) {
+    for (int32_t cell = cells.first; cell < cells.end; cell += step) {
         if (!used(w, out->rows, row, cell)) continue;
         const int32_t offset = (int32_t)(cell / at.taps * at.channel_bytes + at.tap_offset[cell % at.taps]);
         const uint32_t *value = w->cells + (int64_t)row * w->row_cells + cell;
@@ -238,6 +239,15 @@ static void put_entries(const window *w, int32_t block, cell_range cells, runs a
         }
         n++;
     }
+    return n;
+}
+
+static void put_by_tap(const window *w, int32_t block, runs at, uint32_t from, sparse_conv *out) {
+    for (int32_t tap = 0; tap < at.taps; tap++) {
+        out->tap_start[block * at.taps + tap] = from;
+        from += put_entries(w, block, (cell_range){tap, w->row_cells}, at.taps, at, from, out);
+    }
+    out->tap_start[(block + 1) * at.taps] = from;
 }
 
 const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, int32_t slab,
@@ -247,10 +257,13 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
     const int32_t rows = p->kind == KIND_FLOAT && p->rows == 4 ? 4 : 1, channels = w.row_cells / (int32_t)p->taps;
     const int32_t quads = (int32_t)((p->outputs + 3) / 4), row_blocks = rows == 4 ? quads : 4 * quads;
     const runs at = {tap_offset, channel_bytes, (int32_t)p->taps};
+    const int by_tap = slab == 0;
+    if (by_tap) slab = channels;
     *out = (sparse_conv){.kind = p->kind, .rows = rows, .outputs = (int32_t)p->outputs, .row_blocks = row_blocks,
-                         .slabs = (channels + slab - 1) / slab};
+                         .slabs = (channels + slab - 1) / slab, .taps = by_tap ? at.taps : 0};
     out->start = e->get(e->owner, 4 * (size_t)out->slabs * ((size_t)row_blocks + 1));
-    if (!out->start) return "out of memory for the weights";
+    if (by_tap) out->tap_start = e->get(e->owner, 4 * ((size_t)row_blocks * p->taps + 1));
+    if (!out->start || (by_tap && !out->tap_start)) return "out of memory for the weights";
     uint32_t count = 0;
     for (int32_t i = 0; i < out->slabs; i++) {
         const cell_range cells = slab_cells(p, slab, i, w.row_cells);
@@ -270,7 +283,10 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
                 fill_window(&w, (uint32_t)(rows == 4 ? block : block / 4));
                 if (row_sums && i == 0) sum_rows(&w, block / 4, row_sums);
             }
-            put_entries(&w, block, cells, at, start[block], out);
+            if (by_tap)
+                put_by_tap(&w, block, at, start[block], out);
+            else
+                put_entries(&w, block, cells, 1, at, start[block], out);
         }
     }
     return 0;

@@ -29,7 +29,7 @@ typedef struct {
     allocate get;
     void *owner;
 } expansion;
-/* slab: channels (int8: groups) that are used together. */
+/* slab: channels (int8: groups) that are used together, or 0: all of them, each row block's entries by tap. */
 const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, int32_t slab,
                         sparse_conv *out, int32_t *row_sums);
 const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums, int32_t by_lane);
