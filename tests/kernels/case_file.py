@@ -103,7 +103,7 @@ def run(harness: Path, *arguments: Union[str, int, Path], level: str = "") -> st
         "ASAN_OPTIONS": "abort_on_error=1:detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=1:"
         "max_uar_stack_size_log=16",
         "UBSAN_OPTIONS": "abort_on_error=1:print_stacktrace=1",
-        "TSAN_OPTIONS": "halt_on_error=1:abort_on_error=1",
+        "TSAN_OPTIONS": "halt_on_error=1",
     }
     command = [str(harness), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)

@@ -41,7 +41,7 @@ def test_a_level_computes_what_the_reference_does(level: str, monkeypatch: pytes
     if not usable(level, monkeypatch):
         pytest.skip(f"this processor has no {level}")
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(seed=st.integers(0, 2**32 - 1), threads=st.sampled_from((1, 2)))
     def check(seed: int, threads: int) -> None:
         cases = every_operator(seed, each=5)

@@ -145,7 +145,8 @@ const char *plan_copies(geometry *g, int32_t lanes, int64_t reads, int32_t maske
     g->run = (g->out_h - 1) * g->pitch + g->out_w;
     if (g->form == MASKED) {
         g->direct = g->stride_y * g->stride_x == 1;
-        g->plane = g->direct ? g->run : (g->run + 15) / 16 * 16;
+        /* Copies are written by whole vectors: what the last row has too much must not be another plane's. */
+        g->plane = g->direct ? g->run : (g->run + 30) / 16 * 16;
         if (!g->direct) spread_planes(g);
     } else if (g->form == TAPS) {
         const int32_t vector = fitting_lanes(g->run, lanes);

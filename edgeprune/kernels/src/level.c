@@ -206,20 +206,22 @@ typedef struct {
 } tile;
 
 /* Tile number `index` of a run: tiles differ by one vector at most. A run that is read straight from the input ends
- * with a tile moved back, which computes some columns again rather than read past the end. */
+ * with a tile moved back, which computes some columns again rather than read past the end; it does not put them down, for
+ * another thread does. */
 static void place_tile(const conv_job *job, int32_t index, tile *t) {
     const geometry *g = job->shape;
     const int32_t vectors = (g->run + job->lanes - 1) / job->lanes;
     const int32_t first = (int32_t)((int64_t)vectors * index / job->tiles);
     t->vectors = (int32_t)((int64_t)vectors * (index + 1) / job->tiles) - first;
     t->start = first * job->lanes;
+    const int32_t own = t->start;
     int32_t end = t->start + t->vectors * job->lanes;
     if (end > g->run) {
         if (g->direct && g->form != MASKED) t->start -= end - g->run;
         end = g->run;
     }
     t->segments = 0;
-    for (int32_t n = t->start; n < end;) {
+    for (int32_t n = own; n < end;) {
         const int32_t row = n / g->pitch, column = n - row * g->pitch;
         const int32_t rest = g->pitch == g->out_w ? end - n : g->out_w - column;
         if (rest > 0) {
