@@ -281,7 +281,8 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
     place_tile(job, tile_number, &t);
     x += 4 * (int64_t)t.start;
     /* Whole vectors of one piece of the output plane are finished in registers. */
-    const int whole = w->slabs == 1 && (w->taps || !job->residual) && t.segments == 1 && t.part[0].count == t.vectors * job->lanes;
+    const int one_piece = t.segments == 1 && t.part[0].count == t.vectors * job->lanes;
+    const int whole = w->slabs == 1 && one_piece && (w->taps || !job->residual);
     for (int32_t slab = 0; slab < w->slabs; slab++) {
         const uint32_t *start = w->start + (int64_t)slab * (w->row_blocks + 1);
         for (int32_t block = first; block < end; block++) {
