@@ -19,7 +19,7 @@ from tests.kernels.reference import magnitude
 Array = NDArray[Any]
 PATTERNS = sorted(packing.BLOCKS)
 DENSITIES = (0.0, 0.02, 0.1, 0.3, 1.0)
-# Width and stride of layers as networks for small images have them: what kernels are made for.
+# Width and stride of 3x3 layers as networks for small images have them: what kernels are made for.
 PLANES = ((4, 1), (8, 1), (16, 2), (32, 1), (24, 2))
 RANGE = {True: (-128, 127), False: (0, 255)}
 DTYPE = {True: np.dtype(np.int8), False: np.dtype(np.uint8)}
@@ -85,9 +85,8 @@ def every_operator(seed: int, each: int) -> Cases:
         pattern, density, signed = PATTERNS[number % 3], DENSITIES[number % 5], bool(number % 2)
         for each_pattern in PATTERNS:
             float_convolution(cases, each_pattern, density, residual=number % 4 == 3)
-            plane, stride = PLANES[number % len(PLANES)]
-            typical = {**plain(3, stride, rank=2), "space": [plane, plane]}
-            float_convolution(cases, each_pattern, 0.3, residual=number % 4 == 2, layer=typical)
+            plane = PLANES[number % len(PLANES)]
+            float_convolution(cases, each_pattern, 0.3, residual=number % 4 == 2, plane=plane)
         float_product(cases, pattern, density, residual=number % 4 == 3)
         float_depthwise(cases)
         for kind in ("block:1x4", "unstructured"):
@@ -101,17 +100,12 @@ def every_operator(seed: int, each: int) -> Cases:
 
 def plain(size: int, stride: int, rank: int) -> dict[str, Any]:
     """Attributes of a convolution whose output is as large as its input, or, at a stride of two, half of it."""
-    return {
-        "kernel_shape": [size] * rank,
-        "strides": [stride] * rank,
-        "pads": [size // 2] * (2 * rank),
-        "dilations": [1] * rank,
-    }
+    pads, dilations = [size // 2] * (2 * rank), [1] * rank
+    return {"kernel_shape": [size] * rank, "strides": [stride] * rank, "pads": pads, "dilations": dilations}
 
 
-def geometry(cases: Cases) -> dict[str, Any]:
-    """Attributes of a convolution, 1-D or 2-D, and the input's size as "space"; half of them plain 1x1 or 3x3, as most
-    layers are."""
+def geometry(cases: Cases, channels: int) -> dict[str, Any]:
+    """Attributes of a convolution, 1-D or 2-D; half of them plain 1x1 or 3x3, as most layers are."""
     random = cases.random
     rank = int(random.integers(1, 3))
     if random.random() < 0.5:
@@ -123,12 +117,7 @@ def geometry(cases: Cases) -> dict[str, Any]:
     space = [int(random.integers((k - 1) * d + 1, 24)) for k, d in zip(conv["kernel_shape"], conv["dilations"])]
     if rank == 2 and random.random() < 0.2:
         space = [space[0] + 100, min(space[1], 12)]  # high enough for threads to share it out by rows
-    return {**conv, "space": space}
-
-
-def of_channels(layer: dict[str, Any], channels: int) -> dict[str, Any]:
-    """A geometry's attributes as an operator has them."""
-    return {**{name: layer[name] for name in layer if name != "space"}, "input_shape": [channels, *layer["space"]]}
+    return {**conv, "input_shape": [channels, *space]}
 
 
 def out_shape(conv: dict[str, Any]) -> list[int]:
@@ -172,11 +161,13 @@ def tolerance(accumulated: Array, rest: Optional[Array]) -> Array:
 
 
 def float_convolution(
-    cases: Cases, pattern: str, density: float, residual: bool, layer: Optional[dict[str, Any]] = None
+    cases: Cases, pattern: str, density: float, residual: bool, plane: Optional[tuple[int, int]] = None
 ) -> None:
-    """layer: its geometry, in place of a drawn one."""
+    """plane: width and stride of a plain 3x3 layer, in place of a drawn geometry."""
     n, c, m = sizes(cases, 40)
-    conv = of_channels(layer or geometry(cases), c)
+    conv = geometry(cases, c)
+    if plane:
+        conv = {**plain(3, plane[1], rank=2), "input_shape": [c, plane[0], plane[0]]}
     x, b = floats(cases, n, *conv["input_shape"]), floats(cases, m)
     w = sparse(cases, (m, c, *conv["kernel_shape"]), np.float32, density, packing.BLOCKS[pattern])
     rest = floats(cases, n, m, *out_shape(conv)) if residual else None
@@ -199,7 +190,7 @@ def float_product(cases: Cases, pattern: str, density: float, residual: bool) ->
 
 def float_depthwise(cases: Cases) -> None:
     n, c, _ = sizes(cases, 20)
-    conv = of_channels(geometry(cases), c)
+    conv = geometry(cases, c)
     x, b, w = floats(cases, n, *conv["input_shape"]), floats(cases, c), floats(cases, c, *conv["kernel_shape"])
     y = cases.node("DepthwiseConv", [cases.input(x), cases.weight(w), cases.weight(b)], **conv, **bounds(cases))
     one_channel_each = np.zeros((c, c, *w.shape[1:]), np.float32)
@@ -231,7 +222,7 @@ def points(cases: Cases, signed: bool) -> dict[str, int]:
 
 def integer_convolution(cases: Cases, pattern: str, density: float, signed: bool, residual: bool) -> None:
     n, c, m = sizes(cases, 40)
-    conv = of_channels(geometry(cases), c)
+    conv = geometry(cases, c)
     x = integers(cases, signed, n, *conv["input_shape"])
     w = sparse(cases, (m, c, *conv["kernel_shape"]), np.int8, density, packing.BLOCKS[pattern])
     b, s = requantized(cases, m, int(c * np.prod(conv["kernel_shape"]) * density))
@@ -262,7 +253,7 @@ def integer_product(cases: Cases, pattern: str, density: float, signed: bool) ->
 
 def integer_depthwise(cases: Cases, signed: bool) -> None:
     n, c, _ = sizes(cases, 20)
-    conv = of_channels(geometry(cases), c)
+    conv = geometry(cases, c)
     x = integers(cases, signed, n, *conv["input_shape"])
     w = sparse(cases, (c, 1, *conv["kernel_shape"]), np.int8, 1.0, (1, 1))[:, 0]
     b, s = requantized(cases, c, int(np.prod(conv["kernel_shape"])))
@@ -273,7 +264,7 @@ def integer_depthwise(cases: Cases, signed: bool) -> None:
 
 def integer_sum(cases: Cases, signed: bool) -> None:
     n, c, _ = sizes(cases, 20)
-    shape = (n, c, *geometry(cases)["space"])
+    shape = (n, c, *geometry(cases, c)["input_shape"][1:])
     names = [cases.packed(integers(cases, signed, *shape)) for _ in range(2)]
     zeros = {name: zero_point(cases, signed) for name in ("a_zero_point", "b_zero_point", "y_zero_point")}
     low, high = RANGE[signed]
@@ -283,7 +274,7 @@ def integer_sum(cases: Cases, signed: bool) -> None:
 
 def pools(cases: Cases, signed: bool) -> None:
     n, c, _ = sizes(cases, 20)
-    pool = of_channels(geometry(cases), c)
+    pool = geometry(cases, c)
     pool["pads"] = [min(pad, k - 1) for pad, k in zip(pool["pads"], pool["kernel_shape"] * 2)]
     shaped = {**pool, "output_shape": [c, *out_shape(pool)], "signed": int(signed)}
     x = integers(cases, signed, n, *pool["input_shape"])

@@ -33,7 +33,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def cases() -> Cases:
-    return every_operator(seed=3, each=20)
+    return every_operator(seed=3, each=30)
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,15 @@ from tests.kernels.test_operators import usable
 IN_ORDER, REVERSED, THREE_THREADS, A_NEW_THREAD_EACH_LOOP = 1, -1, 3, 0
 
 
-def far_padding(cases: Cases) -> dict[str, Any]:
+def far_padding(cases: Cases, channels: int) -> dict[str, Any]:
     """Attributes of atrous convolutions on planes smaller than their dilation: whole taps see nothing but padding."""
     random = cases.random
     rank = int(random.integers(1, 3))
     kernel, dilations, strides, space = (random.integers(1, top, rank).tolist() for top in (6, 9, 3, 9))
     reach = [(k - 1) * d for k, d in zip(kernel, dilations)]
     pads = [n // 2 + int(random.integers(3)) for n in reach] + [n - n // 2 + int(random.integers(3)) for n in reach]
-    return {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations, "space": space}
+    shape = [channels, *space]
+    return {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations, "input_shape": shape}
 
 
 @pytest.fixture(scope="module")

@@ -85,10 +85,12 @@ static copy_form choose_form(const geometry *g, int32_t lanes, int64_t reads, in
     return masked && reads > 1 && !aligned && fits_masks(g, lanes) ? MASKED : form;
 }
 
-/* Where a run starts in its piece, in rows and columns from the output's own. */
+/* Where a tap's run starts in its copy, in rows and columns from the output's own. */
 static plane_view moved_by(const geometry *g, int32_t tap) {
     const int32_t y = tap / g->kernel_w * g->dilation_y, x = tap % g->kernel_w * g->dilation_x;
-    return (plane_view){floor_quotient(y - g->pad_top, g->stride_y), floor_quotient(x - g->pad_left, g->stride_x)};
+    if (g->form == MASKED)
+        return (plane_view){floor_quotient(y - g->pad_top, g->stride_y), floor_quotient(x - g->pad_left, g->stride_x)};
+    return (plane_view){g->form == TAPS ? 0 : y / g->stride_y, g->form == PHASES ? x / g->stride_x : 0};
 }
 
 int64_t mask_count(const geometry *g, int32_t lanes) {
@@ -116,7 +118,7 @@ static void spread_planes(geometry *g) {
 }
 
 const char *plan_copies(geometry *g, int32_t lanes, int64_t reads, int32_t masked) {
-    const int32_t reach_y = g->dilation_y * (g->kernel_h - 1), reach_x = g->dilation_x * (g->kernel_w - 1);
+    const int32_t reach_x = g->dilation_x * (g->kernel_w - 1);
     g->run = g->out_h * g->out_w;
     const int32_t plain = g->kernel_h * g->kernel_w == 1 && g->stride_y * g->stride_x == 1 && g->pad_top == 0 &&
                           g->pad_left == 0 && g->out_h == g->height && g->out_w == g->width;
@@ -138,9 +140,9 @@ const char *plan_copies(geometry *g, int32_t lanes, int64_t reads, int32_t maske
         if (g->form == PHASES) return "the strides are too large";
         g->form--;
     }
-    g->rows = g->out_h + (g->form == TAPS || g->form == MASKED ? 0 : reach_y / g->stride_y);
-    g->first_row = g->form == MASKED ? moved_by(g, 0).y : 0;
-    g->last_row = g->form == MASKED ? moved_by(g, g->kernel_h * g->kernel_w - 1).y : g->rows - g->out_h;
+    g->first_row = moved_by(g, 0).y;
+    g->last_row = moved_by(g, g->kernel_h * g->kernel_w - 1).y;
+    g->rows = g->out_h + (g->form == MASKED ? 0 : g->last_row);
     g->pitch = g->form == PHASES && reach_x ? row_pitch(g, reach_x) : g->out_w;
     g->run = (g->out_h - 1) * g->pitch + g->out_w;
     if (g->form == MASKED) {
@@ -179,9 +181,7 @@ void tap_offsets(const geometry *g, int64_t *offset) {
         for (int32_t kx = 0; kx < g->kernel_w; kx++) {
             const int32_t view = find_view(g, view_of(g, g->form, ky, kx)), tap = ky * g->kernel_w + kx;
             const plane_view moved = moved_by(g, tap);
-            const int64_t row = g->form == MASKED ? moved.y : g->form == TAPS ? 0 : ky * g->dilation_y / g->stride_y;
-            const int64_t column = g->form == MASKED ? moved.x : g->form == PHASES ? kx * g->dilation_x / g->stride_x : 0;
-            offset[tap] = 4 * (view * g->plane + row * g->pitch + column);
+            offset[tap] = 4 * (view * g->plane + (int64_t)moved.y * g->pitch + moved.x);
         }
     }
 }
