@@ -603,31 +603,26 @@ static void max_pool(void *data, size_t part) {
 
 /* ---- matrix product ---- */
 
+/* Four inputs by their numbers, loaded one by one: gather instructions take half as long again on Zen 5. */
+static ALWAYS_INLINE vf4 pick_four(const float *x, const uint16_t *index) {
+    uint64_t four;
+    __builtin_memcpy(&four, index, sizeof four);
+    const float picked[4] = {x[four & 0xffff], x[four >> 16 & 0xffff], x[four >> 32 & 0xffff], x[four >> 48]};
+    return load_f4(picked);
+}
+
 static float dot_row_f1(const float *x, const uint16_t *index, const float *value, uint32_t count) {
-#if WIDE == 16
-    vf16 first = set_f16(0), second = set_f16(0);
+    vf4 sum[4] = {set_f4(0), set_f4(0), set_f4(0), set_f4(0)};
     uint32_t i = 0;
-    for (; i + 32 <= count; i += 32) {
-        __m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(index + i)));
-        __m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(index + i + 16)));
-        first = fma_f16(_mm512_i32gather_ps(a, x, 4), load_f16(value + i), first);
-        second = fma_f16(_mm512_i32gather_ps(b, x, 4), load_f16(value + i + 16), second);
-    }
-    for (; i < count; i += 16) {
-        const int rest = count - i < 16 ? (int)(count - i) : 16;
-        __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask_16(rest), index + i));
-        vf16 input = _mm512_mask_i32gather_ps(set_f16(0), mask_16(rest), a, x, 4);
-        first = fma_f16(input, load_part_f16(value + i, rest), first);
-    }
-    return _mm512_reduce_add_ps(_mm512_add_ps(first, second));
-#else
-    float sum[4] = {0, 0, 0, 0};
-    uint32_t i = 0;
-    for (; i + 4 <= count; i += 4)
-        for (int k = 0; k < 4; k++) sum[k] += x[index[i + k]] * value[i + k];
-    for (; i < count; i++) sum[0] += x[index[i]] * value[i];
-    return sum[0] + sum[1] + (sum[2] + sum[3]);
-#endif
+    for (; i + 16 <= count; i += 16)
+        UNROLL for (int k = 0; k < 4; k++)
+            sum[k] = fma_f4(pick_four(x, index + i + 4 * k), load_f4(value + i + 4 * k), sum[k]);
+    for (; i + 4 <= count; i += 4) sum[0] = fma_f4(pick_four(x, index + i), load_f4(value + i), sum[0]);
+    float lanes[4];
+    store_f4(lanes, add_f4(add_f4(sum[0], sum[1]), add_f4(sum[2], sum[3])));
+    float total = lanes[0] + lanes[1] + (lanes[2] + lanes[3]);
+    for (; i < count; i++) total += x[index[i]] * value[i];
+    return total;
 }
 
 static vf4 dot_row_f4(const float *x, const uint16_t *index, const float *value, uint32_t count) {
