@@ -152,6 +152,10 @@ def sizes(cases: Cases, top: int) -> tuple[int, int, int]:
     return int(random.integers(1, 4)), int(random.integers(1, top)), int(random.integers(1, top))
 
 
+# Around where matrix products change from single examples to vectors of them, and to a second panel of 64.
+BATCHES = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 20, 33, 63, 64, 65, 130)
+
+
 def floats(cases: Cases, *shape: int) -> Array:
     return cases.random.normal(size=shape).astype(np.float32)
 
@@ -178,7 +182,7 @@ def float_convolution(
 
 
 def float_product(cases: Cases, pattern: str, density: float, residual: bool) -> None:
-    n, k, m = sizes(cases, 150)
+    n, (_, k, m) = int(cases.random.choice(BATCHES)), sizes(cases, 150)
     x, b = floats(cases, n, k), floats(cases, m)
     w = sparse(cases, (m, k), np.float32, density, packing.BLOCKS[pattern])
     rest = floats(cases, n, m) if residual else None
@@ -239,7 +243,7 @@ def integer_convolution(cases: Cases, pattern: str, density: float, signed: bool
 
 
 def integer_product(cases: Cases, pattern: str, density: float, signed: bool) -> None:
-    n, k, m = sizes(cases, 150)
+    n, (_, k, m) = int(cases.random.choice(BATCHES)), sizes(cases, 150)
     w = sparse(cases, (m, k), np.int8, density, packing.BLOCKS[pattern])
     b, s = requantized(cases, m, int(k * density))
     names = [

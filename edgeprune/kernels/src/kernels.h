@@ -166,14 +166,14 @@ typedef struct {
     const void *input;    /* [batch, inputs] */
     const float *residual;
     void *output;         /* [batch, outputs] */
-    void *panels;         /* batch > 1: [panel][inputs, or groups][PANEL] cells */
-    void *scratch;        /* batch > 1: entries, a piece a part */
-    int64_t scratch_bytes; /* a part */
+    void *panels;         /* [panel][inputs, or groups][pitch] cells, or null */
+    int32_t pitch;        /* columns of a panel, examples side by side: whole vectors, or 1 */
+    int32_t panel_parts;  /* the inputs of a panel are shared out in so many pieces */
     int32_t batch, parts;
     uint32_t flip;        /* int8: xor that takes a byte of the tensor to the level's domain */
 } gemm_job;
 
-#define PANEL 64
+#define PANEL 64 /* most columns of a panel */
 #define TILE_CELLS 128 /* cells of the largest tile */
 
 typedef struct {

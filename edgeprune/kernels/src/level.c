@@ -182,14 +182,15 @@ static ALWAYS_INLINE W(vi) add_residual(W(vi) own, W(vi) residual, const requant
     return W(pack_i)(value[0], value[1], value[2], value[3], q->sum_zero_point, q->sum_low, q->sum_high);
 }
 
-/* Sums of four rows -> cells, whole vectors of them. */
-static void requantize(const int32_t *sums, uint32_t *cells, int32_t count, const requantization *q, int32_t group) {
+/* Sums of four rows, `pitch` apart, -> cells, whole vectors of them. */
+static void requantize(const int32_t *sums, uint32_t *cells, int32_t pitch, int32_t count, const requantization *q,
+                       int32_t group) {
     W(vf) scale[4];
     UNROLL for (int k = 0; k < 4; k++) scale[k] = W(set_f)(q->scale[4 * group + k]);
     for (int32_t i = 0; i < count; i += WIDE) {
         W(vi) value[4];
         UNROLL for (int k = 0; k < 4; k++)
-            value[k] = W(rint_i)(W(mul_f)(W(to_f)(W(load_i)(sums + k * TILE_CELLS + i)), scale[k]));
+            value[k] = W(rint_i)(W(mul_f)(W(to_f)(W(load_i)(sums + k * pitch + i)), scale[k]));
         W(store_i)(cells + i, W(pack_i)(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high));
     }
 }
@@ -435,7 +436,7 @@ static void conv_groups(const conv_job *job, int32_t tile_number, const char *x,
             const entry_i4 *entry = (const entry_i4 *)w->entries + from;
             SUM(tile_i4, job->lanes, t.vectors, x, entry, count, q.bias + row, sums + m * TILE_CELLS);
         }
-        requantize(sums, cells, t.vectors * job->lanes, &q, group);
+        requantize(sums, cells, TILE_CELLS, t.vectors * job->lanes, &q, group);
         put_cells(job, &t, group, cells);
     }
 #endif
@@ -636,26 +637,46 @@ static vf4 dot_row_f4(const float *x, const uint16_t *index, const float *value,
 }
 
 #if BY_LANE
-/* A slice of rows against the whole input: each step looks its inputs up in the window's four registers. */
-static void dot_slice(const int32_t *x, const slices *w, int32_t slice, int32_t cells, int32_t *sums) {
-    vi16 sum = set_i16(0);
+enum { SLICE_EXAMPLES = 4 };
+
+/* A slice of rows against the whole inputs of some examples: each step looks its inputs up in the window's four registers.
+ * x: [examples][cells]; sums: [examples][SLICE_ROWS]. */
+static ALWAYS_INLINE void dot_slice_body(const int examples, const int32_t *x, const slices *w, int32_t slice, int32_t cells,
+                                         int32_t *sums) {
+    vi16 sum[SLICE_EXAMPLES];
+    UNROLL for (int e = 0; e < examples; e++) sum[e] = set_i16(0);
     const uint32_t *start = w->start + (int64_t)slice * w->windows;
     for (int32_t window = 0; window < w->windows; window++) {
-        vi16 input[4];
-        for (int i = 0; i < 4; i++) {
-            const int32_t rest = cells - window * SLICE_CELLS - 16 * i;
-            const int32_t *from = x + window * SLICE_CELLS + 16 * i;
-            input[i] = rest >= 16 ? load_i16(from) : rest > 0 ? load_part_i16(from, rest) : set_i16(0);
+        vi16 input[SLICE_EXAMPLES][4];
+        UNROLL for (int e = 0; e < examples; e++) {
+            UNROLL for (int i = 0; i < 4; i++) {
+                const int32_t at = window * SLICE_CELLS + 16 * i, rest = cells - at;
+                const int32_t *from = x + (int64_t)e * cells + at;
+                input[e][i] = rest >= 16 ? load_i16(from) : rest > 0 ? load_part_i16(from, rest) : set_i16(0);
+            }
         }
         for (uint32_t step = start[window]; step < start[window + 1]; step++) {
             const __m512i place = _mm512_cvtepu8_epi32(load_i4(w->place + (int64_t)step * SLICE_ROWS));
+            const vi16 weight = load_i16(w->weight + (int64_t)step * SLICE_ROWS);
             const __mmask16 upper = _mm512_test_epi32_mask(place, set_i16(32));
-            const vi16 low = _mm512_permutex2var_epi32(input[0], place, input[1]);
-            const vi16 high = _mm512_permutex2var_epi32(input[2], place, input[3]);
-            sum = dot_16(sum, _mm512_mask_mov_epi32(low, upper, high), load_i16(w->weight + (int64_t)step * SLICE_ROWS));
+            UNROLL for (int e = 0; e < examples; e++) {
+                const vi16 low = _mm512_permutex2var_epi32(input[e][0], place, input[e][1]);
+                const vi16 high = _mm512_permutex2var_epi32(input[e][2], place, input[e][3]);
+                sum[e] = dot_16(sum[e], _mm512_mask_mov_epi32(low, upper, high), weight);
+            }
         }
     }
-    store_i16(sums, sum);
+    UNROLL for (int e = 0; e < examples; e++) store_i16(sums + e * SLICE_ROWS, sum[e]);
+}
+
+/* A register array needs a number of examples that the compiler knows. */
+static void dot_slice(int32_t examples, const int32_t *x, const slices *w, int32_t slice, int32_t cells, int32_t *sums) {
+    switch (examples) {
+    case 1: dot_slice_body(1, x, w, slice, cells, sums); break;
+    case 2: dot_slice_body(2, x, w, slice, cells, sums); break;
+    case 3: dot_slice_body(3, x, w, slice, cells, sums); break;
+    default: dot_slice_body(SLICE_EXAMPLES, x, w, slice, cells, sums); break;
+    }
 }
 #endif
 
@@ -706,21 +727,31 @@ static float clip(float value, const activation *end) {
     return value > end->high ? end->high : value;
 }
 
+#if BY_LANE
+static void gemm_slices(const gemm_job *job, int32_t first, int32_t end) {
+    const sparse_gemm *w = job->weights;
+    const int32_t cells = (w->inputs + 3) / 4;
+    for (int32_t row = first; row < end; row += SLICE_ROWS) {
+        for (int32_t example = 0; example < job->batch; example += SLICE_EXAMPLES) {
+            const int32_t rest = job->batch - example, examples = rest < SLICE_EXAMPLES ? rest : SLICE_EXAMPLES;
+            int32_t all[SLICE_EXAMPLES * SLICE_ROWS];
+            dot_slice(examples, (const int32_t *)job->panels + (int64_t)example * cells, &w->by_lane, row / SLICE_ROWS, cells, all);
+            for (int32_t e = 0; e < examples; e++) {
+                int32_t *sums = all + e * SLICE_ROWS;
+                for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m++)
+                    sums[m] = wrapping_sum(sums[m], job->integer_end->bias[row + m]);
+                for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m += 4)
+                    store_outputs(job, example + e, (row + m) / 4, requantize_four(sums + m, job->integer_end, (row + m) / 4));
+            }
+        }
+    }
+}
+#endif
+
 static void gemm_example(const gemm_job *job, int64_t example, int32_t first, int32_t end) {
     const sparse_gemm *w = job->weights;
     if (w->kind == KIND_INT8) {
-        const int32_t cells = (w->inputs + 3) / 4, *x = (const int32_t *)job->panels + (int64_t)example * cells;
-#if BY_LANE
-        for (int32_t row = first; row < end; row += SLICE_ROWS) {
-            int32_t sums[SLICE_ROWS];
-            dot_slice(x, &w->by_lane, row / SLICE_ROWS, cells, sums);
-            for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m++)
-                sums[m] = wrapping_sum(sums[m], job->integer_end->bias[row + m]);
-            for (int32_t m = 0; m < SLICE_ROWS && row + m < end; m += 4)
-                store_outputs(job, example, (row + m) / 4, requantize_four(sums + m, job->integer_end, (row + m) / 4));
-        }
-        return;
-#endif
+        const int32_t *x = (const int32_t *)job->panels + example * ((w->inputs + 3) / 4);
         for (int32_t group = first / 4; group < end / 4; group++) {
             int32_t sums[4];
             for (int32_t m = 0; m < 4; m++) {
@@ -751,128 +782,180 @@ static void gemm_example(const gemm_job *job, int64_t example, int32_t first, in
     }
 }
 
-/* Columns of a batch: 64 examples a panel, [inputs or groups][64] cells, so that a row of weights meets a vector of
- * examples. With few examples int8 inputs are still copied, one example a panel, for their padding and domain. */
-static void gemm_panel(void *data, size_t panel) {
+/* A cell of an example's inputs, in the level's domain. */
+static uint32_t input_cell(const gemm_job *job, int64_t example, int32_t k) {
+    const sparse_gemm *w = job->weights;
+    uint32_t cell = 0;
+    if (w->kind == KIND_FLOAT) {
+        __builtin_memcpy(&cell, (const float *)job->input + example * w->inputs + k, 4);
+        return cell;
+    }
+    const uint8_t *x = (const uint8_t *)job->input + example * w->inputs + 4 * k;
+    const int32_t rest = w->inputs - 4 * k;
+    if (rest >= 4)
+        __builtin_memcpy(&cell, x, 4);
+    else
+        for (int32_t i = 0; i < rest; i++) cell |= (uint32_t)x[i] << (8 * i);
+    return cell ^ job->flip;
+}
+
+/* A part of a panel: [inputs or groups][pitch] cells, one column an example, so that a row of weights meets vectors of
+ * examples; the columns left over hold zeros. With a pitch of one, int8 inputs are copied for their padding and domain. */
+static void gemm_panel(void *data, size_t task) {
     const gemm_job *job = data;
     const sparse_gemm *w = job->weights;
-    const int32_t cells = w->kind == KIND_INT8 ? (w->inputs + 3) / 4 : w->inputs;
-    const int whole = job->scratch != 0;
-    uint32_t *to = (uint32_t *)job->panels + panel * cells * (whole ? PANEL : 1);
-    for (int32_t k = 0; k < cells; k++) {
-        for (int32_t column = 0; column < (whole ? PANEL : 1); column++) {
-            const int64_t example = whole ? (int64_t)panel * PANEL + column : (int64_t)panel;
-            uint32_t cell = 0;
-            if (example < job->batch && w->kind == KIND_INT8) {
-                const uint8_t *x = (const uint8_t *)job->input + example * w->inputs + 4 * k;
-                const int32_t rest = w->inputs - 4 * k;
-                if (rest >= 4)
-                    __builtin_memcpy(&cell, x, 4);
-                else
-                    for (int32_t i = 0; i < rest; i++) cell |= (uint32_t)x[i] << (8 * i);
-                cell ^= job->flip;
-            } else if (example < job->batch) {
-                __builtin_memcpy(&cell, (const float *)job->input + example * w->inputs + k, 4);
-            }
-            to[k * (whole ? PANEL : 1) + column] = cell;
-        }
+    const int32_t cells = w->kind == KIND_INT8 ? (w->inputs + 3) / 4 : w->inputs, pitch = job->pitch;
+    const int64_t panel = (int64_t)task / job->panel_parts, part = (int64_t)task % job->panel_parts, first = panel * pitch;
+    const int32_t end = (int32_t)(cells * (part + 1) / job->panel_parts);
+    uint32_t *to = (uint32_t *)job->panels + panel * cells * pitch;
+    enum { NEAR_CELLS = 16 }; /* by so many inputs, for whose lines the nearest cache has room on both sides */
+    for (int32_t k = (int32_t)(cells * part / job->panel_parts); k < end; k += NEAR_CELLS) {
+        const int32_t some = end - k < NEAR_CELLS ? end : k + NEAR_CELLS;
+        for (int32_t column = 0; column < pitch; column++)
+            for (int32_t i = k; i < some; i++)
+                to[(int64_t)i * pitch + column] = first + column < job->batch ? input_cell(job, first + column, i) : 0;
     }
 }
 
-static void gemm_columns_float(const gemm_job *job, int32_t block, void *entries, uint32_t count) {
-    const sparse_gemm *w = job->weights;
-    const int32_t channel = block * w->rows, most = w->rows == 1 ? 8 : TILE_F4;
-    for (int32_t start = 0; start < job->batch;) {
-        float sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
-        const int32_t column = start % PANEL;
-        const char *x = (const char *)job->panels + 4 * ((int64_t)(start / PANEL) * w->inputs * PANEL + column);
-        int32_t vectors = (PANEL - column) / WIDE;
-        vectors = vectors > most ? most : vectors;
-        if (w->rows == 1)
-            W(tile_f1_)(vectors, x, entries, count, job->float_end->bias + channel, 0, sums);
-        else
-            W(tile_f4_)(vectors, x, entries, count, job->float_end->bias + channel, 0, sums, TILE_CELLS);
-        for (int32_t m = 0; m < w->rows && channel + m < w->outputs; m++) {
-            for (int32_t n = 0; n < vectors * WIDE && start + n < job->batch; n++) {
-                const int64_t at = (int64_t)(start + n) * w->outputs + channel + m;
-                const float sum = sums[m * TILE_CELLS + n] + (job->residual ? job->residual[at] : 0);
-                ((float *)job->output)[at] = clip(sum, job->float_end);
-            }
-        }
-        start += vectors * WIDE;
-    }
+/* One row of weights, or four, against vectors of examples: x is a panel's column, with row_bytes from one input to the next.
+ * With few vectors a single chain of additions would wait for itself. */
+enum { COLUMN_VECTORS = 4, COLUMN_VECTORS_F4 = TILE_F4 > 3 ? 4 : 2 };
+
+static ALWAYS_INLINE void columns_f1_body(const int vectors, const char *x, int64_t row_bytes, const uint16_t *index,
+                                          const float *value, uint32_t count, float bias, float *sums) {
+    const int sets = vectors == 1 ? 4 : vectors == 2 ? 2 : 1;
+    W(vf) sum[COLUMN_VECTORS];
+    UNROLL for (int i = 0; i < vectors * sets; i++) sum[i] = W(set_f)(i < vectors ? bias : 0);
+    for (; count >= (uint32_t)sets; count -= sets, index += sets, value += sets)
+        UNROLL for (int s = 0; s < sets; s++)
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[s * vectors + v] = W(fma_f)(W(load_f)(x + index[s] * row_bytes + v * 4 * WIDE), W(set_f)(value[s]),
+                                                sum[s * vectors + v]);
+    for (; count; count--, index++, value++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = W(fma_f)(W(load_f)(x + *index * row_bytes + v * 4 * WIDE), W(set_f)(*value), sum[v]);
+    UNROLL for (int i = vectors; i < vectors * sets; i++) sum[i % vectors] = W(add_f)(sum[i % vectors], sum[i]);
+    UNROLL for (int v = 0; v < vectors; v++) W(store_f)(sums + v * WIDE, sum[v]);
 }
 
-/* The entries of four rows stand one after another; count holds how many each has. */
-static void gemm_columns_integer(const gemm_job *job, int32_t group, const entry_i4 *entries, const uint32_t *count) {
-    const sparse_gemm *w = job->weights;
-    const int64_t groups = (w->inputs + 3) / 4;
-    for (int32_t start = 0; start < job->batch; start += PANEL) {
-        int32_t sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
-        uint32_t cells[PANEL];
-        const char *x = (const char *)job->panels + 4 * (start / PANEL) * groups * PANEL;
-        for (int32_t half = 0; half < PANEL; half += 8 * WIDE) {
-            const entry_i4 *entry = entries;
-            const int vectors = PANEL - half < 8 * WIDE ? (PANEL - half) / WIDE : 8;
-            for (int32_t m = 0; m < 4; entry += count[m], m++) {
-                const int32_t *bias = job->integer_end->bias + 4 * group + m;
-                W(tile_i4_)(vectors, x + 4 * half, entry, count[m], bias, sums + m * TILE_CELLS + half);
-            }
-        }
-        requantize(sums, cells, PANEL, job->integer_end, group);
-        for (int32_t n = 0; n < PANEL && start + n < job->batch; n++) store_outputs(job, start + n, group, cells[n]);
-    }
-}
-
-static void entries_float(const sparse_gemm *w, int32_t block, void *out) {
-    const uint32_t from = w->start[block], count = w->start[block + 1] - from;
-    const float *value = (const float *)w->values + (int64_t)from * w->rows;
-    for (uint32_t i = 0; i < count; i++) {
-        const int32_t offset = w->index[from + i] * (4 * PANEL);
-        if (w->rows == 1) {
-            ((entry_f1 *)out)[i] = (entry_f1){offset, value[i]};
-        } else {
-            entry_f4 *entry = (entry_f4 *)out + i;
-            entry->offset = offset;
-            for (int m = 0; m < 4; m++) entry->weight[m] = value[4 * (int64_t)i + m];
+static ALWAYS_INLINE void columns_f4_body(const int vectors, const char *x, int64_t row_bytes, const uint16_t *index,
+                                          const float *value, uint32_t count, const float *bias, float *sums) {
+    W(vf) sum[4 * COLUMN_VECTORS_F4];
+    UNROLL for (int i = 0; i < 4 * vectors; i++) sum[i] = W(set_f)(bias[i / vectors]);
+    for (; count; count--, index++, value += 4) {
+        UNROLL for (int v = 0; v < vectors; v++) {
+            const W(vf) input = W(load_f)(x + *index * row_bytes + v * 4 * WIDE);
+            UNROLL for (int m = 0; m < 4; m++)
+                sum[m * vectors + v] = W(fma_f)(input, W(set_f)(value[m]), sum[m * vectors + v]);
         }
     }
+    UNROLL for (int m = 0; m < 4; m++)
+        UNROLL for (int v = 0; v < vectors; v++) W(store_f)(sums + m * PANEL + v * WIDE, sum[m * vectors + v]);
 }
 
-/* Entries of one row; returns how many. */
-static uint32_t entries_integer(const sparse_gemm *w, int32_t row, entry_i4 *out) {
-    uint32_t count = 0;
+static ALWAYS_INLINE void columns_i4_body(const int vectors, const char *x, int64_t row_bytes, const sparse_gemm *w,
+                                          int32_t row, int32_t bias, int32_t *sums) {
+    W(va) sum[COLUMN_VECTORS];
+    UNROLL for (int v = 0; v < vectors; v++) sum[v] = W(start_a)(bias);
 #if BY_LANE
     const slices *s = &w->by_lane;
     const uint32_t *start = s->start + (int64_t)(row / SLICE_ROWS) * s->windows;
-    for (int32_t window = 0; window < s->windows; window++) {
+    for (int32_t window = 0; window < s->windows; window++, x += SLICE_CELLS * row_bytes) {
         for (uint32_t step = start[window]; step < start[window + 1]; step++) {
             const int64_t slot = (int64_t)step * SLICE_ROWS + row % SLICE_ROWS;
-            if (!s->weight[slot]) continue;
-            out[count++] = (entry_i4){(window * SLICE_CELLS + s->place[slot]) * (4 * PANEL), s->weight[slot]};
+            const char *from = x + s->place[slot] * row_bytes;
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[v] = W(dot_)(sum[v], W(load_i)(from + v * 4 * WIDE), W(weight_)(s->weight[slot]));
         }
     }
 #else
-    for (uint32_t i = w->start[row]; i < w->start[row + 1]; i++)
-        out[count++] = (entry_i4){w->index[i] * (4 * PANEL), ((const int32_t *)w->values)[i]};
+    const int32_t *value = w->values;
+    for (uint32_t i = w->start[row]; i < w->start[row + 1]; i++) {
+        const W(vw) weight = W(weight_)(value[i]);
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = W(dot_)(sum[v], W(load_i)(x + w->index[i] * row_bytes + v * 4 * WIDE), weight);
+    }
 #endif
-    return count;
+    UNROLL for (int v = 0; v < vectors; v++) W(store_i)(sums + v * WIDE, W(total_)(sum[v]));
 }
 
-static void gemm_batch(const gemm_job *job, size_t part, int32_t first, int32_t end) {
+/* A register array needs a number of vectors that the compiler knows. */
+#define COLUMNS(vectors, most, body, ...) \
+    switch (vectors) { \
+    case 1: body(1, __VA_ARGS__); break; \
+    case 2: body(2, __VA_ARGS__); break; \
+    case 3: body(most > 2 ? 3 : 2, __VA_ARGS__); break; \
+    default: body(most, __VA_ARGS__); break; \
+    }
+
+/* So many outputs are put together before they are stored, for an example's outputs lie far from the next one's. */
+enum { COLUMN_ROWS = 16 };
+
+static void columns_float(const gemm_job *job, int32_t block, int32_t vectors, const char *x, float *sums) {
     const sparse_gemm *w = job->weights;
-    void *scratch = (char *)job->scratch + part * job->scratch_bytes;
-    if (w->kind == KIND_FLOAT) {
-        for (int32_t block = first; block < end; block++) {
-            entries_float(w, block, scratch);
-            gemm_columns_float(job, block, scratch, w->start[block + 1] - w->start[block]);
-        }
+    const uint32_t from = w->start[block], count = w->start[block + 1] - from;
+    const float *value = (const float *)w->values + (int64_t)from * w->rows, *bias = job->float_end->bias + block * w->rows;
+    if (w->rows == 1) {
+        COLUMNS(vectors, COLUMN_VECTORS, columns_f1_body, x, 4 * job->pitch, w->index + from, value, count, *bias, sums)
         return;
     }
-    for (int32_t row = first; row < end; row += 4) {
-        uint32_t counts[4], total = 0;
-        for (int m = 0; m < 4; total += counts[m], m++) counts[m] = entries_integer(w, row + m, (entry_i4 *)scratch + total);
-        gemm_columns_integer(job, row / 4, scratch, counts);
+    for (; vectors > 0; vectors -= COLUMN_VECTORS_F4, x += COLUMN_VECTORS_F4 * 4 * WIDE, sums += COLUMN_VECTORS_F4 * WIDE)
+        COLUMNS(vectors, COLUMN_VECTORS_F4, columns_f4_body, x, 4 * job->pitch, w->index + from, value, count, bias, sums)
+}
+
+static void columns_integer(const gemm_job *job, int32_t row, int32_t vectors, const char *x, int32_t *sums) {
+    COLUMNS(vectors, COLUMN_VECTORS, columns_i4_body, x, 4 * job->pitch, job->weights, row, job->integer_end->bias[row], sums)
+}
+
+/* sums: [rows][PANEL]; the outputs from `row` on of the examples from `first` on. */
+static void store_floats(const gemm_job *job, int32_t row, int32_t rows, int64_t first, int32_t examples, const float *sums) {
+    for (int32_t n = 0; n < examples; n++) {
+        const int64_t at = (first + n) * job->weights->outputs + row;
+        for (int32_t m = 0; m < rows; m++) {
+            const float sum = sums[m * PANEL + n] + (job->residual ? job->residual[at + m] : 0);
+            ((float *)job->output)[at + m] = clip(sum, job->float_end);
+        }
+    }
+}
+
+static void store_integers(const gemm_job *job, int32_t row, int32_t rows, int64_t first, int32_t examples,
+                           const int32_t *sums) {
+    uint32_t cells[COLUMN_ROWS / 4][PANEL];
+    for (int32_t m = 0; m < rows; m += 4)
+        requantize(sums + m * PANEL, cells[m / 4], PANEL, examples, job->integer_end, (row + m) / 4);
+    for (int32_t n = 0; n < examples; n++)
+        for (int32_t m = 0; m < rows; m += 4) store_outputs(job, first + n, (row + m) / 4, cells[m / 4][n]);
+}
+
+/* Outputs [row, row + rows) of a panel's examples. */
+static void gemm_columns(const gemm_job *job, int64_t panel, int32_t row, int32_t rows) {
+    const sparse_gemm *w = job->weights;
+    const int integer = w->kind == KIND_INT8;
+    const int64_t cells = integer ? (w->inputs + 3) / 4 : w->inputs, first = panel * job->pitch, rest = job->batch - first;
+    const int32_t examples = rest < job->pitch ? (int32_t)rest : job->pitch;
+    float floats[COLUMN_ROWS * PANEL] __attribute__((aligned(64)));
+    int32_t integers[COLUMN_ROWS * PANEL] __attribute__((aligned(64)));
+    for (int32_t column = 0; column < examples; column += COLUMN_VECTORS * WIDE) {
+        const char *x = (const char *)job->panels + 4 * (panel * cells * job->pitch + column);
+        const int32_t left = (examples - column + WIDE - 1) / WIDE, vectors = left < COLUMN_VECTORS ? left : COLUMN_VECTORS;
+        for (int32_t m = 0; m < rows; m += w->rows) {
+            if (integer)
+                columns_integer(job, row + m, vectors, x, integers + m * PANEL + column);
+            else
+                columns_float(job, (row + m) / w->rows, vectors, x, floats + m * PANEL + column);
+        }
+    }
+    if (integer)
+        store_integers(job, row, rows, first, examples, integers);
+    else
+        store_floats(job, row, row + rows > w->outputs ? w->outputs - row : rows, first, examples, floats);
+}
+
+static void gemm_batch(const gemm_job *job, int32_t first, int32_t end) {
+    const int32_t rows = job->weights->rows;
+    for (int32_t row = first * rows; row < end * rows; row += COLUMN_ROWS) {
+        const int32_t left = end * rows - row, some = left < COLUMN_ROWS ? left : COLUMN_ROWS;
+        for (int64_t panel = 0; panel * job->pitch < job->batch; panel++) gemm_columns(job, panel, row, some);
     }
 }
 
@@ -882,10 +965,17 @@ static void gemm(void *data, size_t part) {
     const int32_t step = w->kind == KIND_FLOAT ? 1 : BY_LANE ? SLICE_ROWS : 4;
     const int32_t first = part_start(w->start, w->row_blocks, step, job->parts, (int32_t)part);
     const int32_t end = part_start(w->start, w->row_blocks, step, job->parts, (int32_t)part + 1);
-    if (job->scratch)
-        gemm_batch(job, part, first, end);
-    else
-        for (int64_t example = 0; example < job->batch; example++) gemm_example(job, example, first, end);
+    if (job->pitch > 1) {
+        gemm_batch(job, first, end);
+        return;
+    }
+#if BY_LANE
+    if (w->kind == KIND_INT8) {
+        gemm_slices(job, first, end);
+        return;
+    }
+#endif
+    for (int64_t example = 0; example < job->batch; example++) gemm_example(job, example, first, end);
 }
 
 /* ---- element by element ---- */

@@ -1,8 +1,9 @@
 /* Sparse matrix products. */
 #include "kernel.h"
 
-/* From this many examples on, a row of weights meets vectors of examples; below, each example goes alone. */
-enum { BATCH_IN_COLUMNS = 8, PARTS = 8 };
+/* From so many examples on a row of weights meets vectors of them. Below, each goes alone or, where int8 inputs are looked
+ * up in registers, with a few others. */
+enum { BATCH_IN_COLUMNS = 3, BATCH_BY_LANE = 16, PARTS = 8 };
 
 static OrtStatus *check(const kernel *k, const tensor *x, const tensor *residual) {
     if (x->rank != 2 || x->dims[1] != k->gemm.inputs || (!x->data && x->elements))
@@ -24,24 +25,25 @@ static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     TRY(run_output(k, context, dims, 2, &y));
     if (x.dims[0] == 0) return 0;
     if (x.dims[0] > 1 << 24) return fail(k->api, k->name, "the batch is too large");
-    const int columns = x.dims[0] >= BATCH_IN_COLUMNS;
-    const int64_t panels = columns ? (x.dims[0] + PANEL - 1) / PANEL : integer ? x.dims[0] : 0;
-    const int64_t cells = integer ? groups_of_four(w->inputs) : w->inputs, panel_bytes = 4 * cells * (columns ? PANEL : 1);
-    const int64_t entry = w->rows == 4 ? sizeof(entry_f4) : sizeof(entry_i4);
+    const int columns = x.dims[0] >= (integer && k->level->by_lane ? BATCH_BY_LANE : BATCH_IN_COLUMNS);
+    const int64_t lanes = k->level->lanes, wanted = (x.dims[0] + lanes - 1) / lanes * lanes;
+    const int64_t pitch = !columns ? 1 : wanted < PANEL ? wanted : PANEL;
+    const int64_t panels = columns || integer ? (x.dims[0] + pitch - 1) / pitch : 0;
+    const int64_t cells = integer ? groups_of_four(w->inputs) : w->inputs, panel_bytes = 4 * cells * pitch;
     gemm_job job = {
         .weights = w, .float_end = &k->float_end, .integer_end = &k->integer_end, .input = x.data,
         .residual = residual.data, .output = y, .batch = (int32_t)x.dims[0], .parts = PARTS, .flip = flip_of(k),
-        .scratch_bytes = columns ? (cells * (integer ? 4 : 1) * entry + 63) / 64 * 64 : 0,
+        .pitch = (int32_t)pitch, .panel_parts = columns ? PARTS : 1,
     };
     char *memory = 0;
     if (panels) {
-        memory = scratch_memory(k, (size_t)(panels * panel_bytes + PARTS * job.scratch_bytes) + 128, 0);
+        memory = scratch_memory(k, (size_t)(panels * panel_bytes) + 128, 0);
         if (!memory) return fail(k->api, k->name, "out of memory");
         job.panels = memory;
-        if (columns) job.scratch = memory + (panels * panel_bytes + 63) / 64 * 64;
     }
     OrtStatus *status = 0;
-    if (panels) status = KernelContext_ParallelFor(k->api, context, k->level->gemm_panel, (size_t)panels, 0, &job);
+    const size_t pieces = (size_t)(panels * job.panel_parts);
+    if (pieces) status = KernelContext_ParallelFor(k->api, context, k->level->gemm_panel, pieces, 0, &job);
     if (!status) status = KernelContext_ParallelFor(k->api, context, k->level->gemm, PARTS, 0, &job);
     free_scratch(k, memory);
     return status;

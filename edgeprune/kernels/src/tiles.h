@@ -177,6 +177,7 @@ static void V(tile_q1_)(int vectors, const char *x, const quad_f1 *entry, uint32
     TILE_CASES(V(tile_q1_body_), x, entry, count, shift, bias, end, sums)
 }
 
+#if !BYTES_BY_ROW
 static ALWAYS_INLINE void V(tile_i4_stored_)(const int vectors, const char *x, const entry_i4 *entry, uint32_t count,
                                              const int32_t *bias, int32_t *sums) {
     V(vi) total[8];
@@ -188,6 +189,7 @@ static void V(tile_i4_)(int vectors, const char *x, const entry_i4 *entry, uint3
                         int32_t *sums) {
     TILE_CASES(V(tile_i4_stored_), x, entry, count, bias, sums)
 }
+#endif
 
 #define F4_CASE(n, ...) case n: V(tile_f4_body_)(n, __VA_ARGS__); break;
 #if TILE_F4 > 3
