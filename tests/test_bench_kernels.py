@@ -110,6 +110,7 @@ def test_the_rows_are_named_as_they_are_published_and_a_second_run_exports_nothi
 
     monkeypatch.setattr(bench.kernel_bundles.subprocess, "run", no_export)
     assert tuple(run(bench, *arguments)["mlp"]) == ROWS
+    assert tuple(run(bench, *arguments, "--batch", "3")["mlp"]) == ROWS
     threads = run(bench, *arguments, "--threads", "2", "--row", ROWS[0])
     assert list(threads["mlp"]) == ["fp32 unstructured, 2 threads vs 1"]
 

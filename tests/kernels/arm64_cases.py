@@ -244,6 +244,7 @@ def integer_convolution(cases: Cases, pattern: str, density: float, signed: bool
 
 def integer_product(cases: Cases, pattern: str, density: float, signed: bool) -> None:
     n, (_, k, m) = int(cases.random.choice(BATCHES)), sizes(cases, 150)
+    k *= int(cases.random.choice([1, 4]))  # of which 64 x 4 are a window, where inputs are looked up in registers
     w = sparse(cases, (m, k), np.int8, density, packing.BLOCKS[pattern])
     b, s = requantized(cases, m, int(k * density))
     names = [
