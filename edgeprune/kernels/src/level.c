@@ -840,14 +840,25 @@ static ALWAYS_INLINE void columns_f1_body(const int vectors, const char *x, int6
 
 static ALWAYS_INLINE void columns_f4_body(const int vectors, const char *x, int64_t row_bytes, const uint16_t *index,
                                           const float *value, uint32_t count, const float *bias, float *sums) {
+    const int sets = vectors == 1 ? 2 : 1;
     W(vf) sum[4 * COLUMN_VECTORS_F4];
-    UNROLL for (int i = 0; i < 4 * vectors; i++) sum[i] = W(set_f)(bias[i / vectors]);
-    for (; count; count--, index++, value += 4) {
-        UNROLL for (int v = 0; v < vectors; v++) {
-            const W(vf) input = W(load_f)(x + *index * row_bytes + v * 4 * WIDE);
-            UNROLL for (int m = 0; m < 4; m++)
-                sum[m * vectors + v] = W(fma_f)(input, W(set_f)(value[m]), sum[m * vectors + v]);
+    UNROLL for (int i = 0; i < 4 * vectors * sets; i++) sum[i] = W(set_f)(i < 4 * vectors ? bias[i / vectors] : 0);
+    for (; count >= (uint32_t)sets; count -= sets, index += sets, value += 4 * sets) {
+        UNROLL for (int s = 0; s < sets; s++) {
+            UNROLL for (int v = 0; v < vectors; v++) {
+                const W(vf) input = W(load_f)(x + index[s] * row_bytes + v * 4 * WIDE);
+                UNROLL for (int m = 0; m < 4; m++) {
+                    const int i = (s * 4 + m) * vectors + v;
+                    sum[i] = W(fma_f)(input, W(set_f)(value[4 * s + m]), sum[i]);
+                }
+            }
         }
+    }
+    if (sets == 2) {
+        for (; count; count--, index++, value += 4)
+            UNROLL for (int m = 0; m < 4; m++)
+                sum[m] = W(fma_f)(W(load_f)(x + *index * row_bytes), W(set_f)(value[m]), sum[m]);
+        UNROLL for (int m = 0; m < 4; m++) sum[m] = W(add_f)(sum[m], sum[4 + m]);
     }
     UNROLL for (int m = 0; m < 4; m++)
         UNROLL for (int v = 0; v < vectors; v++) W(store_f)(sums + m * PANEL + v * WIDE, sum[m * vectors + v]);
