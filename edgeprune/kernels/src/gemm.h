@@ -1,5 +1,8 @@
 /* Matrix products: single examples against rows of weights, a few against slices of them, and vectors of examples. */
 
+/* Cells of an example's inputs. */
+static int32_t input_cells(const sparse_gemm *w) { return w->kind == KIND_INT8 ? (w->inputs + 3) / 4 : w->inputs; }
+
 /* Four inputs by their numbers, loaded one by one: gather instructions take half as long again on Zen 5. */
 static ALWAYS_INLINE vf4 pick_four(const float *x, const uint16_t *index) {
     uint64_t four;
@@ -126,7 +129,7 @@ static float clip(float value, const activation *end) {
 #if BY_LANE
 static void gemm_slices(const gemm_job *job, int32_t first, int32_t end) {
     const sparse_gemm *w = job->weights;
-    const int32_t cells = (w->inputs + 3) / 4;
+    const int32_t cells = input_cells(w);
     for (int32_t row = first; row < end; row += SLICE_ROWS) {
         for (int32_t example = 0; example < job->batch; example += SLICE_EXAMPLES) {
             const int32_t rest = job->batch - example, examples = rest < SLICE_EXAMPLES ? rest : SLICE_EXAMPLES;
@@ -148,7 +151,7 @@ static void gemm_example(const gemm_job *job, int64_t example, int32_t first, in
     const sparse_gemm *w = job->weights;
 #if !BY_LANE
     if (w->kind == KIND_INT8) {
-        const int32_t *x = (const int32_t *)job->panels + example * ((w->inputs + 3) / 4);
+        const int32_t *x = (const int32_t *)job->panels + example * input_cells(w);
         for (int32_t group = first / 4; group < end / 4; group++) {
             int32_t sums[4];
             for (int32_t m = 0; m < 4; m++) {
@@ -202,7 +205,7 @@ static uint32_t input_cell(const gemm_job *job, int64_t example, int32_t k) {
 static void gemm_panel(void *data, size_t task) {
     const gemm_job *job = data;
     const sparse_gemm *w = job->weights;
-    const int32_t cells = w->kind == KIND_INT8 ? (w->inputs + 3) / 4 : w->inputs, pitch = job->pitch;
+    const int32_t cells = input_cells(w), pitch = job->pitch;
     const int64_t panel = (int64_t)task / job->panel_parts, part = (int64_t)task % job->panel_parts, first = panel * pitch;
     const int32_t end = (int32_t)(cells * (part + 1) / job->panel_parts);
     uint32_t *to = (uint32_t *)job->panels + panel * cells * pitch;
@@ -340,7 +343,7 @@ static void store_integers(const gemm_job *job, int32_t row, int32_t rows, int64
 static void gemm_columns(const gemm_job *job, int64_t panel, int32_t row, int32_t rows) {
     const sparse_gemm *w = job->weights;
     const int integer = w->kind == KIND_INT8;
-    const int64_t cells = integer ? (w->inputs + 3) / 4 : w->inputs, first = panel * job->pitch, rest = job->batch - first;
+    const int64_t cells = input_cells(w), first = panel * job->pitch, rest = job->batch - first;
     const int32_t examples = rest < job->pitch ? (int32_t)rest : job->pitch;
     float floats[COLUMN_ROWS * PANEL] __attribute__((aligned(64)));
     int32_t integers[COLUMN_ROWS * PANEL] __attribute__((aligned(64)));
