@@ -14,6 +14,7 @@ import numpy as np
 from edgeprune import store
 from edgeprune.errors import ExportError
 from edgeprune.mask import Array
+from edgeprune.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class Artifact:
     that were physically removed, of weights_total. channels_removed: layer -> output channels removed.
     sparse_tensors: tensors stored in a sparse format in the file. calibration: the method kept (int8) or "".
     library: the file in the bundle with the operators that the model needs besides the runtime's own, "" if none.
-    layers: what runs each layer with weights; empty where the runtime alone decides. Manifests from before there were
-    such operators lack the last two.
+    layers: what runs each layer with weights; empty where the runtime alone decides. smaller_is_better, metric_unit: of
+    the metric. Older manifests lack the last four.
     """
 
     path: Path
@@ -110,6 +111,13 @@ class Artifact:
     versions: Mapping[str, str]
     library: str = ""
     layers: tuple[Layer, ...] = ()
+    smaller_is_better: bool = False
+    metric_unit: str = ""
+
+    @property
+    def metric(self) -> Metric:
+        """The metric's name, direction and unit."""
+        return Metric(self.metric_name, self.smaller_is_better, self.metric_unit)
 
     @property
     def model_path(self) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from edgeprune.errors import TaskError
+from edgeprune.metric import Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,8 @@ class Task:
     name: a word for files and tables. model: makes an untrained network; called with PyTorch's random numbers seeded.
     data: gets the data folder (None: none given) and gives the splits. loss: (output, targets) -> scalar tensor; the
     output is what the model returns, a tensor or a tuple of them. metric: (outputs, targets) as NumPy arrays (a tuple
-    of arrays for a model with several outputs) -> float, larger is better, a fraction where it is a share.
+    of arrays for a model with several outputs) -> float: a share, at most 1, of which more is better, unless
+    `smaller_is_better` and `metric_unit` (such as "degrees") say otherwise.
     optimizer: parameters -> optimizer. schedule: (optimizer, iterations) -> learning-rate scheduler stepped once an
     iteration, or None. augment: (batch of inputs, generator) -> batch, vectorised, or None.
     """
@@ -101,6 +103,8 @@ class Task:
     schedule: Optional[Callable[[Optimizer, int], LRScheduler]] = None
     augment: Optional[Callable[[Tensor, Generator], Tensor]] = None
     description: str = field(default="", compare=False)
+    smaller_is_better: bool = False
+    metric_unit: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
@@ -110,3 +114,13 @@ class Task:
                 raise TaskError(
                     f"task {self.name}: {role} must be a function, got {type(getattr(self, role)).__name__}"
                 )
+        for role in ("schedule", "augment"):
+            if getattr(self, role) is not None and not callable(getattr(self, role)):
+                raise TaskError(
+                    f"task {self.name}: {role} must be a function or None, got {type(getattr(self, role)).__name__}"
+                )
+
+    @property
+    def measure(self) -> Metric:
+        """The metric's name, direction and unit."""
+        return Metric(self.metric_name, self.smaller_is_better, self.metric_unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any, Optional
 from edgeprune import store
 from edgeprune.errors import TicketError
 from edgeprune.mask import Array, Mask
+from edgeprune.metric import Metric
 
 WEIGHTS = ("trained", "dense", "rewind", "reinit")
 
@@ -21,8 +23,8 @@ class FindSpec:
 
     task: the name or reference as given; task_sha256: of its source; data_sha256: of all splits.
     rates: share of the surviving weights removed at each pruning, so `levels` is its length.
-    rewind_step: optimizer step that every level goes back to (0: initialisation). margin: fraction of the metric
-    that the ticket may be worse and still count as not inferior, at `confidence` (one-sided).
+    rewind_step: optimizer step that every level goes back to (0: initialisation). margin: what the ticket
+    may be worse in the metric's own unit and still count as not inferior, at `confidence` (one-sided).
     threads: of PyTorch; sums are ordered by it, so results differ by it in the last bits.
     """
 
@@ -50,7 +52,7 @@ class FindSpec:
             raise TicketError(f"seeds must be distinct and there must be one at least: got {self.seeds}")
         if not 0 <= self.rewind_step < self.iterations:
             raise TicketError(f"rewind step {self.rewind_step} must lie in 0..{self.iterations - 1}, inside a level")
-        if not 0 < self.margin < 1 or not 0.5 <= self.confidence < 1:
+        if not 0 < self.margin < math.inf or not 0.5 <= self.confidence < 1:
             raise TicketError(f"margin {self.margin} or confidence {self.confidence} is out of range")
 
     @property
@@ -133,8 +135,9 @@ class Verdict:
 class Ticket:
     """A finished run on disk: `path` holds ticket.json and seed-N.safetensors for each seed.
 
-    task_file: absolute path of the user's task file, or "" for a built-in or installed task. metric_name and
-    parameters (all trainable parameters of the dense model) describe the task.
+    task_file: absolute path of the user's task file, or "" for a built-in or installed task. metric_name,
+    smaller_is_better, metric_unit and parameters (all trainable parameters of the dense model) describe the task.
+    data_dir: absolute path of the folder that the data were read from, or "" where none was given.
     """
 
     path: Path
@@ -145,6 +148,9 @@ class Ticket:
     parameters: int
     seeds: tuple[SeedRecord, ...]
     verdict: Verdict
+    smaller_is_better: bool = False
+    metric_unit: str = ""
+    data_dir: str = ""
 
     def __post_init__(self) -> None:
         if tuple(record.seed for record in self.seeds) != self.spec.seeds:
@@ -155,6 +161,11 @@ class Ticket:
         """The spec's id."""
         return self.spec.id
 
+    @property
+    def metric(self) -> Metric:
+        """The metric's name, direction and unit."""
+        return Metric(self.metric_name, self.smaller_is_better, self.metric_unit)
+
     def record(self, seed: int) -> SeedRecord:
         """The record of one seed."""
         for record in self.seeds:
@@ -164,9 +175,9 @@ class Ticket:
 
     @property
     def median_seed(self) -> int:
-        """The seed with the median validation metric at the chosen level (the lower one of two middles)."""
+        """The seed with the median validation metric at the chosen level (the worse one of two middles)."""
         level = self.verdict.level
-        ranked = sorted(self.seeds, key=lambda record: (record.levels[level].validation, record.seed))
+        ranked = sorted(self.seeds, key=lambda record: (self.metric.gain(record.levels[level].validation), record.seed))
         return ranked[(len(ranked) - 1) // 2].seed
 
     def tensors(self, seed: int) -> dict[str, dict[str, Array]]:
@@ -208,6 +219,9 @@ class Ticket:
                 parameters=content["parameters"],
                 seeds=tuple(SeedRecord.from_json(seed) for seed in content["seeds"]),
                 verdict=Verdict.from_json(content["verdict"]),
+                smaller_is_better=content.get("smaller_is_better", False),
+                metric_unit=content.get("metric_unit", ""),
+                data_dir=content.get("data_dir", ""),
             )
         except (KeyError, TypeError) as problem:
             raise TicketError(f"{folder} is not a ticket: a field is missing or wrong ({problem})") from None

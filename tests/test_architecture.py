@@ -16,7 +16,7 @@ import edgeprune
 ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
     {"errors", "progress"},
-    {"store"},
+    {"store", "metric"},
     {"mask", "task", "ticket", "target", "artifact", "measurement"},
     {"statistics", "energy", "readings"},
     {"patterns", "tasks", "runtimes", "connections", "kernels"},

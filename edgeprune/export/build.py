@@ -78,8 +78,9 @@ class Network:
             metric = metric_of(self.task, outputs, self.reference.validation.targets)
             pairs = zip(outputs, self.reference.outputs)
             error = float(np.mean([np.abs(mine - theirs).mean() for mine, theirs in pairs]))
-            if best is None or (metric, -error) > best[0]:
-                best = ((metric, -error), model, method)
+            rank = (self.task.measure.gain(metric), -error)
+            if best is None or rank > best[0]:
+                best = (rank, model, method)
         if best is None:
             raise ValueError("no calibration method is defined")
         return best[1], best[2]
@@ -158,6 +159,8 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         parity_scale=parity.scale,
         tolerance=max(1e-4 * parity.scale, 2 * parity.max_abs),
         metric_name=network.task.metric_name,
+        smaller_is_better=network.task.smaller_is_better,
+        metric_unit=network.task.metric_unit,
         metric_torch=network.reference.metric,
         metric_runtime=parity.metric,
         size_bytes=len(file.data),

@@ -68,7 +68,7 @@ def judge_parity(parity: Parity, precision: str, reference: Reference, max_drop:
     fp32: outputs within 1e-4 of the output's scale and the metric within 0.05 points. int8: the metric at most
     `max_drop` below PyTorch's, or by two validation examples where those are more.
     """
-    drop = reference.metric - parity.metric
+    drop = reference.task.measure.gain(reference.metric, parity.metric)
     if precision == "fp32":
         allowed = FP32_RELATIVE * max(parity.scale, 1e-6)
         if not parity.max_abs <= allowed:

@@ -134,7 +134,7 @@ class _Level:
         self.step = start.step
         self.loss = math.nan
         self.best: Weights = {}
-        self.best_step, self.best_validation = -1, -math.inf
+        self.best_step, self.best_validation = -1, task.measure.worst
         self.rewind: Optional[Weights] = None
         self.order, self.order_epoch = torch.empty(0, dtype=torch.int64), -1
 
@@ -171,7 +171,7 @@ class _Level:
             total += self.one_step()
         self.loss = total / (end - first)
         validation = evaluate(self.model, self.task, self.data.validation)
-        if validation > self.best_validation:
+        if self.task.measure.gain(validation, self.best_validation) > 0:
             self.best, self.best_step, self.best_validation = copy_state(self.model), self.step, validation
         return Progress(self.step, self.spec.iterations, self.loss, validation)
 
