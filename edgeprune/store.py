@@ -12,12 +12,12 @@ a truncated, edited or newer file is told from a good one.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,18 +57,46 @@ def sha256_file(path: Path) -> str:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is either absent (or as it was) or complete, whenever the process is killed."""
+    """Write a file so that it is either absent (or as it was) or complete, whenever the process is killed; what another
+    one that was killed left beside it is removed. An OSError names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
+            with contextlib.suppress(OSError):  # some networks' disks have no locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+            os.replace(temporary, path)
+    except BaseException as problem:
         temporary.unlink(missing_ok=True)
+        if isinstance(problem, OSError):  # a write that fails does not know what it writes to
+            raise OSError(problem.errno, problem.strerror, str(path)) from None
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of `write_bytes` whose process is gone: nobody locks them, and none on this machine
+    has its number (another machine's, which shares the disk, locks its own)."""
+    for temporary in folder.glob(".*.tmp"):
+        number = temporary.name.split(".")[-2]
+        if number.isdigit() and not _runs(int(number)):
+            with contextlib.suppress(OSError), temporary.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                temporary.unlink()
+
+
+def _runs(pid: int) -> bool:
+    """True if this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def sealed_json(content: Mapping[str, Any]) -> bytes:
@@ -146,7 +174,7 @@ def newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:
     return files[-1].parent if main else files[-1]
 
 
-@contextmanager
+@contextlib.contextmanager
 def lock(folder: Path, error: type[EdgepruneError]) -> Iterator[None]:
     """Hold a folder for one process, through a file beside it. The kernel drops the lock when the process ends,
     however it ends."""

@@ -83,6 +83,31 @@ def one_line(err):
         (["bench", "nowhere"], ["nowhere"]),
         (["report"], ["no ticket"]),
         (["inspect", "nowhere"], ["nowhere"]),
+        (["bench", "--sustained", "nans"], ["nans", "10m"]),
+        (["bench", "--sustained", "infs"], ["infs", "10m"]),
+        (["bench", "--sustained", "-1s"], ["-1s", "10m"]),
+        (["bench", "--sustained", "0s"], ["0s", "720h"]),
+        (["bench", "--sustained", "10"], ["10", "10m"]),
+        (["bench", "--sustained", ""], ["10m"]),
+        (["bench", "--sustained", f"{'9' * 400}h"], ["720h"]),
+        (["bench", "--pairs", "0"], ["0"]),
+        (["bench", "--pairs", "nan"], ["nan"]),
+        (["find", "digits", "--density", "nan"], ["nan"]),
+        (["find", "digits", "--density", "inf"], ["inf"]),
+        (["find", "digits", "--density", "-0.1"], ["density", "-0.1"]),
+        (["find", "digits", "--rate", "0.2,nan"], ["nan"]),
+        (["find", "digits", "--rate", "-0.2"], ["rate", "-0.2"]),
+        (["find", "digits", "--margin", "nan"], ["nan", "margin"]),
+        (["find", "digits", "--margin", "-1"], ["-1", "0 or more"]),
+        (["find", "digits", "--levels", "0"], ["0", "levels"]),
+        (["find", "digits", "--levels", "-3"], ["-3", "levels"]),
+        (["find", "digits", "--threads", "0"], ["0", "threads"]),
+        (["find", "digits", "--seeds", ""], ["seeds"]),
+        (["export", "--target", "local", "--max-drop", "nan"], ["nan", "max-drop"]),
+        (["export", "--target", "local", "--max-drop", "inf"], ["inf"]),
+        (["export", "--target", "local", "--max-drop", "-1"], ["-1", "0 or more"]),
+        (["export", "--target", "local", "--seed", "x"], ["x"]),
+        (["gate", "--budget", "latency_p90=nanms"], ["no measurement"]),
         (["fnd", "digits"], ["fnd"]),
         (["find"], ["TASK"]),
     ],
@@ -249,3 +274,44 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
         assert second.returncode == 0 and "finished before" in second.stderr
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("command", [["bench", "--pairs", "1"], ["report"], ["export", "--target", "local"]])
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_a_read_only_folder_is_one_line(copy, command):
+    """Of the commands that read and write one folder; `find` on a full disk is above."""
+    out = copy / "edgeprune-out"
+    if subprocess.run(["mount", "--bind", "-o", "ro", out, out], capture_output=True).returncode:
+        pytest.skip("this machine does not let root mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", out], check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeprune", *command], cwd=copy, capture_output=True, text=True, timeout=120
+        )
+    finally:
+        subprocess.run(["umount", out], check=True)
+    assert done.returncode == 2, done.stderr
+    line = one_line(done.stderr)
+    assert "Read-only file system" in line and "edgeprune-out" in line and "--out" in line
+
+
+def test_an_output_that_cannot_be_written_is_one_line(copy):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeprune", "targets"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2 and "No space left" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_in_order(tmp_path, number, status):
+    command = [sys.executable, "-m", "edgeprune", "find", f"{TINY}:slow", "--levels", "1", "--seeds", "1"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "level  0/1" in line:
+                break
+        process.send_signal(number)
+        rest = process.communicate(timeout=60)[1]
+    assert process.returncode == status
+    assert "interrupted" in rest and "Traceback" not in rest
+    assert not list(tmp_path.rglob("*.tmp"))

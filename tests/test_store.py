@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -212,3 +214,35 @@ def test_a_folder_belongs_to_one_process_until_it_ends(tmp_path: Path) -> None:
     with store.lock(folder, TicketError):
         entered.append(folder.is_dir())
     assert entered == [True]
+
+
+GONE = 2**22 + 1  # no process has such a number
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        left, mine = tmp_path / f".old.json.{GONE}.tmp", tmp_path / f".new.json.{other.pid}.tmp"
+        strange = tmp_path / ".mine.tmp"
+        for path in (left, mine, strange):
+            path.write_text("half")
+        locked = tmp_path / f".far.json.{GONE + 1}.tmp"
+        with locked.open("w") as file:  # another machine's, on a shared disk
+            fcntl.flock(file, fcntl.LOCK_EX)
+            store.write_bytes(tmp_path / "x.json", b"whole")
+        assert {path.name for path in tmp_path.iterdir()} == {"x.json", mine.name, strange.name, locked.name}
+    finally:
+        other.communicate(b"\n")
+    store.write_bytes(tmp_path / "x.json", b"whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"x.json", strange.name}
+
+
+def test_a_write_that_fails_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        store.write_bytes(tmp_path / "x.json", b"whole")
+    assert caught.value.filename == str(tmp_path / "x.json") and caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []

@@ -10,16 +10,19 @@ from typing import Union
 
 from edgeprune.bench import BlockDone, Request, bench_blocks
 from edgeprune.connections import Connection
-from edgeprune.errors import EdgepruneError
+from edgeprune.errors import DeviceError, EdgepruneError
 from edgeprune.measurement import Measurement
+
+Outcome = Union[Measurement, EdgepruneError, OSError]
 
 
 @dataclass(frozen=True)
 class DeviceEvent:
-    """Something happened on a device: a block is done, it is measured, or it failed."""
+    """Something happened on a device: a block is done, it is measured, or it failed (OSError: this machine did, such as
+    its disk)."""
 
     host: str
-    event: Union[BlockDone, Measurement, EdgepruneError]
+    event: Union[BlockDone, Outcome]
 
 
 class _Fleet:
@@ -31,16 +34,28 @@ class _Fleet:
         self.stopped = threading.Event()
 
     def bench(self, request: Request, host: str, connect: Callable[[], Connection]) -> None:
-        """One device from its connection to its measurement."""
+        """One device, up to its last event: its measurement, or whatever went wrong, so that nobody waits for ever."""
         try:
-            with connect() as connection:
-                self.connected.append(connection)
-                if self.stopped.is_set():
-                    return
-                for event in bench_blocks(request, connection):
-                    self.events.put(DeviceEvent(host, event))
-        except EdgepruneError as problem:
-            self.events.put(DeviceEvent(host, problem))
+            last: Outcome = self._measurement(request, host, connect)
+        except (EdgepruneError, OSError) as problem:
+            last = problem
+        except BaseException as problem:  # noqa: BLE001  a thread that raised would say so to nobody
+            last = DeviceError(
+                f"the measurement broke off: {type(problem).__name__}: {problem}",
+                "this is a fault of edgeprune: run it again with --debug, and report what it shows",
+            )
+            last.__cause__ = problem
+        self.events.put(DeviceEvent(host, last))
+
+    def _measurement(self, request: Request, host: str, connect: Callable[[], Connection]) -> Measurement:
+        """Connect and measure; every block is an event. The connection is closed before the measurement is told of."""
+        with connect() as connection:
+            self.connected.append(connection)
+            for event in () if self.stopped.is_set() else bench_blocks(request, connection):
+                if isinstance(event, Measurement):
+                    return event
+                self.events.put(DeviceEvent(host, event))
+        raise DeviceError("the measurement was stopped")
 
     def stop(self) -> None:
         """What still runs loses its connection, and its block fails at once."""

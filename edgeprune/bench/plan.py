@@ -39,9 +39,9 @@ class Plan:
                 f"a plan needs pairs and samples of 1 or more, warmups and floor_pairs of 0 or more, got "
                 f"pairs={self.pairs}, samples={self.samples}, warmups={self.warmups}, floor_pairs={self.floor_pairs}"
             )
-        if self.sustained_seconds < 0:
+        if not 0 <= self.sustained_seconds < math.inf:
             raise MeasurementError(f"a sustained phase lasts 0 s or longer, got {self.sustained_seconds}")
-        if not 0 <= self.seconds <= self.limit_seconds < self.timeout_seconds:
+        if not 0 <= self.seconds <= self.limit_seconds < self.timeout_seconds < math.inf:
             raise MeasurementError(
                 f"a plan needs 0 <= seconds <= limit_seconds < timeout_seconds, got {self.seconds}, "
                 f"{self.limit_seconds} and {self.timeout_seconds}"

@@ -1,21 +1,24 @@
 """The command line: options to specs, events to lines, errors to exit codes. Nothing else.
 
 Exit codes: 0 done; 1 a run or a gate failed; 2 usage or bad input; 3 the device's state forbids a fair measurement; 4 a
-gate's interval straddles its budget; 130 interrupted. A command prints the path of what it wrote on stdout, and
-everything else on stderr.
+gate's interval straddles its budget; 128 + n ended by signal n (130: Ctrl-C). A command prints the path of what it
+wrote on stdout, and everything else on stderr.
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import os
+import signal
 import sys
+import threading
 import traceback
-from typing import Optional
+from typing import NoReturn, Optional
 
 import click
 
 from edgeprune import __version__
-from edgeprune.cli import devices, reports, tickets
+from edgeprune.cli import devices, faults, reports, tickets
 from edgeprune.errors import EdgepruneError
 from edgeprune.progress import say
 
@@ -41,17 +44,51 @@ for command in (
     cli.add_command(command)
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal asks to end. number: which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def main() -> None:
     """Entry point: run the command and translate what it raises into one line and an exit code."""
+    _unwind_when_asked_to_end()
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        code = cli.main(standalone_mode=False) or 0
+        sys.stdout.flush()
+        sys.exit(code)
     except (EdgepruneError, click.ClickException, click.Abort, KeyboardInterrupt, OSError) as problem:
-        code = _explain(problem)
-        if code is None:
+        explained = _explain(problem)
+        if explained is None:
             raise
+        code = explained
         if "--debug" in sys.argv[1:]:
             traceback.print_exc()
+    _forget_output()
     sys.exit(code)
+
+
+def _unwind_when_asked_to_end() -> None:
+    """SIGTERM and SIGHUP end as Ctrl-C does: by way of every `finally`. The second one kills at once."""
+
+    def stop(number: int, _frame: Optional[object]) -> NoReturn:
+        signal.signal(number, signal.SIG_DFL)
+        raise Stopped(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores one of them
+                signal.signal(number, stop)
+
+
+def _forget_output() -> None:
+    """What could not be written to stdout would be tried again, and told of again, as Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(problem: BaseException) -> Optional[int]:
@@ -62,19 +99,14 @@ def _explain(problem: BaseException) -> Optional[int]:
     if isinstance(problem, EdgepruneError):
         say(f"error: {problem}")
         return problem.exit_code
+    if isinstance(problem, BrokenPipeError):  # whoever read the output has read enough
+        return 1
     if isinstance(problem, OSError):
-        line = _disk_line(problem)
+        line = faults.line(problem)
         if line:
             say(f"error: {line}")
         return 2 if line else None
-    say("interrupted; what is finished is kept, and the same command goes on from there")
-    return 130
-
-
-def _disk_line(problem: OSError) -> str:
-    """The line for a full disk or a forbidden file, "" for errors that are no fault of the disk."""
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"cannot write {problem.filename or 'a file'}: {problem.strerror}; free some space and run it again"
-    if problem.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR):
-        return f"cannot use {problem.filename}: {problem.strerror}; choose another folder with --out"
-    return ""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        say("interrupted; what is finished is kept, and the same command goes on from there")
+    asked = problem.__cause__ if isinstance(problem, click.Abort) else problem
+    return 128 + (asked.number if isinstance(asked, Stopped) else signal.SIGINT)

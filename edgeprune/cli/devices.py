@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @HOST
 @PYTHON
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
-@click.option("--pairs", type=click.IntRange(1), default=32, show_default=True, help="Blocks of each side.")
+@click.option("--pairs", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Blocks of each side.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
 @click.option(
     "--runner", type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -90,14 +90,15 @@ def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) 
     from edgeprune.bench.devices import bench_devices
     from edgeprune.report import print_devices
 
-    name, done, failed = request.artifact.path.name, dict.fromkeys(devices, 0.0), None
+    name, done = request.artifact.path.name, dict.fromkeys(devices, 0.0)
+    failed: Optional[Exception] = None
     measured: dict[str, Measurement] = {}
     with ProgressDisplay(len(devices)) as display, closing(bench_devices(request, devices)) as events:
         for host, event in ((each.host, each.event) for each in events):
             if isinstance(event, BlockDone):
                 done[host] = event.number / event.total
                 display.update(sum(done.values()), f"{name} on {host}: block {event.number}/{event.total}")
-            elif isinstance(event, EdgepruneError):
+            elif isinstance(event, (EdgepruneError, OSError)):
                 failed = event
                 if len(devices) > 1:
                     display.line(f"{host}: {event}")

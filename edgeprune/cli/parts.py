@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,32 @@ HOST = click.option(
 PYTHON = click.option("--python", default="", help="Interpreter on the device; else ~/.edgeprune/venv's, else python3.")
 
 
-class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on; Python 3.9 has 8.1
+LONGEST_S = 30 * 86400.0
+DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on; Python 3.9 has 8.1
+    """One number that is finite and, where there is a `least`, no smaller."""
+
+    name = "number"
+
+    def __init__(self, least: float = -math.inf) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        """See `click.ParamType.convert`."""
+        try:
+            found = float(value)
+        except ValueError:
+            found = math.nan
+        if math.isfinite(found) and found >= self.least:
+            return found
+        words = f" of {self.least:g} or more" if math.isfinite(self.least) else ""
+        self.fail(f"{value!r} is not a number{words}", param, ctx)
+
+
+class Numbers(click.ParamType):  # type: ignore[type-arg]
     """Numbers divided by commas, such as 0.2,0.2,0.05."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
@@ -39,14 +66,17 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(self.kind(part) for part in value.split(","))
+            found = tuple(self.kind(part) for part in value.split(","))
         except ValueError:
-            words = "whole numbers" if self.kind is int else "numbers"
-            self.fail(f"{value!r} is not a list of {words} divided by commas", param, ctx)
+            found = (math.nan,)
+        if all(map(math.isfinite, found)):
+            return found
+        words = "whole numbers" if self.kind is int else "numbers"
+        self.fail(f"{value!r} is not a list of {words} divided by commas", param, ctx)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
-    """A time such as 90s, 10m or 1h, in seconds."""
+    """A time such as 90s, 10m or 1h, in seconds: more than none, and no more than 30 days."""
 
     name = "duration"
 
@@ -54,11 +84,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         """See `click.ParamType.convert`."""
         if isinstance(value, float):
             return value
-        seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(value[-1:])
-        try:
-            return float(value[:-1]) * seconds if seconds else self.fail(f"{value!r} has no unit", param, ctx)
-        except ValueError:
+        found = DURATION.fullmatch(value)
+        if found is None:
             self.fail(f"{value!r} is not a time such as 90s, 10m or 1h", param, ctx)
+        seconds = float(found[1]) * SECONDS[found[2]]
+        if not 0 < seconds <= LONGEST_S:
+            self.fail(f"{value!r} is not a time between 0s and {LONGEST_S / 3600:.0f}h", param, ctx)
+        return seconds
 
 
 def newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:

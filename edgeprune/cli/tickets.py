@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Numbers, newest, print_path
+from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Number, Numbers, newest, print_path
 from edgeprune.errors import TicketError
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
@@ -24,13 +24,17 @@ LAYERS_SHOWN = 20
 @click.argument("task")
 @click.option("--target", help="Device to find for: sets the default pattern.")
 @click.option("--pattern", help="unstructured, block:4x1, block:1x4, channel or n:m such as 2:4.")
-@click.option("--levels", type=int, metavar="N", help="Number of prunings after the dense level.")
+@click.option("--levels", type=click.IntRange(1, 1000), metavar="N", help="Number of prunings after the dense level.")
 @click.option("--rate", "rates", type=Numbers(float), default=(), help="Share of the weights pruned at each level.")
-@click.option("--density", type=float, metavar="D", help="Nonzero / all prunable weights to end at.")
+@click.option("--density", type=Number(), metavar="D", help="Nonzero / all prunable weights to end at.")
 @click.option("--rewind", metavar="init|N-steps|N-epochs", help="Point of the training that each level goes back to.")
 @click.option("--seeds", type=Numbers(int), default="1,2,3", show_default=True, help="One run for each.")
-@click.option("--margin", type=float, default=0.5, show_default=True, metavar="PP", help="Points a ticket may lose.")
-@click.option("--threads", type=click.IntRange(1), help="PyTorch threads; by default 1 for an MLP, else all cores.")
+@click.option(
+    "--margin", type=Number(0), default=0.5, show_default=True, metavar="PP", help="Points a ticket may lose."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="PyTorch threads; by default 1 for an MLP, else all cores."
+)
 @DATA_DIR
 @OUT
 @JSON
@@ -114,7 +118,7 @@ def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
 @click.option("--runtime", help="Only this runtime of the target.")
 @click.option("--precision", help="Only this precision: fp32 or int8.")
 @click.option("--seed", type=int, help="Seed to export instead of the one with the median validation metric.")
-@click.option("--max-drop", type=float, default=1.0, show_default=True, metavar="PP", help="Points int8 may lose.")
+@click.option("--max-drop", type=Number(0), default=1.0, show_default=True, metavar="PP", help="Points int8 may lose.")
 @click.option("--portable", is_flag=True, help="Also write NAME-portable: stock operators, no library.")
 @DATA_DIR
 @OUT

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,44 @@ def test_closing_ends_what_runs_on_all_devices(request_: Request, tmp_path: Path
     events.close()
     assert started(marker) == []
     assert list((tmp_path / "measurements").glob("*.json")) == []
+
+
+def test_whatever_goes_wrong_in_a_thread_is_an_event(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems: dict[str, BaseException] = {
+        "board7": OSError(30, "Read-only file system", "/out"),
+        "board8": ValueError("nobody thought of it"),
+        "board9": SystemExit(0),
+    }
+
+    def connect(host: str) -> Connection:
+        raise problems[host]
+
+    devices = {**far_devices(1, tmp_path.name), **{host: partial(connect, host) for host in problems}}
+    last = {each.host: each.event for each in bench_devices(request_, devices)}
+    assert isinstance(last["board0"], Measurement)
+    assert last["board7"] is problems["board7"]
+    for host in ("board8", "board9"):
+        found = last[host]
+        assert isinstance(found, DeviceError) and found.__cause__ is problems[host]
+        assert type(problems[host]).__name__ in found.message and "--debug" in found.hint
+
+
+class Stubborn(Far):
+    """Cannot be closed."""
+
+    def close(self) -> None:
+        super().close()
+        raise OSError(5, "Input/output error", "/work/folder")
+
+
+def test_a_device_has_one_last_event(request_: Request, tmp_path: Path) -> None:
+    """Else the others would be given up while they still measure."""
+    devices = {**far_devices(1, tmp_path.name), "board9": lambda: Stubborn("board9", 0.0, tmp_path.name)}
+    last = [
+        (each.host, each.event) for each in bench_devices(request_, devices) if not isinstance(each.event, BlockDone)
+    ]
+    assert {(host, type(event)) for host, event in last} == {("board0", Measurement), ("board9", OSError)} and len(
+        last
+    ) == 2
