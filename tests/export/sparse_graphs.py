@@ -207,6 +207,60 @@ def block(draw: st.DrawFn, b: Builder, x: str) -> str:
     return b.activation(b.conv(x, draw(st.sampled_from([3, 4, 8])), draw(windows(space)), *weight), act)
 
 
+def move(draw: st.DrawFn, b: Builder, x: str) -> str:
+    """An operator that brings values to another place or shape, or joins them with themselves."""
+    shape = b.shapes[x]
+    axis = draw(st.integers(0, len(shape) - 1))
+    numbers = lambda values: b.store(f"n{len(b.nodes)}_{len(b.constants)}", np.array(values, np.int64))  # noqa: E731
+    kinds = ["Transpose", "Reshape", "Pad", "Concat", "Add", "Relu", "Slice"] + ["Unsqueeze"] * 3 * (len(shape) < 3)
+    kind = draw(st.sampled_from(kinds + ["Squeeze"] * (shape[axis] == 1 and len(shape) > 1)))
+    put = lambda size: [*shape[:axis], size, *shape[axis + 1 :]]  # noqa: E731
+    if kind == "Unsqueeze":
+        return b.node(kind, [x, numbers([axis + 1])], [*shape[:axis], 1, *shape[axis:]])
+    if kind == "Squeeze":
+        return b.node(kind, [x, numbers([axis + 1])], [*shape[:axis], *shape[axis + 1 :]])
+    if kind == "Transpose":
+        order = draw(st.permutations(range(len(shape))))
+        return b.node(kind, [x], [shape[place] for place in order], perm=[0, *(place + 1 for place in order)])
+    if kind == "Reshape":
+        inner = draw(st.sampled_from([size for size in (1, 2, 3, 4, 6) if np.prod(shape) % size == 0]))
+        target = [int(np.prod(shape)) // inner, inner]
+        return b.node(kind, [x, numbers([-1, *target])], target)
+    if kind == "Pad":
+        pads = np.zeros((2, len(shape) + 1), int)
+        pads[:, axis + 1] = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+        return b.node(kind, [x, numbers(pads.ravel())], put(shape[axis] + int(pads.sum())))
+    if kind == "Slice":
+        stop = draw(st.integers(1, shape[axis]))
+        return b.node(kind, [x, *(numbers([bound]) for bound in (0, stop, axis + 1))], put(stop))
+    if kind == "Concat":
+        return b.node(kind, [x, x], put(2 * shape[axis]), axis=axis + 1)
+    return b.node(kind, [x] * (1 + (kind == "Add")), shape)
+
+
+@st.composite
+def moving_networks(draw: st.DrawFn) -> Builder:
+    """Two layers with weights, of whichever kind fits, behind any operators; one or two outputs."""
+    b = Builder(draw(st.lists(st.integers(1, 6), min_size=1, max_size=3)), draw(st.integers(0, 2**32 - 1)))
+    x = "input"
+    for _ in range(2):
+        for _ in range(draw(st.integers(0, 3))):
+            x = move(draw, b, x)
+        weight = draw(PATTERNS), draw(DENSITIES)
+        outputs = draw(st.sampled_from([3, 4, 8]))
+        if len(b.shapes[x]) == 1:
+            x = b.gemm(x, outputs, *weight, draw(st.booleans()))
+        else:
+            x = b.conv(x, outputs, draw(windows(b.shapes[x][1:])), *weight)
+        x = b.activation(x, draw(st.sampled_from(["", "Relu"])))
+        if draw(st.booleans()):
+            b.output(x)
+    for _ in range(draw(st.integers(0, 2))):
+        x = move(draw, b, x)
+    b.output(b.node("Neg", [x], b.shapes[x]) if x in (node.input[0] for node in b.nodes) else x)
+    return b
+
+
 @st.composite
 def networks(draw: st.DrawFn) -> Builder:
     """Some blocks, then (with luck) pooling and matrix products; one or two outputs."""

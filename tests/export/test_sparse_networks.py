@@ -16,6 +16,7 @@ from tests.export.sparse_graphs import (
     Except,
     constants,
     convolutions,
+    moving_networks,
     networks,
     operators,
     run_library,
@@ -94,6 +95,20 @@ def test_an_integer_network_is_the_original_but_for_ties(unsigned: bool, builder
     known = {value.name for value in done.model.graph.value_info}
     made = {name for node in done.model.graph.node if node.domain == DOMAIN for name in node.output}
     assert made <= known
+
+
+@settings(max_examples=100)
+@given(moving_networks(), st.sampled_from(["fp32", "int8"]), st.sampled_from([0, 3, 8]))
+def test_layers_behind_any_operators_compute_what_they_did(builder: Builder, precision: str, dense: int) -> None:
+    x, model = inputs_of(builder), builder.model()
+    model = to_int8(model, x, True) if precision == "int8" else model
+    done = rewrite(model, precision, Except(dense))
+    onnx.checker.check_model(done.model)
+    if precision == "fp32":
+        check_floats(model, done.model, x)
+    else:
+        for apart in steps_apart(model, done.model, x):
+            assert np.quantile(apart, 0.9) <= 1.001 and apart.max() <= 6
 
 
 @given(networks())

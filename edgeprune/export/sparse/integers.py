@@ -33,10 +33,11 @@ def rewrite_integers(draft: Draft, steps: Steps, choices: list[Choice], costs: C
             _gemm(draft, steps, choice)
             chosen.add(choice.layer.number)
     region = _Region(draft, steps, choices, costs)
-    region.rewrite()
     chosen |= {number for number in region.packed if number in region.choices}
     if chosen:
+        # Before the region, whose changes of layout read what these write and stand at the same place.
         _move_quantized(draft, steps)
+    region.rewrite()
     return chosen
 
 
