@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,6 +99,7 @@ def _silence() -> Iterator[None]:
 def _export(model: nn.Module, example: Tensor) -> ir.Model:
     # Weights in the channels-last format that training likes would be exported as strided copies.
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    _take_one_input(plain)
     try:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
@@ -119,6 +121,16 @@ def _export(model: nn.Module, example: Tensor) -> ir.Model:
     if program is None:
         raise ExportError("PyTorch's exporter gave no model")
     return program.model
+
+
+def _take_one_input(model: nn.Module) -> None:
+    """Give forward the signature (x), whatever it was: *inputs, keywords with defaults, a partial function."""
+    forward = model.forward
+
+    def one_input(x: Tensor) -> Any:
+        return forward(x)
+
+    model.forward = one_input
 
 
 def _root_cause(problem: BaseException) -> str:

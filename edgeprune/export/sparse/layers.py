@@ -105,13 +105,12 @@ def window_of(node: NodeProto, shape: list[int], kernel: tuple[int, ...]) -> Win
     attributes = attributes_of(node)
     if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         return "its padding is computed by the runtime (auto_pad)"
-    return Window(
-        kernel,
-        tuple(attributes.get("strides", [1] * rank)),
-        tuple(attributes.get("pads", [0] * (2 * rank))),
-        tuple(attributes.get("dilations", [1] * rank)),
-        tuple(shape[1:]),
-    )
+    strides, dilations = (tuple(attributes.get(name, [1] * rank)) for name in ("strides", "dilations"))
+    pads = tuple(attributes.get("pads", [0] * (2 * rank)))
+    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations)]
+    if any(size > shape[2 + axis] + pads[axis] + pads[rank + axis] for axis, size in enumerate(reach)):
+        return "its window is larger than its padded input"  # a pool whose output size is rounded up
+    return Window(kernel, strides, pads, dilations, tuple(shape[1:]))
 
 
 def layer_name(initializer: str) -> str:

@@ -1,0 +1,58 @@
+"""The networks of tests/cases go from a task through find and export, and compute in each runtime what PyTorch does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeprune import Artifact, Ticket, load, load_target, tasks
+from edgeprune.export import ExportOptions, export
+from edgeprune.export.network import load_network, outputs_of
+from edgeprune.find import Options, RunFinished, find_levels, prepare
+
+FILE = Path(__file__).parents[1] / "cases" / "networks.py"
+CELLS = {(runtime, precision) for runtime in ("onnxruntime", "litert") for precision in ("fp32", "int8")}
+# Network, pattern and what else the search for its ticket is told.
+CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("ceiling", "unstructured", {"density": 0.1}),
+    ("unsqueezed", "block:1x4", {"density": 0.1}),
+    ("unsqueezed", "unstructured", {"density": 0.1}),
+    ("variadic", "unstructured", {"rates": (0.5,)}),
+    ("weight_normed", "unstructured", {"density": 0.1}),
+)
+
+
+def ticket_of(name: str, out: Path, **options: Any) -> Ticket:
+    problem = prepare(tasks.load(f"{FILE}:{name}"), Options(levels=1, seeds=(1,), threads=1, **options), None)
+    last = list(find_levels(problem, out))[-1]
+    assert isinstance(last, RunFinished)
+    return last.ticket
+
+
+def check(artifact: Artifact, expected: list[np.ndarray], inputs: np.ndarray) -> None:
+    """Outputs within float32's rounding of PyTorch's or, in int8, an error of less than a sixth of the signal."""
+    got = load(artifact.path)(inputs)
+    for mine, theirs in zip(got if isinstance(got, tuple) else (got,), expected, strict=True):
+        assert mine.shape == theirs.shape
+        if artifact.precision == "fp32":
+            assert np.abs(mine - theirs).max() <= 1e-4 * np.abs(theirs).max()
+        else:
+            assert np.sum((mine - theirs) ** 2.0) <= 10**-1.5 * np.sum(theirs**2.0)
+
+
+@pytest.mark.parametrize("name, pattern, options", CASES, ids=[f"{name}-{pattern}" for name, pattern, _ in CASES])
+def test_it_computes_what_pytorch_does(name: str, pattern: str, options: dict[str, Any], tmp_path: Path) -> None:
+    ticket = ticket_of(name, tmp_path, pattern=pattern, **options)
+    task = tasks.load(f"{FILE}:{name}").task
+    # Export sees training and validation examples only.
+    fresh = task.data(None).test.inputs
+    expected = outputs_of(load_network(task, ticket.tensors(1)["trained"]), fresh)
+    cells = set()
+    for artifact in export(ticket, load_target("local"), ExportOptions(max_drop=1.0), None, tmp_path):
+        if artifact.variant == "ticket":
+            cells.add((artifact.runtime, artifact.precision))
+            check(artifact, expected, fresh.numpy())
+    assert cells == CELLS
