@@ -25,6 +25,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass, Re
 from torch import Tensor, nn
 
 from edgeprune.errors import ExportError
+from edgeprune.export.ceilings import settle_ceilings
 from edgeprune.export.rewrites import simplify
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
@@ -70,6 +71,7 @@ def to_onnx(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -
     """
     exported = _export(model, example)
     weights = _name_weights(exported, masks)
+    settle_ceilings(exported)
     simplify(exported)
     _name(exported)
     _check_supported(exported)
