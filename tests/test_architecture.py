@@ -15,8 +15,8 @@ import edgeprune
 
 ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
-    {"errors", "progress"},
-    {"store", "metric"},
+    {"errors", "progress", "warden"},
+    {"store", "metric", "scratch"},
     {"mask", "task", "ticket", "target", "artifact", "measurement"},
     {"statistics", "energy", "readings"},
     {"patterns", "tasks", "runtimes", "connections", "kernels"},

@@ -14,8 +14,8 @@ asked for, sustained (many windows, for minutes) and profile (in a session of it
 of the job is hashed before the import; the model is therefore loaded from the page cache. Where the device measures its
 power, that is read at rest before the import, and through the steady and sustained phases.
 One sample is what a program pays for one example: input handed over, inference, outputs fetched. Each output, of each
-sample, is compared with the expected one outside the timed interval, and a wrong one ends the session. SIGINT and
-SIGTERM leave no file.
+sample, is compared with the expected one outside the timed interval, and a wrong one ends the session. SIGINT, SIGTERM
+and SIGHUP leave no file.
 """
 
 from __future__ import annotations
@@ -818,7 +818,7 @@ def stop(number: int, _frame: Optional[object]) -> NoReturn:
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 measured; 1 failed, the result and stderr's last line say why; 128 + n stopped by signal n."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     if arguments[:1] == ["conditions"]:
         print(json.dumps(read_conditions(arguments[1:])))

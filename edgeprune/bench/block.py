@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -18,6 +17,7 @@ from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
 from edgeprune.measurement import Block
 from edgeprune.runtimes.onnxruntime import architecture_of
+from edgeprune.scratch import Scratch
 
 AGENT_FILE = "agent.py"
 PHASES = {
@@ -107,8 +107,7 @@ def run_block(
     DeviceError if the agent refuses, fails or is killed (the message says in which phase); DeviceTransientError after
     `timeout_seconds`. Whatever happens, the process is gone.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
+    with Scratch() as here:
         (here / "job.json").write_text(json.dumps(asdict(job)))
         connection.push(here / "job.json", "job.json")
         process = connection.background([connection.python, AGENT_FILE, "job.json"])

@@ -18,6 +18,7 @@ from typing import Optional
 
 from edgeprune.connections.shell import Answer, ShellConnection, run_client
 from edgeprune.errors import DeviceError, DeviceTransientError
+from edgeprune.warden import Warden
 
 LONGEST_BYTES = 4000  # of a command: with its service's name it must fit into one packet of 4 KiB [protocol.txt]
 HOST_S = 20.0  # a call that asks adb's own server, which it may have to start
@@ -76,6 +77,10 @@ class AdbLine:
             raise
         self._seen = True
         return answer
+
+    def warden(self, last: str) -> Warden:
+        """See `connections.shell.Line`."""
+        return Warden(None, [["adb", "-s", self.host, "exec-out", last]])
 
     def close(self) -> None:
         """See `connections.shell.Line`."""

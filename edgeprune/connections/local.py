@@ -18,6 +18,8 @@ from typing import IO, Optional
 
 from edgeprune.connections import Finished, output_of
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
+from edgeprune.scratch import Scratch
+from edgeprune.warden import Warden
 
 GRACE_S = 3.0  # between the request to end and the kill
 
@@ -95,7 +97,9 @@ class LocalConnection:
 
     def __init__(self, python: str) -> None:
         self.python = python
-        self._folder = Path(tempfile.mkdtemp(prefix="edgeprune-"))  # mkdtemp gives mode 0700
+        self._scratch = Scratch()
+        self._folder = self._scratch.path
+        self._warden = Warden(self._folder)
         self._processes: list[LocalProcess] = []
 
     def push(self, source: Path, name: str) -> None:
@@ -140,7 +144,8 @@ class LocalConnection:
         for process in self._processes:
             process.terminate()
         self._processes.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
+        self._warden.close()
 
     def __enter__(self) -> LocalConnection:
         return self

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Optional
 
 from edgeprune.connections.shell import Answer, ShellConnection, run_client
 from edgeprune.errors import DeviceError, DeviceTransientError
+from edgeprune.scratch import Scratch
+from edgeprune.warden import Warden
 
 OPTIONS = {
     "BatchMode": "yes",
@@ -58,22 +59,33 @@ class SshLine:
             raise DeviceError("there is no ssh on this machine", "on Debian run: sudo apt-get install openssh-client")
         self.host, self.folder = host, ""
         # Not in the user's folder: the path of a socket has 104 characters at most.
-        self._sockets = tempfile.mkdtemp(prefix="edgeprune-ssh-", dir="/tmp")
-        options = {**OPTIONS, "ControlPath": f"{self._sockets}/%C"}
+        self._sockets = Scratch(Path("/tmp"))
+        options = {**OPTIONS, "ControlPath": f"{self._sockets.path}/%C"}
         self._command = ["ssh", "-T", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
 
     def call(self, command: str, stdin: Optional[Path], timeout_s: float) -> Answer:
         """See `connections.shell.Line`."""
-        answer = run_client([*self._command, "--", self.host, command], stdin, timeout_s)
+        answer = run_client(self._words(command), stdin, timeout_s)
         if answer.exit_status == OWN_FAILURE or answer.exit_status < 0:
             raise self._failure(answer.stderr)
         return answer
 
+    def warden(self, last: str) -> Warden:
+        """See `connections.shell.Line`."""
+        return Warden(self._sockets.path, [self._words(last), self._hang_up])
+
     def close(self) -> None:
         """See `connections.shell.Line`."""
         with contextlib.suppress(DeviceError):
-            run_client([*self._command, "-O", "exit", "--", self.host], None, CLOSE_S)
-        shutil.rmtree(self._sockets, ignore_errors=True)
+            run_client(self._hang_up, None, CLOSE_S)
+        self._sockets.close()
+
+    def _words(self, command: str) -> list[str]:
+        return [*self._command, "--", self.host, command]
+
+    @property
+    def _hang_up(self) -> list[str]:
+        return [*self._command, "-O", "exit", "--", self.host]
 
     def _failure(self, stderr: str) -> DeviceError:
         lines = [line.strip() for line in stderr.splitlines() if line.strip()]

@@ -7,7 +7,6 @@ first.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from edgeprune import runtimes
 from edgeprune.errors import ExportError, nearest
 from edgeprune.export.scheme import scheme_of
+from edgeprune.scratch import Scratch
 
 METHODS = ("minmax", "percentile", "entropy")
 
@@ -48,8 +48,8 @@ def calibrate(model: onnx.ModelProto, inputs: NDArray[Any], method: str) -> dict
     if len(inputs) == 0:
         raise ExportError("calibration got no examples, expected one at least")
     names = list(scheme_of(model).calibrated)
-    with tempfile.TemporaryDirectory() as folder:
-        activations = _watch(model, names, inputs, Path(folder) / "watched.onnx")
+    with Scratch() as folder:
+        activations = _watch(model, names, inputs, folder / "watched.onnx")
         ranges = _extremes(activations)
         if method == "minmax":
             return ranges

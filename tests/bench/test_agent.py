@@ -234,7 +234,7 @@ def test_unknown_runtime(folder: Path, bundle: Make, short_plan: Plan) -> None:
     assert (status, "does not know the runtime 'tvm'" in stderr) == (1, True)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_leave_no_file(
     folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any, number: int, status: int
 ) -> None:

@@ -222,3 +222,18 @@ def test_a_restarted_device_is_said_to_be_one(server: SshServer, connection: She
         shutil.rmtree(path)
     with pytest.raises(DeviceError, match="has lost the work folder"):
         connection.execute(["true"], 5)
+
+
+def test_what_a_restarted_device_kept_is_removed(server: SshServer) -> None:
+    """Its processes are gone, not its folders: a phone's outlive it."""
+    left, opening, forgotten = (server.device / f"edgeprune-{each * 16}" for each in "abc")
+    for folder in (left, opening, forgotten):
+        folder.mkdir()
+        (folder / ".device.sh").write_text("")
+    (left / ".guard").symlink_to("999999999")
+    os.utime(forgotten, (0, 0))
+    with connect(HOST):
+        assert not left.exists() and not forgotten.exists() and opening.exists()
+    opening.joinpath(".device.sh").unlink()
+    opening.rmdir()
+    assert left_on(server) == []

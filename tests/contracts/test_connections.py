@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from edgeprune import connections
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
+from edgeprune.warden import working_in
 from tests.connections.devices import Connect, device
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
@@ -190,3 +194,29 @@ def test_start_time_is_handed_over_where_the_clock_is_shared(connection: Connect
 def test_environment_of_the_host_process_is_not_changed(connection: Connection) -> None:
     connection.execute([connection.python, "-c", "pass"], 30)
     assert "EDGEPRUNE_STARTED_NS" not in os.environ
+
+
+HOST = """
+import sys, time
+from edgeprune import connections
+connection = connections.load(sys.argv[1]).connect(sys.argv[2])
+connection.background([connection.python, "-c", "import time; time.sleep(100)"])
+print(connection.execute(["pwd"], 60).strip(), flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_a_host_that_is_killed_leaves_nothing(connection: Connection, number: int) -> None:
+    connection.close()  # a device has one user at a time
+    command = [sys.executable, "-c", HOST, connection.name, connection.host]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as host:
+        assert host.stdout is not None
+        folder = Path(host.stdout.readline().strip())  # the test devices are this machine
+        assert folder.is_dir() and list(working_in(folder))
+        host.send_signal(number)
+        host.wait()
+        end = time.monotonic() + 30
+        while (folder.exists() or any(working_in(folder))) and time.monotonic() < end:
+            time.sleep(0.05)
+    assert not folder.exists() and list(working_in(folder)) == []

@@ -13,7 +13,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from edgeprune.bench.emulation import machine
 from edgeprune.errors import DeviceError
+from edgeprune.scratch import Scratch
 
 FOLDER = Path(__file__).parent
 PROGRAM = FOLDER / "guest.py"
@@ -60,8 +60,7 @@ def count(
     found = machine.find(cpu)
     plugin = build("instructions.c", HOST)
     clock = build("clock.c", "aarch64-linux-gnu", "-nostdlib")
-    with tempfile.TemporaryDirectory(prefix="edgeprune-count-") as name:
-        folder = Path(name)
+    with Scratch() as folder:
         np.savez(folder / "inputs.npz", *inputs.values())
         # By links, since even the lengths of paths show in the last digits.
         (folder / "model").symlink_to(model.absolute().parent)

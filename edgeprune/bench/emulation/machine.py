@@ -11,13 +11,13 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune.errors import DeviceError, TargetError, nearest
+from edgeprune.scratch import Scratch
 
 VARIABLE = "EDGEPRUNE_ARM64_ROOT"
 PYTHON = "usr/bin/python3.11"
@@ -121,8 +121,7 @@ def cache_folder() -> Path:
 @contextmanager
 def _prefix(root: Path, cpu: str) -> Iterator[Path]:
     """A folder of links into the root, and the processor's files in /proc and /sys."""
-    with tempfile.TemporaryDirectory(prefix="edgeprune-arm64-") as name:
-        prefix = Path(name)
+    with Scratch() as prefix:
         for link in ("bin", "etc", "lib", "sbin", "usr"):
             (prefix / link).symlink_to(root / link)
         # What the emulator passes through: getcpu() may return any of the host's numbers.

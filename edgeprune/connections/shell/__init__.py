@@ -1,8 +1,8 @@
 """A device behind a shell: the four verbs of a connection over anything that runs a command there with input.
 
 The device's half is device.sh. Commands get a session of their own and outlive the line: where it breaks, the host
-calls again and goes on where it was; what is called twice happens once. A device has one user at a time, and cleans up
-by itself once that one no longer calls.
+calls again and goes on where it was; what is called twice happens once. A device has one user at a time. Where the
+host's process dies, its warden closes in its place; where the line is gone too, the device cleans up once nobody calls.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Optional, Protocol
 
 from edgeprune.connections import Finished, output_of
 from edgeprune.errors import DeviceError, DeviceTransientError
+from edgeprune.warden import Warden
 
 SCRIPT = Path(__file__).with_name("device.sh")
 LEASE_S = 120  # without a call, after which the device gives the host up
@@ -34,6 +35,7 @@ SLOWEST_BYTES_PER_S = 100_000
 WAIT_S = 20  # one call that waits for a process
 # A private folder with the script from stdin in it; prints its path.
 BEGIN = 'umask 077; d=${TMPDIR:-$1}/$2; mkdir "$d" && cat >"$d/.device.sh" && echo "$d"'
+LAST = 'exec sh "${TMPDIR:-$1}/$2/.device.sh" close'
 PYTHON = 'for p in "$HOME/.edgeprune/venv/bin/python" python3; do command -v "$p" && break; done'
 
 
@@ -70,6 +72,10 @@ class Line(Protocol):
     def call(self, command: str, stdin: Optional[Path], timeout_s: float) -> Answer:
         """Run a shell's command line with a file (or nothing) as its input. DeviceTransientError if the line breaks or
         the time is up, DeviceError for what does not get better by itself."""
+        ...
+
+    def warden(self, last: str) -> Warden:
+        """What runs this command line on the device if this process dies before it closes."""
         ...
 
     def close(self) -> None:
@@ -119,6 +125,8 @@ class ShellConnection:
         self._numbers = itertools.count(1)
         self._processes: list[ShellProcess] = []
         self._open = False
+        self._name = f"edgeprune-{secrets.token_hex(8)}"
+        self._warden = line.warden(_quoted("sh", "-c", LAST, "sh", line.parent, self._name))
         try:
             self._begin(lease_s)
             self.python = python or self._find_python()
@@ -175,6 +183,7 @@ class ShellConnection:
                 self.verb("close")
         self._processes.clear()
         self._line.close()
+        self._warden.close()
 
     def __enter__(self) -> ShellConnection:
         return self
@@ -208,8 +217,7 @@ class ShellConnection:
 
     def _begin(self, lease_s: int) -> None:
         """Make the work folder, bring the script, take the device."""
-        name = f"edgeprune-{secrets.token_hex(8)}"
-        answer = self._line.call(_quoted("sh", "-c", BEGIN, "sh", self._line.parent, name), SCRIPT, CALL_S)
+        answer = self._line.call(_quoted("sh", "-c", BEGIN, "sh", self._line.parent, self._name), SCRIPT, CALL_S)
         if answer.exit_status != 0:
             reason = answer.stderr.strip().splitlines() or ["it said nothing"]
             raise DeviceError(f"cannot make a work folder on {self.host}: {reason[-1]}", "free some space there")

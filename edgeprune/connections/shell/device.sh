@@ -50,7 +50,27 @@ lock() { # LOCK LEASE OWNER
     done
     ln -s "$1" .lock
     ln -s "$!" .guard
+    remove_left
     echo open
+}
+
+remove_left() { # work folders beside this one, whose guards are gone: the device was restarted, or they were killed
+    for each in "${folder%/*}"/edgeprune-????????????????; do
+        [ "$each" != "$folder" ] && [ -d "$each" ] && [ -O "$each" ] || continue
+        if pid=$(readlink "$each/.guard"); then
+            guards "$pid" "$pid $each" && continue
+        elif [ -z "$(find "$each" -prune -mmin +10)" ]; then
+            continue # somebody is about to open it
+        fi
+        for name in "$each"/.*.pid; do
+            pid=$(readlink "$name") && in_folder "$pid" "$each" && kill -s KILL -- "-$pid" 2>/dev/null
+        done
+        rm -rf "$each"
+    done
+}
+
+in_folder() { # PID FOLDER: that process works there, so that its number is no stranger's
+    [ "$(readlink "/proc/$1/cwd")" = "$2" ]
 }
 
 guards() { # PID HOLDER: that process is the guard of the holder's folder
