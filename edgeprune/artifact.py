@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -73,12 +74,17 @@ class Artifact:
     a dense twin itself. files: name -> SHA-256 of every file but the manifest. parity_max_abs: largest absolute
     difference to PyTorch over the probes; parity_scale: largest absolute PyTorch output; tolerance: largest absolute
     difference to the expected outputs that a timed session accepts. metric_torch, metric_runtime: on the whole
-    validation set. size_bytes: of the model file; size_zip_bytes: of it deflated. weights_removed: prunable weights
-    that were physically removed, of weights_total. channels_removed: layer -> output channels removed.
-    sparse_tensors: tensors stored in a sparse format in the file. calibration: the method kept (int8) or "".
-    library: the file in the bundle with the operators that the model needs besides the runtime's own, "" if none.
-    layers: what runs each layer with weights; empty where the runtime alone decides. smaller_is_better, metric_unit: of
-    the metric. Older manifests lack the last four.
+    validation set. size_bytes: all that a device needs, the model file and the library; size_zip_bytes: of these,
+    each deflated. weights_removed: prunable weights that were physically removed, of weights_total. channels_removed:
+    layer -> output channels removed. sparse_tensors: tensors stored in a sparse format in the file. calibration: the
+    method kept (int8) or "". library: the file in the bundle with the operators that the model needs besides the
+    runtime's own, "" if none; library_bytes and library_zip_bytes: its part of the sizes. layers: what runs each layer
+    with weights; empty where the runtime alone decides. smaller_is_better, metric_unit: of the metric.
+
+    metric_test_runtime, metric_test_torch, metric_test_dense: on the whole test set, of this bundle in its runtime, of
+    the same network in PyTorch, and of the same seed's dense model in PyTorch. They are there to be told: nothing is
+    chosen by them. options: what export was asked for, by the names of its options. Manifests from before these were
+    known lack everything from `library` on.
     """
 
     path: Path
@@ -113,6 +119,12 @@ class Artifact:
     layers: tuple[Layer, ...] = ()
     smaller_is_better: bool = False
     metric_unit: str = ""
+    library_bytes: int = 0
+    library_zip_bytes: int = 0
+    metric_test_runtime: Optional[float] = None
+    metric_test_torch: Optional[float] = None
+    metric_test_dense: Optional[float] = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def metric(self) -> Metric:
@@ -123,6 +135,11 @@ class Artifact:
     def model_path(self) -> Path:
         """The model file."""
         return self.path / self.model_file
+
+    @property
+    def model_bytes(self) -> int:
+        """The model file's part of `size_bytes`."""
+        return self.size_bytes - self.library_bytes
 
     @property
     def library_path(self) -> Optional[Path]:
@@ -178,7 +195,21 @@ class Artifact:
                     f"artifact file {file} was edited or damaged: SHA-256 differs from the manifest's",
                     store.NEXT_STEP["artifact"],
                 )
-        return artifact
+        if artifact.library_path is None or artifact.library_bytes:
+            return artifact
+        # From before the sizes counted the library.
+        return replace(artifact, **sizes_of(artifact.model_path.read_bytes(), artifact.library_path.read_bytes()))
+
+
+def sizes_of(model: bytes, library: bytes = b"") -> dict[str, Any]:
+    """The sizes in a manifest of a model file and the library that it needs, if any."""
+    model_zip, library_zip = (len(zlib.compress(data)) if data else 0 for data in (model, library))
+    return {
+        "size_bytes": len(model) + len(library),
+        "size_zip_bytes": model_zip + library_zip,
+        "library_bytes": len(library),
+        "library_zip_bytes": library_zip,
+    }
 
 
 def _fields(content: Mapping[str, Any]) -> dict[str, Any]:

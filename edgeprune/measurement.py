@@ -120,7 +120,8 @@ class Measurement:
     kind: "measured", with blocks in the order in which they ran; "emulated instructions", with counts; or "a native
     runner's aggregates", with native runs in their order. Never two of them, and whoever asks one of the latter for
     samples gets a MeasurementError.
-    plan: how much was asked for, and the seed of the blocks' order. notes: what happened on the way, a line each:
+    plan: how much was asked for, and the seed of the blocks' order. asked: the rest of what bench was asked for, by the
+    names of its options, those that were given. notes: what happened on the way, a line each:
     blocks that were discarded and repeated, conditions that were allowed.
     """
 
@@ -143,6 +144,7 @@ class Measurement:
     notes: tuple[str, ...] = ()
     counts: tuple[Count, ...] = ()
     native: tuple[NativeRun, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         held = {MEASURED: len(self.blocks), EMULATED: len(self.counts), AGGREGATED: len(self.native)}

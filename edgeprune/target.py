@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -39,6 +39,7 @@ class Target:
     """One device. threads: that the runtime gets. runtimes: in order of preference. sensors: names of what bench
     reads before and after each block. connection: "local", "ssh" or "adb". memory_bytes: 0 where it is not known.
     governor and frequency_khz (of the fastest group of cores): that a measurement needs, "" and 0 where any will do.
+    file: the TOML file of a target of one's own, absolute, or "" for a built-in one.
     """
 
     name: str
@@ -56,6 +57,12 @@ class Target:
     budgets: Mapping[str, Any]
     governor: str = ""
     frequency_khz: int = 0
+    file: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What `--target` takes to mean this target, whatever the working directory."""
+        return self.file or self.name
 
     def providers(self, runtime: str) -> tuple[str, ...]:
         """The execution providers to ask a runtime for, in order of preference; none where the CPU alone is meant."""
@@ -99,11 +106,10 @@ def load_target(reference: str) -> Target:
             raise TargetError(
                 f"no target file at {reference}", "name a TOML file or one of: " + ", ".join(target_names())
             )
-    elif reference in target_names():
-        path = targets_folder() / f"{reference}.toml"
-    else:
+        return replace(parse_target(path), file=str(path.resolve()))
+    if reference not in target_names():
         raise TargetError(f"unknown target {reference!r}", nearest(reference, target_names()))
-    return parse_target(path)
+    return parse_target(targets_folder() / f"{reference}.toml")
 
 
 def parse_target(path: Path) -> Target:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import Artifact, ExportError, store
-from edgeprune.artifact import Layer, Port, Zeros, to_file_layout, to_torch_layout
+from edgeprune.artifact import Layer, Port, Zeros, sizes_of, to_file_layout, to_torch_layout
 
 FIELDS: dict[str, Any] = {
     "ticket_id": "a" * 64,
@@ -32,8 +33,7 @@ FIELDS: dict[str, Any] = {
     "metric_name": "accuracy",
     "metric_torch": 0.97,
     "metric_runtime": 0.97,
-    "size_bytes": 5,
-    "size_zip_bytes": 7,
+    **sizes_of(b"model", b"library"),
     "weights_total": 100,
     "weights_removed": 26,
     "channels_removed": {"fc1": 3},
@@ -102,10 +102,25 @@ def test_a_changed_or_missing_file_is_named(name: str, tmp_path: Path) -> None:
 def test_a_bundle_without_a_library_has_none(tmp_path: Path) -> None:
     path = make_artifact(tmp_path / "b").path / "manifest.json"
     body = json.loads(path.read_text())
-    older = {name: value for name, value in body.items() if name not in ("seal", "schema_version", "library", "layers")}
+    tests = ("metric_test_runtime", "metric_test_torch", "metric_test_dense")
+    later = ("library", "layers", "library_bytes", "library_zip_bytes", "options", *tests)
+    older = {name: value for name, value in body.items() if name not in ("seal", "schema_version", *later)}
     store.write_json(path, older)
     again = Artifact.load(path)
     assert (again.library, again.library_path, again.layers) == ("", None, ())
+
+
+def test_the_sizes_count_the_library(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "digits-ticket")
+    assert (artifact.size_bytes, artifact.model_bytes, artifact.library_bytes) == (12, 5, 7)
+    assert artifact.size_zip_bytes == len(zlib.compress(b"model")) + artifact.library_zip_bytes
+    path = artifact.path / "manifest.json"
+    body = store.read_json(path, "artifact", ExportError)
+    older = {**body, "size_bytes": 5, "size_zip_bytes": artifact.size_zip_bytes - artifact.library_zip_bytes}
+    for name in ("library_bytes", "library_zip_bytes", "schema_version"):
+        del older[name]
+    store.write_json(path, older)
+    assert Artifact.load(artifact.path) == artifact
 
 
 def test_a_library_outside_the_bundle_is_refused(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from edgeprune import Artifact, Measurement, MeasurementError, load_target, store
-from edgeprune.artifact import Port
+from edgeprune.artifact import Port, sizes_of
 from edgeprune.cli import main
 from edgeprune.gate import exit_code, judge, junit, parse_budgets, split_budgets, unfairness
 from edgeprune.measurement import EMULATED, Block, Count
+from edgeprune.ticket import FindSpec, SeedRecord, Ticket, Verdict
 
 MODEL = b"model" * 200  # 1000 bytes
 MS = 1_000_000
@@ -29,6 +30,8 @@ def make_artifact(folder: Path, **changes: Any) -> Artifact:
     given |= {"path": folder, "model_file": "model.onnx", "files": {"model.onnx": store.sha256_bytes(MODEL)}}
     given |= {"input": Port("input", (1, 4), "float32", ""), "outputs": (), "zeros": {}, "sparse_tensors": ()}
     given |= {"metric_name": "accuracy", "metric_torch": 0.95, "metric_runtime": 0.947, "size_bytes": 1000}
+    given |= {"metric_test_runtime": 0.893, "metric_test_torch": 0.894, "metric_test_dense": 0.95}
+    given |= {"smaller_is_better": False, "library_bytes": 0, "library_zip_bytes": 0, "options": {}}
     artifact = Artifact(**{**given, "layers": (), **changes})
     artifact.save()
     return artifact
@@ -87,8 +90,11 @@ def verdicts(measurement: Measurement, text: str) -> dict[str, str]:
         ("size=1KB", "pass"),
         ("size=1KiB", "pass"),
         ("size=999B", "fail"),
-        ("accuracy_drop=0.5pp", "pass"),
-        ("accuracy_drop=0.2pp", "fail"),
+        ("accuracy_drop=5.8pp", "pass"),
+        ("accuracy_drop=0.058", "pass"),
+        ("accuracy_drop=1pp", "fail"),  # though its own PyTorch metric is 0.1 points away
+        ("runtime_drop=0.5pp", "pass"),
+        ("runtime_drop=0.2pp", "fail"),
     ],
 )
 def test_each_budget_is_judged_by_the_bound_of_its_interval(tmp_path: Path, budget: str, status: str) -> None:
@@ -118,6 +124,76 @@ def test_a_quantile_that_the_sample_does_not_support_is_inconclusive(tmp_path: P
     assert judged.why.endswith("samples do not support the quantile, it needs 662")
     fewer = replace(measurement, blocks=measurement.blocks[:5])
     assert verdicts(fewer, "latency_p50=1s,memory=1MiB") == {"latency_p50": "inconclusive", "memory": "inconclusive"}
+
+
+def test_the_size_counts_the_library(tmp_path: Path) -> None:
+    library = b"library" * 1000
+    bundle = make_artifact(tmp_path / "bundle", **sizes_of(MODEL, library))
+    (judged,) = judge(make_measurement(tmp_path), parse_budgets({"size": "8KB"}))
+    assert (judged.low, judged.status) == (bundle.size_bytes, "pass") == (8000, "pass")
+    assert "8KB (model 1.00 kB + library 7.00 kB), at most 8KB" in judged.why
+
+
+def test_a_bundle_that_tells_no_test_metric_is_bad_input(tmp_path: Path) -> None:
+    make_artifact(tmp_path / "bundle", metric_test_runtime=None)
+    with pytest.raises(MeasurementError, match="does not say what it reaches on the test set; .*export it again"):
+        verdicts(make_measurement(tmp_path), "accuracy_drop=1pp")
+
+
+def test_exactly_the_drop_allowed_is_allowed(tmp_path: Path) -> None:
+    make_artifact(tmp_path / "bundle", metric_test_dense=0.98, metric_test_runtime=0.96)
+    assert verdicts(make_measurement(tmp_path), "accuracy_drop=2pp") == {"accuracy_drop": "pass"}
+    assert verdicts(make_measurement(tmp_path), "accuracy_drop=1.99pp") == {"accuracy_drop": "fail"}
+
+
+def test_an_error_that_should_be_small_drops_upwards_and_in_its_unit(tmp_path: Path) -> None:
+    degrees = {"metric_name": "error", "smaller_is_better": True, "metric_unit": "degrees", "metric_torch": 2.0}
+    make_artifact(tmp_path / "bundle", **degrees, metric_runtime=2.1, metric_test_runtime=2.75, metric_test_dense=2.5)
+    (judged,) = judge(make_measurement(tmp_path), parse_budgets({"accuracy_drop": "0.25"}))
+    assert judged.status == "pass" and judged.low == 0.25
+    assert "test error 2.75 degrees here, 2.5 degrees of the dense model in PyTorch" in judged.why
+    assert verdicts(make_measurement(tmp_path), "accuracy_drop=0.2,runtime_drop=0.1") == {
+        "accuracy_drop": "fail",
+        "runtime_drop": "pass",
+    }
+    with pytest.raises(MeasurementError, match="points are of a share, the error is in degrees; leave the unit out"):
+        verdicts(make_measurement(tmp_path), "accuracy_drop=1pp")
+
+
+def make_ticket(out: Path, status: str, over_reinit: Any) -> Ticket:
+    """A finished run with this verdict."""
+    given: dict[str, Any] = {**dict.fromkeys(FindSpec.__dataclass_fields__, "x"), "rates": (0.2,), "seeds": (1,)}
+    spec = FindSpec(**{**given, "iterations": 9, "rewind_step": 0, "margin": 0.005, "confidence": 0.95})
+    interval = None if status == "one seed" else (-0.001, 0.001)
+    verdict = Verdict(status, 1, 0.8, 0.0, interval, 0.0, over_reinit, 1, 0.005, 0.95, {}, "so it is")
+    seeds = (SeedRecord(1, (), {}, 0.9, "a" * 64),)
+    ticket = Ticket(out / "tickets" / "digits", spec, "digits", "", "accuracy", 10, seeds, verdict)
+    ticket.save()
+    return ticket
+
+
+@pytest.mark.parametrize(
+    ("status", "over_reinit", "not_inferior", "winning"),
+    [
+        ("winning", (0.01, 0.02), "pass", "pass"),
+        ("not inferior", (-0.01, 0.02), "pass", "inconclusive"),
+        ("not inferior", (-0.02, -0.01), "pass", "fail"),
+        ("inferior", (0.01, 0.02), "fail", "fail"),
+        ("one seed", None, "inconclusive", "inconclusive"),
+        ("not shown", (0.01, 0.02), "inconclusive", "inconclusive"),
+    ],
+)
+def test_a_verdict_can_be_asked_for(
+    tmp_path: Path, status: str, over_reinit: Any, not_inferior: str, winning: str
+) -> None:
+    ticket = make_ticket(tmp_path, status, over_reinit)
+    measurement = make_measurement(tmp_path, ticket_id=ticket.id, path=tmp_path / "measurements" / "m.json")
+    for wanted, expected in (("not-inferior", not_inferior), ("not inferior", not_inferior), ("winning", winning)):
+        (judged,) = judge(measurement, parse_budgets(split_budgets(f"verdict={wanted}")))
+        assert judged.status == expected, judged.why
+        assert f"(digits: {status}), at least {wanted.replace(' ', '-')}: {expected}" in judged.why
+    with pytest.raises(MeasurementError, match="ticket .* is not in .*elsewhere"):
+        judge(measurement, parse_budgets({"verdict": "winning"}), tmp_path / "elsewhere")
 
 
 def test_few_pairs_give_no_speedup(tmp_path: Path) -> None:
@@ -151,6 +227,7 @@ def test_energy_is_judged_where_it_was_measured(tmp_path: Path) -> None:
         ("latency_p90=1min", "latency_p90 has no unit 'min'"),
         ("latency_p90=10", "latency_p90 has no unit ''"),
         ("size=5GB", "size has no unit 'GB' (got '5GB'); did you mean"),
+        ("verdict=wining", "verdict is one of not-inferior, winning, got 'wining'; did you mean winning"),
         ("size=manyMB", "has no unit 'manyMB'"),
         ("size=-1MB", "size needs a number before its unit"),
         ("size=1e999MB", "size needs a number"),

@@ -167,7 +167,21 @@ class Run:
             native=tuple(block for block in blocks if isinstance(block, NativeRun)),
             plan=asdict(self.request.plan),
             notes=tuple(self.notes),
+            asked=self.asked(),
         )
+
+    def asked(self) -> dict[str, str]:
+        """The options of bench that lead to this device and this comparison, those that are needed."""
+        request, connection = self.request, self.connection
+        other = request.against.path if request.against is not None else None
+        found = {
+            "target": request.target.reference,
+            "host": connection.host,
+            "python": connection.python if connection.host and request.runner is None else "",
+            "against": str(other.resolve()) if other and other != request.artifact.twin_path() else "",
+            "runner": str(request.runner.resolve()) if request.runner else "",
+        }
+        return {name: value for name, value in found.items() if value}
 
 
 @dataclass(frozen=True)

@@ -191,8 +191,8 @@ def gate(
     Exits with 0 if all are kept, 1 if one is not, 2 for bad input, 3 for a device in an unfair state, 4 if an interval
     straddles its budget.
 
-    
-    edgeprune gate --budget latency_p90=10ms,size=5MB,accuracy_drop=0.5pp
+    \b
+    edgeprune gate --budget latency_p90=10ms,size=5MB,accuracy_drop=0.5pp,verdict=winning
     """
     from dataclasses import asdict
 
@@ -201,8 +201,9 @@ def gate(
     from edgeprune.target import load_target
 
     measured = Measurement.load(measurement or newest(out, "measurement", MeasurementError))
-    machine = load_target(target or measured.target)
-    judged = rules.judge(measured, rules.parse_budgets(rules.split_budgets(budget) if budget else machine.budgets))
+    machine = load_target(target or measured.asked.get("target", measured.target))
+    budgets = rules.parse_budgets(rules.split_budgets(budget) if budget else machine.budgets)
+    judged = rules.judge(measured, budgets, out)
     unfair = rules.unfairness(measured, machine)
     code = rules.UNFAIR if unfair else rules.exit_code(judged)
     for line in (*(each.why for each in judged), *([f"unfair: {unfair}"] if unfair else [])):

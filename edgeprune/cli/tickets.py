@@ -135,7 +135,7 @@ def export(
     """
     from edgeprune.export import ExportOptions
     from edgeprune.export import export as run
-    from edgeprune.report import summary
+    from edgeprune.report import size_parts, summary
     from edgeprune.target import load_target
     from edgeprune.ticket import Ticket
 
@@ -147,7 +147,8 @@ def export(
         say(
             f"{artifact.runtime} {artifact.precision} {artifact.variant}: {artifact.metric_name} "
             f"{artifact.metric_runtime:.4f} (PyTorch {artifact.metric_torch:.4f}), largest difference "
-            f"{artifact.parity_max_abs:.2g}, {artifact.size_bytes:,} bytes, zeros lost {artifact.zeros_lost}, "
+            f"{artifact.parity_max_abs:.2g}, {artifact.size_bytes:,} bytes ({size_parts(artifact)}), "
+            f"zeros lost {artifact.zeros_lost}, "
             f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
         )
         _say_layers(artifact)

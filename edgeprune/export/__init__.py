@@ -46,9 +46,11 @@ def export(
     task = reload_task(ticket)
     data = reload_data(ticket, task, data_dir)
     seed = ticket.median_seed if options.seed is None else ticket.record(options.seed).seed
+    asked = {"target": target.reference, "max_drop": options.max_drop, "portable": options.portable}
+    asked |= {"data_dir": str(data_dir.resolve())} if data_dir else {}
     dense, sparse = (Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket"))
     for runtime, precision in cells:
-        cell = Cell(target.name, target.arch, runtime, precision, options.max_drop)
+        cell = Cell(target.name, target.arch, runtime, precision, options.max_drop, options=asked)
         name = f"{ticket.path.name}-seed{seed}-{target.name}-{runtime}-{precision}"
         folder = out / "artifacts" / name
         twin = bundle(dense, cell, folder.with_name(f"{name}-dense"), twin="")

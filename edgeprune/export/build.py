@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from edgeprune import kernels, runtimes, store
-from edgeprune.artifact import Artifact, to_file_layout
+from edgeprune.artifact import Artifact, Port, sizes_of, to_file_layout
 from edgeprune.export.calibrate import calibrate
 from edgeprune.export.certificate import certify
 from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, own_architecture, sparse_kernels
@@ -23,7 +23,7 @@ from edgeprune.export.graph import Graph, to_onnx
 from edgeprune.export.network import load_network, masks_of, metric_of, outputs_of
 from edgeprune.export.quantize import METHODS, quantize
 from edgeprune.export.shrink import Shrunk, shrink
-from edgeprune.export.verify import Reference, judge_parity, measure_parity
+from edgeprune.export.verify import Parity, Reference, judge_parity, measure_parity, runtime_outputs
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
 from edgeprune.ticket import Ticket
@@ -32,6 +32,10 @@ CALIBRATION_EXAMPLES = 512
 PROBES = 16
 GROUP = 4
 LIBRARY_FILE = "libedgeprune.so"
+
+
+# A model file with its library, the runtime, input and outputs.
+Runnable = tuple[tuple[Path, Optional[Path]], str, tuple[Port, tuple[Port, ...]]]
 
 
 class Network:
@@ -107,7 +111,7 @@ def run_onnx(model: onnx.ModelProto, inputs: Array) -> list[Array]:
 @dataclass(frozen=True)
 class Cell:
     """What to build: the target's name and architecture, runtime, precision, the largest metric drop that int8 may
-    have, and whether the runtime's stock operators must do."""
+    have, and whether the runtime's stock operators must do. options: what export was asked for, for the manifest."""
 
     target: str
     arch: str
@@ -115,6 +119,7 @@ class Cell:
     precision: str
     max_drop: float
     stock: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
@@ -130,15 +135,17 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
     model_file = runtimes.load(cell.runtime).MODEL_FILE
     store.write_bytes(folder / model_file, file.data)
     library = kernels.library(own_architecture()) if file.library else None
-    parity = measure_parity((folder / model_file, library), cell.runtime, (file.input, file.outputs), network.reference)
+    runs = (folder / model_file, library), cell.runtime, (file.input, file.outputs)
+    parity = measure_parity(*runs, network.reference)
     judge_parity(parity, cell.precision, network.reference, cell.max_drop)
     probes = _probes(network, file)
     files = {
         model_file: store.sha256_bytes(file.data),
         "probes.safetensors": store.write_tensors(folder / "probes.safetensors", probes),
     }
-    if file.library:
-        store.write_bytes(folder / LIBRARY_FILE, file.library.read_bytes())
+    library_data = file.library.read_bytes() if file.library else b""
+    if library_data:
+        store.write_bytes(folder / LIBRARY_FILE, library_data)
         files[LIBRARY_FILE] = store.sha256_file(folder / LIBRARY_FILE)
     artifact = Artifact(
         path=folder,
@@ -158,13 +165,6 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         parity_max_abs=parity.max_abs,
         parity_scale=parity.scale,
         tolerance=max(1e-4 * parity.scale, 2 * parity.max_abs),
-        metric_name=network.task.metric_name,
-        smaller_is_better=network.task.smaller_is_better,
-        metric_unit=network.task.metric_unit,
-        metric_torch=network.reference.metric,
-        metric_runtime=parity.metric,
-        size_bytes=len(file.data),
-        size_zip_bytes=len(zlib.compress(file.data)),
         weights_total=int(sum(mask.size for mask in network.masks.values())),
         weights_removed=network.shrunk.weights_removed,
         channels_removed=network.shrunk.removed,
@@ -173,9 +173,28 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         versions=_versions(cell.runtime),
         library=LIBRARY_FILE if file.library else "",
         layers=file.layers,
+        **sizes_of(file.data, library_data),
+        **_metrics(network, parity, runs),
+        options=cell.options,
     )
     artifact.save()
     return artifact
+
+
+def _metrics(network: Network, parity: Parity, runs: Runnable) -> dict[str, Any]:
+    """The metric on the validation set, and on the test set: there of the bundle in its runtime, with what the ticket
+    says of the network and the dense model. The test set is read once, for the report; nothing is chosen by it."""
+    test, told = network.data.test, network.ticket.record(network.seed).test
+    return {
+        "metric_name": network.task.metric_name,
+        "smaller_is_better": network.task.smaller_is_better,
+        "metric_unit": network.task.metric_unit,
+        "metric_torch": network.reference.metric,
+        "metric_runtime": parity.metric,
+        "metric_test_runtime": metric_of(network.task, runtime_outputs(*runs, test), test.targets),
+        "metric_test_torch": told[network.variant],
+        "metric_test_dense": told["dense"],
+    }
 
 
 def _probes(network: Network, file: ModelFile) -> dict[str, Any]:

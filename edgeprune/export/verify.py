@@ -44,11 +44,7 @@ def measure_parity(
 ) -> Parity:
     """Run the whole validation set through a model file in its runtime; files: the model's and that of the library of
     operators that it needs, if any."""
-    (entry, exits), (path, library) = ports, files
-    session = runtimes.load(runtime).open_session(path, threads=1, library=library)
-    inputs = to_file_layout(reference.validation.inputs.numpy(), entry)
-    rows = [session(inputs[first : first + BATCH]) for first in range(0, len(inputs), BATCH)]
-    outputs = [to_torch_layout(np.concatenate(column), port) for column, port in zip(zip(*rows), exits)]
+    outputs = runtime_outputs(files, runtime, ports, reference.validation)
     if [output.shape for output in outputs] != [output.shape for output in reference.outputs]:
         raise VerificationError(
             f"{reference.name} in {runtime}: outputs have shapes {[output.shape for output in outputs]}, "
@@ -60,6 +56,17 @@ def measure_parity(
         scale=float(max(np.abs(output).max() for output in reference.outputs)),
         metric=metric_of(reference.task, outputs, reference.validation.targets),
     )
+
+
+def runtime_outputs(
+    files: tuple[Path, Path | None], runtime: str, ports: tuple[Port, tuple[Port, ...]], split: Split
+) -> list[Array]:
+    """The outputs of a model file for all examples of a split, in PyTorch's layout. files: see `measure_parity`."""
+    (entry, exits), (path, library) = ports, files
+    session = runtimes.load(runtime).open_session(path, threads=1, library=library)
+    inputs = to_file_layout(split.inputs.numpy(), entry)
+    rows = [session(inputs[first : first + BATCH]) for first in range(0, len(inputs), BATCH)]
+    return [to_torch_layout(np.concatenate(column), port) for column, port in zip(zip(*rows), exits)]
 
 
 def judge_parity(parity: Parity, precision: str, reference: Reference, max_drop: float) -> None:

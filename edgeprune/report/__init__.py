@@ -4,7 +4,8 @@
     write_report one self-contained HTML page about them; print_report: the same in the terminal
     read         one noun; summary: it as a dictionary; print_noun: it as tables; speed_line: a measurement in a line
     print_layers a measurement layer by layer; print_devices: one artifact on several devices
-    dense_warnings   sparse weights of a bundle that dense kernels run
+    dense_warnings   sparse weights of a bundle that dense kernels run; size_parts: what its size is made of
+    ticket_of    the ticket of a bundle or a measurement
     density_plot the density-accuracy plot of a ticket as a PNG
 
 Nothing here needs PyTorch; Jinja, plotly and matplotlib are imported when something is drawn.
@@ -15,11 +16,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeprune.errors import EdgepruneError
-from edgeprune.report.collection import Noun, Nouns, collect, read
+from edgeprune.report.collection import Noun, Nouns, collect, read, ticket_of
 from edgeprune.report.html import write_page
 from edgeprune.report.layers import dense_warnings
 from edgeprune.report.plot import density_plot
 from edgeprune.report.summary import artifact_summary, measurement_summary, summary, ticket_summary
+from edgeprune.report.tables import size_parts
 from edgeprune.report.text import print_devices, print_layers, print_noun, print_report, speed_line
 
 __all__ = [
@@ -35,8 +37,10 @@ __all__ = [
     "print_noun",
     "print_report",
     "read",
+    "size_parts",
     "speed_line",
     "summary",
+    "ticket_of",
     "ticket_summary",
     "write_report",
 ]

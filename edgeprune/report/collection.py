@@ -102,6 +102,11 @@ def is_of(measurement: Measurement, artifact: Artifact) -> bool:
     return same_file and measurement.ticket_id == artifact.ticket_id
 
 
+def ticket_of(ticket_id: str, out: Path) -> Optional[Ticket]:
+    """The ticket with this id in an output folder, or None."""
+    return next(iter(_Found(out).tickets_of({ticket_id})), None)
+
+
 def artifacts_of(measurement: Measurement) -> list[Artifact]:
     """The bundles that a measurement ran, as far as they can be found and read."""
     return _Found(measurement.path.parent.parent).measured_by([measurement])

@@ -141,8 +141,9 @@ def artifact_table(artifact: Artifact) -> Table:
         ("Zeros lost", zeros_words(artifact)),
         ("Largest difference to PyTorch", parity_words(artifact)),
         (f"Validation {artifact.metric_name}", metric_words(artifact)),
-        ("Model file", units.size(artifact.size_bytes)),
-        ("Model file, zipped", units.size(artifact.size_zip_bytes)),
+        (f"Test {artifact.metric_name}", test_words(artifact)),
+        ("Size", f"{units.size(artifact.size_bytes)} ({size_parts(artifact)})"),
+        ("Size, zipped", units.size(artifact.size_zip_bytes)),
     ]
     if artifact.calibration:
         rows.append(("Calibration", artifact.calibration))
@@ -162,6 +163,26 @@ def metric_words(artifact: Artifact) -> str:
     values = (artifact.metric_runtime, artifact.metric_torch)
     here, torch = (units.metric(value, artifact.metric_name) for value in values)
     return f"{here} ({torch} in PyTorch)"
+
+
+def test_words(artifact: Artifact) -> str:
+    """The test metric in the runtime beside those of PyTorch, or that the bundle does not say."""
+    here, torch, dense = (
+        units.metric(value, artifact.metric_name)
+        for value in (artifact.metric_test_runtime, artifact.metric_test_torch, artifact.metric_test_dense)
+    )
+    if artifact.metric_test_runtime is None:
+        return "not known: built by an earlier edgeprune"
+    return (
+        f"{here} ({torch} in PyTorch)" if artifact.variant == "dense" else f"{here} ({torch} in PyTorch, dense {dense})"
+    )
+
+
+def size_parts(artifact: Artifact) -> str:
+    """What a bundle's size is made of: "model 40.8 kB + library 370 kB", or "the model file, no library"."""
+    if not artifact.library_bytes:
+        return "the model file, no library"
+    return f"model {units.size(artifact.model_bytes)} + library {units.size(artifact.library_bytes)}"
 
 
 def zeros_words(artifact: Artifact) -> str:

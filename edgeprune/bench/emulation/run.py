@@ -55,6 +55,7 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
         environment={"emulator": machine.version(), "processor": cpu, **runs["artifact"][0].versions},
         blocks=(),
         counts=counts,
+        asked={"target": target.reference, "emulate": True},
     )
     measurement.save()
     return measurement

@@ -1,0 +1,207 @@
+"""Each budget held against what the measurement, its bundle and its ticket say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from edgeprune import statistics
+from edgeprune.artifact import Artifact
+from edgeprune.bench import conditions
+from edgeprune.energy import energy
+from edgeprune.errors import MeasurementError
+from edgeprune.gate.budgets import AT_LEAST, DROP_DIGITS, DROPS, LATENCIES, VERDICTS, Budget
+from edgeprune.measurement import Measurement, find_artifact
+from edgeprune.report import size_parts, ticket_of
+from edgeprune.target import Target
+
+PASS, FAIL, UNFAIR, INCONCLUSIVE = 0, 1, 3, 4
+NORMAL_95 = 1.96  # standard errors on either side that hold 95 %
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A budget and what came of it. status: "pass", "fail" or "inconclusive". low, high: the interval in the base unit
+    (one value twice where there is nothing to estimate), None where there is none; why: one line."""
+
+    budget: Budget
+    status: str
+    low: Optional[float]
+    high: Optional[float]
+    why: str
+
+
+def unfairness(measurement: Measurement, target: Target) -> str:
+    """Why the device's state forbids a judgement, with what to do about it, or "": it was throttled, or ran with
+    another governor than the target asks for (unless that was allowed when it was measured)."""
+    held = [place for place, block in enumerate(measurement.ran, 1) if conditions.held_back(block)]
+    held += [place for place, block in enumerate(measurement.ran, 1) if conditions.throttled(block)]
+    if held:
+        places = ", ".join(map(str, sorted(set(held))))
+        return f"the device was throttled (blocks {places}); cool it or feed it better, and bench again"
+    if measurement.plan.get("allow_governor"):
+        return ""
+    problem = conditions.unfair(conditions.around(measurement.ran), target)
+    return str(problem) if problem is not None else ""
+
+
+def judge(measurement: Measurement, budgets: Iterable[Budget], out: Optional[Path] = None) -> list[Judgement]:
+    """Hold each budget against its interval; MeasurementError for one that the measurement can say nothing about.
+    out: the folder with the ticket, for its verdict; None for the one that the measurement lies in."""
+    return [_judge(measurement, budget, out or measurement.path.parent.parent) for budget in budgets]
+
+
+def exit_code(judgements: Iterable[Judgement]) -> int:
+    """1 if any budget failed, else 4 if any is inconclusive, else 0."""
+    states = {each.status for each in judgements}
+    return FAIL if "fail" in states else INCONCLUSIVE if "inconclusive" in states else PASS
+
+
+def _judge(measurement: Measurement, budget: Budget, out: Path) -> Judgement:
+    interval, why = _interval(measurement, budget, out)
+    if interval is None:
+        return Judgement(budget, "inconclusive", None, None, f"{budget.name}: {why}")
+    low, high = interval
+    least = budget.name in AT_LEAST
+    passed, failed = (low >= budget.limit, high < budget.limit) if least else (high <= budget.limit, low > budget.limit)
+    status = "pass" if passed else "fail" if failed else "inconclusive"
+    found = budget.words(low) if low == high else f"{budget.words(low)} to {budget.words(high)}"
+    limit = f"{budget.relation} {budget.words(budget.limit)}"
+    words = f"{budget.name}: {found}{f' ({why})' if why else ''}, {limit}: {status}"
+    return Judgement(budget, status, low, high, words)
+
+
+def _interval(measurement: Measurement, budget: Budget, out: Path) -> tuple[Optional[Interval], str]:
+    """The interval in the base unit and a remark on it, or None and the reason."""
+    if budget.name in LATENCIES:
+        return _latency(measurement, LATENCIES[budget.name])
+    if budget.name in DROPS:
+        return _drop(measurement, budget)
+    if budget.name == "verdict":
+        return _verdict(measurement, out)
+    return _INTERVALS[budget.name](measurement)
+
+
+def _latency(measurement: Measurement, q: float) -> tuple[Optional[Interval], str]:
+    blocks = statistics.steady_samples(measurement.of("artifact"))
+    count, least = sum(map(len, blocks)), statistics.smallest_sample(q)
+    if count < least:
+        return None, f"{count} samples do not support the quantile, it needs {least}"
+    interval = statistics.quantile_between(blocks, q)
+    if interval is None:
+        return None, f"{len(blocks)} processes give no interval, it needs {statistics.FEWEST_PROCESSES}"
+    return interval, f"95 %, {len(blocks)} processes"
+
+
+def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
+    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in measurement.of("artifact")]
+    known = [mark for mark in marks if mark is not None]
+    if len(known) < len(marks):
+        raise MeasurementError("memory: the device does not tell the high-water mark of a process")
+    interval = statistics.quantile_interval(known, 0.5)
+    if interval is None:
+        return None, f"{len(known)} processes give no interval, it needs {statistics.FEWEST_PROCESSES}"
+    return interval, f"95 %, {len(known)} processes"
+
+
+def _speedup(measurement: Measurement) -> tuple[Optional[Interval], str]:
+    ratio = statistics.summarize(measurement)["ratio"]
+    if ratio is None:
+        raise MeasurementError("speedup: nothing was compared in this measurement", "bench it against its dense twin")
+    if ratio["low"] is None:
+        return None, f"{ratio['pairs']} pairs give no interval, it needs 6"
+    # Never narrower than what the device shows where nothing differs.
+    floor = 1 + (ratio["floor"] or 0.0)
+    low, high = min(ratio["low"], ratio["value"] / floor), max(ratio["high"], ratio["value"] * floor)
+    return (low, high), f"95 %, {ratio['pairs']} pairs"
+
+
+def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
+    found = energy(measurement.of("artifact"))
+    if found is None:
+        raise MeasurementError("energy: absent, the device has no power sensor that the agent can read")
+    if found.gross_error_j is None:
+        return None, f"{found.readings} readings of the power give no uncertainty"
+    half = NORMAL_95 * found.gross_error_j
+    return (found.gross_j - half, found.gross_j + half), f"95 %, gross, {found.readings} readings"
+
+
+def _instructions(measurement: Measurement) -> tuple[Optional[Interval], str]:
+    count = float(measurement.instructions("artifact"))
+    if not count:
+        raise MeasurementError("instructions: times were measured, nothing was counted", "count with: bench --emulate")
+    return (count, count), "emulated, the same in every run"
+
+
+def _size(measurement: Measurement) -> tuple[Optional[Interval], str]:
+    artifact = _artifact(measurement, "size")
+    size = float(artifact.size_bytes)
+    return (size, size), size_parts(artifact)
+
+
+def _drop(measurement: Measurement, budget: Budget) -> tuple[Optional[Interval], str]:
+    """How much worse the bundle is in its runtime than what the budget compares it with."""
+    artifact = _artifact(measurement, budget.name)
+    metric = artifact.metric
+    if budget.unit == "pp" and not metric.is_share:
+        raise MeasurementError(
+            f"{budget.name}: points are of a share, the {metric.name} is in {metric.unit}",
+            f"leave the unit out, such as {budget.name}=0.5",
+        )
+    if budget.name == "accuracy_drop":
+        here, other = artifact.metric_test_runtime, artifact.metric_test_dense
+        split, whose = "test", "the dense model"
+    else:
+        here, other = artifact.metric_runtime, artifact.metric_torch
+        split, whose = "validation", "the same weights"
+    if here is None or other is None:
+        raise MeasurementError(
+            f"{budget.name}: {artifact.path} does not say what it reaches on the test set",
+            "it was built by an earlier edgeprune: export it again",
+        )
+    drop = round(metric.gain(other, here), DROP_DIGITS)
+    words = f"{split} {metric.name} {metric.words(here)} here, {metric.words(other)} of {whose} in PyTorch"
+    return (drop, drop), words
+
+
+def _verdict(measurement: Measurement, out: Path) -> tuple[Optional[Interval], str]:
+    """What the ticket's verdict shows at least and what it leaves open at most, as places in VERDICTS."""
+    ticket = ticket_of(measurement.ticket_id, out)
+    if ticket is None:
+        raise MeasurementError(
+            f"verdict: the measurement's ticket {measurement.ticket_id[:12]} is not in {out / 'tickets'}",
+            "name the folder that holds it with --out",
+        )
+    verdict, over = ticket.verdict, ticket.verdict.over_reinit_interval
+    most = VERDICTS["not-inferior" if over is not None and over[1] <= 0 else "winning"]
+    shown = {
+        "winning": (VERDICTS["winning"],) * 2,
+        "not inferior": (VERDICTS["not-inferior"], most),
+        "inferior": (VERDICTS["nothing"],) * 2,
+    }
+    return shown.get(
+        verdict.status, (VERDICTS["nothing"], VERDICTS["winning"])
+    ), f"{ticket.path.name}: {verdict.status}"
+
+
+def _artifact(measurement: Measurement, name: str) -> Artifact:
+    """The bundle that was measured: the very one."""
+    path = find_artifact(measurement)
+    if path is None:
+        raise MeasurementError(f"{name}: the bundle is not at {measurement.artifact_path} any more")
+    artifact = Artifact.load(path)
+    if artifact.files[artifact.model_file] != measurement.artifact_sha256:
+        raise MeasurementError(f"{name}: {path} holds another model than the one measured", "bench it again")
+    return artifact
+
+
+_INTERVALS: Mapping[str, Callable[[Measurement], tuple[Optional[Interval], str]]] = {
+    "size": _size,
+    "memory": _memory,
+    "speedup": _speedup,
+    "energy": _energy,
+    "instructions": _instructions,
+}
