@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,17 @@ BoolArray = NDArray[np.bool_]
 class Mask(Mapping[str, BoolArray]):
     """An immutable mapping from the names of prunable tensors to bool arrays of their shapes (True: survives).
 
-    A mask never grows back along a run: `is_subset_of` states it, and find checks it at each level.
+    A mask never grows back along a run: `is_subset_of` states it, and find checks it at each level. tied: further name
+    of a tensor -> the name that it has in `tensors`; it has its mask under both, and counts once.
     """
 
-    def __init__(self, tensors: Mapping[str, BoolArray]) -> None:
+    def __init__(self, tensors: Mapping[str, BoolArray], tied: Optional[Mapping[str, str]] = None) -> None:
         for name, array in tensors.items():
             if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
                 raise TicketError(f"mask of {name}: expected a bool array, got {getattr(array, 'dtype', type(array))}")
         copies = {name: np.array(tensors[name], dtype=np.bool_, order="C") for name in sorted(tensors)}
+        self.tied = MappingProxyType({name: first for name, first in (tied or {}).items() if first in copies})
+        copies.update({name: copies[first] for name, first in self.tied.items()})
         for array in copies.values():
             array.flags.writeable = False
         self._tensors = MappingProxyType(copies)
@@ -48,14 +51,19 @@ class Mask(Mapping[str, BoolArray]):
         return cls({name: np.ones(shape, dtype=np.bool_) for name, shape in shapes.items()})
 
     @property
+    def counted(self) -> dict[str, BoolArray]:
+        """Each tensor once, under its first name."""
+        return {name: array for name, array in self.items() if name not in self.tied}
+
+    @property
     def nonzero(self) -> int:
         """Number of surviving weights."""
-        return int(sum(int(np.count_nonzero(array)) for array in self.values()))
+        return int(sum(int(np.count_nonzero(array)) for array in self.counted.values()))
 
     @property
     def total(self) -> int:
         """Number of prunable weights."""
-        return int(sum(array.size for array in self.values()))
+        return int(sum(array.size for array in self.counted.values()))
 
     @property
     def density(self) -> float:
@@ -64,7 +72,7 @@ class Mask(Mapping[str, BoolArray]):
 
     def densities(self) -> dict[str, float]:
         """Density of each tensor."""
-        return {name: float(array.mean()) if array.size else 1.0 for name, array in self.items()}
+        return {name: float(array.mean()) if array.size else 1.0 for name, array in self.counted.items()}
 
     def is_subset_of(self, other: Mask) -> bool:
         """True if the tensors are the same and no weight survives here that is pruned in `other`."""

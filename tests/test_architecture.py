@@ -19,7 +19,7 @@ LAYERS = (
     {"store", "metric", "scratch"},
     {"mask", "task", "ticket", "target", "artifact", "measurement"},
     {"statistics", "energy", "readings"},
-    {"patterns", "tasks", "runtimes", "connections", "kernels"},
+    {"patterns", "tasks", "runtimes", "connections", "kernels", "channels"},
     {"find", "export", "bench", "report"},
     {"doctor", "gate", "cli"},
     {"__main__"},
@@ -28,7 +28,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 INSIDE_A_LAYER = {("ticket", "mask"), ("artifact", "mask"), ("cli", "doctor"), ("cli", "gate")}
 # The agent travels to the device as one file.
 LONGER = {"bench.agent": 850}
-FRAMEWORKS = {"torch", "torch_pruning", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
+FRAMEWORKS = {"torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
 

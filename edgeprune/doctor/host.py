@@ -20,7 +20,6 @@ HOST_PACKAGES = {
     "torch": "find and export",
     "onnx": "export",
     "onnxscript": "export",
-    "torch-pruning": "export (removing channels)",
     "ai-edge-litert": "export and bench for litert",
     "onnxruntime": "export and bench for onnxruntime",
     "scikit-learn": "built-in tasks",

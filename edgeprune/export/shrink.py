@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
-from edgeprune.export.cuts import Cut, plan_cuts
+from edgeprune.export.cuts import Cut, Plan, layers_by_weight, plan_cuts
+from edgeprune.export.shorten import row_axis, shorten
 
 BoolArray = NDArray[np.bool_]
-# torch-pruning defines no errors of its own; unusual networks make it, or the network cut by it, fail with these.
-TRACE_ERRORS = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 TOLERANCE = 1e-9
+# A round takes about as long as the network on 40 examples; this many seconds after the first, no further one begins.
+LIMIT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -42,26 +44,31 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor, to
     real inputs [2, ...]. A channel goes if each layer that reads it has zero weights for it, or sees a constant, in
     every place and for every input, that folds into its bias: any constant in a linear layer and in a convolution
     without zero padding, 0 anywhere. At least one channel stays in each layer. This repeats until nothing changes, and
-    what makes the outputs differ by more than 1e-9 of their scale in float64 is undone. A network that torch-pruning
-    cannot trace comes back whole, with a note. together: channels go in aligned groups of so many, or stay.
+    what makes the outputs differ by more than 1e-9 of their scale in float64 is undone. A network that cannot be
+    followed comes back whole, with a note. together: channels go in aligned groups of so many, or stay.
     """
     work = copy.deepcopy(model).eval().double().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for name, parameter in work.named_parameters():
-        parameter.requires_grad_(True)
+        parameter.requires_grad_(parameter.is_floating_point())
         if name in masks:
-            # torch-pruning cuts a gradient as it cuts its parameter, so a mask laid there keeps in step.
+            # A gradient is cut as its parameter is, so a mask laid there keeps in step.
             parameter.grad = torch.from_numpy(masks[name].astype(np.float64))
     refused: dict[str, str] = {}
+    began = time.monotonic()
     try:
         probes = _probes(example)
         expected = _outputs(work, probes)
-        while cuts := plan_cuts(work, probes[0], refused, together):
-            work = _apply_exactly(work, cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
-    except TRACE_ERRORS as problem:
+        while (plan := plan_cuts(work, probes[0], refused, together)).cuts:
+            if time.monotonic() - began > LIMIT_SECONDS:
+                refused = dict.fromkeys([*refused, *(cut.root for cut in plan.cuts)], "the time for it ran out")
+                continue
+            work = _apply_exactly(work, plan.cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
+    except Exception as problem:  # noqa: BLE001
+        # Whatever the network's own code raises where its values are followed: the network as it is will do.
         reason = (str(problem).splitlines() or [""])[0]
-        note = f"no channel was removed: the network cannot be traced ({type(problem).__name__}: {reason})"
+        note = f"no channel was removed: the network cannot be followed ({type(problem).__name__}: {reason})"
         return Shrunk(copy.deepcopy(model), dict(masks), {}, 0, (note,))
-    return _finish(model, work, masks, tuple(refused.values()))
+    return _finish(model, work, masks, plan)
 
 
 def _probes(example: Tensor) -> list[Tensor]:
@@ -98,7 +105,7 @@ def _apply_exactly(
     for cut in cuts:
         trial = _try(model, [*kept, cut], is_exact)
         if trial is None:
-            refused[cut.root] = f"{cut.root}: {cut.channels} dead channels stay, removing them would change the outputs"
+            refused[cut.root] = "removing it would change the outputs"
         else:
             kept, shrunk = [*kept, cut], trial
     return shrunk
@@ -106,37 +113,14 @@ def _apply_exactly(
 
 def _try(model: nn.Module, cuts: Sequence[Cut], is_exact: Callable[[nn.Module], bool]) -> nn.Module | None:
     try:
-        trial = _apply(model, cuts)
+        trial = shorten(model, cuts)
         return trial if is_exact(trial) else None
-    except TRACE_ERRORS:
-        # A coupling that the dependency graph did not see leaves shapes that do not fit.
+    except Exception:  # noqa: BLE001
+        # The network's own code may count on a number of channels, and raise whatever it likes without them.
         return None
 
 
-def _apply(model: nn.Module, cuts: Sequence[Cut]) -> nn.Module:
-    """A copy with the cuts made, each side of each layer once: all indices are those of the uncut model."""
-    trial = copy.deepcopy(model)
-    for ours, theirs in zip(trial.parameters(), model.parameters(), strict=True):
-        ours.grad = None if theirs.grad is None else theirs.grad.clone()
-    sides: dict[tuple[str, bool], tuple[Callable[[nn.Module, list[int]], Any], set[int]]] = {}
-    for cut in cuts:
-        for name, taken in cut.folds:
-            _add_to_bias(trial.get_submodule(name), taken)
-        for name, reads, cutter, indices in cut.removals:
-            sides.setdefault((name, reads), (cutter, set()))[1].update(indices)
-    for (name, _), (cutter, gone) in sides.items():
-        cutter(trial.get_submodule(name), sorted(gone))
-    return trial
-
-
-def _add_to_bias(layer: nn.Module, taken: Tensor) -> None:
-    if layer.bias is not None:
-        layer.bias.data += taken  # type: ignore[operator]
-    elif taken.any():
-        layer.bias = nn.Parameter(taken.clone())
-
-
-def _finish(model: nn.Module, work: nn.Module, masks: Mapping[str, BoolArray], notes: tuple[str, ...]) -> Shrunk:
+def _finish(model: nn.Module, work: nn.Module, masks: Mapping[str, BoolArray], plan: Plan) -> Shrunk:
     left: dict[str, BoolArray] = {}
     for name, parameter in work.named_parameters():
         if name in masks and parameter.grad is not None:
@@ -149,7 +133,21 @@ def _finish(model: nn.Module, work: nn.Module, masks: Mapping[str, BoolArray], n
             if gone:
                 removed[name] = gone
     weights_removed = sum(masks[name].size - mask.size for name, mask in left.items())
-    return Shrunk(work.float(), left, removed, weights_removed, notes)
+    return Shrunk(work.float(), left, removed, weights_removed, tuple(_dead(work, left, plan)))
+
+
+def _dead(model: nn.Module, masks: Mapping[str, BoolArray], plan: Plan) -> Iterable[str]:
+    """A sentence for each layer that keeps channels without a weight, with their number and why they stay."""
+    for name, layers in layers_by_weight(model).items():
+        path, layer = layers[0]
+        if name not in masks or name not in plan.makes:
+            continue
+        rows = np.moveaxis(masks[name], row_axis(layer), 0)
+        if len(rows) != len(plan.makes[name]):
+            continue  # a grouped transposed convolution, which is never cut
+        dead = plan.makes[name][~rows.reshape(len(rows), -1).any(1)].tolist()
+        for why, count in Counter(plan.stays[group] for group in dead if group in plan.stays).items():
+            yield f"{path}: {count} dead {'channels stay' if count > 1 else 'channel stays'}: {why}"
 
 
 def _outputs_of(layer: nn.Module) -> int:

@@ -1,0 +1,61 @@
+"""Runs a network once and watches its channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeprune.channels.rules import rule_for
+from edgeprune.channels.watch import Call, Channels, Watch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def trace(model: nn.Module, example: Tensor, regular: bool = False) -> Channels:
+    """Watch a model, in evaluation mode, run on an example [n, ...].
+
+    Parameters go by the name that PyTorch lists them by. regular: unite what a view splits into several axes, so that
+    what is left still fits a view. What the model's own forward raises is passed on.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    watch = Watch(model)
+
+    class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            _see(watch, func, {**_named(func, args), **(kwargs or {})}, result)
+            return result
+
+    training, fast = model.training, torch.backends.mha.get_fastpath_enabled()
+    # Fused attention in evaluation would hide the layers inside.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), Mode():  # type: ignore[no-untyped-call]
+            watch.enter(example)
+            outputs = model.eval()(example)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        model.train(training)
+    return watch.result([leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)], regular)
+
+
+def _named(function: Any, args: Any) -> dict[str, Any]:
+    return dict(zip((argument.name for argument in function._schema.arguments), args))
+
+
+def _see(watch: Watch, function: Any, arguments: dict[str, Any], result: Any) -> None:
+    """One operation has run."""
+    import torch
+
+    outputs = watch.tensors_in(result)
+    if not outputs or not any(watch.knows(one) for value in arguments.values() for one in watch.tensors_in(value)):
+        return
+    call = Call(function._schema.name.partition("::")[2], function, arguments, outputs)
+    if watch.turn(call):
+        return
+    rule = rule_for(call.name, torch.Tag.pointwise in function.tags)
+    for tensor, ids in zip(outputs, rule(watch, call)):
+        watch.set(tensor, ids)
