@@ -17,6 +17,8 @@ from edgeprune.errors import ExportError
 from edgeprune.mask import Array
 from edgeprune.metric import Metric
 
+WEAK_DB = 15.0
+
 
 @dataclass(frozen=True)
 class Port:
@@ -65,6 +67,22 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Signal:
+    """How closely an int8 output follows PyTorch's on the validation set, in decibels: ten times the logarithm of the
+    output's power / the difference's, within -150 and 150. db: in the artifact's runtime; minmax_db: what a network
+    reaches in ONNX Runtime whose calibration clips nothing."""
+
+    output: str
+    db: float
+    minmax_db: float
+
+    @property
+    def is_weak(self) -> bool:
+        """True where noise is so strong that whoever reads the output is likely to be misled."""
+        return self.db < WEAK_DB
+
+
+@dataclass(frozen=True)
 class Artifact:
     """A bundle on disk: `path` holds manifest.json, the model file and probes.safetensors (inputs and expected
     outputs as `input` and `output_0`, ... in the file's layout, first dimension the probe's number; the expected
@@ -83,8 +101,8 @@ class Artifact:
 
     metric_test_runtime, metric_test_torch, metric_test_dense: on the whole test set, of this bundle in its runtime, of
     the same network in PyTorch, and of the same seed's dense model in PyTorch. They are there to be told: nothing is
-    chosen by them. options: what export was asked for, by the names of its options. Manifests from before these were
-    known lack everything from `library` on.
+    chosen by them. options: what export was asked for, by the names of its options. signals: of each output (int8).
+    Manifests from before these were known lack everything from `library` on.
     """
 
     path: Path
@@ -125,6 +143,7 @@ class Artifact:
     metric_test_torch: Optional[float] = None
     metric_test_dense: Optional[float] = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    signals: tuple[Signal, ...] = ()
 
     @property
     def metric(self) -> Metric:
@@ -221,6 +240,7 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
     fields["sparse_tensors"] = tuple(content["sparse_tensors"])
     layers = content.get("layers", ())
     fields["layers"] = tuple(Layer(**{**layer, "shape": tuple(layer["shape"])}) for layer in layers)
+    fields["signals"] = tuple(Signal(**signal) for signal in content.get("signals", ()))
     return fields
 
 

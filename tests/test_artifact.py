@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import Artifact, ExportError, store
-from edgeprune.artifact import Layer, Port, Zeros, sizes_of, to_file_layout, to_torch_layout
+from edgeprune.artifact import Layer, Port, Signal, Zeros, sizes_of, to_file_layout, to_torch_layout
 
 FIELDS: dict[str, Any] = {
     "ticket_id": "a" * 64,
@@ -45,6 +45,7 @@ FIELDS: dict[str, Any] = {
         Layer("fc1", "Gemm", (8, 8), 0.1875, "block:1x4", "sparse", "sparse block:1x4: predicted 3.1x", 3.1),
         Layer("fc2", "Gemm", (1, 10), 0.8, "", "dense", "dense: 80 % of blocks left, predicted 0.6x", 1.0),
     ),
+    "signals": (Signal("output_0", 41.5, 42.25),),
 }
 PROBES = {
     "input": np.arange(128, dtype=np.float32).reshape(2, 1, 8, 8),

@@ -171,7 +171,7 @@ def test_integer_operators_compute_what_the_quantized_graph_does(bench: Any, exp
     import onnx
     from qoperator import to_operators
 
-    from edgeprune.export.build import run_onnx
+    from edgeprune.export.method import run_onnx
 
     sparse = bench.kernel_bundles.bundle(exported, bench.Cell("mlp", "block:1x4", 90.0, "int8"))
     quantized = onnx.load(bench.kernel_bundles.twin_of(sparse).model_path)

@@ -118,7 +118,10 @@ def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
 @click.option("--runtime", help="Only this runtime of the target.")
 @click.option("--precision", help="Only this precision: fp32 or int8.")
 @click.option("--seed", type=int, help="Seed to export instead of the one with the median validation metric.")
-@click.option("--max-drop", type=Number(0), default=1.0, show_default=True, metavar="PP", help="Points int8 may lose.")
+@click.option(
+    "--max-drop", type=float, default=1.0, show_default=True, metavar="PP",
+    help="Points (or the metric's unit) int8 may lose.",
+)  # fmt: skip
 @click.option("--portable", is_flag=True, help="Also write NAME-portable: stock operators, no library.")
 @DATA_DIR
 @OUT
@@ -141,7 +144,7 @@ def export(
 
     machine = load_target(target)
     found = Ticket.load(ticket or newest(out, "ticket", TicketError))
-    options = ExportOptions(max_drop=max_drop / 100, **narrowed)
+    options = ExportOptions(max_drop=max_drop / found.metric.scale, **narrowed)
     summaries = []
     for artifact in run(found, machine, options, data_dir, out):
         say(
@@ -151,6 +154,7 @@ def export(
             f"zeros lost {artifact.zeros_lost}, "
             f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
         )
+        warn_of_noise(artifact)
         _say_layers(artifact)
         if artifact.variant == "ticket":
             summaries.append({"path": str(artifact.path), **summary(artifact)})
@@ -158,6 +162,16 @@ def export(
                 click.echo(artifact.path)
     if as_json:
         click.echo(json.dumps(summaries, indent=1))
+
+
+def warn_of_noise(artifact: Artifact) -> None:
+    """The outputs of an int8 bundle that are far from PyTorch's, which the metric need not show."""
+    from edgeprune.report import signal_words
+
+    for signal in artifact.signals:
+        if signal.is_weak:
+            name = f"{artifact.runtime} {artifact.precision} {artifact.variant}"
+            warn(f"{name}: signal to noise of {signal.output} is {signal_words(signal)}, or take --precision fp32")
 
 
 def _say_layers(artifact: Artifact) -> None:

@@ -9,19 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
 import onnx
 import torch
 from torch import nn
 
 from edgeprune import kernels, runtimes, store
-from edgeprune.artifact import Artifact, Port, sizes_of, to_file_layout
-from edgeprune.export.calibrate import calibrate
+from edgeprune.artifact import Artifact, Port, Signal, sizes_of, to_file_layout
 from edgeprune.export.certificate import certify
 from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, own_architecture, sparse_kernels
 from edgeprune.export.graph import Graph, to_onnx
+from edgeprune.export.method import Quantized, quantize_well
 from edgeprune.export.network import load_network, masks_of, metric_of, outputs_of
-from edgeprune.export.quantize import METHODS, quantize
 from edgeprune.export.shrink import Shrunk, shrink
 from edgeprune.export.verify import Parity, Reference, judge_parity, measure_parity, runtime_outputs
 from edgeprune.mask import Array
@@ -70,42 +68,16 @@ class Network:
         return to_onnx(self.shrunk.model, self.data.validation.inputs[:2], self.shrunk.masks)
 
     @cached_property
-    def quantized(self) -> tuple[onnx.ModelProto, str]:
-        """The QDQ graph with the calibration method that does best on validation data, and that method's name.
-
-        Of equals the one with the smaller mean error of its outputs is kept, then the one listed first.
-        """
-        best: tuple[tuple[float, float], onnx.ModelProto, str] | None = None
-        for method in METHODS:
-            model = quantize(self.graph.model, calibrate(self.graph.model, self.calibration_inputs, method))
-            outputs = run_onnx(model, self.reference.validation.inputs.numpy())
-            metric = metric_of(self.task, outputs, self.reference.validation.targets)
-            pairs = zip(outputs, self.reference.outputs)
-            error = float(np.mean([np.abs(mine - theirs).mean() for mine, theirs in pairs]))
-            rank = (self.task.measure.gain(metric), -error)
-            if best is None or rank > best[0]:
-                best = (rank, model, method)
-        if best is None:
-            raise ValueError("no calibration method is defined")
-        return best[1], best[2]
+    def quantized(self) -> Quantized:
+        """The QDQ graph of the fp32 one, calibrated on training examples."""
+        return quantize_well(self.graph.model, self.calibration_inputs, self.reference)
 
     def model_file(self, cell: Cell) -> ModelFile:
         """The model file of one cell; a dense twin has the runtime's own operators only."""
-        model = self.graph.model if cell.precision == "fp32" else self.quantized[0]
+        model = self.graph.model if cell.precision == "fp32" else self.quantized.model
         wanted: MaybeKernels = "" if cell.stock or self.variant == "dense" else sparse_kernels(cell.arch)
         write = WRITERS[Path(runtimes.load(cell.runtime).MODEL_FILE).suffix]
         return write(model, self.graph, cell.precision, wanted)
-
-
-def run_onnx(model: onnx.ModelProto, inputs: Array) -> list[Array]:
-    """Outputs of an in-memory ONNX model for all inputs, in ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {"input": inputs[first : first + 1000]}) for first in range(0, len(inputs), 1000)]
-    return [np.concatenate(column) for column in zip(*rows)]
 
 
 @dataclass(frozen=True)
@@ -169,7 +141,8 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         weights_removed=network.shrunk.weights_removed,
         channels_removed=network.shrunk.removed,
         sparse_tensors=file.sparse,
-        calibration=network.quantized[1] if cell.precision == "int8" else "",
+        calibration=network.quantized.method if cell.precision == "int8" else "",
+        signals=_signals(network, file, parity) if cell.precision == "int8" else (),
         versions=_versions(cell.runtime),
         library=LIBRARY_FILE if file.library else "",
         layers=file.layers,
@@ -195,6 +168,13 @@ def _metrics(network: Network, parity: Parity, runs: Runnable) -> dict[str, Any]
         "metric_test_torch": told[network.variant],
         "metric_test_dense": told["dense"],
     }
+
+
+def _signals(network: Network, file: ModelFile, parity: Parity) -> tuple[Signal, ...]:
+    return tuple(
+        Signal(port.name, round(db, 2), round(minmax, 2))
+        for port, db, minmax in zip(file.outputs, parity.db, network.quantized.minmax_db)
+    )
 
 
 def _probes(network: Network, file: ModelFile) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,10 @@ from edgeprune.task import Split, Task
 
 FP32_RELATIVE = 1e-4
 FP32_METRIC = 0.0005
+# Of the larger metric: what a metric in float32 may be off. A drop of exactly what is allowed is allowed, and
+# 0.98 - 0.96 > 0.02 in floating point.
+ROUNDING = 1e-6
+LIMIT_DB = 150.0  # float32 does not tell more
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,12 @@ class Reference:
 @dataclass(frozen=True)
 class Parity:
     """max_abs: largest absolute difference to PyTorch on the validation set, over all outputs; scale: largest absolute
-    PyTorch output; metric: in the runtime, on the whole validation set."""
+    PyTorch output; metric: in the runtime, on the whole validation set; db: signal-to-noise ratio of each output."""
 
     max_abs: float
     scale: float
     metric: float
+    db: tuple[float, ...] = ()
 
 
 def measure_parity(
@@ -55,6 +62,7 @@ def measure_parity(
         max_abs=float(max(differences)),
         scale=float(max(np.abs(output).max() for output in reference.outputs)),
         metric=metric_of(reference.task, outputs, reference.validation.targets),
+        db=signal_to_noise(outputs, reference.outputs),
     )
 
 
@@ -69,24 +77,47 @@ def runtime_outputs(
     return [to_torch_layout(np.concatenate(column), port) for column, port in zip(zip(*rows), exits)]
 
 
+def signal_to_noise(outputs: Sequence[Array], expected: Sequence[Array]) -> tuple[float, ...]:
+    """Decibels of each output: its expected power / the power of the difference, within -150 and 150 (150: equal)."""
+    found = []
+    for mine, theirs in zip(outputs, expected, strict=True):
+        mine, theirs = mine.astype(np.float64), theirs.astype(np.float64)
+        difference = np.subtract(mine, theirs, where=mine != theirs, out=np.zeros_like(theirs))
+        noise = float(np.square(difference).sum())
+        signal = float(np.square(theirs).sum())
+        if noise == 0:
+            found.append(LIMIT_DB)
+        elif signal == 0 or not np.isfinite(noise) or not np.isfinite(signal):
+            found.append(-LIMIT_DB)
+        else:
+            found.append(min(max(10 * math.log10(signal / noise), -LIMIT_DB), LIMIT_DB))
+    return tuple(found)
+
+
 def judge_parity(parity: Parity, precision: str, reference: Reference, max_drop: float) -> None:
     """VerificationError unless the artifact does what PyTorch does.
 
-    fp32: outputs within 1e-4 of the output's scale and the metric within 0.05 points. int8: the metric at most
-    `max_drop` below PyTorch's, or by two validation examples where those are more.
+    fp32: outputs within 1e-4 of the output's scale, the metric within 0.05 points (with a unit: within 0.05 % of it).
+    int8: the metric at most `max_drop` below PyTorch's. Two validation examples of a share are always allowed.
     """
-    drop = reference.task.measure.gain(reference.metric, parity.metric)
+    metric = reference.task.measure
+    largest = max(abs(reference.metric), abs(parity.metric))
+    drop = metric.gain(reference.metric, parity.metric)
+    allowed, by = max_drop, "what --max-drop allows"
     if precision == "fp32":
-        allowed = FP32_RELATIVE * max(parity.scale, 1e-6)
-        if not parity.max_abs <= allowed:
+        within = FP32_RELATIVE * max(parity.scale, 1e-6)
+        if not parity.max_abs <= within:
             raise VerificationError(
-                f"{reference.name}: outputs differ from PyTorch by {parity.max_abs:.3g}, expected at most {allowed:.3g}"
+                f"{reference.name}: outputs differ from PyTorch by {parity.max_abs:.3g}, expected at most {within:.3g}"
             )
-        max_drop, drop = FP32_METRIC, abs(drop)
-    max_drop = max(max_drop, 2 / len(reference.validation))
-    if not drop <= max_drop:
+        drop, allowed, by = abs(drop), FP32_METRIC * (1.0 if metric.is_share else largest), "what fp32 allows"
+    examples = len(reference.validation)
+    if metric.is_share and 2 / examples > allowed:
+        allowed, by = 2 / examples, f"two of the {examples} validation examples, which are always allowed"
+    if not drop <= allowed + ROUNDING * largest:
         raise VerificationError(
-            f"{reference.name}: {reference.task.metric_name} is {parity.metric:.4f} in the runtime and "
-            f"{reference.metric:.4f} in PyTorch, expected at most {max_drop:.4f} apart",
+            f"{reference.name}: {metric.name} is {metric.words(parity.metric)} in the runtime and "
+            f"{metric.words(reference.metric)} in PyTorch, {metric.scale * drop:.4g} {metric.difference_unit} apart, "
+            f"expected at most {metric.scale * allowed:.4g} ({by})",
             "try --precision fp32, or allow more with --max-drop" if precision == "int8" else "",
         )

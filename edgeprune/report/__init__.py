@@ -21,7 +21,7 @@ from edgeprune.report.html import write_page
 from edgeprune.report.layers import dense_warnings
 from edgeprune.report.plot import density_plot
 from edgeprune.report.summary import artifact_summary, measurement_summary, summary, ticket_summary
-from edgeprune.report.tables import size_parts
+from edgeprune.report.tables import signal_words, size_parts
 from edgeprune.report.text import print_devices, print_layers, print_noun, print_report, speed_line
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "print_noun",
     "print_report",
     "read",
+    "signal_words",
     "size_parts",
     "speed_line",
     "summary",

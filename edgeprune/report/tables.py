@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from edgeprune.artifact import Artifact, Layer
+from edgeprune.artifact import WEAK_DB, Artifact, Layer, Signal
 from edgeprune.report import units
 from edgeprune.report.collection import artifacts_of, is_of
 from edgeprune.report.curve import levels_of
@@ -147,6 +147,7 @@ def artifact_table(artifact: Artifact) -> Table:
     ]
     if artifact.calibration:
         rows.append(("Calibration", artifact.calibration))
+    rows += [(f"Signal to noise of {each.output}", signal_words(each)) for each in artifact.signals]
     if artifact.sparse_tensors:
         rows.append(("Stored sparse", ", ".join(artifact.sparse_tensors)))
     return Table("", ("Fact", "Value"), tuple(rows))
@@ -156,6 +157,12 @@ def parity_words(artifact: Artifact) -> str:
     """The largest difference to PyTorch, and what share of the output's scale that is."""
     relative = artifact.parity_max_abs / artifact.parity_scale if artifact.parity_scale else 0.0
     return f"{units.small(artifact.parity_max_abs)} ({units.small(relative)} of the scale)"
+
+
+def signal_words(signal: Signal) -> str:
+    """An output's signal-to-noise ratio in the runtime beside what min-max calibration reaches."""
+    weak = f", below {WEAK_DB:g} dB: check this output by a metric of its own" if signal.is_weak else ""
+    return f"{signal.db:.1f} dB (min-max reaches {signal.minmax_db:.1f} dB){weak}"
 
 
 def metric_words(artifact: Artifact) -> str:

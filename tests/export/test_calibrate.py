@@ -3,10 +3,20 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from edgeprune.errors import ExportError
-from edgeprune.export.calibrate import METHODS, calibrate, entropy_range, percentile_range
+from edgeprune.export.calibrate import (
+    BINS,
+    CLIPPED,
+    METHODS,
+    MOST_CLIPPED,
+    calibrate,
+    entropy_range,
+    percentile_range,
+)
 
 BODY = """<ir_version: 8, opset_import: ["": 18]>
 graph (float[batch,4] input) => (float[batch,4] output_0) {
@@ -107,3 +117,59 @@ def test_bad_input_is_named() -> None:
     inputs[3, 1] = np.nan
     with pytest.raises(ExportError, match="tensor input is not finite"):
         calibrate(good, inputs, "minmax")
+
+
+@st.composite
+def activations(draw: st.DrawFn) -> np.ndarray:
+    """What networks have inside: bands, two sides, tails, outliers, constants, zeros, clamps; a batch [n, 4]."""
+    numbers = np.random.default_rng(draw(st.integers(0, 1000)))
+    values = np.zeros(4 * draw(st.sampled_from((1, 30, 1000, 5000))))
+    for _ in range(draw(st.integers(1, 2))):
+        centre, width = (
+            draw(st.sampled_from((-40.0, -1.0, 0.0, 0.3, 1.0, 7.0))),
+            draw(st.sampled_from((0.0, 0.05, 1.0))),
+        )
+        shape = {"normal": numbers.normal, "tails": lambda size: numbers.standard_t(2, size), "flat": numbers.random}
+        drawn = centre + width * shape[draw(st.sampled_from(sorted(shape)))](size=values.shape)
+        values = np.where(numbers.random(values.shape) < 0.5, drawn, values)
+    if draw(st.booleans()):
+        values = np.maximum(values, 0)
+    if draw(st.booleans()):
+        values[0] = draw(st.sampled_from((-300.0, 90.0, 3000.0)))
+    return values.reshape(-1, 4).astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(activations())
+def test_no_method_leaves_more_than_its_share_outside(values: np.ndarray) -> None:
+    nonzero = values[values != 0].astype(float)
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    counts = np.histogram(nonzero, BINS, (low, high) if high > low else (0, 1))[0].astype(float)
+    for choose, share in ((percentile_range, CLIPPED), (entropy_range, MOST_CLIPPED)):
+        least, most = choose(counts, low, high)
+        assert low <= least <= 0 <= most <= high
+        edge = (high - low) * 1e-9  # a value on the edge of two bins may count on either side
+        outside = np.count_nonzero((nonzero < least - edge) | (nonzero > most + edge))
+        assert outside <= share * len(nonzero) + 1e-9
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("centre", [1.0, -1.0, 40.0])
+def test_a_band_away_from_zero_stays_inside(method: str, centre: float) -> None:
+    inputs = np.float32(centre) + np.float32(0.05) * normal(5000, 4)
+    low, high = calibrate(model(np.eye(4)), inputs, method)["input"]
+    assert np.mean((inputs < low) | (inputs > high)) <= MOST_CLIPPED
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_constant_tensor_keeps_its_value(method: str) -> None:
+    for value in (2.5, -2.5):
+        low, high = calibrate(model(np.eye(4)), np.full((64, 4), value, np.float32), method)["input"]
+        assert (low, high) == (min(value, 0), max(value, 0))
+
+
+def test_an_outlier_on_one_side_costs_the_other_side_nothing() -> None:
+    inputs = np.float32(3) + normal(20000, 4) / 2
+    inputs[77, 2] = -100
+    low, high = calibrate(model(np.eye(4)), inputs, "entropy")["input"]
+    assert low > -15 and high > 4.5

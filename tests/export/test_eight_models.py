@@ -62,6 +62,8 @@ def test_all_four_cells_hold_parity_and_every_zero(exported):
         else:
             assert artifact.parity_max_abs <= 0.25 * artifact.parity_scale
             assert artifact.metric_torch - artifact.metric_runtime <= 0.01
+        assert len(artifact.signals) == (len(artifact.outputs) if precision == "int8" else 0)
+        assert all(signal.db >= max(15, signal.minmax_db - 3.5) for signal in artifact.signals)
 
 
 def test_both_runtimes_carry_the_same_int8_model(exported):

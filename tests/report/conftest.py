@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeprune import store
-from edgeprune.artifact import Artifact, Layer, Port, Zeros
+from edgeprune.artifact import Artifact, Layer, Port, Signal, Zeros
 from edgeprune.measurement import Block, Measurement
 from edgeprune.ticket import FindSpec, LevelRecord, SeedRecord, Ticket, Verdict, write_seed
 
@@ -187,6 +187,7 @@ def make_artifact(out: Path, ticket: Ticket, cell: tuple[str, str], variant: str
         calibration="entropy" if precision == "int8" else "",
         versions={"edgeprune": "0.1.0", "torch": "2.13.0", runtime: "1.32.0"},
         layers=make_layers(variant, runtime),
+        signals=(Signal("output_0", 31.26, 32.0),) if precision == "int8" else (),
     )
     artifact.save()
     return artifact

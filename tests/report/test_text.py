@@ -7,6 +7,8 @@ import pytest
 from rich.console import Console
 
 from edgeprune import statistics
+from edgeprune.artifact import Signal
+from edgeprune.cli.tickets import warn_of_noise
 from edgeprune.report import collect, dense_warnings, print_layers, print_noun, print_report, speed_line, units
 
 
@@ -98,6 +100,25 @@ def test_an_artifact_shows_what_runs_each_layer_and_why(built):
     assert cells(text, "fc2 *")[-3:] == ["dense", "–", "dense: 31 % of blocks left, sparse predicted 0.9x"]
     assert "Marked: sparse weights run by dense kernels." in text
     assert not [line for line in text.splitlines() if line.startswith("conv1 *")]
+
+
+def test_int8_shows_how_closely_each_output_follows_pytorch(built):
+    artifact = next(each for each in built.bundles if each.precision == "int8")
+    assert cells(printed(print_noun, artifact, width=160), "Signal to noise of output_0") == [
+        "31.3 dB (min-max reaches 32.0 dB)"
+    ]
+    weak = replace(artifact, signals=(Signal("output_0", 14.9, 15.0), Signal("boxes", 15.0, 44.0)))
+    text = printed(print_noun, weak, width=160)
+    assert "14.9 dB (min-max reaches 15.0 dB), below 15 dB: check this output" in text
+    assert cells(text, "Signal to noise of boxes") == ["15.0 dB (min-max reaches 44.0 dB)"]
+
+
+def test_export_warns_of_an_output_that_is_mostly_noise(built, capsys):
+    artifact = next(each for each in built.bundles if each.precision == "int8")
+    warn_of_noise(replace(artifact, signals=(Signal("scores", 30.0, 30.0), Signal("boxes", 4.2, 5.0))))
+    (line,) = capsys.readouterr().err.splitlines()
+    name = f"{artifact.runtime} int8 {artifact.variant}"
+    assert line.startswith(f"warning: {name}: signal to noise of boxes is 4.2 dB (min-max reaches 5.0 dB), below 15 dB")
 
 
 def test_a_bundle_without_layers_has_no_table_of_them(built):
