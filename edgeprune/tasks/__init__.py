@@ -6,7 +6,6 @@ module of this folder. A user's is written `file.py:function` or `package.module
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib
 import inspect
@@ -19,7 +18,8 @@ from typing import Optional
 from edgeprune.errors import TaskError, nearest
 from edgeprune.task import Data, Task
 from edgeprune.tasks import source
-from edgeprune.tasks.trial import check, kind_of
+from edgeprune.tasks.hooks import guarded, kind_of
+from edgeprune.tasks.trial import check
 
 __all__ = ["LoadedTask", "check", "data_sha256", "load", "names"]
 
@@ -85,7 +85,7 @@ def _load_built_in(name: str) -> LoadedTask:
             raise TaskError(f"unknown task {name!r}", f"for a task of your own write {name}.py:function")
         raise TaskError(f"unknown task {name!r}", nearest(name, known))
     module, function = found
-    task: Task = getattr(module, function)()
+    task: Task = guarded(getattr(module, function)())
     path = Path(str(module.__file__))
     return LoadedTask(task, task.name, None, source.source_sha256(path, _OWN_ROOT, _is_built_in))
 
@@ -140,7 +140,7 @@ def _in_package(package: str) -> Callable[[str], bool]:
 
 
 def _call(module: ModuleType, function: str, reference: str) -> Task:
-    """The Task that a user's function returns, its `model` and `data` made to fail with a TaskError."""
+    """The Task that a user's function returns, with its functions guarded."""
     where = Path(str(module.__file__)).name
     made = getattr(module, function, None)
     if not callable(made):
@@ -154,10 +154,4 @@ def _call(module: ModuleType, function: str, reference: str) -> Task:
     task = source.run_user_code(made, f"task {reference} failed")
     if not isinstance(task, Task):
         raise TaskError(f"task {reference} returned {kind_of(task)}, expected an edgeprune.Task")
-
-    def data(data_dir: Optional[Path]) -> Data:
-        return source.run_user_code(lambda: task.data(data_dir), f"task {reference}: data failed")
-
-    return dataclasses.replace(
-        task, data=data, model=lambda: source.run_user_code(task.model, f"task {reference}: model failed")
-    )
+    return guarded(task)

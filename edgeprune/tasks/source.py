@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import cache_from_source
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, TypeVar
+from typing import Callable, TypeVar, Union
 
 from edgeprune import store
 from edgeprune.errors import EdgepruneError, TaskError
@@ -124,12 +124,24 @@ def _first_on_path(folder: Path) -> Iterator[None]:
 def run_user_code(function: Callable[[], T], what: str) -> T:
     """The result of `function`, in which a user's code runs: whatever that raises becomes a TaskError of one line,
     `what` and then file, line and exception. Errors of edgeprune's own pass through."""
-    try:
+    with user_code(what):
         return function()
-    except EdgepruneError:
+
+
+@contextmanager
+def user_code(what: Union[str, Callable[[], str]], always: bool = True) -> Iterator[None]:
+    """As `run_user_code`, for a piece of a program; `what` may be made when it is needed.
+
+    always: False leaves alone what neither passed through a file of the user's nor is `sys.exit`."""
+    try:
+        yield
+    except (EdgepruneError, KeyboardInterrupt, GeneratorExit):
         raise
-    except (Exception, SystemExit) as problem:
-        raise TaskError(f"{what}: {_described(problem)}", "--debug shows the whole traceback") from problem
+    except BaseException as problem:
+        if not (always or isinstance(problem, SystemExit) or _place(problem)):
+            raise
+        told = what if isinstance(what, str) else what()
+        raise TaskError(f"{told}: {_described(problem)}", "--debug shows the whole traceback") from problem
 
 
 def _described(problem: BaseException) -> str:
@@ -139,10 +151,16 @@ def _described(problem: BaseException) -> str:
     what = f"{type(problem).__name__}: {text}" if text else type(problem).__name__
     if isinstance(problem, SyntaxError) and problem.filename:
         return f"{Path(problem.filename).name}, line {problem.lineno}: {what}"
+    place = _place(problem)
+    return f"{place}: {what}" if place else what
+
+
+def _place(problem: BaseException) -> str:
+    """Where in the user's files an exception came from: "task.py, line 3", or ""."""
     for frame in reversed(traceback.extract_tb(problem.__traceback__)):
         if _is_users(frame.filename):
-            return f"{Path(frame.filename).name}, line {frame.lineno}: {what}"
-    return what
+            return f"{Path(frame.filename).name}, line {frame.lineno}"
+    return ""
 
 
 def _is_users(filename: str) -> bool:

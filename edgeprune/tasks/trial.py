@@ -1,111 +1,161 @@
-"""A trial of a task on a few of its own examples, so that what cannot work is said before hours of training."""
+"""A trial of a task on its own data, so that what cannot work is said before hours of training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 from edgeprune.errors import TaskError
 from edgeprune.task import Data, Split, Task
-from edgeprune.tasks import source
+from edgeprune.tasks import hooks, source
+
+EXAMPLES = 2
+BATCH = 1000
+BATCHES = 3
 
 
 def check(task: Task, data: Data) -> None:
-    """Run the model, the loss, one optimizer step and the metric once on a few examples of the task's own data.
+    """Run the model, the loss, one optimizer step and the metric on a few examples of the task's own data, the loss
+    and the metric on the targets of all of them.
 
     PyTorch's random numbers are left as they were. TaskError that names the part that fails.
     """
     import torch
 
-    _check_data(task, data)
+    task = hooks.guarded(task)
+    wrong = hooks.judge_data(data)
+    if wrong:
+        raise TaskError(f"task {task.name}: {wrong}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = source.run_user_code(task.model, f"task {task.name}: model failed")
-        if not isinstance(model, torch.nn.Module):
-            raise TaskError(f"task {task.name}: model returned {kind_of(model)}, expected a torch.nn.Module")
+        model = task.model()
         _check_training(task, model, data.train)
-        _check_metric(task, model, data.validation)
-
-
-def _check_data(task: Task, data: Data) -> None:
-    import torch
-
-    if not isinstance(data, Data):
-        raise TaskError(f"task {task.name}: data returned {kind_of(data)}, expected an edgeprune.Data")
-    for role in ("train", "validation", "test"):
-        split: Split = getattr(data, role)
-        for part in ("inputs", "targets"):
-            tensor = getattr(split, part)
-            if not isinstance(tensor, torch.Tensor):
-                raise TaskError(
-                    f"task {task.name}: {role} {part} are of type {kind_of(tensor)}, expected a torch.Tensor"
-                )
-            if tensor.is_floating_point() and not all(map(math.isfinite, map(float, tensor.aminmax()))):
-                raise TaskError(f"task {task.name}: {role} {part} hold values that are NaN or infinite")
-        if split.inputs.shape[1:] != data.train.inputs.shape[1:]:
-            raise TaskError(
-                f"task {task.name}: {role} inputs have shape {_shape(split.inputs)}, those to train on "
-                f"{_shape(data.train.inputs)}: all but the first number must be equal"
-            )
+        outputs = _check_evaluation(task, model, data.validation)
+        _check_labels(task, data, outputs)
+        _check_metric(task, outputs, data.validation)
 
 
 def _check_training(task: Task, model: Any, split: Split) -> None:
     import torch
 
-    inputs, targets = split.inputs[:2], split.targets[:2]
-
-    def part(name: str, function: Callable[[], Any]) -> Any:
-        return source.run_user_code(function, f"task {task.name}: {name}")
-
+    inputs, targets = split.inputs[:EXAMPLES], split.targets[:EXAMPLES]
+    who = f"task {task.name}"
     if task.augment is not None:
-        augment, generator = task.augment, torch.Generator().manual_seed(0)
-        inputs = part("augment failed on its data", lambda: augment(inputs, generator))
-    told = f"{str(split.inputs.dtype).removeprefix('torch.')} inputs {_shape(inputs)}"
+        inputs = task.augment(inputs, torch.Generator().manual_seed(0))
     model.train()
-    output = part(f"its model cannot run its own data, {told}", lambda: model(inputs))
-    outputs = output if isinstance(output, (tuple, list)) else (output,)
-    if not outputs or not all(isinstance(one, torch.Tensor) for one in outputs):
-        raise TaskError(f"task {task.name}: model gives {kind_of(output)}, expected a tensor or a tuple of tensors")
-    told = f"outputs {', '.join(map(_shape, outputs))} and targets {_shape(targets)}"
-    loss = part(f"its loss cannot be computed from {told}", lambda: task.loss(output, targets))
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        got = f"a tensor of shape {_shape(loss)}" if isinstance(loss, torch.Tensor) else kind_of(loss)
-        raise TaskError(f"task {task.name}: loss is {got}, expected a tensor with one value")
-    part("its loss has no gradient", loss.backward)
-    optimizer = part("optimizer failed", lambda: task.optimizer(model.parameters()))
-    part("optimizer cannot step", lambda: optimizer.step())
+    outputs = hooks.run_model(model, inputs, who)
+    loss = task.loss(as_returned(outputs), targets)
+    source.run_user_code(loss.backward, f"{who}: its loss has no gradient")
+    optimizer = task.optimizer(model.parameters())
+    source.run_user_code(lambda: optimizer.step(), f"{who}: optimizer cannot step")
     if task.schedule is not None:
-        schedule = task.schedule
-        part("schedule failed", lambda: schedule(optimizer, task.recipe.iterations))
+        scheduler = task.schedule(optimizer, task.recipe.iterations)
+        wrong = hooks.judge_plateau(scheduler, task.measure)
+        if wrong:
+            raise TaskError(f"{who}: {wrong}")
 
 
-def _check_metric(task: Task, model: Any, split: Split) -> None:
-    """The metric on real targets; the outputs are those of two examples, over and over."""
+def _check_evaluation(task: Task, model: Any, split: Split) -> tuple[Any, ...]:
+    """The outputs for some batches of validation examples; those for the first few decide what is said."""
     import torch
 
     model.eval()
     with torch.no_grad():
-        output = source.run_user_code(
-            lambda: model(split.inputs[:2]), f"task {task.name}: its model cannot run its own data in evaluation mode"
+        hooks.run_model(model, split.inputs[:EXAMPLES], f"task {task.name}")
+        size = max(1, min(BATCH, len(split) // BATCHES, task.recipe.batch_size))
+        rows = [
+            hooks.run_model(model, split.inputs[first * size : (first + 1) * size], f"task {task.name}")
+            for first in range(min(BATCHES, len(split) // size))
+        ]
+        return tuple(
+            source.run_user_code(lambda: torch.cat(column), f"task {task.name}: its outputs change their shape")  # noqa: B023
+            for column in zip(*rows)
         )
-    outputs = output if isinstance(output, (tuple, list)) else (output,)
-    if any(one.dim() == 0 or len(one) != len(split.inputs[:2]) for one in outputs):
+
+
+def _check_labels(task: Task, data: Data, outputs: tuple[Any, ...]) -> None:
+    """The loss on the targets of all examples to train on; where it takes them for numbers of classes, no other split
+    may hold a number that these and the outputs do not allow."""
+    import torch
+
+    train = data.train.targets
+    size = min(task.recipe.batch_size, len(train))
+    batch = as_returned(tuple(one.detach().requires_grad_(one.is_floating_point()) for one in repeated(outputs, size)))
+    for first in [*range(0, len(train) - size, size), len(train) - size]:
+        targets = train[first : first + size]
+        try:
+            task.loss(batch, targets)
+        except TaskError as problem:
+            place = f" (training examples {first} to {first + size - 1}{_extremes(targets)})"
+            raise TaskError(problem.message + place, problem.hint) from problem
+    classes = outputs[0].shape[1] if len(outputs) == 1 and outputs[0].dim() == train.dim() + 1 else 0
+    if classes < 2 or not _counts(train) or int(train.max()) >= classes:
+        return
+    for role in ("validation", "test"):
+        split: Split = getattr(data, role)
+        if not _counts(split.targets):
+            continue
+        wrong = (split.targets >= classes) | ((split.targets < 0) & ~torch.isin(split.targets, train[train < 0]))
+        if wrong.any():
+            example = int(torch.nonzero(wrong)[0][0])
+            raise TaskError(
+                f"task {task.name}: {role} targets hold the label {int(split.targets[wrong][0])} (example "
+                f"{example}), but the network has {classes} outputs: expected 0 to {classes - 1}"
+            )
+
+
+def _counts(targets: Any) -> bool:
+    return not targets.is_floating_point() and not targets.is_complex() and targets.numel() > 0
+
+
+def _extremes(targets: Any) -> str:
+    return f", targets {int(targets.min())} to {int(targets.max())}" if _counts(targets) else ""
+
+
+def _check_metric(task: Task, outputs: tuple[Any, ...], split: Split) -> None:
+    """The metric on all real targets, with the outputs of some examples over and over; and whether it is an error of
+    which more is said to be better: one that is 0 for perfect outputs only."""
+    arrays = tuple(one.numpy() for one in repeated(outputs, len(split)))
+    value = task.metric(as_returned(arrays), split.targets.numpy())
+    if task.smaller_is_better:
+        return
+    if value > 0 and _perfect_score(task, outputs, split) == 0:
         raise TaskError(
-            f"task {task.name}: model gives {', '.join(map(_shape, outputs))} for 2 examples, expected [2, ...]"
+            f"task {task.name}: metric {task.metric_name} is 0 for outputs that equal the targets and {value:.4g} for "
+            "an untrained network: more of it is worse",
+            "say smaller_is_better=True in the Task, and its unit with metric_unit",
         )
-    rows = torch.arange(len(split)) % len(split.inputs[:2])
-    arrays = tuple(one[rows].numpy() for one in outputs)
-    source.run_user_code(
-        lambda: float(task.metric(arrays if len(arrays) > 1 else arrays[0], split.targets.numpy())),
-        f"task {task.name}: its metric cannot be computed",
-    )
 
 
-def _shape(tensor: Any) -> str:
-    return str(list(tensor.shape))
+def _perfect_score(task: Task, outputs: tuple[Any, ...], split: Split) -> Optional[float]:
+    """The metric of what a network that is always right might give: the targets themselves, or all certainty on their
+    classes. None where that cannot be made or the metric will not have it."""
+    import torch
+
+    targets, shape = split.targets, (len(split), *outputs[0].shape[1:])
+    if len(outputs) != 1:
+        return None
+    if targets.numel() == math.prod(shape):
+        perfect = targets.reshape(shape).float()
+    elif shape[:1] + shape[2:] == targets.shape and _counts(targets) and 0 <= targets.min() <= targets.max() < shape[1]:
+        perfect = torch.movedim(torch.nn.functional.one_hot(targets.long(), shape[1]).float(), -1, 1)
+    else:
+        return None
+    try:
+        return task.metric(perfect.numpy(), targets.numpy())
+    except hooks.NotAShare:
+        raise
+    except TaskError:
+        return None
 
 
-def kind_of(value: object) -> str:
-    """The name of a value's type, for messages."""
-    return "None" if value is None else type(value).__name__
+def repeated(outputs: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """`count` rows of each output: its own, over and over."""
+    import torch
+
+    return tuple(one[torch.arange(count) % len(one)] for one in outputs)
+
+
+def as_returned(outputs: tuple[Any, ...]) -> Any:
+    """One output alone, several as a tuple: what a loss and a metric get."""
+    return outputs[0] if len(outputs) == 1 else outputs

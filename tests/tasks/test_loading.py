@@ -185,10 +185,10 @@ def test_failing_data_and_models_are_task_errors(folder: Path) -> None:
     (folder / "net.py").write_text("def Net():\n    raise RuntimeError('no such layer')\n")
     task = tasks.load("mine.py:make").task
     with pytest.raises(
-        TaskError, match=r"make: data failed: numbers_of_mine.py, line 2: FileNotFoundError: .*gone.npy"
+        TaskError, match=r"task mine: data failed: numbers_of_mine.py, line 2: FileNotFoundError: .*gone.npy"
     ):
         task.data(None)
-    with pytest.raises(TaskError, match="make: model failed: net.py, line 2: RuntimeError: no such layer"):
+    with pytest.raises(TaskError, match="task mine: model failed: net.py, line 2: RuntimeError: no such layer"):
         task.model()
 
 

@@ -55,7 +55,7 @@ def test_a_good_task_passes_and_leaves_random_numbers_alone() -> None:
 
     tasks.check(dataclasses.replace(TASK, model=lambda: Seen(2, 3), metric=metric), DATA)
     assert torch.equal(torch.get_rng_state(), state)
-    assert Seen.shapes == [(2, 2), (2, 2)], "two examples to train on, two to evaluate"
+    assert Seen.shapes == [(2, 2)] * 5, "two examples to train on, two to evaluate, then some batches"
     assert metric_rows == [((6, 3), [0, 1, 2, 0, 1, 2])], "the metric sees all real targets"
 
 
@@ -105,11 +105,11 @@ def fail(*_: Any) -> Any:
         ({"loss": lambda output, targets: 0.5}, "task small: loss is float, expected a tensor with one value"),
         ({"loss": lambda output, targets: torch.zeros(())}, "task small: its loss has no gradient: RuntimeError"),
         ({"optimizer": fail}, "task small: optimizer failed: test_trial.py"),
-        ({"optimizer": lambda parameters: 3}, "task small: optimizer cannot step: "),
+        ({"optimizer": lambda parameters: 3}, "task small: optimizer returned int, expected a torch.optim.Optimizer"),
         ({"schedule": fail}, "task small: schedule failed: test_trial.py"),
         ({"augment": fail}, "task small: augment failed on its data: test_trial.py"),
         ({"metric": fail}, "task small: its metric cannot be computed: test_trial.py"),
-        ({"metric": lambda outputs, targets: {}}, "task small: its metric cannot be computed: "),
+        ({"metric": lambda outputs, targets: {}}, "task small: metric accuracy returned dict, expected a number"),
         (
             {
                 "model": lambda: nn.Sequential(nn.Linear(2, 3), nn.Flatten(0)),
