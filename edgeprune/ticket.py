@@ -191,6 +191,13 @@ class Ticket:
             groups[role][name] = array
         return groups
 
+    def verify(self) -> None:
+        """TicketError if the tensors of any seed are missing or damaged."""
+        for record in self.seeds:
+            path = self.path / f"seed-{record.seed}.safetensors"
+            if not path.is_file() or store.sha256_file(path) != record.tensors_sha256:
+                raise TicketError(f"ticket file {path} is missing or damaged", store.NEXT_STEP["ticket"])
+
     def mask(self, seed: int) -> Mask:
         """The mask of one seed at the chosen level."""
         return Mask(self.tensors(seed)["mask"])

@@ -89,6 +89,9 @@ def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
         if event.resumed:
             say("this ticket is complete already: nothing to do")
         return
+    if isinstance(event, find.FileSetAside):
+        display.line(f"damaged: {event.path} was set aside; what it held is made again")
+        return
     place = spec.seeds.index(event.seed)
     # The controls come after all levels of all seeds.
     base = place * (spec.levels + 1)

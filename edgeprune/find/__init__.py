@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
-from edgeprune.find.run import (
+from edgeprune.find.events import (
     ControlFinished,
     Event,
+    FileSetAside,
     LevelFinished,
     LevelStarted,
     RunFinished,
     TrainingProgress,
-    find_levels,
 )
+from edgeprune.find.run import find_levels
 from edgeprune.find.spec import Options, Problem, doubts, prepare
 
 __all__ = [
     "ControlFinished",
     "Event",
+    "FileSetAside",
     "LevelFinished",
     "LevelStarted",
     "Options",

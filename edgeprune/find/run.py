@@ -10,95 +10,47 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import torch
 
 from edgeprune import patterns, store
 from edgeprune.errors import TicketError
+from edgeprune.find import work
+from edgeprune.find.checkpoint import Weights
+from edgeprune.find.events import (
+    ControlFinished,
+    Event,
+    FileSetAside,
+    LevelFinished,
+    LevelStarted,
+    RunFinished,
+    TrainingProgress,
+)
 from edgeprune.find.prunable import channel_parameters, prunable_shapes
 from edgeprune.find.schedule import tensor_densities
 from edgeprune.find.spec import Problem
-from edgeprune.find.training import LevelStart, Trained, Weights, derived_seed, evaluate, to_arrays, to_weights, train
+from edgeprune.find.training import LevelStart, Trained, derived_seed, evaluate, to_arrays, to_weights, train
 from edgeprune.find.verdict import choose_level, judge
-from edgeprune.mask import Array, BoolArray, Mask
+from edgeprune.find.work import LevelState
+from edgeprune.mask import BoolArray, Mask
 from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
 
 REINIT = "reinit"
 
 
-@dataclass(frozen=True)
-class LevelStarted:
-    """A level (or the reinit control) of a seed begins to train at this density."""
-
-    seed: int
-    level: Union[int, str]
-    levels: int
-    density: float
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """A validation inside a level."""
-
-    seed: int
-    level: Union[int, str]
-    step: int
-    iterations: int
-    loss: float
-    validation: float
-
-
-@dataclass(frozen=True)
-class LevelFinished:
-    """A level is complete on disk. seconds: 0.0 for one that an earlier process finished."""
-
-    seed: int
-    record: LevelRecord
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ControlFinished:
-    """The random-reinit control of a seed is complete."""
-
-    seed: int
-    validation: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class RunFinished:
-    """The ticket is complete. resumed: it was complete before this process began."""
-
-    ticket: Ticket
-    resumed: bool
-
-
-Event = Union[LevelStarted, TrainingProgress, LevelFinished, ControlFinished, RunFinished]
-
-
-@dataclass(frozen=True)
-class _Level:
-    """A finished level as it lies on disk. rewind: state dict that all levels of the seed go back to."""
-
-    record: LevelRecord
-    mask: Mask
-    weights: dict[str, Array]
-    rewind: dict[str, Array]
-
-
 def find_levels(problem: Problem, out: Path) -> Iterator[Event]:
     """Run a spec to its end, or on from where an earlier process stopped. TicketError if another one is at it."""
     spec = problem.spec
-    folder = out / "tickets" / f"{problem.loaded.task.name}-{spec.id[:12]}"
+    # Absolute, because a user's code may change the current folder.
+    folder = out.absolute() / "tickets" / f"{problem.loaded.task.name}-{spec.id[:12]}"
     with store.lock(folder, TicketError):
-        if (folder / "ticket.json").is_file():
+        finished = yield from _finished(folder)
+        if finished is not None:
             shutil.rmtree(folder / "work", ignore_errors=True)  # left by a kill just after ticket.json was written
-            yield RunFinished(Ticket.load(folder), resumed=True)
+            yield RunFinished(finished, resumed=True)
             return
         torch.set_num_threads(spec.threads)
         run = _Run(problem, folder)
@@ -110,6 +62,19 @@ def find_levels(problem: Problem, out: Path) -> Iterator[Event]:
             yield from run.reinit(seed, chosen)
         ticket = run.finish(chosen)
     yield RunFinished(ticket, resumed=False)
+
+
+def _finished(folder: Path) -> Generator[Event, None, Optional[Ticket]]:
+    """The ticket that is complete already; None if there is none, or if a file of it was damaged and set aside."""
+    if not (folder / "ticket.json").is_file():
+        return None
+    try:
+        ticket = Ticket.load(folder)
+        ticket.verify()
+    except TicketError:
+        yield FileSetAside(work.move_aside(folder / "ticket.json"))
+        return None
+    return ticket
 
 
 class _Run:
@@ -126,6 +91,7 @@ class _Run:
 
     def level(self, seed: int, level: int) -> Iterator[Event]:
         """Train one level of one seed unless its file is there."""
+        yield from self.set_damaged_aside(seed, level)
         if self.file(seed, level).is_file():
             yield LevelFinished(seed, self.read(seed, level).record, 0.0)
             return
@@ -143,11 +109,12 @@ class _Run:
         trained = yield from self.train(start)
         record = LevelRecord(level, mask.density, mask.densities(), trained.validation, trained.loss, trained.step)
         rewind = trained.rewind if trained.rewind is not None else rewind
-        self.write(seed, level, _Level(record, mask, to_arrays(trained.weights), to_arrays(rewind)))
+        self.write(seed, level, LevelState(record, mask, to_arrays(trained.weights), to_arrays(rewind)))
         yield self.logged(LevelFinished(seed, record, time.monotonic() - began))
 
     def reinit(self, seed: int, chosen: int) -> Iterator[Event]:
         """Train the chosen level's mask from other initial weights: the control of the lottery ticket hypothesis."""
+        yield from self.set_damaged_aside(seed, REINIT)
         if self.file(seed, REINIT).is_file():
             return
         ticket = self.read(seed, chosen)
@@ -159,7 +126,7 @@ class _Run:
         record = LevelRecord(
             chosen, ticket.mask.density, ticket.mask.densities(), trained.validation, trained.loss, trained.step
         )
-        self.write(seed, REINIT, _Level(record, ticket.mask, to_arrays(trained.weights), {}))
+        self.write(seed, REINIT, LevelState(record, ticket.mask, to_arrays(trained.weights), {}))
         yield self.logged(ControlFinished(seed, trained.validation, time.monotonic() - began))
 
     def train(self, start: LevelStart) -> Generator[Event, None, Trained]:
@@ -195,7 +162,7 @@ class _Run:
         torch.manual_seed(seed)
         return {name: tensor.detach().clone() for name, tensor in self.task.model().state_dict().items()}
 
-    def prune(self, before: _Level, level: int) -> Mask:
+    def prune(self, before: LevelState, level: int) -> Mask:
         """The next mask, by the magnitude of the trained weights; never larger than the last one."""
         rates = self.spec.rates[:level]
         scores = {name: np.abs(before.weights[name]) for name in before.mask}
@@ -211,22 +178,19 @@ class _Run:
             raise TicketError(f"level {level}: pattern {self.pattern.name} revived a pruned weight")
         return mask
 
-    def write(self, seed: int, level: Union[int, str], state: _Level) -> None:
-        arrays: dict[str, Array] = {f"mask/{name}": array for name, array in state.mask.items()}
-        arrays.update({f"weights/{name}": array for name, array in state.weights.items()})
-        arrays.update({f"rewind/{name}": array for name, array in state.rewind.items()})
-        arrays["record"] = np.frombuffer(json.dumps(asdict(state.record)).encode(), dtype=np.uint8)
-        store.write_tensors(self.file(seed, level), arrays)
+    def set_damaged_aside(self, seed: int, level: Union[int, str]) -> Iterator[Event]:
+        """Get what cannot be used any more of a level out of the way."""
+        for path in (self.file(seed, level), self.partial(seed, level)):
+            aside = work.set_aside(path)
+            if aside is not None:
+                yield FileSetAside(aside)
+
+    def write(self, seed: int, level: Union[int, str], state: LevelState) -> None:
+        work.write_level(self.file(seed, level), state)
         self.partial(seed, level).unlink(missing_ok=True)
 
-    def read(self, seed: int, level: Union[int, str]) -> _Level:
-        arrays = store.read_tensors(self.file(seed, level), "ticket", TicketError)
-        record = LevelRecord(**json.loads(arrays.pop("record").tobytes()))
-        groups: dict[str, dict[str, Array]] = {"mask": {}, "weights": {}, "rewind": {}}
-        for key, array in arrays.items():
-            role, name = key.split("/", 1)
-            groups[role][name] = array
-        return _Level(record, Mask(groups["mask"]), groups["weights"], groups["rewind"])
+    def read(self, seed: int, level: Union[int, str]) -> LevelState:
+        return work.read_level(self.file(seed, level))
 
     def records(self, seed: int) -> list[LevelRecord]:
         return [self.read(seed, level).record for level in range(self.spec.levels + 1)]
@@ -271,6 +235,6 @@ class _Run:
         shutil.rmtree(self.work)
         return ticket
 
-    def test_metric(self, state: _Level) -> float:
+    def test_metric(self, state: LevelState) -> float:
         self.model.load_state_dict(to_weights(state.weights))
         return evaluate(self.model, self.task, self.problem.data.test)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -18,15 +17,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from edgeprune import store
-from edgeprune.errors import TaskError, TicketError
+from edgeprune.errors import TicketError
+from edgeprune.find import work
+from edgeprune.find.checkpoint import Checkpoint, Weights, copy_state, from_file, load_optimizer, to_file
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.task import Data, Split, Task
+from edgeprune.tasks import hooks
+from edgeprune.tasks.source import user_code
 from edgeprune.ticket import FindSpec
 
 CHECKPOINT_SECONDS = 20.0
 EVALUATION_BATCH = 1000
-Weights = dict[str, Tensor]
+Outputs = Union[Array, tuple[Array, ...]]
 
 
 @dataclass(frozen=True)
@@ -75,26 +77,23 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def copy_state(model: nn.Module) -> Weights:
-    """A copy of the full state dict."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def evaluate(model: nn.Module, task: Task, split: Split) -> float:
-    """The task's metric on a split, in evaluation mode. TaskError if it is not a number."""
+def outputs_of(model: nn.Module, task: Task, split: Split) -> Outputs:
+    """The model's outputs for all examples of a split, in evaluation mode: an array, or a tuple of several."""
     training = model.training
     model.eval()
     batches = []
     with torch.inference_mode():
         for first in range(0, len(split), EVALUATION_BATCH):
-            outputs = model(split.inputs[first : first + EVALUATION_BATCH])
-            batches.append(tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,))
+            batches.append(hooks.run_model(model, split.inputs[first : first + EVALUATION_BATCH], f"task {task.name}"))
     model.train(training)
-    columns = tuple(torch.cat(column).numpy() for column in zip(*batches))
-    value = float(task.metric(columns[0] if len(columns) == 1 else columns, split.targets.numpy()))
-    if not math.isfinite(value):
-        raise TaskError(f"task {task.name}: metric {task.metric_name} is {value}, expected a finite number")
-    return value
+    with user_code(f"task {task.name}: its outputs change their shape"):
+        columns = tuple(torch.cat(column).numpy() for column in zip(*batches))
+    return columns[0] if len(columns) == 1 else columns
+
+
+def evaluate(model: nn.Module, task: Task, split: Split) -> float:
+    """The task's metric on a split, in evaluation mode. TaskError if it is not a number."""
+    return task.metric(outputs_of(model, task, split), split.targets.numpy())
 
 
 def train(
@@ -128,6 +127,7 @@ class _Level:
         self.masked: list[Tensor] = [parameters[name] for name in alive]
         self.masks = [torch.tensor(array, dtype=parameters[name].dtype) for name, array in alive.items()]
         self.apply_mask()
+        self.validations: list[float] = []
         self.build_optimizer(start.step)
         self.augment = torch.Generator().manual_seed(derived_seed(start.seed, "augment"))
         torch.manual_seed(derived_seed(start.seed, "training"))
@@ -140,7 +140,8 @@ class _Level:
 
     def build_optimizer(self, step: int) -> None:
         self.optimizer = self.task.optimizer(self.model.parameters())
-        self.scheduler = scheduler_at(self.task, self.optimizer, self.spec.iterations, step)
+        self.scheduler = scheduler_at(self.task, self.optimizer, self.spec.iterations, step, self.validations)
+        self.plateau = hooks.is_plateau(self.scheduler)
 
     def apply_mask(self) -> None:
         if self.masked:
@@ -171,96 +172,92 @@ class _Level:
             total += self.one_step()
         self.loss = total / (end - first)
         validation = evaluate(self.model, self.task, self.data.validation)
+        self.validations.append(validation)
+        if self.plateau:
+            step_plateau(self.task, self.scheduler, validation)
         if self.task.measure.gain(validation, self.best_validation) > 0:
             self.best, self.best_step, self.best_validation = copy_state(self.model), self.step, validation
         return Progress(self.step, self.spec.iterations, self.loss, validation)
 
     def one_step(self) -> float:
-        inputs, targets = self.batch()
-        loss = self.task.loss(self.model(inputs), targets)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TicketError(
-                f"loss is {value} at step {self.step} of level {self.start.level}, seed {self.start.seed}",
-                "finished levels are kept; lower the learning rate in the task's optimizer",
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.apply_mask()
-        if self.scheduler is not None:
-            self.scheduler.step()
+        place = f"at step {self.step} of level {self.start.level}, seed {self.start.seed}"
+        with user_code(f"task {self.task.name}: training failed {place}"):
+            inputs, targets = self.batch()
+            loss = self.task.loss(self.model(inputs), targets)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TicketError(
+                    f"loss is {value} {place}",
+                    "finished levels are kept; lower the learning rate in the task's optimizer",
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.apply_mask()
+            if self.scheduler is not None and not self.plateau:
+                self.scheduler.step()
         self.step += 1
         return value
 
     def save(self) -> None:
         """Write everything that the rest of the level depends on to the checkpoint file."""
-        scalars: dict[str, Any] = {}
-        tensors: dict[str, Tensor] = {"rng": torch.get_rng_state(), "augment": self.augment.get_state()}
-        for role, weights in (("model", copy_state(self.model)), ("best", self.best), ("rewind", self.rewind or {})):
-            tensors.update({f"{role}/{name}": tensor for name, tensor in weights.items()})
         state = self.optimizer.state_dict()
-        for index, values in state["state"].items():
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer/{index}/{name}"] = value
-                else:
-                    scalars[f"{index}/{name}"] = value
-        header = {
-            "step": self.step,
-            "best": [self.best_step, self.best_validation],
-            "groups": state["param_groups"],
-            "scalars": scalars,
-        }
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-        store.write_tensors(self.start.checkpoint, arrays)
+        checkpoint = Checkpoint(
+            step=self.step,
+            best_step=self.best_step,
+            best_validation=self.best_validation,
+            validations=tuple(self.validations),
+            model=copy_state(self.model),
+            best=self.best,
+            rewind=self.rewind,
+            state=state["state"],
+            groups=state["param_groups"],
+            random=torch.get_rng_state(),
+            augment=self.augment.get_state(),
+        )
+        work.write(self.start.checkpoint, to_file(checkpoint))
 
     def resume(self) -> None:
         """Go on from the checkpoint file if there is one."""
         if not self.start.checkpoint.is_file():
             return
-        arrays = store.read_tensors(self.start.checkpoint, "checkpoint", TicketError)
-        header = json.loads(arrays.pop("header").tobytes())
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        state: dict[int, dict[str, Any]] = {}
-        for path, value in [(k[10:], v) for k, v in tensors.items() if k.startswith("optimizer/")] + [
-            (k, v) for k, v in header["scalars"].items()
-        ]:
-            index, name = path.split("/", 1)
-            state.setdefault(int(index), {})[name] = value
-        self.step = header["step"]
+        checkpoint = from_file(work.read(self.start.checkpoint))
+        self.step, self.validations = checkpoint.step, list(checkpoint.validations)
         # The learning rates come with the optimizer's state, so it is loaded after the scheduler has set its own.
         self.build_optimizer(self.step)
-        self.optimizer.load_state_dict({"state": state, "param_groups": header["groups"]})
-        for parameter, values in self.optimizer.state.items():
-            for name, value in values.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    # PyTorch's fused CPU optimizers ignore strides, so the state has to lie as its parameter does.
-                    values[name] = torch.empty_like(parameter).copy_(value)
-        self.best_step, self.best_validation = header["best"]
-        self.model.load_state_dict(_group(tensors, "model/"))
-        self.best = _group(tensors, "best/")
-        self.rewind = _group(tensors, "rewind/") or None
-        torch.set_rng_state(tensors["rng"])
-        self.augment.set_state(tensors["augment"])
+        with user_code(f"task {self.task.name}: optimizer cannot load its own state"):
+            load_optimizer(self.optimizer, checkpoint)
+        self.best_step, self.best_validation = checkpoint.best_step, checkpoint.best_validation
+        self.model.load_state_dict(checkpoint.model)
+        self.best, self.rewind = checkpoint.best, checkpoint.rewind
+        torch.set_rng_state(checkpoint.random)
+        self.augment.set_state(checkpoint.augment)
 
 
-def scheduler_at(task: Task, optimizer: Optimizer, iterations: int, step: int) -> Optional[LRScheduler]:
-    """The task's scheduler after `step` steps, by stepping it: its state need not be serialisable then."""
+def scheduler_at(
+    task: Task, optimizer: Optimizer, iterations: int, step: int, validations: Sequence[float]
+) -> Optional[LRScheduler]:
+    """The task's scheduler after `step` steps, by stepping it: its state need not be serialisable then. One that waits
+    for a plateau is stepped with the validations instead."""
     if task.schedule is None:
         return None
     scheduler = task.schedule(optimizer, iterations)
-    with warnings.catch_warnings():
+    if hooks.is_plateau(scheduler):
+        for validation in validations:
+            step_plateau(task, scheduler, validation)
+        return scheduler
+    with warnings.catch_warnings(), user_code(f"task {task.name}: schedule cannot step"):
         # PyTorch warns that the scheduler steps before the optimizer, which is what is wanted here.
         warnings.simplefilter("ignore", UserWarning)
-        for _ in range(step):
+        for _ in range(step if scheduler is not None else 0):
             scheduler.step()
     return scheduler
 
 
-def _group(tensors: Mapping[str, Tensor], prefix: str) -> Weights:
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def step_plateau(task: Task, scheduler: Any, validation: float) -> None:
+    """Tell a scheduler that waits for a plateau the latest validation metric."""
+    with user_code(f"task {task.name}: schedule cannot step"):
+        scheduler.step(hooks.plateau_value(scheduler, task.measure, validation))
 
 
 def to_arrays(weights: Mapping[str, Tensor]) -> dict[str, Array]:
