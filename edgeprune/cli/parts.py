@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Optional
 
 import click
 
@@ -100,9 +104,33 @@ def newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:
     return path
 
 
-def print_path(path: Path, summary: dict[str, Any], as_json: bool) -> None:
-    """A path on stdout, or all about it as JSON."""
-    click.echo(json.dumps({"path": str(path), **summary}, indent=1) if as_json else path)
+def print_path(path: Path, summary: dict[str, Any], as_json: bool, file: Optional[IO[str]] = None) -> None:
+    """A path on stdout (or `file`), or all about it as JSON."""
+    click.echo(json.dumps({"path": str(path), **summary}, indent=1) if as_json else path, file=file)
+
+
+@contextmanager
+def users_code(doing: str) -> Iterator[IO[str]]:
+    """Around a command that runs a user's code: gives the stream for results and sends whatever else is printed, by
+    compiled code too, to stderr. What the code raises where nothing else caught it, `sys.exit` included, is one line.
+    """
+    from edgeprune.tasks.source import user_code
+
+    results, duplicate = sys.stdout, -1
+    results.flush()
+    if results is sys.__stdout__ and results is not None and results.fileno() == 1:
+        duplicate = os.dup(1)
+        os.dup2(2, 1)
+        results = os.fdopen(os.dup(duplicate), "w", encoding=results.encoding)
+    try:
+        with redirect_stdout(sys.stderr), user_code(f"{doing} stopped in the task's code", always=False):
+            yield results
+            results.flush()
+    finally:
+        if duplicate >= 0:
+            os.dup2(duplicate, 1)
+            os.close(duplicate)
+            results.close()
 
 
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
-from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Number, Numbers, newest, print_path
+from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Number, Numbers, newest, print_path, users_code
 from edgeprune.errors import TicketError
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
     from edgeprune.artifact import Artifact
     from edgeprune.find import Event, Problem
+    from edgeprune.metric import Metric
 
 LAYERS_SHOWN = 20
 
@@ -30,7 +31,7 @@ LAYERS_SHOWN = 20
 @click.option("--rewind", metavar="init|N-steps|N-epochs", help="Point of the training that each level goes back to.")
 @click.option("--seeds", type=Numbers(int), default="1,2,3", show_default=True, help="One run for each.")
 @click.option(
-    "--margin", type=Number(0), default=0.5, show_default=True, metavar="PP", help="Points a ticket may lose."
+    "--margin", type=Number(0), metavar="M", help="Points a ticket may lose (0.5), or so much in the metric's unit."
 )
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="PyTorch threads; by default 1 for an MLP, else all cores."
@@ -53,20 +54,35 @@ def find(task: str, target: Optional[str], out: Path, data_dir: Optional[Path], 
     from edgeprune.report import density_plot, summary
 
     pattern = _pattern(chosen.pop("pattern"), target)
-    options = Options(pattern=pattern, **{**chosen, "margin": chosen["margin"] / 100})
-    problem = prepare(tasks.load(task), options, data_dir)
-    for doubt in doubts(problem):
-        warn(doubt)
-    ticket = None
-    with ProgressDisplay(len(problem.spec.seeds) * (problem.spec.levels + 2)) as display:
-        for event in find_levels(problem, out):
-            _show(event, display, problem)
-            ticket = event.ticket if isinstance(event, RunFinished) else None
-    if ticket is None:
-        raise TicketError("the run ended without a ticket")
-    density_plot(ticket, ticket.path / "density.png")
-    say(ticket.verdict.statement)
-    print_path(ticket.path, summary(ticket), as_json)
+    # Absolute, because the task's code may change the current folder.
+    folder, data_dir = out.absolute(), data_dir and data_dir.absolute()
+    with users_code("find") as results:
+        loaded = tasks.load(task)
+        margin = _in_metric(loaded.task.measure, "--margin", chosen.pop("margin"), 0.5)
+        problem = prepare(loaded, Options(pattern=pattern, margin=margin, **chosen), data_dir)
+        for doubt in doubts(problem):
+            warn(doubt)
+        ticket = None
+        with ProgressDisplay(len(problem.spec.seeds) * (problem.spec.levels + 2)) as display:
+            for event in find_levels(problem, folder):
+                _show(event, display, problem)
+                ticket = event.ticket if isinstance(event, RunFinished) else None
+        if ticket is None:
+            raise TicketError("the run ended without a ticket")
+        density_plot(ticket, ticket.path / "density.png")
+        say(ticket.verdict.statement)
+        print_path(out / ticket.path.relative_to(folder), summary(ticket), as_json, results)
+
+
+def _in_metric(measure: Metric, option: str, given: Optional[float], points: float) -> float:
+    """What an option says in points (or, if it is not given, `points`), or in the metric's own unit, as a difference of
+    the metric."""
+    if given is None and not measure.is_share:
+        raise TicketError(
+            f"metric {measure.name} is in {measure.unit}: how much of it may be lost has to be said",
+            f"give {option} N, in {measure.unit}",
+        )
+    return (points if given is None else given) / measure.scale
 
 
 def _pattern(pattern: Optional[str], target: Optional[str]) -> str:
@@ -122,16 +138,15 @@ def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
 @click.option("--precision", help="Only this precision: fp32 or int8.")
 @click.option("--seed", type=int, help="Seed to export instead of the one with the median validation metric.")
 @click.option(
-    "--max-drop", type=float, default=1.0, show_default=True, metavar="PP",
-    help="Points (or the metric's unit) int8 may lose.",
-)  # fmt: skip
+    "--max-drop", type=Number(0), metavar="D", help="Points int8 may lose (1), or so much in the metric's unit."
+)
 @click.option("--portable", is_flag=True, help="Also write NAME-portable: stock operators, no library.")
 @DATA_DIR
 @OUT
 @JSON
 def export(
-    ticket: Optional[Path], target: str, max_drop: float, data_dir: Optional[Path], out: Path, as_json: bool,
-    **narrowed: Any,
+    ticket: Optional[Path], target: str, max_drop: Optional[float], data_dir: Optional[Path], out: Path,
+    as_json: bool, **narrowed: Any,
 ) -> None:  # fmt: skip
     """Build a bundle of TICKET (else the newest) for each runtime and precision of a target, and verify each.
 
@@ -141,30 +156,41 @@ def export(
     """
     from edgeprune.export import ExportOptions
     from edgeprune.export import export as run
-    from edgeprune.report import size_parts, summary
+    from edgeprune.report import summary
     from edgeprune.target import load_target
     from edgeprune.ticket import Ticket
 
     machine = load_target(target)
     found = Ticket.load(ticket or newest(out, "ticket", TicketError))
-    options = ExportOptions(max_drop=max_drop / found.metric.scale, **narrowed)
+    if max_drop is None and not found.metric.is_share:
+        max_drop = found.verdict.margin
+    options = ExportOptions(max_drop=_in_metric(found.metric, "--max-drop", max_drop, 1.0), **narrowed)
+    folder, data_dir = out.absolute(), data_dir and data_dir.absolute()
     summaries = []
-    for artifact in run(found, machine, options, data_dir, out):
-        say(
-            f"{artifact.runtime} {artifact.precision} {artifact.variant}: {artifact.metric_name} "
-            f"{artifact.metric_runtime:.4f} (PyTorch {artifact.metric_torch:.4f}), largest difference "
-            f"{artifact.parity_max_abs:.2g}, {artifact.size_bytes:,} bytes ({size_parts(artifact)}), "
-            f"zeros lost {artifact.zeros_lost}, "
-            f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
-        )
-        warn_of_noise(artifact)
-        _say_layers(artifact)
-        if artifact.variant == "ticket":
-            summaries.append({"path": str(artifact.path), **summary(artifact)})
-            if not as_json:
-                click.echo(artifact.path)
-    if as_json:
-        click.echo(json.dumps(summaries, indent=1))
+    with users_code("export") as results:
+        for artifact in run(found, machine, options, data_dir, folder):
+            _say_artifact(artifact)
+            if artifact.variant == "ticket":
+                path = out / artifact.path.relative_to(folder)
+                summaries.append({"path": str(path), **summary(artifact)})
+                if not as_json:
+                    click.echo(path, file=results)
+        if as_json:
+            click.echo(json.dumps(summaries, indent=1), file=results)
+
+
+def _say_artifact(artifact: Artifact) -> None:
+    from edgeprune.report import size_parts
+
+    say(
+        f"{artifact.runtime} {artifact.precision} {artifact.variant}: {artifact.metric_name} "
+        f"{artifact.metric_runtime:.4f} (PyTorch {artifact.metric_torch:.4f}), largest difference "
+        f"{artifact.parity_max_abs:.2g}, {artifact.size_bytes:,} bytes ({size_parts(artifact)}), "
+        f"zeros lost {artifact.zeros_lost}, "
+        f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
+    )
+    warn_of_noise(artifact)
+    _say_layers(artifact)
 
 
 def warn_of_noise(artifact: Artifact) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from edgeprune import tasks
 from edgeprune.errors import TaskError, TicketError
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
+from edgeprune.tasks import hooks
+from edgeprune.tasks.source import user_code
 from edgeprune.ticket import Ticket
 
 BATCH = 1000
@@ -47,7 +49,11 @@ def reload_task(ticket: Ticket) -> Task:
 
 
 def reload_data(ticket: Ticket, task: Task, data_dir: Optional[Path]) -> Data:
-    """Load the task's data again. TicketError if they are not those that the ticket was found on."""
+    """Load the task's data again, from the folder given or else the ticket's.
+
+    TicketError if they are not those that the ticket was found on."""
+    if data_dir is None and ticket.data_dir:
+        data_dir = Path(ticket.data_dir)
     data = task.data(data_dir)
     if tasks.data_sha256(data) != ticket.spec.data_sha256:
         raise TicketError(
@@ -81,12 +87,12 @@ def outputs_of(network: nn.Module, inputs: Tensor) -> list[Array]:
     columns: list[list[Array]] = []
     with torch.inference_mode():
         for first in range(0, len(inputs), BATCH):
-            outputs: Any = network(inputs[first : first + BATCH])
-            row = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+            row = hooks.run_model(network, inputs[first : first + BATCH], "export")
             columns.append([output.numpy() for output in row])
-    return [np.concatenate(column) for column in zip(*columns)]
+    with user_code("export: the model's outputs change their shape"):
+        return [np.concatenate(column) for column in zip(*columns)]
 
 
 def metric_of(task: Task, outputs: list[Array], targets: Tensor) -> float:
     """The task's metric of some outputs."""
-    return float(task.metric(outputs[0] if len(outputs) == 1 else tuple(outputs), targets.numpy()))
+    return task.metric(outputs[0] if len(outputs) == 1 else tuple(outputs), targets.numpy())

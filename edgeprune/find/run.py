@@ -230,6 +230,9 @@ class _Run:
             parameters=self.problem.parameters,
             seeds=tuple(seeds),
             verdict=judge(test, chosen, density, self.spec),
+            smaller_is_better=self.task.smaller_is_better,
+            metric_unit=self.task.metric_unit,
+            data_dir=self.problem.data_dir,
         )
         ticket.save()
         shutil.rmtree(self.work)

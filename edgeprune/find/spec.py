@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may choose; None or empty: the recipe's. rates: fractions; margin: fraction of the metric."""
+    """What the user may choose; None or empty: the recipe's. rates: fractions; margin: in the metric's own unit."""
 
     pattern: str = "unstructured"
     levels: Optional[int] = None
@@ -35,18 +35,21 @@ class Options:
 
 @dataclass(frozen=True)
 class Problem:
-    """A task with its data in memory and the spec of the run. parameters: trainable ones of the dense model."""
+    """A task with its data in memory and the spec of the run. parameters: trainable ones of the dense model; data_dir:
+    absolute path of the folder that the data came from, or ""."""
 
     loaded: LoadedTask
     data: Data
     spec: FindSpec
     parameters: int
+    data_dir: str = ""
 
 
 def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> Problem:
     """Load the data, check that the model runs on them, and fix the spec."""
     task, recipe = loaded.task, loaded.task.recipe
     pattern = patterns.load(options.pattern)
+    data_dir = data_dir and data_dir.absolute()
     data = task.data(data_dir)
     tasks.check(task, data)
     torch.manual_seed(options.seeds[0] if options.seeds else 0)
@@ -81,7 +84,9 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
         threads=options.threads or _threads(shapes),
         torch_version=torch.__version__,
     )
-    return Problem(loaded, data, spec, sum(p.numel() for p in model.parameters() if p.requires_grad))
+    return Problem(
+        loaded, data, spec, sum(p.numel() for p in model.parameters() if p.requires_grad), str(data_dir or "")
+    )
 
 
 def _threads(shapes: Mapping[str, tuple[int, ...]]) -> int:
