@@ -12,10 +12,14 @@ from typing import Any, Optional
 
 import numpy as np
 
-from edgeprune import store
+from edgeprune import archive, store
 from edgeprune.errors import ExportError
 from edgeprune.mask import Array
 from edgeprune.metric import Metric
+from edgeprune.store import StrPath
+
+PROBES_FILE = "probes.safetensors"
+_AGAIN = store.MEND["artifact"]
 
 WEAK_DB = 15.0
 
@@ -29,6 +33,18 @@ class Port:
     shape: tuple[int, ...]
     dtype: str
     layout: str
+
+    def __post_init__(self) -> None:
+        if not self.shape or any(size < 1 for size in self.shape[1:]) or self.shape[0] < -1:
+            raise ExportError(f"shape: expected a batch and sizes of 1 or more, got {list(self.shape)}")
+        if self.layout and (len(self.layout) != len(self.shape) or not set(self.layout) <= set("NCDHWL")):
+            raise ExportError(f"layout: expected one of {len(self.shape)} letters, got {self.layout!r}")
+        try:
+            known = np.dtype(self.dtype).kind in "fiub"
+        except TypeError:
+            known = False
+        if not known:
+            raise ExportError(f"dtype: expected a NumPy type of numbers, got {self.dtype!r}")
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,8 @@ class Artifact:
     metric_test_runtime, metric_test_torch, metric_test_dense: on the whole test set, of this bundle in its runtime, of
     the same network in PyTorch, and of the same seed's dense model in PyTorch. They are there to be told: nothing is
     chosen by them. options: what export was asked for, by the names of its options. signals: of each output (int8).
-    Manifests from before these were known lack everything from `library` on.
+    Manifests from before these were known lack everything from `library` on. source: the folder or .zip that was
+    given to `load`, not in the manifest.
     """
 
     path: Path
@@ -144,11 +161,27 @@ class Artifact:
     metric_test_dense: Optional[float] = None
     options: Mapping[str, Any] = field(default_factory=dict)
     signals: tuple[Signal, ...] = ()
+    source: Optional[Path] = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in (*self.files, self.model_file, *filter(None, (self.library, self.twin))):
+            if not store.is_plain_name(name) or name == "manifest.json":
+                raise ExportError(f"files: expected a name inside the bundle, got {ascii(name[:80])}")
+        for role, name in (("model_file", self.model_file), ("library", self.library), ("probes", PROBES_FILE)):
+            if name and name not in self.files:
+                raise ExportError(f"{role}: {name} is not among its files")
+        if not self.outputs:
+            raise ExportError("outputs: expected one at least, got none")
 
     @property
     def metric(self) -> Metric:
         """The metric's name, direction and unit."""
         return Metric(self.metric_name, self.smaller_is_better, self.metric_unit)
+
+    @property
+    def origin(self) -> Path:
+        """The folder, or the .zip whose files lie in `path` for now."""
+        return self.source or self.path
 
     @property
     def model_path(self) -> Path:
@@ -171,48 +204,66 @@ class Artifact:
         return sum(zeros.lost for zeros in self.zeros.values())
 
     def twin_path(self) -> Optional[Path]:
-        """Folder of the dense twin, or None for a dense twin itself."""
-        return self.path.parent / self.twin if self.twin else None
+        """Folder of the dense twin, or its .zip beside this one's where there is no folder; None for a dense twin."""
+        if not self.twin:
+            return None
+        folder, packed = (self.origin.with_name(f"{self.twin}{ending}") for ending in ("", ".zip"))
+        return packed if packed.is_file() and not folder.is_dir() else folder
 
     def probes(self) -> dict[str, Array]:
         """{"input": [probes, ...], "output_0": [probes, ...], ...} in the file's layout."""
-        return store.read_tensors(
-            self.path / "probes.safetensors", "artifact", ExportError, self.files["probes.safetensors"]
-        )
+        path = self.path / PROBES_FILE
+        found = store.read_tensors(path, "artifact", ExportError, self.files[PROBES_FILE])
+        wanted = {"input": self.input, **{f"output_{index}": port for index, port in enumerate(self.outputs)}}
+        if found.keys() != wanted.keys():
+            raise ExportError(f"artifact file {path} holds {sorted(found)}, expected {sorted(wanted)}", _AGAIN)
+        for name, port in wanted.items():
+            shape = found[name].shape
+            if shape[1:] != port.shape[1:] or not shape or shape[0] != len(found["input"]) or not shape[0]:
+                raise ExportError(f"artifact file {path}: {name} has the wrong shape {list(shape)}", _AGAIN)
+        return found
+
+    def content(self) -> dict[str, Any]:
+        """What the manifest holds: all fields but where the bundle lies."""
+        return {name: value for name, value in asdict(self).items() if name not in ("path", "source")}
 
     def save(self) -> None:
         """Write the bundle as one .zip beside the folder (reproducible bytes), then manifest.json, to complete it."""
-        content = {name: value for name, value in asdict(self).items() if name != "path"}
-        manifest = store.sealed_json({**content, "zeros_lost": self.zeros_lost})
-        archive = io.BytesIO()
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bundle:
+        manifest = store.sealed_json({**self.content(), "zeros_lost": self.zeros_lost})
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle:
             for name in sorted((*self.files, "manifest.json")):
                 entry = zipfile.ZipInfo(f"{self.path.name}/{name}")
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
                 bundle.writestr(entry, manifest if name == "manifest.json" else (self.path / name).read_bytes())
-        store.write_bytes(self.path.with_name(f"{self.path.name}.zip"), archive.getvalue())
+        store.write_bytes(self.path.with_name(f"{self.path.name}.zip"), packed.getvalue())
         store.write_bytes(self.path / "manifest.json", manifest)
 
     @classmethod
-    def load(cls, path: Path) -> Artifact:
-        """Read a bundle folder (or its manifest.json) and check the SHA-256 of each file in it."""
-        folder = path.parent if path.name == "manifest.json" else path
-        content = store.read_json(folder / "manifest.json", "artifact", ExportError)
-        try:
-            artifact = cls(path=folder, **_fields(content))
-        except (KeyError, TypeError) as problem:
-            raise ExportError(f"{folder} is not an artifact: a field is missing or wrong ({problem})") from None
-        if artifact.library and artifact.library not in artifact.files:
-            raise ExportError(f"{folder} is not an artifact: its library {artifact.library} is not among its files")
+    def load(cls, path: StrPath) -> Artifact:
+        """Read a bundle folder (or its manifest.json, or its .zip) and check the SHA-256 of each file in it.
+
+        A .zip is unpacked into a temporary folder that goes when this process ends.
+        """
+        given = Path(path)
+        source = given.parent if given.name == "manifest.json" else given
+        folder = archive.unpack(source) if archive.is_archive(source) else source
+        file = folder / "manifest.json"
+        content = store.read_json(file, "artifact", ExportError)
+        content.pop("zeros_lost", None)  # derived from the zeros
+        artifact = store.decoded(cls, content, file, "artifact", ExportError, path=folder, source=source)
+        inside = folder.resolve()
         for name, sha256 in artifact.files.items():
             file = folder / name
             if not file.is_file():
-                raise ExportError(f"artifact {folder} is incomplete: {name} is missing", store.NEXT_STEP["artifact"])
+                raise ExportError(f"artifact {folder} is incomplete: {name} is missing", store.MEND["artifact"])
+            if inside not in file.resolve().parents:
+                raise ExportError(f"artifact file {file} is a link that leaves the bundle", "copy the file there")
             if store.sha256_file(file) != sha256:
                 raise ExportError(
                     f"artifact file {file} was edited or damaged: SHA-256 differs from the manifest's",
-                    store.NEXT_STEP["artifact"],
+                    store.MEND["artifact"],
                 )
         if artifact.library_path is None or artifact.library_bytes:
             return artifact
@@ -229,23 +280,6 @@ def sizes_of(model: bytes, library: bytes = b"") -> dict[str, Any]:
         "library_bytes": len(library),
         "library_zip_bytes": library_zip,
     }
-
-
-def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments from the manifest's JSON."""
-    fields = {name: value for name, value in content.items() if name not in ("schema_version", "zeros_lost")}
-    fields["input"] = _port(content["input"])
-    fields["outputs"] = tuple(_port(port) for port in content["outputs"])
-    fields["zeros"] = {name: Zeros(**zeros) for name, zeros in content["zeros"].items()}
-    fields["sparse_tensors"] = tuple(content["sparse_tensors"])
-    layers = content.get("layers", ())
-    fields["layers"] = tuple(Layer(**{**layer, "shape": tuple(layer["shape"])}) for layer in layers)
-    fields["signals"] = tuple(Signal(**signal) for signal in content.get("signals", ()))
-    return fields
-
-
-def _port(content: Mapping[str, Any]) -> Port:
-    return Port(content["name"], tuple(content["shape"]), content["dtype"], content["layout"])
 
 
 def to_file_layout(array: Array, port: Port) -> Array:

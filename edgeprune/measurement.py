@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypedDict, Union
 
-from edgeprune import store
+from edgeprune import archive, store
 from edgeprune.errors import MeasurementError
+from edgeprune.store import StrPath
 
 MEASURED, EMULATED, AGGREGATED = "measured", "emulated instructions", "a native runner's aggregates"
 ROLES = ("artifact", "against", "floor_a", "floor_b")
+
+
+class Window(TypedDict):
+    """One window of a sustained phase, as the agent writes it (see `Block`)."""
+
+    begin_ns: int
+    end_ns: int
+    count: int
+    mean_ns: int
+    p50_ns: int
+    p90_ns: Optional[int]
+    max_ns: int
+    conditions: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,18 +59,13 @@ class Block:
     output_max_abs: float
     layers_ns: Mapping[str, int] = field(default_factory=dict)
     power_uw: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
-    windows: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    windows: Sequence[Window] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise MeasurementError(f"a block's role must be one of {', '.join(ROLES)}, got {self.role!r}")
         if not self.samples_ns:
             raise MeasurementError("a block without samples measures nothing")
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Block:
-        """From what a JSON file holds; KeyError or TypeError if it is none."""
-        return cls(**{**content, "warmup_ns": tuple(content["warmup_ns"]), "samples_ns": tuple(content["samples_ns"])})
 
 
 @dataclass(frozen=True)
@@ -102,11 +111,6 @@ class NativeRun:
         if self.role not in ROLES or self.count < 1:
             raise MeasurementError(f"a native run needs a role and inferences, got {self.role!r}, {self.count}")
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> NativeRun:
-        """From what a JSON file holds; TypeError if it is none."""
-        return cls(**content)
-
 
 Ran = Union[Block, NativeRun]  # one fresh process on the device
 
@@ -115,8 +119,8 @@ Ran = Union[Block, NativeRun]  # one fresh process on the device
 class Measurement:
     """Raw results of one `bench` run; statistics are derived from it, never stored as truth.
 
-    artifact_path and against_path: bundle folders as given (against_path "" where nothing was compared); *_sha256 of
-    the model files; environment: host, processor, Python, runtime and versions, as the agent saw them.
+    artifact_path and against_path: bundles (folders or archives) as given (against_path "" where nothing was compared);
+    *_sha256 of the model files; environment: host, processor, Python, runtime and versions, as the agent saw them.
     kind: "measured", with blocks in the order in which they ran; "emulated instructions", with counts; or "a native
     runner's aggregates", with native runs in their order. Never two of them, and whoever asks one of the latter for
     samples gets a MeasurementError.
@@ -189,20 +193,16 @@ class Measurement:
         store.write_json(self.path, {name: value for name, value in asdict(self).items() if name != "path"})
 
     @classmethod
-    def load(cls, path: Path) -> Measurement:
+    def load(cls, path: StrPath) -> Measurement:
         """Read a measurement file."""
-        content = store.read_json(path, "measurement", MeasurementError)
-        content.pop("schema_version")
-        try:
-            blocks, notes = tuple(map(Block.from_json, content.pop("blocks"))), tuple(content.pop("notes", ()))
-            counts = tuple(Count(**each) for each in content.pop("counts", ()))
-            native = tuple(map(NativeRun.from_json, content.pop("native", ())))
-            return cls(path=path, blocks=blocks, notes=notes, counts=counts, native=native, **content)
-        except (KeyError, TypeError) as problem:
-            raise MeasurementError(f"{path} is not a measurement: a field is missing or wrong ({problem})") from None
+        file = Path(path)
+        content = store.read_json(file, "measurement", MeasurementError)
+        return store.decoded(cls, content, file, "measurement", MeasurementError, path=file)
 
 
 def find_artifact(measurement: Measurement, role: str = "artifact") -> Optional[Path]:
-    """The bundle folder that was measured, if it still lies where it was."""
+    """The bundle (its folder or .zip) that was measured, if it still lies where it was."""
     given = measurement.artifact_path if role == "artifact" else measurement.against_path
-    return Path(given) if given and Path(given, "manifest.json").is_file() else None
+    return (
+        Path(given) if given and (archive.is_archive(Path(given)) or Path(given, "manifest.json").is_file()) else None
+    )

@@ -17,16 +17,21 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
+from edgeprune import typed
 from edgeprune.errors import EdgepruneError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+StrPath = Union[str, "os.PathLike[str]"]
 SCHEMA_VERSION = 1
+LARGEST_JSON, LARGEST_TENSORS = 1 << 28, 1 << 36  # bytes
+T = TypeVar("T")
 DEFAULT_OUT = Path("edgeprune-out")
 MAIN_FILE = {"ticket": "ticket.json", "artifact": "manifest.json", "measurement": "", "report": ""}
 NEXT_STEP = {
@@ -34,6 +39,11 @@ NEXT_STEP = {
     "artifact": "make one with: edgeprune export --target rpi4",
     "measurement": "make one with: edgeprune bench --target local",
     "report": "make one with: edgeprune report",
+}
+MEND = {  # what to do about one that is there, but damaged
+    "ticket": "remove its folder and run the same edgeprune find again",
+    "artifact": "build it again with: edgeprune export",
+    "measurement": "remove the file and bench again",
 }
 
 
@@ -111,27 +121,64 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, sealed_json(content))
 
 
-def read_json(path: Path, kind: str, error: type[EdgepruneError]) -> dict[str, Any]:
-    """Read a sealed JSON file; raise `error` if it is missing, truncated, edited or from a newer schema."""
-    again = NEXT_STEP.get(kind, "write it again")
+def is_plain_name(name: str) -> bool:
+    """True for a name of a file in a folder: no path, nothing that leads elsewhere, nothing hidden."""
+    return 0 < len(name) < 256 and not name.startswith(".") and not set(name) & set("/\\\0") and name.isprintable()
+
+
+def read_file(path: Path, kind: str, error: type[EdgepruneError], again: str = "", limit: int = LARGEST_JSON) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; raise `error` for anything else: a folder, a pipe that
+    never ends, a link in a circle, a file that may not be read. again: the next step for one that is damaged, else the
+    kind's own."""
+    again = again or MEND.get(kind, "write it again")
     try:
-        body = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise error(f"no {kind} at {path}: the file does not exist", again) from None
-    except (ValueError, UnicodeDecodeError) as problem:
-        raise error(f"{kind} {path} is damaged: not valid JSON ({problem})", again) from None
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise error(f"{kind} {path} is {'a folder' if path.is_dir() else 'no regular file'}", again)
+        if found.st_size > limit:
+            raise error(f"{kind} {path} is too large: {found.st_size:,} bytes, expected at most {limit:,}", again)
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"no {kind} at {path}: the file does not exist", NEXT_STEP.get(kind, again)) from None
+    except PermissionError:
+        raise error(f"cannot read {kind} {path}: permission denied", "let this user read it") from None
+    except (OSError, ValueError) as problem:  # ValueError: no path can hold a NUL
+        raise error(f"cannot read {kind} {path}: {getattr(problem, 'strerror', None) or problem}", again) from None
+
+
+def read_json(path: Path, kind: str, error: type[EdgepruneError], again: str = "") -> dict[str, Any]:
+    """Read a sealed JSON file; raise `error` if it is missing, truncated, edited or from a newer schema. The types of
+    what it holds are `decoded`'s to check. again: as for `read_file`."""
+    again = again or MEND.get(kind, "write it again")
+    try:
+        body = typed.parse_json(read_file(path, kind, error, again))
+    except typed.WrongContent as problem:
+        raise error(f"{kind} {path} is damaged: {problem}", again) from None
     if not isinstance(body, dict) or "schema_version" not in body:
         raise error(f"{path} is not a {kind}: expected a JSON object with schema_version", again)
     version = body["schema_version"]
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
+        newer = type(version) is int and version > SCHEMA_VERSION
         raise error(
-            f"{kind} {path} has schema version {version}; this edgeprune reads up to {SCHEMA_VERSION}",
-            "update with: pip install --upgrade edgeprune",
+            f"{kind} {path} has schema version {str(version)[:20]}; this edgeprune reads up to {SCHEMA_VERSION}",
+            "update with: pip install --upgrade edgeprune" if newer else again,
         )
     seal = body.pop("seal", None)
     if seal != sha256_bytes(canonical_json(body)):
         raise error(f"{kind} {path} was edited or damaged: its content does not match its seal", again)
     return body
+
+
+def decoded(
+    cls: type[T], body: Mapping[str, Any], file: Path, kind: str, error: type[EdgepruneError], **given: Any
+) -> T:
+    """What `read_json` gave for `file`, as a dataclass; raise `error` with the name of the field that is wrong. given:
+    fields that do not come from the file."""
+    fields = {name: value for name, value in body.items() if name != "schema_version"}
+    try:
+        return typed.decode(cls, fields, given=given)
+    except typed.WrongContent as problem:
+        raise error(f"{kind} {file}: {problem}", MEND.get(kind, "write it again")) from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> str:
@@ -145,22 +192,28 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> str:
     return sha256_bytes(data)
 
 
-def read_tensors(path: Path, kind: str, error: type[EdgepruneError], sha256: str | None = None) -> dict[str, Any]:
-    """Read a safetensors file; raise `error` if it is missing, damaged or its SHA-256 is not `sha256`."""
+def read_tensors(
+    path: Path, kind: str, error: type[EdgepruneError], sha256: str | None = None, again: str = ""
+) -> dict[str, Any]:
+    """Read a safetensors file; raise `error` if it is missing, damaged or its SHA-256 is not `sha256`. again: as for
+    `read_file`."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    again = NEXT_STEP.get(kind, "write it again")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise error(f"{kind} is incomplete: {path} does not exist", again) from None
+    again = again or MEND.get(kind, "write it again")
+    data = read_file(path, f"{kind} file", error, again, LARGEST_TENSORS)
     if sha256 is not None and sha256_bytes(data) != sha256:
         raise error(f"{kind} file {path} was edited or damaged: SHA-256 differs from the one recorded", again)
     try:
-        return dict(load(data))
-    except SafetensorError as problem:
+        header = typed.parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        found = dict(load(data))
+    except (SafetensorError, typed.WrongContent) as problem:
         raise error(f"{kind} file {path} is damaged: {problem}", again) from None
+    except KeyError as problem:  # a type that NumPy lacks
+        raise error(f"{kind} file {path} is damaged: NumPy has no type {problem}", again) from None
+    if found.keys() != header.keys() - {"__metadata__"}:
+        raise error(f"{kind} file {path} is damaged: its header names other tensors than it holds", again)
+    return found
 
 
 def newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:

@@ -7,12 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
+
+import numpy as np
 
 from edgeprune import store
 from edgeprune.errors import TicketError
 from edgeprune.mask import Array, Mask
 from edgeprune.metric import Metric
+from edgeprune.store import StrPath
 
 WEIGHTS = ("trained", "dense", "rewind", "reinit")
 
@@ -65,12 +68,6 @@ class FindSpec:
         """SHA-256 of the canonical JSON of all fields and the schema version, 64 hexadecimal digits."""
         return store.sha256_bytes(store.canonical_json({**asdict(self), "schema_version": store.SCHEMA_VERSION}))
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> FindSpec:
-        """The spec that `dataclasses.asdict` and JSON made `content` from."""
-        lists = {name: tuple(content[name]) for name in ("rates", "seeds")}
-        return cls(**{**content, **lists})
-
 
 @dataclass(frozen=True)
 class LevelRecord:
@@ -95,11 +92,6 @@ class SeedRecord:
     reinit_validation: float
     tensors_sha256: str
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> SeedRecord:
-        """The record that `dataclasses.asdict` and JSON made `content` from."""
-        return cls(**{**content, "levels": tuple(LevelRecord(**level) for level in content["levels"])})
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -123,12 +115,6 @@ class Verdict:
     confidence: float
     controls: Mapping[str, str]
     statement: str
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
-        """The verdict that `dataclasses.asdict` and JSON made `content` from."""
-        pairs = {key: tuple(content[key]) if content[key] else None for key in ("interval", "over_reinit_interval")}
-        return cls(**{**content, **pairs})
 
 
 @dataclass(frozen=True)
@@ -187,7 +173,11 @@ class Ticket:
         path = self.path / f"seed-{seed}.safetensors"
         groups: dict[str, dict[str, Array]] = {"mask": {}, **{role: {} for role in WEIGHTS}}
         for key, array in store.read_tensors(path, "ticket", TicketError, record.tensors_sha256).items():
-            role, name = key.split("/", 1)
+            role, _, name = key.partition("/")
+            if role not in groups or (role == "mask") != (array.dtype == np.bool_):
+                raise TicketError(
+                    f"ticket file {path}: {key[:80]!r} ({array.dtype}) is no tensor of a ticket", store.MEND["ticket"]
+                )
             groups[role][name] = array
         return groups
 
@@ -212,28 +202,16 @@ class Ticket:
         store.write_json(self.path / "ticket.json", {**content, "id": self.id})
 
     @classmethod
-    def load(cls, path: Path) -> Ticket:
+    def load(cls, path: StrPath) -> Ticket:
         """Read a ticket folder (or its ticket.json). Needs neither PyTorch nor the model's class."""
-        folder = path.parent if path.name == "ticket.json" else path
-        content = store.read_json(folder / "ticket.json", "ticket", TicketError)
-        try:
-            ticket = cls(
-                path=folder,
-                spec=FindSpec.from_json(content["spec"]),
-                task_name=content["task_name"],
-                task_file=content["task_file"],
-                metric_name=content["metric_name"],
-                parameters=content["parameters"],
-                seeds=tuple(SeedRecord.from_json(seed) for seed in content["seeds"]),
-                verdict=Verdict.from_json(content["verdict"]),
-                smaller_is_better=content.get("smaller_is_better", False),
-                metric_unit=content.get("metric_unit", ""),
-                data_dir=content.get("data_dir", ""),
-            )
-        except (KeyError, TypeError) as problem:
-            raise TicketError(f"{folder} is not a ticket: a field is missing or wrong ({problem})") from None
-        if content.get("id") != ticket.id:
-            raise TicketError(f"ticket {folder} was edited: its id is not the hash of its spec")
+        file = Path(path)
+        folder = file.parent if file.name == "ticket.json" else file
+        file = folder / "ticket.json"
+        content = store.read_json(file, "ticket", TicketError)
+        found = content.pop("id", None)
+        ticket = store.decoded(cls, content, file, "ticket", TicketError, path=folder)
+        if found != ticket.id:
+            raise TicketError(f"ticket {file} was edited: its id is not the hash of its spec", store.MEND["ticket"])
         return ticket
 
 

@@ -16,7 +16,9 @@ import edgeprune
 ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
     {"errors", "progress", "warden"},
+    {"typed"},
     {"store", "metric", "scratch"},
+    {"archive"},
     {"mask", "task", "ticket", "target", "artifact", "measurement"},
     {"statistics", "energy", "readings"},
     {"patterns", "tasks", "runtimes", "connections", "kernels", "channels"},

@@ -129,7 +129,7 @@ def test_a_library_outside_the_bundle_is_refused(tmp_path: Path) -> None:
     body = json.loads(path.read_text())
     del body["seal"], body["schema_version"]
     store.write_json(path, {**body, "library": "../other.so"})
-    with pytest.raises(ExportError, match=r"library \.\./other\.so is not among its files"):
+    with pytest.raises(ExportError, match=r"expected a name inside the bundle, got '\.\./other\.so'"):
         Artifact.load(path)
 
 
@@ -144,9 +144,10 @@ def test_a_missing_or_unknown_field_is_noticed(tmp_path: Path) -> None:
     path = make_artifact(tmp_path / "b").path / "manifest.json"
     body = json.loads(path.read_text())
     del body["seal"], body["schema_version"]
-    for wrong in ({**body, "speed": 1}, {name: value for name, value in body.items() if name != "zeros"}):
+    less = {name: value for name, value in body.items() if name != "zeros"}
+    for wrong, says in (({**body, "speed": 1}, "speed: unknown field"), (less, "zeros: missing")):
         store.write_json(path, wrong)
-        with pytest.raises(ExportError, match="field is missing or wrong"):
+        with pytest.raises(ExportError, match=f"manifest.json: {says}"):
             Artifact.load(path)
 
 
@@ -168,3 +169,72 @@ def test_layouts_go_there_and_back(layout: str, batch: int) -> None:
     assert moved.flags.c_contiguous
     assert moved.shape[-1] == (shape[1] if layout in ("NHWC", "NLC") else shape[-1])
     np.testing.assert_array_equal(to_torch_layout(moved, port), array)
+
+
+def resealed(path: Path, change: dict[str, Any]) -> None:
+    body = {**json.loads((path / "manifest.json").read_text()), **change}
+    del body["seal"], body["schema_version"]
+    store.write_json(path / "manifest.json", body)
+
+
+OUTSIDE = ("../other.so", "/etc/passwd", "a/b", "..", "", "manifest.json")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_leave_the_bundle_are_refused(name: str, tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "b")
+    for change in ({"files": {**artifact.files, name: "0" * 64}}, {"model_file": name}):
+        resealed(artifact.path, change)
+        with pytest.raises(ExportError, match="expected a name inside the bundle"):
+            Artifact.load(artifact.path)
+        make_artifact(tmp_path / "b")
+    if name:  # "" is a dense twin's
+        resealed(artifact.path, {"twin": name})
+        with pytest.raises(ExportError, match="expected a name inside the bundle"):
+            Artifact.load(artifact.path)
+
+
+def test_a_file_that_is_a_link_out_of_the_bundle_is_refused(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "b")
+    artifact.model_path.rename(tmp_path / "elsewhere")
+    artifact.model_path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ExportError, match="model.onnx is a link that leaves the bundle"):
+        Artifact.load(artifact.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model_file": "other.onnx"}, "model_file: other.onnx is not among its files"),
+        ({"files": {"model.onnx": "0" * 64, "libedgeprune.so": "0" * 64}}, "probes: probes.safetensors is not among"),
+        ({"outputs": []}, "outputs: expected one at least"),
+        ({"input": {"name": "x", "shape": [1, 0], "dtype": "float32", "layout": ""}}, "input: shape: expected"),
+        ({"input": {"name": "x", "shape": [1, 2], "dtype": "float33", "layout": ""}}, "input: dtype: expected"),
+        ({"input": {"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "NHWC"}}, "input: layout: expected"),
+        ({"layers": [{"name": "fc"}]}, r"layers\[0\].op: missing"),
+        ({"zeros": {"fc1.weight": None}}, r"zeros\['fc1.weight'\]: expected an object, got null"),
+        ({"size_bytes": None}, "size_bytes: expected a whole number, got null"),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, Any], says: str, tmp_path: Path) -> None:
+    path = make_artifact(tmp_path / "b").path
+    resealed(path, change)
+    with pytest.raises(ExportError, match=f"manifest.json: {says}") as caught:
+        Artifact.load(path)
+    assert caught.value.exit_code == 2 and "edgeprune export" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({"input": PROBES["input"]}, r"holds \['input'\], expected"),
+        ({**PROBES, "output_0": np.ones((2, 9), np.float32)}, r"output_0 has the wrong shape \[2, 9\]"),
+        ({**PROBES, "output_0": np.ones((3, 10), np.float32)}, r"output_0 has the wrong shape \[3, 10\]"),
+    ],
+)
+def test_probes_that_fit_no_port_are_refused(tensors: dict[str, Any], says: str, tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "b")
+    sha256 = store.write_tensors(artifact.path / "probes.safetensors", tensors)
+    resealed(artifact.path, {"files": {**artifact.files, "probes.safetensors": sha256}})
+    with pytest.raises(ExportError, match=says):
+        Artifact.load(artifact.path).probes()

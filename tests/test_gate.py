@@ -26,9 +26,18 @@ MS = 1_000_000
 def make_artifact(folder: Path, **changes: Any) -> Artifact:
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(MODEL)
-    given: dict[str, Any] = dict.fromkeys(Artifact.__dataclass_fields__, "")
-    given |= {"path": folder, "model_file": "model.onnx", "files": {"model.onnx": store.sha256_bytes(MODEL)}}
-    given |= {"input": Port("input", (1, 4), "float32", ""), "outputs": (), "zeros": {}, "sparse_tensors": ()}
+    (folder / "probes.safetensors").write_bytes(b"")
+    empty = {"str": "", "int": 0, "float": 0.0, "bool": False}
+    needed = (each for each in fields(Artifact) if each.default is MISSING)
+    given: dict[str, Any] = {each.name: empty.get(str(each.type), {}) for each in needed}
+    given |= {"path": folder, "model_file": "model.onnx"}
+    given |= {"files": {name: store.sha256_file(folder / name) for name in ("model.onnx", "probes.safetensors")}}
+    given |= {
+        "input": Port("input", (1, 4), "float32", ""),
+        "outputs": (Port("y", (1, 2), "float32", ""),),
+        "zeros": {},
+        "sparse_tensors": (),
+    }
     given |= {"metric_name": "accuracy", "metric_torch": 0.95, "metric_runtime": 0.947, "size_bytes": 1000}
     given |= {"metric_test_runtime": 0.893, "metric_test_torch": 0.894, "metric_test_dense": 0.95}
     given |= {"smaller_is_better": False, "library_bytes": 0, "library_zip_bytes": 0, "options": {}}

@@ -70,9 +70,10 @@ def test_a_missing_or_unknown_field_is_noticed(tmp_path: Path) -> None:
     make_measurement(tmp_path / "m.json").save()
     body = json.loads((tmp_path / "m.json").read_text())
     del body["seal"], body["schema_version"]
-    for change in ({"speed": 1}, {"blocks": [{"role": "artifact"}]}):
+    less = {"blocks": [{"role": "artifact"}]}
+    for change, says in (({"speed": 1}, "speed: unknown field"), (less, r"blocks\[0\].start_ns: missing")):
         store.write_json(tmp_path / "m.json", {**body, **change})
-        with pytest.raises(MeasurementError, match="field is missing or wrong"):
+        with pytest.raises(MeasurementError, match=says):
             Measurement.load(tmp_path / "m.json")
     del body["target"]
     store.write_json(tmp_path / "m.json", body)

@@ -127,7 +127,7 @@ def test_damaged_tensors_are_noticed(tmp_path: Path) -> None:
     path.write_bytes(bytes(data[:-1]))
     with pytest.raises(TicketError, match="damaged"):
         store.read_tensors(path, "ticket", TicketError)
-    with pytest.raises(TicketError, match="incomplete"):
+    with pytest.raises(TicketError, match="does not exist"):
         store.read_tensors(tmp_path / "none", "ticket", TicketError)
 
 

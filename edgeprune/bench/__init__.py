@@ -52,13 +52,13 @@ def bench_blocks(request: Request, connection: Connection) -> Generator[Union[Bl
     """
     run = Run(request, connection)
     run.check()
-    with open_journal(request.out, run.identity(), run.kept_as) as journal:
+    with open_journal(request.out, run.identity(), run.kind) as journal:
         device = run.push()
         begin = run.begin(device)
         order = request.plan.order(compared=request.against is not None)
         finished, earlier_notes = journal.read()
+        run.notes[:] = [*earlier_notes, *(each for each in run.notes if each not in earlier_notes)]
         if finished:
-            run.notes[:] = [*earlier_notes, *(each for each in run.notes if each not in earlier_notes)]
             run.notes.append(f"went on after block {len(finished)} of a run that was broken off")
         started, earlier = time.monotonic(), len(finished)
         for number in range(earlier + 1, len(order) + 1):

@@ -7,9 +7,9 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,47 @@ from edgeprune.measurement import Ran
 OLDEST_S = 3600.0
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A file of the journal."""
+
+    block: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
 class Journal:
     """Blocks on disk with the environments that the agent saw, in the order of the plan, and the run's notes so far. A
     folder that `measurements/` holds until the measurement is there."""
 
-    def __init__(self, folder: Path, from_json: Callable[[Mapping[str, Any]], Ran]) -> None:
+    def __init__(self, folder: Path, kind: type[Ran]) -> None:
         self._folder = folder
-        self._from_json = from_json
+        self._kind = kind
 
     def read(self) -> tuple[list[tuple[Ran, dict[str, Any]]], list[str]]:
-        """The blocks so far and the notes of the run that made them; none if the last block is too old."""
-        found: list[tuple[Ran, dict[str, Any]]] = []
-        notes: list[str] = []
-        written = 0.0
-        while (path := self._path(len(found) + 1)).is_file():
-            content = store.read_json(path, "block", MeasurementError)
-            found.append((self._from_json(content["block"]), dict(content["environment"])))
-            notes, written = list(content["notes"]), path.stat().st_mtime
+        """The blocks so far and the notes of the run that made them; none if the last block is too old. Where one is
+        damaged all are measured again, and a note says so."""
+        try:
+            found, notes, written = self._read()
+        except MeasurementError as problem:
+            self.clear()
+            return [], [f"blocks of a run that was broken off are measured again: {problem.message}"]
         if found and time.time() - written > OLDEST_S:
             self.clear()
             return [], []
         return found, notes
+
+    def _read(self) -> tuple[list[tuple[Ran, dict[str, Any]]], list[str], float]:
+        found: list[tuple[Ran, dict[str, Any]]] = []
+        notes: list[str] = []
+        written = 0.0
+        while (path := self._path(len(found) + 1)).exists():
+            content = store.read_json(path, "block", MeasurementError)
+            kept = store.decoded(_Kept, content, path, "block", MeasurementError)
+            block: Ran = store.decoded(self._kind, kept.block, path, "block", MeasurementError)
+            found.append((block, dict(kept.environment)))
+            notes, written = list(kept.notes), path.stat().st_mtime
+        return found, notes, written
 
     def add(self, number: int, block: Ran, environment: Mapping[str, Any], notes: Sequence[str]) -> None:
         """Keep block `number`, counted from 1, and all notes up to there."""
@@ -57,9 +77,9 @@ class Journal:
 
 
 @contextmanager
-def open_journal(out: Path, run: Mapping[str, Any], from_json: Callable[[Mapping[str, Any]], Ran]) -> Iterator[Journal]:
+def open_journal(out: Path, run: Mapping[str, Any], kind: type[Ran]) -> Iterator[Journal]:
     """The journal of a run, which is all that `run` holds: files by their SHA-256, device, plan. It is this process's
-    alone; MeasurementError if another one has it. from_json: gives what was kept of a block back."""
+    alone; MeasurementError if another one has it. kind: of its blocks."""
     folder = out / "measurements" / f".{store.sha256_bytes(store.canonical_json(dict(run)))[:16]}"
     folder.mkdir(parents=True, exist_ok=True)
     held = os.open(folder, os.O_RDONLY)
@@ -70,7 +90,7 @@ def open_journal(out: Path, run: Mapping[str, Any], from_json: Callable[[Mapping
             raise MeasurementError(
                 "another process does this very measurement now", "wait for it: two at once disturb each other"
             ) from None
-        yield Journal(folder, from_json)
+        yield Journal(folder, kind)
     finally:
         os.close(held)
         with contextlib.suppress(OSError):

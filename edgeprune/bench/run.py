@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Optional, Protocol
 
 from edgeprune import store
 from edgeprune.artifact import Artifact
@@ -80,9 +80,9 @@ class Run:
         return {"artifact": artifact, **({"against": against} if against is not None else {})}
 
     @property
-    def kept_as(self) -> Callable[[Mapping[str, Any]], Ran]:
-        """What gives a block back from its JSON."""
-        return Block.from_json if self.request.runner is None else NativeRun.from_json
+    def kind(self) -> type[Ran]:
+        """Of its blocks."""
+        return Block if self.request.runner is None else NativeRun
 
     def push(self) -> Device:
         """Send all that the blocks need."""
@@ -150,9 +150,9 @@ class Run:
         artifact, against, now = self.request.artifact, self.request.against, datetime.now(timezone.utc)
         return Measurement(
             path=self.request.out / "measurements" / f"{artifact.path.name}-{now:%Y%m%dT%H%M%S%fZ}.json",
-            artifact_path=str(artifact.path),
+            artifact_path=str(artifact.origin),
             artifact_sha256=artifact.files[artifact.model_file],
-            against_path=str(against.path) if against else "",
+            against_path=str(against.origin) if against else "",
             against_sha256=against.files[against.model_file] if against else "",
             ticket_id=artifact.ticket_id,
             target=self.request.target.name,

@@ -55,7 +55,7 @@ def inspect(path: Path, as_json: bool) -> None:
 
     noun = read(path)
     if as_json:
-        click.echo(json.dumps({"path": str(noun.path), **summary(noun)}, indent=1))
+        click.echo(json.dumps(summary(noun), indent=1))
     else:
         print_noun(noun, Console())
 

@@ -47,12 +47,12 @@ class Build:
 
 def builds_of(nouns: Nouns) -> tuple[Build, ...]:
     """A build for each bundle; a dense bundle is one of its own only if no ticket's bundle has it as its twin."""
-    by_path = {artifact.path.resolve(): artifact for artifact in nouns.artifacts}
+    by_path = {artifact.origin.resolve(): artifact for artifact in nouns.artifacts}
     twins = {path.resolve() for artifact in nouns.artifacts if (path := artifact.twin_path()) is not None}
     newest = sorted(nouns.timed, key=lambda each: each.created, reverse=True)
     builds = []
     for artifact in nouns.artifacts:
-        if artifact.path.resolve() in twins:
+        if artifact.origin.resolve() in twins:
             continue
         path = artifact.twin_path()
         timings = tuple(timing(each, nouns.artifacts) for each in newest if is_of(each, artifact))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, TypeVar, Union
 
-from edgeprune import store
+from edgeprune import archive, store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import EdgepruneError, TicketError
 from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement, find_artifact
+from edgeprune.store import StrPath
 from edgeprune.ticket import Ticket
 
 Noun = Union[Ticket, Artifact, Measurement]
@@ -47,18 +48,19 @@ class Nouns:
         return tuple(sorted(found, key=lambda each: each.created, reverse=True))
 
 
-def read(path: Path) -> Noun:
-    """The ticket, artifact or measurement at `path`: a folder, its main file, or a measurement's file.
+def read(path: StrPath) -> Noun:
+    """The ticket, artifact or measurement at `path`: a folder, its main file, a bundle's .zip, or a measurement's file.
 
     Raises the noun's own error if it is damaged, and EdgepruneError if there is nothing of the three at `path`.
     """
+    path = Path(path)
     if path.name == "ticket.json" or (path / "ticket.json").exists():
         return Ticket.load(path)
-    if path.name == "manifest.json" or (path / "manifest.json").exists():
+    if path.name == "manifest.json" or (path / "manifest.json").exists() or archive.is_archive(path):
         return Artifact.load(path)
     if path.is_file() and path.suffix == ".json":
         return Measurement.load(path)
-    wanted = "give a ticket's folder, an artifact's folder or a measurement's .json file"
+    wanted = "give a ticket's folder, an artifact's folder or .zip, or a measurement's .json file"
     if not path.exists():
         raise EdgepruneError(f"nothing lies at {path}", wanted)
     if path.is_dir() and path.parent.name == "tickets":
@@ -68,7 +70,7 @@ def read(path: Path) -> Noun:
     raise EdgepruneError(f"{path} is neither a ticket nor an artifact nor a measurement", wanted)
 
 
-def collect(paths: Sequence[Path], out: Path) -> Nouns:
+def collect(paths: Sequence[StrPath], out: StrPath) -> Nouns:
     """What a report about `paths` shows; without any, the newest ticket in `out` and all that was made from it.
 
     A path is joined by what it belongs to and by what was made from it: a ticket by its artifacts, an artifact by its
@@ -76,8 +78,8 @@ def collect(paths: Sequence[Path], out: Path) -> Nouns:
     measurements named beside either, stand alone: nothing else of their kind joins them. Paths that are wrong or
     damaged raise the noun's error; damaged files that were merely found are listed in `left_out`.
     """
-    given = [read(path) for path in paths] or [Ticket.load(store.newest(out, "ticket", TicketError))]
-    found = _Found(out)
+    given = [read(path) for path in paths] or [Ticket.load(store.newest(Path(out), "ticket", TicketError))]
+    found = _Found(Path(out))
     tickets = [noun for noun in given if isinstance(noun, Ticket)]
     measurements = [noun for noun in given if isinstance(noun, Measurement)]
     artifacts = [noun for noun in given if isinstance(noun, Artifact)]
@@ -114,12 +116,12 @@ def artifacts_of(measurement: Measurement) -> list[Artifact]:
 
 def _earlier_builds(measurements: Sequence[Measurement], artifacts: Sequence[Artifact]) -> list[str]:
     """A line for each measurement of a bundle that has been built anew since."""
-    now = {artifact.path.resolve(): artifact for artifact in artifacts}
+    now = {artifact.origin.resolve(): artifact for artifact in artifacts}
     lines = []
     for each in measurements:
         bundle = now.get(Path(each.artifact_path).resolve())
         if bundle is not None and not is_of(each, bundle):
-            lines.append(f"measurement {each.path} is of an earlier build of {bundle.path}; bench it again")
+            lines.append(f"measurement {each.path} is of an earlier build of {bundle.origin}; bench it again")
     return lines
 
 
@@ -175,6 +177,6 @@ class _Found:
         return find_artifact(measurement, role) or (here if given and (here / "manifest.json").is_file() else None)
 
     def twins(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
-        there = {artifact.path.resolve() for artifact in artifacts}
-        paths = {path for artifact in artifacts if (path := artifact.twin_path()) is not None and path.is_dir()}
+        there = {artifact.origin.resolve() for artifact in artifacts}
+        paths = {path for artifact in artifacts if (path := artifact.twin_path()) is not None and path.exists()}
         return self._read(Artifact.load, {path for path in paths if path.resolve() not in there})

@@ -246,7 +246,7 @@ def _commands(nouns: Nouns, builds: Sequence[Build]) -> list[str]:
         words += ["--runner", each.environment["runner"]["name"]] if each.kind == AGGREGATED else []
         words += [word for name, value in asked if value is not None for word in (name, str(value))]
         lines.append(shlex.join(words))
-    given = [noun.path for noun in nouns.tickets] or [build.artifact.path for build in builds]
+    given = [noun.path for noun in nouns.tickets] or [build.artifact.origin for build in builds]
     paths = [str(path) for path in given]
     return [*dict.fromkeys(lines), shlex.join(["edgeprune", "report", *paths])]
 
@@ -268,7 +268,7 @@ def _files(nouns: Nouns) -> list[tuple[str, str, str]]:
     """(kind, path, identity) of everything that the report stands on."""
     rows = [("ticket", str(ticket.path), ticket.id) for ticket in nouns.tickets]
     rows += [
-        (f"artifact, {each.variant}", str(each.path), each.files.get(each.model_file, "")) for each in nouns.artifacts
+        (f"artifact, {each.variant}", str(each.origin), each.files.get(each.model_file, "")) for each in nouns.artifacts
     ]
     rows += [("measurement", str(each.path), each.artifact_sha256) for each in nouns.measurements]
     return rows

@@ -66,11 +66,10 @@ def ticket_summary(ticket: Ticket) -> dict[str, Any]:
 
 def artifact_summary(artifact: Artifact) -> dict[str, Any]:
     """An artifact: what it was built for, its parity, metrics, sizes and the zero certificate."""
-    fields = {name: value for name, value in asdict(artifact).items() if name != "path"}
     return {
         "noun": "artifact",
-        "path": str(artifact.path),
-        **fields,
+        "path": str(artifact.origin),
+        **artifact.content(),
         "density": density_in_file(artifact),
         "zeros_lost": artifact.zeros_lost,
         "zeros_gained": sum(zeros.gained for zeros in artifact.zeros.values()),

@@ -57,7 +57,7 @@ def print_report(nouns: Nouns, console: Console) -> None:
         _line("No build yet: edgeprune export --target rpi4", console)
     for build in builds:
         _heading(build.name, console)
-        _line(f"{build.artifact.path}", console)
+        _line(f"{build.artifact.origin}", console)
         _print(build_table(build), console)
         _line(
             f"Largest difference to PyTorch {parity_words(build.artifact)}; zeros lost {zeros_words(build.artifact)}.",
@@ -72,7 +72,7 @@ def print_report(nouns: Nouns, console: Console) -> None:
         for run in build.timings:
             _line(f"{run.measurement.created}, {run.measurement.target}: {speed_words(run)}", console)
         if not any(is_of(each, build.artifact) for each in (*nouns.timed, *nouns.aggregated)):
-            _line(f"Not measured yet: edgeprune bench {build.artifact.path} --target local", console)
+            _line(f"Not measured yet: edgeprune bench {build.artifact.origin} --target local", console)
     for line in nouns.left_out:
         _line(f"Left out: {line}", console)
 
@@ -111,7 +111,7 @@ def _ticket(ticket: Ticket, console: Console) -> None:
 
 def _artifact(artifact: Artifact, console: Console) -> None:
     _heading(artifact.path.name, console)
-    _line(str(artifact.path), console)
+    _line(str(artifact.origin), console)
     _print(artifact_table(artifact), console)
     if artifact.layers:
         _print(kernels_table(artifact), console)

@@ -40,9 +40,9 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
     now = datetime.now(timezone.utc)
     measurement = Measurement(
         path=out / "measurements" / f"{artifact.path.name}-emulated-{now:%Y%m%dT%H%M%S%fZ}.json",
-        artifact_path=str(artifact.path),
+        artifact_path=str(artifact.origin),
         artifact_sha256=artifact.files[artifact.model_file],
-        against_path=str(against.path) if against else "",
+        against_path=str(against.origin) if against else "",
         against_sha256=against.files[against.model_file] if against else "",
         ticket_id=artifact.ticket_id,
         target=target.name,
