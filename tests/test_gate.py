@@ -171,8 +171,19 @@ def test_an_error_that_should_be_small_drops_upwards_and_in_its_unit(tmp_path: P
 
 def make_ticket(out: Path, status: str, over_reinit: Any) -> Ticket:
     """A finished run with this verdict."""
-    given: dict[str, Any] = {**dict.fromkeys(FindSpec.__dataclass_fields__, "x"), "rates": (0.2,), "seeds": (1,)}
-    spec = FindSpec(**{**given, "iterations": 9, "rewind_step": 0, "margin": 0.005, "confidence": 0.95})
+    some = {"str": "x", "int": 1}
+    given: dict[str, Any] = {each.name: some.get(str(each.type), {}) for each in fields(FindSpec)}
+    spec = FindSpec(
+        **{
+            **given,
+            "rates": (0.2,),
+            "seeds": (1,),
+            "iterations": 9,
+            "rewind_step": 0,
+            "margin": 0.005,
+            "confidence": 0.95,
+        }
+    )
     interval = None if status == "one seed" else (-0.001, 0.001)
     verdict = Verdict(status, 1, 0.8, 0.0, interval, 0.0, over_reinit, 1, 0.005, 0.95, {}, "so it is")
     seeds = (SeedRecord(1, (), {}, 0.9, "a" * 64),)

@@ -57,7 +57,5 @@ def run_dense(artifact: Artifact) -> list[str]:
 def dense_warnings(artifact: Artifact) -> list[str]:
     """One line if sparse weights lie with dense kernels, to which they bring no speed."""
     names = run_dense(artifact)
-    line = (
-        f"sparse weights run by dense kernels: layers {', '.join(names)}; edgeprune inspect {artifact.origin}"
-    )
+    line = f"sparse weights run by dense kernels: layers {', '.join(names)}; edgeprune inspect {artifact.origin}"
     return [line] if names else []
