@@ -83,6 +83,8 @@ static void damage_attribute(node *n) {
     attribute *a = n->attribute + draw(n->attribute_count);
     if (draw(8) == 0)
         *a = n->attribute[--n->attribute_count];
+    else if (draw(8) == 0)
+        a->kind = (uint32_t)draw(3), a->count = a->count ? a->count : 1;
     else if (a->kind == ATTRIBUTE_FLOAT)
         a->number = strange_float();
     else if (a->kind == ATTRIBUTE_INTS && draw(8) == 0)

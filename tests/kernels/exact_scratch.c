@@ -4,7 +4,7 @@
 
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
     void *memory = 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes, &memory);
+    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes + OVER_READ, &memory);
     if (status) ReleaseStatus(k->api, status);
     if (available) *available = bytes;
     return memory;

@@ -61,7 +61,7 @@ static inline int64_t elements_of(const OrtValue *value) {
     for (size_t i = 0; i < value->rank; i++) count *= value->dims[i];
     return count;
 }
-/* Registers the operators; to be called once. */
+/* Registers the operators, from several threads at once; gives up unless there is one domain for all. */
 void load_operators(void);
 /* Creates, runs and destroys the operator of a node; null, or the status, which the caller releases with
  * release_status. Gives up if anything leaks. */

@@ -20,6 +20,7 @@ from edgeprune.export.sparse.regions import Tensor, plan
 from edgeprune.kernels.costs import NCHWC, Costs
 
 Bounds = tuple[float, float]
+LARGEST = float(np.finfo(np.float32).max)
 # The runtime runs them in either layout.
 EITHER = ("Relu", "Clip", "Add", "Mul", "Concat")
 RANK = 4  # [N, C, H, W]
@@ -158,19 +159,22 @@ def tail_of(view: View, number: int, taken: set[int], joins: bool) -> Tail:
 
 
 def clipping(view: View, number: int) -> Bounds | None:
-    """(low, high) of a Relu or of a Clip with constant bounds; None for any other node."""
+    """(low, high) of a Relu or of a Clip with constant bounds that leave something; None for any other node.
+
+    A bound that a Clip leaves out is the largest number, not infinity, in ONNX as in the runtime.
+    """
     node = view.nodes[number]
     if node.op_type == "Relu":
         return 0.0, math.inf
     if node.op_type != "Clip":
         return None
     bounds = []
-    for index, default in ((1, -math.inf), (2, math.inf)):
+    for index, default in ((1, -LARGEST), (2, LARGEST)):
         name = node.input[index] if len(node.input) > index else ""
         if name and (name not in view.constants or view.constants[name].size != 1):
             return None
         bounds.append(float(view.constants[name].reshape(())) if name else default)
-    return bounds[0], bounds[1]
+    return (bounds[0], bounds[1]) if bounds[0] <= bounds[1] else None
 
 
 def _other_operand(view: View, number: int, mine: str) -> str:

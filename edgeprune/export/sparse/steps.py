@@ -38,7 +38,8 @@ class Grid:
     def quantize(self, value: float) -> int:
         """The integer of a real value, infinite ones included, as QuantizeLinear rounds it."""
         low, high = self.bounds
-        steps = np.rint(np.clip(np.float32(value) / np.float32(self.scale), -1024, 1024))
+        with np.errstate(over="ignore"):
+            steps = np.rint(np.clip(np.float32(value) / np.float32(self.scale), -1024, 1024))
         return int(np.clip(steps + self.zero_point, low, high))
 
 

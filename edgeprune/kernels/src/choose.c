@@ -103,7 +103,7 @@ const level *choose_level(const char **problem) {
 
 int32_t note_thread(thread_set *threads, int32_t wanted) {
     const int32_t id = (int32_t)call_plain(GETTID);
-    while (__atomic_exchange_n(&threads->busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
+    lock(&threads->busy);
     int32_t i = 0;
     while (i < MOST_THREADS && threads->id[i] != id) i++;
     if (i == MOST_THREADS) {
@@ -114,7 +114,7 @@ int32_t note_thread(thread_set *threads, int32_t wanted) {
             threads->count++;
         }
     }
-    __atomic_store_n(&threads->busy, 0, __ATOMIC_RELEASE);
+    unlock(&threads->busy);
     return i;
 }
 

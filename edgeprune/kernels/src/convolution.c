@@ -6,7 +6,7 @@ static const char *plan(kernel *k, int64_t reads, int32_t masked) {
     const int32_t lanes = k->level->lanes;
     const char *problem = plan_copies(g, lanes, reads, masked);
     const int64_t cells = problem ? 0 : gather_cells(g), count = problem ? 0 : mask_count(g, lanes);
-    int32_t *table = cells ? own(k, 4 * (size_t)cells + 64) : 0;
+    int32_t *table = cells ? own(k, 4 * (size_t)cells) : 0;
     uint16_t *masks = count ? own(k, 2 * (size_t)count) : 0;
     if ((cells && !table) || (count && !masks)) return "out of memory";
     if (table) plan_gather(g, table);
@@ -24,7 +24,8 @@ enum { PIECES = 8 };
 static conv_job job_of(const kernel *k) {
     return (conv_job){
         .shape = &k->shape, .weights = &k->conv, .float_end = &k->float_end, .integer_end = &k->integer_end,
-        .tiles = k->tiles, .lanes = k->tile_lanes, .parts = k->tiles >= PIECES ? 1 : (PIECES + k->tiles - 1) / k->tiles,
+        .tiles = k->tiles, .lanes = k->tile_lanes, .least = (k->shape.run + k->tile_lanes - 1) / k->tile_lanes / k->tiles,
+        .parts = k->tiles >= PIECES ? 1 : (PIECES + k->tiles - 1) / k->tiles,
         .copy_parts = k->shape.channels < PIECES ? k->shape.channels : PIECES,
     };
 }
@@ -117,9 +118,10 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     thread_set seen = {0};
     job.threads = &seen;
     plan_chunks(k, &job);
-    job.copy_bytes = job.copied ? (4 * g->plane * g->views * g->channels + 127) / 64 * 64 : 0;
-    const size_t partial = k->conv.slabs > 1 ? 4 * (size_t)k->conv.row_blocks * TILE_CELLS : 0;
-    const size_t bytes = (size_t)job.copy_bytes + partial * (size_t)(job.chunks ? 1 : job.tiles);
+    /* Sets lie one behind the other: what is read behind the end of one must not be another thread's. */
+    job.copy_bytes = job.copied ? 4 * whole_vectors(g->plane * g->views * g->channels) + OVER_READ : 0;
+    const int64_t partial = 4 * partial_sums(&k->conv) * (job.chunks ? 1 : job.tiles);
+    const size_t bytes = (size_t)(job.copy_bytes + (partial + 63) / 64 * 64);
     size_t available = 0;
     job.copies = bytes ? scratch_memory(k, bytes * (size_t)job.copy_sets, &available) : 0;
     if (bytes && !job.copies) return fail(k->api, k->name, "out of memory");
@@ -171,10 +173,27 @@ OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info) {
     return 0;
 }
 
+/* The residual and what is done with it go together. */
+static const char *check_sum(kernel *k, const OrtKernelInfo *info) {
+    static const char *const names[] = {"sum_scale", "sum_r_scale", "sum_r_zero_point", "sum_zero_point", "sum_low", "sum_high"};
+    size_t inputs = 0;
+    OrtStatus *status = KernelInfo_GetInputCount(k->api, info, &inputs);
+    if (status) {
+        ReleaseStatus(k->api, status);
+        return "the number of inputs is unknown";
+    }
+    const int residual = inputs > 4;
+    for (size_t i = 0; i < (residual ? 2 : sizeof names / sizeof *names); i++)
+        if (has_attribute(k, info, names[i]) != residual)
+            return problem_with(k, names[i], residual ? "is missing, which R needs" : "stands without R");
+    return 0;
+}
+
 OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     const char *problem = read_geometry(k, info, 4);
-    read_integer_end(k, info);
+    if (!problem) problem = read_integer_end(k, info);
+    if (!problem) problem = check_sum(k, info);
     if (!problem) problem = read_sparse_weights(k, info, KIND_INT8, &row_sums);
     if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
     if (problem) return fail(k->api, k->name, problem);
@@ -206,7 +225,7 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     job.parts = job.bands * (g->channels < of_channels ? g->channels : of_channels);
     job.threads = threads ? 0 : &seen;
     job.fill = (uint32_t)(integer ? (uint8_t)k->x_zero_point * 0x01010101u : 0);
-    job.copies = scratch_memory(k, 4 * (size_t)((int64_t)job.row_cells * (job.slots + 1) * job.parts) + 64, 0);
+    job.copies = scratch_memory(k, 4 * (size_t)((int64_t)job.row_cells * (job.slots + 1) * job.parts), 0);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {
@@ -231,7 +250,7 @@ static const char *plan_rows(kernel *k, int32_t ahead) {
     /* A block of four rows of outputs, at strides up to two. */
     const int64_t rows = (int64_t)g->dilation_y * (g->kernel_h - 1) + 1 + 3 * (g->stride_y < 2 ? 1 : 2);
     if (rows > 1 << 28) return "the dilated kernel is too large";
-    const int64_t phase = ((int64_t)job->phase_used + ahead + 15) / 16 * 16, cells = phase * job->phases;
+    const int64_t phase = whole_vectors((int64_t)job->phase_used + ahead), cells = phase * job->phases;
     const int64_t all = (int64_t)g->pad_top + g->height, wanted = all * cells < RING_CELLS ? all : RING_CELLS / cells;
     job->slots = 1;
     while (job->slots < rows || (job->slots < wanted && 2 * job->slots * cells <= RING_CELLS)) job->slots *= 2;
@@ -313,7 +332,7 @@ static const char *read_quads(kernel *k, const OrtKernelInfo *info, int32_t **ro
 OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     const char *problem = read_geometry(k, info, 4);
-    read_integer_end(k, info);
+    if (!problem) problem = read_integer_end(k, info);
     if (!problem) problem = read_quads(k, info, &row_sums);
     if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
     return problem ? fail(k->api, k->name, problem) : 0;
@@ -333,7 +352,7 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
     TRY(run_output(k, context, dims, tensor_dims(k, x.dims[0], k->outputs, g->out_h, g->out_w, integer, dims), &y));
     conv_job job = job_of(k);
     job.fill = integer ? (uint8_t)lowest(k) * 0x01010101u : 0xff800000u; /* minus infinity */
-    job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels) + 64, 0);
+    job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels), 0);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {
@@ -347,7 +366,7 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
 
 static OrtStatus *create_pool(kernel *k, const OrtKernelInfo *info, int32_t kind) {
     const char *problem = read_geometry(k, info, kind == KIND_INT8 ? 4 : 1);
-    read_integer_end(k, info);
+    if (!problem) problem = read_integer_end(k, info);
     k->conv.kind = kind;
     if (!problem) problem = plan(k, 1, 0);
     if (problem) return fail(k->api, k->name, problem);
@@ -375,7 +394,6 @@ OrtStatus *create_quantized_max_pool(kernel *k, const OrtKernelInfo *info) { ret
 
 /* Half to even, for |value| < 2^22. */
 static int32_t nearest(float value) {
-    /* In this order NaN, which a file's scale may be, is bounded too. */
     const float bounded = value > -1e6f ? (value < 1e6f ? value : 1e6f) : -1e6f;
     volatile float shifted = bounded + 12582912.0f;
     return (int32_t)(shifted - 12582912.0f);
@@ -426,11 +444,10 @@ static OrtStatus *compute_average_pool(kernel *k, OrtKernelContext *context) {
 
 OrtStatus *create_average_pool(kernel *k, const OrtKernelInfo *info) {
     const char *problem = read_geometry(k, info, 4);
+    if (!problem) problem = read_integer_end(k, info);
+    if (!problem) problem = int_attribute(k, info, "count_include_pad", 0, 1, &k->count_include_pad);
     if (problem) return fail(k->api, k->name, problem);
-    read_integer_end(k, info);
     k->outputs = k->channels;
-    k->scale = float_attribute(k, info, "scale", 1);
-    k->count_include_pad = (int32_t)int_attribute(k, info, "count_include_pad", 0);
     k->compute = compute_average_pool;
     return 0;
 }

@@ -130,7 +130,7 @@ static ALWAYS_INLINE void block_3x3(const int outputs, const int vectors, const 
     const W(vf) low = W(set_f)(end->low), high = W(set_f)(end->high);
     UNROLL for (int m = 0; m < outputs; m++) {
         UNROLL for (int v = 0; v < vectors; v++) {
-            const W(vf) value = W(min_f)(W(max_f)(sum[m * vectors + v], low), high);
+            const W(vf) value = W(clip_f)(sum[m * vectors + v], low, high);
             float *to = y + m * pitch + v * WIDE;
             if (count >= vectors * WIDE)
                 W(store_f)(to, value);
@@ -210,7 +210,7 @@ static ALWAYS_INLINE void rows_in_place(const int stride, const int narrow, cons
             }
         }
         UNROLL for (int m = 0; m < BLOCK_ROWS; m++) {
-            const W(vf) value = W(min_f)(W(max_f)(sum[m], low), high);
+            const W(vf) value = W(clip_f)(sum[m], low, high);
             if (out_w - x >= WIDE)
                 W(store_f)(y + m * out_w + x, value);
             else
@@ -265,7 +265,7 @@ static void one_row(const depthwise_job *job, const padded_rows *rows, int32_t f
             for (int32_t kx = 0; kx < g->kernel_w; kx++, weight++)
                 sum = W(fma_f)(W(load_f)(from + job->offset[kx]), W(set_f)(*weight), sum);
         }
-        const W(vf) value = W(min_f)(W(max_f)(sum, low), high);
+        const W(vf) value = W(clip_f)(sum, low, high);
         if (g->out_w - x >= WIDE)
             W(store_f)(y + x, value);
         else

@@ -22,14 +22,12 @@ static OrtStatus *compute_add(kernel *k, OrtKernelContext *context) {
 }
 
 OrtStatus *create_add(kernel *k, const OrtKernelInfo *info) {
-    read_integer_end(k, info);
-    k->add = (add_job){
-        .a_scale = float_attribute(k, info, "a_scale", 1), .b_scale = float_attribute(k, info, "b_scale", 1),
-        .a_zero_point = k->add.a_zero_point, .b_zero_point = k->add.b_zero_point,
-        .zero_point = k->integer_end.zero_point, .low = k->integer_end.low, .high = k->integer_end.high,
-    };
+    const char *problem = read_integer_end(k, info);
+    k->add.zero_point = k->integer_end.zero_point;
+    k->add.low = k->integer_end.low;
+    k->add.high = k->integer_end.high;
     k->compute = compute_add;
-    return 0;
+    return problem ? fail(k->api, k->name, problem) : 0;
 }
 
 static OrtStatus *compute_pack(kernel *k, OrtKernelContext *context) {
@@ -51,9 +49,9 @@ static OrtStatus *compute_pack(kernel *k, OrtKernelContext *context) {
 }
 
 OrtStatus *create_pack(kernel *k, const OrtKernelInfo *info) {
-    read_integer_end(k, info);
+    const char *problem = read_integer_end(k, info);
     k->compute = compute_pack;
-    return 0;
+    return problem ? fail(k->api, k->name, problem) : 0;
 }
 
 /* Packed input whose `channels` attribute says how many of its channels are real. */
@@ -82,11 +80,9 @@ static OrtStatus *compute_unpack(kernel *k, OrtKernelContext *context) {
 }
 
 static const char *read_channels(kernel *k, const OrtKernelInfo *info) {
-    const int64_t channels = int_attribute(k, info, "channels", 0);
-    read_integer_end(k, info);
-    if (channels < 1 || channels > 1 << 24) return "channels is missing or out of range";
-    k->channels = (int32_t)channels;
-    return 0;
+    const char *problem = int_attribute(k, info, "channels", 1, 1 << 24, &k->channels);
+    if (!problem && !k->channels) problem = "channels is missing";
+    return problem ? problem : read_integer_end(k, info);
 }
 
 OrtStatus *create_unpack(kernel *k, const OrtKernelInfo *info) {
@@ -117,7 +113,6 @@ static OrtStatus *compute_global_average_pool(kernel *k, OrtKernelContext *conte
 
 OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info) {
     const char *problem = read_channels(k, info);
-    k->scale = float_attribute(k, info, "scale", 1);
     k->compute = compute_global_average_pool;
     return problem ? fail(k->api, k->name, problem) : 0;
 }

@@ -114,7 +114,7 @@ void plan_masks(geometry *g, int32_t lanes, uint16_t *masks) {
 
 /* All channels would compete for the same cache sets if their planes were a whole number of pages apart. */
 static void spread_planes(geometry *g) {
-    if (g->plane * g->views % 512 == 0) g->plane += 16;
+    if (g->plane * g->views % 512 == 0) g->plane += WIDEST;
 }
 
 const char *plan_copies(geometry *g, int32_t lanes, int64_t reads, int32_t masked) {
@@ -148,15 +148,15 @@ const char *plan_copies(geometry *g, int32_t lanes, int64_t reads, int32_t maske
     if (g->form == MASKED) {
         g->direct = g->stride_y * g->stride_x == 1;
         /* Copies are written by whole vectors: what the last row has too much must not be another plane's. */
-        g->plane = g->direct ? g->run : (g->run + 30) / 16 * 16;
+        g->plane = g->direct ? g->run : whole_vectors(g->run + WIDEST - 1);
         if (!g->direct) spread_planes(g);
     } else if (g->form == TAPS) {
         const int32_t vector = fitting_lanes(g->run, lanes);
         g->plane = (g->run + vector - 1) / vector * vector;
     } else {
         /* A run reaches up to a vector past the last row; what lies there is padding. */
-        const int64_t tail = larger(reach_x / g->stride_x, g->pad_left) + 16;
-        g->plane = ((int64_t)g->rows * g->pitch + tail + 15) / 16 * 16;
+        const int64_t tail = larger(reach_x / g->stride_x, g->pad_left) + WIDEST;
+        g->plane = whole_vectors((int64_t)g->rows * g->pitch + tail);
         spread_planes(g);
     }
     if (g->plane * g->views * g->channels > (1 << 29) - 64) return "the input is too large";

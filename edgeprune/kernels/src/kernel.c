@@ -14,7 +14,7 @@ void *own(void *owner, size_t bytes) {
     kernel *k = owner;
     void *memory = 0;
     if (k->owned_count == (int32_t)(sizeof k->owned / sizeof *k->owned)) return 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes, &memory);
+    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes + OVER_READ, &memory);
     if (status) {
         ReleaseStatus(k->api, status);
         return 0;
@@ -42,28 +42,6 @@ static int found(const kernel *k, OrtStatus *status) {
     if (!status) return 1;
     ReleaseStatus(k->api, status);
     return 0;
-}
-
-int64_t int_attribute(const kernel *k, const OrtKernelInfo *info, const char *name, int64_t missing) {
-    int64_t value = 0;
-    return found(k, KernelInfoGetAttribute_int64(k->api, info, name, &value)) ? value : missing;
-}
-
-float float_attribute(const kernel *k, const OrtKernelInfo *info, const char *name, float missing) {
-    float value = 0;
-    return found(k, KernelInfoGetAttribute_float(k->api, info, name, &value)) ? value : missing;
-}
-
-int int_list(const kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count) {
-    int64_t values[8];
-    size_t size = 0;
-    if (!found(k, KernelInfoGetAttributeArray_int64(k->api, info, name, 0, &size)) || size != count || count > 8) return 0;
-    if (!found(k, KernelInfoGetAttributeArray_int64(k->api, info, name, values, &size))) return 0;
-    for (size_t i = 0; i < count; i++) {
-        if (values[i] < 0 || values[i] > 1 << 24) return 0;
-        out[i] = (int32_t)values[i];
-    }
-    return 1;
 }
 
 static OrtStatus *describe(const kernel *k, const OrtValue *value, tensor *out) {
@@ -109,18 +87,15 @@ OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t 
 const char *read_geometry(kernel *k, const OrtKernelInfo *info, int32_t channels_a_cell) {
     geometry *g = &k->shape;
     int32_t kernel_shape[2] = {1, 1}, strides[2] = {1, 1}, dilations[2] = {1, 1}, pads[4] = {0}, input[3], output[3];
-    k->spatial = int_list(k, info, "kernel_shape", kernel_shape, 2) ? 2 : 1;
-    const size_t n = (size_t)k->spatial;
-    if (n == 1) {
-        /* A row: height 1. */
-        if (!int_list(k, info, "kernel_shape", kernel_shape + 1, 1)) return "kernel_shape must have one or two sizes";
-        kernel_shape[0] = 1;
-    }
-    const size_t at = 2 - n;
-    if (!int_list(k, info, "strides", strides + at, n)) return "strides are missing or out of range";
-    if (!int_list(k, info, "dilations", dilations + at, n)) return "dilations are missing or out of range";
-    if (!int_list(k, info, "pads", pads, 2 * n)) return "pads are missing or out of range";
-    if (!int_list(k, info, "input_shape", input, n + 1)) return "input_shape is missing or out of range";
+    const size_t n = list_size(k, info, "kernel_shape"), at = n == 1; /* a row: height 1 */
+    if (n > 2) return "kernel_shape must hold one or two integers";
+    const char *problem = int_list(k, info, "kernel_shape", kernel_shape + at, n);
+    if (!problem) problem = int_list(k, info, "strides", strides + at, n);
+    if (!problem) problem = int_list(k, info, "dilations", dilations + at, n);
+    if (!problem) problem = int_list(k, info, "pads", pads, 2 * n);
+    if (!problem) problem = int_list(k, info, "input_shape", input, n + 1);
+    if (problem) return problem;
+    k->spatial = (int32_t)n;
     const int32_t begin_y = n == 2 ? pads[0] : 0, begin_x = n == 2 ? pads[1] : pads[0];
     const int32_t end_y = n == 2 ? pads[2] : 0, end_x = n == 2 ? pads[3] : pads[1];
     k->channels = input[0];
@@ -138,7 +113,9 @@ const char *read_geometry(kernel *k, const OrtKernelInfo *info, int32_t channels
     if (room_y < 1 || room_x < 1) return "the kernel is larger than the padded input";
     g->out_h = (int32_t)((room_y - 1) / g->stride_y + 1);
     g->out_w = (int32_t)((room_x - 1) / g->stride_x + 1);
-    if (int_list(k, info, "output_shape", output, n + 1)) {
+    if (has_attribute(k, info, "output_shape")) {
+        problem = int_list(k, info, "output_shape", output, n + 1);
+        if (problem) return problem;
         /* Pooling with ceil_mode: the exporter says how many windows there are. */
         const int32_t height = n == 2 ? output[1] : 1, width = n == 2 ? output[2] : output[1];
         if (output[0] != input[0] || height < 1 || width < 1 || height > g->out_h + 1 || width > g->out_w + 1)
@@ -151,9 +128,9 @@ const char *read_geometry(kernel *k, const OrtKernelInfo *info, int32_t channels
     return 0;
 }
 
-void read_integer_end(kernel *k, const OrtKernelInfo *info) {
+const char *read_integer_end(kernel *k, const OrtKernelInfo *info) {
     requantization *q = &k->integer_end;
-    k->is_signed = int_attribute(k, info, "signed", k->is_signed) != 0;
+    const char *problem = int_attribute(k, info, "signed", 0, 1, &k->is_signed);
     k->shift = (k->is_signed ? 128 : 0) - (k->level->signed_bytes ? 128 : 0);
     const int32_t least = k->is_signed ? -128 : 0;
     const struct {
@@ -172,28 +149,33 @@ void read_integer_end(kernel *k, const OrtKernelInfo *info) {
         {"a_zero_point", &k->add.a_zero_point, 0},
         {"b_zero_point", &k->add.b_zero_point, 0},
     };
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        const int64_t value = int_attribute(k, info, fields[i].name, fields[i].missing);
-        const int64_t bounded = value < least ? least : value > least + 255 ? least + 255 : value;
-        *fields[i].to = (int32_t)bounded + k->shift;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields && !problem; i++) {
+        *fields[i].to = fields[i].missing;
+        problem = int_attribute(k, info, fields[i].name, least, least + 255, fields[i].to);
+        *fields[i].to += k->shift;
     }
-    q->sum_scale = float_attribute(k, info, "sum_scale", 1);
-    q->sum_r_scale = float_attribute(k, info, "sum_r_scale", 1);
+    if (!problem) problem = scale_attribute(k, info, "scale", &k->scale);
+    if (!problem) problem = scale_attribute(k, info, "sum_scale", &q->sum_scale);
+    if (!problem) problem = scale_attribute(k, info, "sum_r_scale", &q->sum_r_scale);
+    if (!problem) problem = scale_attribute(k, info, "a_scale", &k->add.a_scale);
+    if (!problem) problem = scale_attribute(k, info, "b_scale", &k->add.b_scale);
+    if (problem) return problem;
+    return q->low > q->high ? "low is above high" : q->sum_low > q->sum_high ? "sum_low is above sum_high" : 0;
 }
 
 static size_t rounded(int32_t outputs) { return ((size_t)outputs + 3) / 4 * 4; }
 
 const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index) {
     tensor bias;
-    k->float_end.low = float_attribute(k, info, "low", -__builtin_inff());
-    k->float_end.high = float_attribute(k, info, "high", __builtin_inff());
+    const char *problem = float_bounds(k, info, &k->float_end.low, &k->float_end.high);
+    if (problem) return problem;
     float *copy = own(k, 4 * rounded(k->outputs));
     if (!copy) return "out of memory for the bias";
     for (size_t m = 0; m < rounded(k->outputs); m++) copy[m] = 0;
     k->float_end.bias = copy;
     if (!constant_input(k, info, index, &bias) || bias.type != ORT_FLOAT || bias.elements != k->outputs)
         return "the bias must be a constant of one float for each output channel";
-    for (int32_t m = 0; m < k->outputs; m++) copy[m] = ((const float *)bias.data)[m];
+    for (int32_t m = 0; m < k->outputs; m++) copy[m] = ((const float *)bias.data)[m] + 0.0f; /* sums begin at 0, not -0 */
     return 0;
 }
 
@@ -216,6 +198,7 @@ const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index
         /* Wraps like the kernels' own sums, where a file's numbers are senseless. */
         bias_copy[m] = (int32_t)((uint32_t)((const int32_t *)bias.data)[m] - (uint32_t)k->x_zero_point * (uint32_t)row_sums[m]);
         scale_copy[m] = ((const float *)scale.data)[m];
+        if (!is_scale(scale_copy[m])) return "each scale " NO_SCALE;
     }
     return 0;
 }

@@ -7,6 +7,24 @@
 #include "ort.h"
 #include "weights.h"
 
+/* Groups of attributes. */
+enum {
+    TAKES_WINDOW = 1 << 0,
+    TAKES_OUTPUT_SHAPE = 1 << 1,
+    TAKES_FLOAT_BOUNDS = 1 << 2,
+    TAKES_BOUNDS = 1 << 3,
+    TAKES_SIGN = 1 << 4,
+    TAKES_X_POINT = 1 << 5,
+    TAKES_Y_POINT = 1 << 6,
+    TAKES_SUM = 1 << 7,
+    TAKES_TWO = 1 << 8,
+    TAKES_CHANNELS = 1 << 9,
+    TAKES_SCALE = 1 << 10,
+    TAKES_COUNT = 1 << 11,
+};
+
+enum { MOST_TEXT = 192 };
+
 /* Everything that an operator keeps from its creation to its end; runs only read it, so they may overlap. */
 typedef struct kernel {
     const OrtApi *api;
@@ -14,6 +32,8 @@ typedef struct kernel {
     const char *name;
     OrtStatus *(*compute)(struct kernel *, OrtKernelContext *);
     OrtAllocator *memory;
+    uint32_t takes;       /* groups of attributes */
+    char text[MOST_TEXT]; /* what is wrong with one */
     void *owned[16];
     int32_t owned_count;
 
@@ -40,20 +60,30 @@ typedef struct kernel {
 /* A status with "edgeprune OPERATOR: problem". */
 OrtStatus *fail(const OrtApi *api, const char *name, const char *problem);
 
-/* Memory that the kernel owns, freed with it; null when there is none. */
+/* Memory that the kernel owns, freed with it, with OVER_READ bytes behind it; null when there is none. */
 void *own(void *owner, size_t bytes);
 void destroy_kernel(void *data);
-/* Memory for a while, or null; several threads may ask at the same time. available: null, or how much it is. */
+/* Memory for a while, with OVER_READ bytes behind it, or null; several threads may ask at the same time. available: null, or
+ * how much it is without those. */
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available);
 void free_scratch(const kernel *k, void *memory);
 /* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */
 void count_user(const kernel *k, int change);
 
-/* Attributes; `missing` stands for one that the node does not have. */
-int64_t int_attribute(const kernel *k, const OrtKernelInfo *info, const char *name, int64_t missing);
-float float_attribute(const kernel *k, const OrtKernelInfo *info, const char *name, float missing);
-/* Exactly `count` integers; 0 if the node does not have them. */
-int int_list(const kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count);
+/* Attributes (attributes.c). These give null, or what is wrong, in words that name the attribute. */
+const char *check_attributes(kernel *k, const OrtKernelInfo *info); /* none that the operator has not, none of a wrong type */
+const char *problem_with(kernel *k, const char *name, const char *problem);
+/* An integer in [low, high]; a node that does not have it leaves `out` alone. */
+const char *int_attribute(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_t *out);
+const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *name, float *out); /* 1 if it is missing */
+const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high); /* infinite where one is missing */
+/* Exactly `count` integers, from 0 to 2^24. */
+const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count);
+size_t list_size(const kernel *k, const OrtKernelInfo *info, const char *name);
+int has_attribute(const kernel *k, const OrtKernelInfo *info, const char *name);
+/* With such scales no product of an integer and no sum of two products is NaN. */
+static inline int is_scale(float value) { return value >= 0 && value <= 1e30f; }
+#define NO_SCALE "must be a number from 0 to 1e30"
 
 typedef struct {
     const void *data;
@@ -71,8 +101,8 @@ OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t 
 
 /* Conv attributes -> shape and spatial; null, or what is wrong. channels_a_cell: 1 or 4. */
 const char *read_geometry(kernel *k, const OrtKernelInfo *info, int32_t channels_a_cell);
-/* The output's range and zero point; prefix "" or "sum_". */
-void read_integer_end(kernel *k, const OrtKernelInfo *info);
+/* Zero points, scales and the output's range, in the level's domain. */
+const char *read_integer_end(kernel *k, const OrtKernelInfo *info);
 /* Bias (and for integer kernels scale) inputs, with the input's zero point taken off. */
 const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index);
 const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index, const int32_t *row_sums);

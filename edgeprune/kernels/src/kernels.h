@@ -71,8 +71,15 @@ typedef struct {
 } plane_view;
 
 #define MAX_VIEWS 64
+#define TILE_CELLS 128 /* cells of the largest tile */
 
 enum { WIDEST = 16 }; /* cells of the widest vector of all levels */
+
+/* Bytes that may be read behind the end of a buffer, because vectors are loaded whole. Everything that the kernels allocate
+ * has them behind its end, by `own`, `scratch_memory` and the arrays of sums; ONNX Runtime's tensors have not. */
+enum { OVER_READ = 4 * WIDEST };
+
+static inline int64_t whole_vectors(int64_t cells) { return (cells + WIDEST - 1) / WIDEST * WIDEST; }
 
 typedef enum { PHASES, COLUMNS, TAPS, MASKED } copy_form; /* see geometry.c */
 
@@ -127,6 +134,7 @@ typedef struct {
     void *output;
     uint32_t fill;         /* cell outside the input */
     int32_t tiles, parts;  /* the work is tiles of columns x parts of the row blocks */
+    int32_t least;         /* vectors of the smallest of the layer's own tiles, however threads share them out */
     int32_t chunks;        /* or it is shared out in chunks */
     int32_t by_place;      /* 1: a chunk is some of the tiles, 0: some of the row blocks */
     int32_t copy_sets;     /* by place: one a chunk; else one a thread */
@@ -137,6 +145,11 @@ typedef struct {
     int32_t copy_parts;    /* the channels to copy, or to pool, are shared out in so many pieces */
     int32_t lanes;
 } conv_job;
+
+/* Floats that a tile of several slabs has its sums so far in. */
+static inline int64_t partial_sums(const sparse_conv *w) {
+    return w->slabs > 1 ? (int64_t)w->row_blocks * TILE_CELLS + OVER_READ / 4 : 0;
+}
 
 enum { MOST_TAPS = 1 << 12 };
 
@@ -174,7 +187,6 @@ typedef struct {
 } gemm_job;
 
 #define PANEL 64 /* most columns of a panel */
-#define TILE_CELLS 128 /* cells of the largest tile */
 
 typedef struct {
     const uint8_t *a, *b;
@@ -222,5 +234,10 @@ const level *choose_level(const char **problem);
  * lowest that is free; MOST_THREADS if none is. */
 int32_t note_thread(thread_set *threads, int32_t wanted);
 void let_others_run(void);
+
+static inline void lock(int32_t *busy) {
+    while (__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
+}
+static inline void unlock(int32_t *busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
 
 #endif

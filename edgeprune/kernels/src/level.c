@@ -35,6 +35,7 @@
 #else
 #define TILE_I4 8
 #endif
+#define MOST_SUMS 10 /* of a row: two sets of five vectors */
 /* Whether a row of int8 sums is made bytes while it is in registers, to be put together with three other rows by a store
  * that interleaves. */
 #if defined(__aarch64__)
@@ -162,12 +163,12 @@ static void finish_floats(const float *sums, float *y, const float *residual, in
     for (; i + WIDE <= count; i += WIDE) {
         W(vf) value = W(load_f)(sums + i);
         if (residual) value = W(add_f)(value, W(load_f)(residual + i));
-        W(store_f)(y + i, W(min_f)(W(max_f)(value, low), high));
+        W(store_f)(y + i, W(clip_f)(value, low, high));
     }
     if (i < count) {
         W(vf) value = W(load_f)(sums + i);
         if (residual) value = W(add_f)(value, W(load_part_f)(residual + i, count - i));
-        W(store_part_f)(y + i, W(min_f)(W(max_f)(value, low), high), count - i);
+        W(store_part_f)(y + i, W(clip_f)(value, low, high), count - i);
     }
 }
 
@@ -266,7 +267,7 @@ static void tile_by_tap(const conv_job *job, const tile *t, int32_t block, const
     const uint32_t *start = w->tap_start + (int64_t)block * w->taps;
     const tap_masks by_tap = {w->taps, (g->run + WIDE - 1) / WIDE, start, g->masks + t->start / WIDE};
     const float *residual = end && job->residual ? (const float *)job->residual + (sums - (float *)job->output) : 0;
-    tile_f4_masked_16(t->vectors, x, (const entry_f4 *)w->entries + start[0], &by_tap, bias, residual, end, sums, pitch);
+    tile_f4_masked_16(t->vectors, job->least, x, (const entry_f4 *)w->entries + start[0], &by_tap, bias, residual, end, sums, pitch);
 }
 #endif
 
@@ -277,7 +278,7 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
     const sparse_conv *w = job->weights;
     const activation *float_end = job->float_end;
     const int64_t cells = (int64_t)job->shape->out_h * job->shape->out_w;
-    float own_sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
+    float own_sums[4 * TILE_CELLS + OVER_READ / 4] __attribute__((aligned(64)));
     tile t;
     place_tile(job, tile_number, &t);
     x += 4 * (int64_t)t.start;
@@ -300,12 +301,13 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
             } else
 #endif
             if (w->in_quads)
-                SUM(tile_q1, job->lanes, t.vectors, x, (const quad_f1 *)w->entries + from, count, w->shift, bias, clip, sums);
+                SUM(tile_q1, job->lanes, t.vectors, job->least, x, (const quad_f1 *)w->entries + from, count, w->shift, bias,
+                    clip, sums);
             else if (w->rows == 1)
-                SUM(tile_f1, job->lanes, t.vectors, x, (const entry_f1 *)w->entries + from, count, bias, clip, sums);
+                SUM(tile_f1, job->lanes, t.vectors, job->least, x, (const entry_f1 *)w->entries + from, count, bias, clip, sums);
             else
-                SUM(tile_f4, job->lanes, t.vectors, x, (const entry_f4 *)w->entries + from, count, bias, clip, sums,
-                    at_once ? cells : TILE_CELLS);
+                SUM(tile_f4, job->lanes, t.vectors, job->least, x, (const entry_f4 *)w->entries + from, count, bias, clip,
+                    sums, at_once ? cells : TILE_CELLS);
             if (slab == w->slabs - 1 && !at_once) finish_rows(job, &t, block, sums);
         }
     }
@@ -427,8 +429,8 @@ static void conv_groups(const conv_job *job, int32_t tile_number, const char *x,
 #else
     const sparse_conv *w = job->weights;
     const requantization q = *job->integer_end;
-    int32_t sums[4 * TILE_CELLS + 16] __attribute__((aligned(64)));
-    uint32_t cells[TILE_CELLS + 16] __attribute__((aligned(64)));
+    int32_t sums[4 * TILE_CELLS + OVER_READ / 4] __attribute__((aligned(64)));
+    uint32_t cells[TILE_CELLS + OVER_READ / 4] __attribute__((aligned(64)));
     for (int32_t group = first; group < end; group++) {
         for (int32_t m = 0; m < 4; m++) {
             const int32_t row = 4 * group + m;
@@ -458,6 +460,13 @@ static int32_t part_start(const uint32_t *start, int32_t row_blocks, int32_t ste
     return low * step;
 }
 
+/* Behind a set's copies; null where one slab is all. */
+static float *sums_so_far(const conv_job *job, int32_t set, int32_t tile_number) {
+    if (job->weights->slabs == 1) return 0;
+    float *first = (float *)(job->copies + set * job->set_bytes + job->copy_bytes);
+    return first + tile_number * partial_sums(job->weights);
+}
+
 static void conv(void *data, size_t task) {
     const conv_job *job = data;
     const sparse_conv *w = job->weights;
@@ -469,8 +478,7 @@ static void conv(void *data, size_t task) {
     if (w->kind == KIND_INT8)
         conv_groups(job, tile_number, job->input, first / 4, end / 4);
     else
-        conv_rows(job, tile_number, job->input, first, end,
-                  (float *)(job->copies + job->copy_bytes) + (int64_t)tile_number * w->row_blocks * TILE_CELLS);
+        conv_rows(job, tile_number, job->input, first, end, sums_so_far(job, 0, tile_number));
 }
 
 /* Rows of the copies that the tiles [first, end) read. */
@@ -533,7 +541,7 @@ static void conv_chunk(void *data, size_t chunk) {
     const sparse_conv *w = job->weights;
     const int32_t step = w->kind == KIND_INT8 ? 4 : 1, number = (int32_t)chunk;
     const int32_t set = number * job->copy_sets / job->chunks;
-    float *partial = (float *)(job->copies + set * job->set_bytes + job->copy_bytes);
+    float *partial = sums_so_far(job, set, 0);
     int32_t first_tile = 0, end_tile = job->tiles, first = 0, end = w->row_blocks;
     const char *input = job->source;
     if (job->by_place) {
@@ -564,6 +572,18 @@ static void conv_chunk(void *data, size_t chunk) {
 
 /* ---- pooling ---- */
 
+/* NaN where one is in the window. Two at a time, for each comparison finds NaN in both. */
+static ALWAYS_INLINE W(vf) largest_floats(const char *from, const entry_i4 *entry, uint32_t count) {
+    W(vf) most = W(load_f)(from + entry[count - 1].offset);
+    JOINED(nan_lanes, WIDE) found = W(find_nan_)(W(no_nan_)(), most, most);
+    for (uint32_t k = 0; k + 1 < count; k += 2) {
+        const W(vf) a = W(load_f)(from + entry[k].offset), b = W(load_f)(from + entry[k + 1].offset);
+        found = W(find_nan_)(found, a, b);
+        most = W(max_f)(most, W(max_f)(a, b));
+    }
+    return W(put_nan_)(found, most);
+}
+
 /* The weights' entries of row block 0 are the window's positions. */
 static void max_pool_channel(const conv_job *job, const copy_plan *plan, int64_t channel) {
     const geometry *g = job->shape;
@@ -579,9 +599,7 @@ static void max_pool_channel(const conv_job *job, const copy_plan *plan, int64_t
         for (int32_t v = 0; v < t.vectors; v++) {
             const char *from = x + 4 * (int64_t)(t.start + v * WIDE);
             if (job->weights->kind == KIND_FLOAT) {
-                W(vf) most = W(load_f)(from + entry[0].offset);
-                for (uint32_t k = 1; k < count; k++) most = W(max_f)(most, W(load_f)(from + entry[k].offset));
-                W(store_f)((float *)best + v * WIDE, most);
+                W(store_f)((float *)best + v * WIDE, largest_floats(from, entry, count));
             } else {
                 W(vi) most = W(load_i)(from + entry[0].offset);
                 for (uint32_t k = 1; k < count; k++) most = W(max_b)(most, W(load_i)(from + entry[k].offset));

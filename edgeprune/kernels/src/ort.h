@@ -51,6 +51,8 @@ enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
     ((OrtStatus * (*)(const OrtKernelInfo *, const char *, float *))(api)[85])(info, name, out)
 #define KernelInfoGetAttribute_int64(api, info, name, out) \
     ((OrtStatus * (*)(const OrtKernelInfo *, const char *, int64_t *))(api)[86])(info, name, out)
+#define KernelInfoGetAttribute_string(api, info, name, out, size) \
+    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, char *, size_t *))(api)[87])(info, name, out, size)
 #define KernelContext_GetInputCount(api, context, out) \
     ((OrtStatus * (*)(const OrtKernelContext *, size_t *))(api)[88])(context, out)
 #define KernelContext_GetInput(api, context, index, out) \
@@ -59,9 +61,17 @@ enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
     ((OrtStatus * (*)(OrtKernelContext *, size_t, const int64_t *, size_t, OrtValue **))(api)[91])( \
         context, index, dims, count, out)
 #define ReleaseStatus(api, status) ((void (*)(OrtStatus *))(api)[93])(status)
+#define ReleaseValue(api, value) ((void (*)(OrtValue *))(api)[96])(value)
 #define ReleaseTensorTypeAndShapeInfo(api, info) ((void (*)(OrtTensorTypeAndShapeInfo *))(api)[99])(info)
+#define ReleaseCustomOpDomain(api, domain) ((void (*)(OrtCustomOpDomain *))(api)[101])(domain)
+#define KernelInfoGetAttributeArray_float(api, info, name, out, count) \
+    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, float *, size_t *))(api)[162])(info, name, out, count)
 #define KernelInfoGetAttributeArray_int64(api, info, name, out, count) \
     ((OrtStatus * (*)(const OrtKernelInfo *, const char *, int64_t *, size_t *))(api)[163])(info, name, out, count)
+#define KernelInfo_GetInputCount(api, info, out) \
+    ((OrtStatus * (*)(const OrtKernelInfo *, size_t *))(api)[230])(info, out)
+#define KernelInfoGetAttribute_tensor(api, info, name, allocator, out) \
+    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, OrtAllocator *, OrtValue **))(api)[236])(info, name, allocator, out)
 #define KernelInfoGetConstantInput_tensor(api, info, index, is_constant, out) \
     ((OrtStatus * (*)(const OrtKernelInfo *, size_t, int *, const OrtValue **))(api)[249])(info, index, is_constant, out)
 #define KernelContext_ParallelFor(api, context, function, total, batches, data) \

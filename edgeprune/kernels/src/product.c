@@ -37,7 +37,7 @@ static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     };
     char *memory = 0;
     if (panels) {
-        memory = scratch_memory(k, (size_t)(panels * panel_bytes) + 128, 0);
+        memory = scratch_memory(k, (size_t)(panels * panel_bytes), 0);
         if (!memory) return fail(k->api, k->name, "out of memory");
         job.panels = memory;
     }
@@ -76,8 +76,8 @@ OrtStatus *create_gemm(kernel *k, const OrtKernelInfo *info) {
 
 OrtStatus *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
-    read_integer_end(k, info);
-    const char *problem = read_product(k, info, KIND_INT8, &row_sums);
+    const char *problem = read_integer_end(k, info);
+    if (!problem) problem = read_product(k, info, KIND_INT8, &row_sums);
     if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
     return problem ? fail(k->api, k->name, problem) : 0;
 }

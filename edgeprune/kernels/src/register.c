@@ -9,31 +9,8 @@ typedef struct {
     int8_t optional;  /* number of the input that may be left out, or -1 */
     int8_t output;
     int8_t is_signed;
+    uint32_t takes; /* groups of attributes */
 } operator;
-
-enum { F = ORT_FLOAT, U = ORT_UINT8, S = ORT_INT8, I = ORT_INT32 };
-
-static operator operators[] = {
-    {.name = "SparseConv", .create = create_conv, .inputs = {F, U, F, F}, .optional = 3, .output = F},
-    {.name = "SparseGemm", .create = create_gemm, .inputs = {F, U, F, F}, .optional = 3, .output = F},
-    {.name = "DepthwiseConv", .create = create_depthwise, .inputs = {F, F, F}, .optional = -1, .output = F},
-    {.name = "QSparseConv", .create = create_quantized_conv, .inputs = {U, U, I, F, U}, .optional = 4, .output = U},
-    {.name = "QSparseGemm", .create = create_quantized_gemm, .inputs = {U, U, I, F}, .optional = -1, .output = U},
-    {.name = "QSparseGemmS8", .create = create_quantized_gemm, .inputs = {S, U, I, F}, .optional = -1, .output = S,
-     .is_signed = 1},
-    {.name = "QDepthwiseConv", .create = create_quantized_depthwise, .inputs = {U, S, I, F}, .optional = -1, .output = U},
-    {.name = "QAdd", .create = create_add, .inputs = {U, U}, .optional = -1, .output = U},
-    {.name = "MaxPool", .create = create_max_pool, .inputs = {F}, .optional = -1, .output = F},
-    {.name = "QMaxPool", .create = create_quantized_max_pool, .inputs = {U}, .optional = -1, .output = U},
-    {.name = "QAveragePool", .create = create_average_pool, .inputs = {U}, .optional = -1, .output = U},
-    {.name = "QGlobalAveragePool", .create = create_global_average_pool, .inputs = {U}, .optional = -1, .output = U},
-    {.name = "QGlobalAveragePoolS8", .create = create_global_average_pool, .inputs = {U}, .optional = -1, .output = S,
-     .is_signed = 1},
-    {.name = "QPack", .create = create_pack, .inputs = {U}, .optional = -1, .output = U},
-    {.name = "QPackS8", .create = create_pack, .inputs = {S}, .optional = -1, .output = U, .is_signed = 1},
-    {.name = "QUnpack", .create = create_unpack, .inputs = {U}, .optional = -1, .output = U},
-    {.name = "QUnpackS8", .create = create_unpack, .inputs = {U}, .optional = -1, .output = S, .is_signed = 1},
-};
 
 static const operator *of(const OrtCustomOp *op) { return (const operator *)(const void *)op; }
 
@@ -81,9 +58,11 @@ static OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const 
     TRY(AllocatorAlloc(api, memory, sizeof(kernel), &data));
     kernel *k = data;
     if (!k) return fail(api, of(op)->name, "out of memory");
-    *k = (kernel){.api = api, .level = chosen, .name = of(op)->name, .memory = memory, .is_signed = of(op)->is_signed};
+    *k = (kernel){.api = api, .level = chosen, .name = of(op)->name, .memory = memory, .is_signed = of(op)->is_signed,
+                  .takes = of(op)->takes};
     count_user(k, 1);
-    OrtStatus *status = of(op)->create(k, info);
+    problem = check_attributes(k, info);
+    OrtStatus *status = problem ? fail(api, k->name, problem) : of(op)->create(k, info);
     if (status)
         destroy_kernel(k);
     else
@@ -96,6 +75,95 @@ static OrtStatus *compute(void *data, OrtKernelContext *context) {
     return k->compute(k, context);
 }
 
+/* Nothing is written here, whichever threads register or create sessions. */
+#define CALLBACKS \
+    { \
+        .version = ORT_API_VERSION, .GetName = get_name, .GetExecutionProviderType = get_provider, \
+        .GetInputType = input_type, .GetInputTypeCount = input_count, .GetOutputType = output_type, \
+        .GetOutputTypeCount = output_count, .KernelDestroy = destroy_kernel, \
+        .GetInputCharacteristic = input_characteristic, .GetOutputCharacteristic = zero_of_index, \
+        .GetInputMemoryType = zero_of_index, .GetVariadicInputMinArity = one, .GetVariadicInputHomogeneity = one, \
+        .GetVariadicOutputMinArity = one, .GetVariadicOutputHomogeneity = one, .CreateKernelV2 = create_kernel, \
+        .KernelComputeV2 = compute, .GetStartVersion = one, .GetEndVersion = last_version, \
+    }
+#define OPERATOR(op_name, creation, output_type, ...) \
+    { .op = CALLBACKS, .name = op_name, .create = creation, .output = output_type, .optional = -1, __VA_ARGS__ }
+
+enum { F = ORT_FLOAT, U = ORT_UINT8, S = ORT_INT8, I = ORT_INT32 };
+enum {
+    POINTS = TAKES_X_POINT | TAKES_Y_POINT,
+    POOL = TAKES_WINDOW | TAKES_OUTPUT_SHAPE,
+    AVERAGE = POINTS | TAKES_SCALE,
+    LAYER = POINTS | TAKES_BOUNDS,
+    WINDOW = TAKES_WINDOW | TAKES_SIGN | LAYER,
+};
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverride-init"
+static const operator operators[] = {
+    OPERATOR("SparseConv", create_conv, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
+    OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_FLOAT_BOUNDS),
+    OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
+    OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U}, .optional = 4, .takes = WINDOW | TAKES_SUM),
+    OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER),
+    OPERATOR("QSparseGemmS8", create_quantized_gemm, S, .inputs = {S, U, I, F}, .takes = LAYER, .is_signed = 1),
+    OPERATOR("QDepthwiseConv", create_quantized_depthwise, U, .inputs = {U, S, I, F}, .takes = WINDOW),
+    OPERATOR("QAdd", create_add, U, .inputs = {U, U},
+             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_Y_POINT | TAKES_BOUNDS),
+    OPERATOR("MaxPool", create_max_pool, F, .inputs = {F}, .takes = POOL),
+    OPERATOR("QMaxPool", create_quantized_max_pool, U, .inputs = {U}, .takes = TAKES_SIGN | POOL),
+    OPERATOR("QAveragePool", create_average_pool, U, .inputs = {U}, .takes = TAKES_SIGN | POOL | AVERAGE | TAKES_COUNT),
+    OPERATOR("QGlobalAveragePool", create_global_average_pool, U, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE),
+    OPERATOR("QGlobalAveragePoolS8", create_global_average_pool, S, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE,
+             .is_signed = 1),
+    OPERATOR("QPack", create_pack, U, .inputs = {U}),
+    OPERATOR("QPackS8", create_pack, U, .inputs = {S}, .is_signed = 1),
+    OPERATOR("QUnpack", create_unpack, U, .inputs = {U}, .takes = TAKES_CHANNELS),
+    OPERATOR("QUnpackS8", create_unpack, S, .inputs = {U}, .takes = TAKES_CHANNELS, .is_signed = 1),
+};
+#pragma GCC diagnostic pop
+
+/* One domain for each runtime in the process, whatever is registered how often: sessions refer to it for as long as this
+ * library stays loaded. The runtime unloads the library with the last session options that registered it. */
+enum { MOST_RUNTIMES = 4 };
+static struct {
+    const OrtApi *api;
+    OrtCustomOpDomain *domain;
+} domains[MOST_RUNTIMES];
+static int32_t busy;
+
+static OrtStatus *make_domain(const OrtApi *api, OrtCustomOpDomain **out) {
+    OrtCustomOpDomain *domain = 0;
+    OrtStatus *status = CreateCustomOpDomain(api, "edgeprune", &domain);
+    for (size_t i = 0; i < sizeof operators / sizeof *operators && !status; i++)
+        status = CustomOpDomain_Add(api, domain, &operators[i].op);
+    if (status && domain) ReleaseCustomOpDomain(api, domain);
+    if (!status) *out = domain;
+    return status;
+}
+
+static OrtStatus *domain_of(const OrtApi *api, OrtCustomOpDomain **out) {
+    OrtStatus *status = 0;
+    int i = 0;
+    lock(&busy);
+    while (i < MOST_RUNTIMES && domains[i].domain && domains[i].api != api) i++;
+    if (i == MOST_RUNTIMES)
+        status = fail(api, "kernels", "more runtimes are in this process than the library serves");
+    else if (!domains[i].domain)
+        status = make_domain(api, &domains[i].domain);
+    if (!status) {
+        domains[i].api = api;
+        *out = domains[i].domain;
+    }
+    unlock(&busy);
+    return status;
+}
+
+__attribute__((destructor)) static void release_domains(void) {
+    for (int i = 0; i < MOST_RUNTIMES; i++)
+        if (domains[i].domain) ReleaseCustomOpDomain(domains[i].api, domains[i].domain);
+}
+
 #define EXPORT __attribute__((visibility("default")))
 
 EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base);
@@ -105,20 +173,7 @@ EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase
     const char *problem = 0;
     if (!api) return 0; /* older than 1.17: the runtime refuses the model's operators by name */
     if (!choose_level(&problem)) return fail(api, "kernels", problem);
-    /* The domain lives as long as the process, as the interface asks for: sessions refer to it. */
-    TRY(CreateCustomOpDomain(api, "edgeprune", &domain));
-    for (size_t i = 0; i < sizeof operators / sizeof *operators; i++) {
-        operators[i].op = (OrtCustomOp){
-            .version = ORT_API_VERSION, .GetName = get_name, .GetExecutionProviderType = get_provider,
-            .GetInputType = input_type, .GetInputTypeCount = input_count, .GetOutputType = output_type,
-            .GetOutputTypeCount = output_count, .KernelDestroy = destroy_kernel,
-            .GetInputCharacteristic = input_characteristic, .GetOutputCharacteristic = zero_of_index,
-            .GetInputMemoryType = zero_of_index, .GetVariadicInputMinArity = one, .GetVariadicInputHomogeneity = one,
-            .GetVariadicOutputMinArity = one, .GetVariadicOutputHomogeneity = one, .CreateKernelV2 = create_kernel,
-            .KernelComputeV2 = compute, .GetStartVersion = one, .GetEndVersion = last_version,
-        };
-        TRY(CustomOpDomain_Add(api, domain, &operators[i].op));
-    }
+    TRY(domain_of(api, &domain));
     return AddCustomOpDomain(api, options, domain);
 }
 

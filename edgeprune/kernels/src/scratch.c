@@ -11,17 +11,11 @@ typedef struct {
 } piece;
 
 static piece pieces[PIECES];
-static int busy, users;
-
-static void lock(void) {
-    while (__atomic_exchange_n(&busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
-}
-
-static void unlock(void) { __atomic_store_n(&busy, 0, __ATOMIC_RELEASE); }
+static int32_t busy, users;
 
 static void *allocate_bytes(const kernel *k, size_t bytes) {
     void *memory = 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes, &memory);
+    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes + OVER_READ, &memory);
     if (!status) return memory;
     ReleaseStatus(k->api, status);
     return 0;
@@ -35,7 +29,7 @@ static void free_bytes(const kernel *k, void *memory) {
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
     piece *best = 0;
     void *memory = 0;
-    lock();
+    lock(&busy);
     for (int i = 0; i < PIECES; i++) {
         piece *each = pieces + i;
         if (!each->used && (!best || each->bytes > best->bytes)) best = each;
@@ -50,28 +44,28 @@ void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
         memory = best->memory;
         bytes = best->bytes;
     }
-    unlock();
+    unlock(&busy);
     if (available) *available = bytes;
     return memory || best ? memory : allocate_bytes(k, bytes);
 }
 
 void free_scratch(const kernel *k, void *memory) {
-    lock();
+    lock(&busy);
     for (int i = 0; i < PIECES && memory; i++) {
         if (pieces[i].memory != memory) continue;
         pieces[i].used = 0;
         memory = 0;
     }
-    unlock();
+    unlock(&busy);
     free_bytes(k, memory);
 }
 
 void count_user(const kernel *k, int change) {
-    lock();
+    lock(&busy);
     users += change;
     for (int i = 0; i < PIECES && users == 0; i++) {
         free_bytes(k, pieces[i].memory);
         pieces[i] = (piece){0};
     }
-    unlock();
+    unlock(&busy);
 }

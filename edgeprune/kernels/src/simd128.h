@@ -15,8 +15,14 @@ static inline vf4 set_f4(float a) { return _mm_set1_ps(a); }
 static inline vi4 set_i4(int32_t a) { return _mm_set1_epi32(a); }
 static inline vf4 add_f4(vf4 a, vf4 b) { return _mm_add_ps(a, b); }
 static inline vf4 mul_f4(vf4 a, vf4 b) { return _mm_mul_ps(a, b); }
-static inline vf4 min_f4(vf4 a, vf4 b) { return _mm_min_ps(a, b); }
+/* The second operand is what minps and maxps give where one of the two is NaN: in this order NaN stays NaN. */
+static inline vf4 clip_f4(vf4 a, vf4 low, vf4 high) { return _mm_min_ps(high, _mm_max_ps(low, a)); }
 static inline vf4 max_f4(vf4 a, vf4 b) { return _mm_max_ps(a, b); }
+/* Where a or b is NaN, or where they were in `found`: max_f forgets a NaN that is not in its last operand. */
+typedef vf4 nan_lanes4;
+static inline nan_lanes4 no_nan_4(void) { return _mm_setzero_ps(); }
+static inline nan_lanes4 find_nan_4(nan_lanes4 found, vf4 a, vf4 b) { return _mm_or_ps(found, _mm_cmpunord_ps(a, b)); }
+static inline vf4 put_nan_4(nan_lanes4 found, vf4 a) { return _mm_or_ps(a, found); } /* all ones are NaN */
 #ifdef __FMA__
 static inline vf4 fma_f4(vf4 a, vf4 b, vf4 c) { return _mm_fmadd_ps(a, b, c); }
 #else
@@ -97,8 +103,22 @@ static inline vf4 set_f4(float a) { return vdupq_n_f32(a); }
 static inline vi4 set_i4(int32_t a) { return vdupq_n_s32(a); }
 static inline vf4 add_f4(vf4 a, vf4 b) { return vaddq_f32(a, b); }
 static inline vf4 mul_f4(vf4 a, vf4 b) { return vmulq_f32(a, b); }
-static inline vf4 min_f4(vf4 a, vf4 b) { return vminq_f32(a, b); }
+static inline vf4 clip_f4(vf4 a, vf4 low, vf4 high) { return vminq_f32(vmaxq_f32(a, low), high); }
 static inline vf4 max_f4(vf4 a, vf4 b) { return vmaxq_f32(a, b); }
+/* FMIN and FMAX give NaN where either operand is. */
+typedef struct {
+    char none;
+} nan_lanes4;
+static inline nan_lanes4 no_nan_4(void) { return (nan_lanes4){0}; }
+static inline nan_lanes4 find_nan_4(nan_lanes4 found, vf4 a, vf4 b) {
+    (void)a;
+    (void)b;
+    return found;
+}
+static inline vf4 put_nan_4(nan_lanes4 found, vf4 a) {
+    (void)found;
+    return a;
+}
 static inline vf4 fma_f4(vf4 a, vf4 b, vf4 c) { return vfmaq_f32(c, a, b); }
 static inline vi4 add_i4(vi4 a, vi4 b) { return vaddq_s32(a, b); }
 static inline vi4 sub_i4(vi4 a, vi4 b) { return vsubq_s32(a, b); }

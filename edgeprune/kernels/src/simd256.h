@@ -11,8 +11,14 @@ static inline vf8 set_f8(float a) { return _mm256_set1_ps(a); }
 static inline vi8 set_i8(int32_t a) { return _mm256_set1_epi32(a); }
 static inline vf8 add_f8(vf8 a, vf8 b) { return _mm256_add_ps(a, b); }
 static inline vf8 mul_f8(vf8 a, vf8 b) { return _mm256_mul_ps(a, b); }
-static inline vf8 min_f8(vf8 a, vf8 b) { return _mm256_min_ps(a, b); }
+static inline vf8 clip_f8(vf8 a, vf8 low, vf8 high) { return _mm256_min_ps(high, _mm256_max_ps(low, a)); }
 static inline vf8 max_f8(vf8 a, vf8 b) { return _mm256_max_ps(a, b); }
+typedef vf8 nan_lanes8;
+static inline nan_lanes8 no_nan_8(void) { return _mm256_setzero_ps(); }
+static inline nan_lanes8 find_nan_8(nan_lanes8 found, vf8 a, vf8 b) {
+    return _mm256_or_ps(found, _mm256_cmp_ps(a, b, _CMP_UNORD_Q));
+}
+static inline vf8 put_nan_8(nan_lanes8 found, vf8 a) { return _mm256_or_ps(a, found); }
 static inline vf8 fma_f8(vf8 a, vf8 b, vf8 c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vi8 add_i8(vi8 a, vi8 b) { return _mm256_add_epi32(a, b); }
 static inline vi8 sub_i8(vi8 a, vi8 b) { return _mm256_sub_epi32(a, b); }

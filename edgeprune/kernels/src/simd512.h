@@ -11,8 +11,14 @@ static inline vf16 set_f16(float a) { return _mm512_set1_ps(a); }
 static inline vi16 set_i16(int32_t a) { return _mm512_set1_epi32(a); }
 static inline vf16 add_f16(vf16 a, vf16 b) { return _mm512_add_ps(a, b); }
 static inline vf16 mul_f16(vf16 a, vf16 b) { return _mm512_mul_ps(a, b); }
-static inline vf16 min_f16(vf16 a, vf16 b) { return _mm512_min_ps(a, b); }
+static inline vf16 clip_f16(vf16 a, vf16 low, vf16 high) { return _mm512_min_ps(high, _mm512_max_ps(low, a)); }
 static inline vf16 max_f16(vf16 a, vf16 b) { return _mm512_max_ps(a, b); }
+typedef __mmask16 nan_lanes16;
+static inline nan_lanes16 no_nan_16(void) { return 0; }
+static inline nan_lanes16 find_nan_16(nan_lanes16 found, vf16 a, vf16 b) {
+    return found | _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q);
+}
+static inline vf16 put_nan_16(nan_lanes16 found, vf16 a) { return _mm512_mask_mov_ps(a, found, _mm512_set1_ps(__builtin_nanf(""))); }
 static inline vf16 fma_f16(vf16 a, vf16 b, vf16 c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vi16 add_i16(vi16 a, vi16 b) { return _mm512_add_epi32(a, b); }
 static inline vi16 sub_i16(vi16 a, vi16 b) { return _mm512_sub_epi32(a, b); }

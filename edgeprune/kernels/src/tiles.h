@@ -4,7 +4,10 @@
  * multiplies starts at `offset`, so a tile reads `vectors` consecutive vectors there: no im2col. With few vectors one
  * chain of additions cannot hide an instruction's latency, so blocks alternate between several sets of sums. Sums start
  * at the bias, or, with none, go on from where they are. With an end they become outputs as they stay: the residual, if
- * there is one, is added, and they are clipped. */
+ * there is one, is added, and they are clipped.
+ *
+ * A float sum depends on how many sets it is put together from. That is the layer's, not the tile's: tiles become smaller
+ * where threads share them out, and what a layer computes must not depend on who computes it. */
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -12,14 +15,13 @@
 #define VECTOR_BYTES (4 * LANES)
 
 static ALWAYS_INLINE void V(put_f_)(float *to, V(vf) sum, const activation *end) {
-    if (end) sum = V(min_f)(V(max_f)(sum, V(set_f)(end->low)), V(set_f)(end->high));
+    if (end) sum = V(clip_f)(sum, V(set_f)(end->low), V(set_f)(end->high));
     V(store_f)(to, sum);
 }
 
-static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, const entry_f1 *entry, uint32_t count,
-                                           const float *bias, const activation *end, float *sums) {
-    const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
-    V(vf) sum[8];
+static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const int sets, const char *x, const entry_f1 *entry,
+                                           uint32_t count, const float *bias, const activation *end, float *sums) {
+    V(vf) sum[MOST_SUMS];
     UNROLL for (int i = 0; i < vectors * sets; i++)
         sum[i] = i >= vectors ? V(set_f)(0) : bias ? V(set_f)(*bias) : V(load_f)(sums + i * LANES);
     for (; count >= (uint32_t)sets; count -= sets, entry += sets) {
@@ -42,10 +44,10 @@ static ALWAYS_INLINE void V(tile_f1_body_)(const int vectors, const char *x, con
     UNROLL for (int v = 0; v < vectors; v++) V(put_f_)(sums + v * LANES, sum[v], end);
 }
 
-static ALWAYS_INLINE void V(tile_q1_body_)(const int vectors, const char *x, const quad_f1 *entry, uint32_t count,
-                                           const int shift, const float *bias, const activation *end, float *sums) {
-    const int sets = vectors == 1 ? 4 : vectors <= 4 ? 2 : 1;
-    V(vf) sum[8];
+static ALWAYS_INLINE void V(tile_q1_body_)(const int vectors, const int sets, const char *x, const quad_f1 *entry,
+                                           uint32_t count, const int shift, const float *bias, const activation *end,
+                                           float *sums) {
+    V(vf) sum[MOST_SUMS];
     UNROLL for (int i = 0; i < vectors * sets; i++)
         sum[i] = i >= vectors ? V(set_f)(0) : bias ? V(set_f)(*bias) : V(load_f)(sums + i * LANES);
     for (; count; count--, entry++) {
@@ -103,10 +105,10 @@ static ALWAYS_INLINE const entry_f4 *V(take_f4_)(const int vectors, const int se
 #undef INPUT
 
 /* by_tap: null, or where the entries of each tap begin, with its masks. */
-static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const char *x, const entry_f4 *entry, uint32_t count,
-                                           const tap_masks *by_tap, const float *bias, const float *residual,
-                                           const activation *end, float *sums, const int64_t pitch) {
-    const int sets = vectors == 1 ? 2 : 1;
+static ALWAYS_INLINE void V(tile_f4_body_)(const int vectors, const int sets, const char *x, const entry_f4 *entry,
+                                           uint32_t count, const tap_masks *by_tap, const float *bias,
+                                           const float *residual, const activation *end, float *sums,
+                                           const int64_t pitch) {
     V(vf) sum[4 * 6];
     UNROLL for (int i = 0; i < 4 * vectors * sets; i++)
         sum[i] = V(set_f)(i < 4 * vectors ? bias[i / vectors] : 0.0f);
@@ -154,27 +156,28 @@ static ALWAYS_INLINE void V(tile_i4_body_)(const int vectors, const char *x, con
     UNROLL for (int v = 0; v < vectors; v++) total[v] = V(total_)(sum[v]);
 }
 
-/* A register array needs a number of vectors that the compiler knows. */
-#define TILE_CASES(body, ...) \
+/* A register array needs numbers of vectors and sets that the compiler knows. Two sets are those of layers whose own tiles
+ * begin at two to four vectors: such a layer has one tile, or two of four and five. */
+#define ROW_CASES(body, ...) \
     switch (vectors) { \
-    case 1: body(1, __VA_ARGS__); break; \
-    case 2: body(2, __VA_ARGS__); break; \
-    case 3: body(3, __VA_ARGS__); break; \
-    case 4: body(4, __VA_ARGS__); break; \
-    case 5: body(5, __VA_ARGS__); break; \
-    case 6: body(6, __VA_ARGS__); break; \
-    case 7: body(7, __VA_ARGS__); break; \
-    case 8: body(8, __VA_ARGS__); break; \
+    case 1: body(1, 4, __VA_ARGS__); break; \
+    case 2: body(2, 2, __VA_ARGS__); break; \
+    case 3: body(3, 2, __VA_ARGS__); break; \
+    case 4: if (least <= 4) body(4, 2, __VA_ARGS__); else body(4, 1, __VA_ARGS__); break; \
+    case 5: if (least <= 4) body(5, 2, __VA_ARGS__); else body(5, 1, __VA_ARGS__); break; \
+    case 6: body(6, 1, __VA_ARGS__); break; \
+    case 7: body(7, 1, __VA_ARGS__); break; \
+    case 8: body(8, 1, __VA_ARGS__); break; \
     }
 
-static void V(tile_f1_)(int vectors, const char *x, const entry_f1 *entry, uint32_t count, const float *bias,
+static void V(tile_f1_)(int vectors, int least, const char *x, const entry_f1 *entry, uint32_t count, const float *bias,
                         const activation *end, float *sums) {
-    TILE_CASES(V(tile_f1_body_), x, entry, count, bias, end, sums)
+    ROW_CASES(V(tile_f1_body_), x, entry, count, bias, end, sums)
 }
 
-static void V(tile_q1_)(int vectors, const char *x, const quad_f1 *entry, uint32_t count, int shift, const float *bias,
-                        const activation *end, float *sums) {
-    TILE_CASES(V(tile_q1_body_), x, entry, count, shift, bias, end, sums)
+static void V(tile_q1_)(int vectors, int least, const char *x, const quad_f1 *entry, uint32_t count, int shift,
+                        const float *bias, const activation *end, float *sums) {
+    ROW_CASES(V(tile_q1_body_), x, entry, count, shift, bias, end, sums)
 }
 
 #if !BYTES_BY_ROW
@@ -187,26 +190,38 @@ static ALWAYS_INLINE void V(tile_i4_stored_)(const int vectors, const char *x, c
 
 static void V(tile_i4_)(int vectors, const char *x, const entry_i4 *entry, uint32_t count, const int32_t *bias,
                         int32_t *sums) {
-    TILE_CASES(V(tile_i4_stored_), x, entry, count, bias, sums)
+    switch (vectors) {
+    case 1: V(tile_i4_stored_)(1, x, entry, count, bias, sums); break;
+    case 2: V(tile_i4_stored_)(2, x, entry, count, bias, sums); break;
+    case 3: V(tile_i4_stored_)(3, x, entry, count, bias, sums); break;
+    case 4: V(tile_i4_stored_)(4, x, entry, count, bias, sums); break;
+    case 5: V(tile_i4_stored_)(5, x, entry, count, bias, sums); break;
+    case 6: V(tile_i4_stored_)(6, x, entry, count, bias, sums); break;
+    case 7: V(tile_i4_stored_)(7, x, entry, count, bias, sums); break;
+    case 8: V(tile_i4_stored_)(8, x, entry, count, bias, sums); break;
+    }
 }
 #endif
 
-#define F4_CASE(n, ...) case n: V(tile_f4_body_)(n, __VA_ARGS__); break;
+#define F4_CASE(n, ...) case n: V(tile_f4_body_)(n, 1, __VA_ARGS__); break;
 #if TILE_F4 > 3
 #define MORE_F4_CASES(...) F4_CASE(4, __VA_ARGS__) F4_CASE(5, __VA_ARGS__) F4_CASE(6, __VA_ARGS__)
 #else
 #define MORE_F4_CASES(...)
 #endif
 #define F4_CASES(...) \
-    switch (vectors) { F4_CASE(1, __VA_ARGS__) F4_CASE(2, __VA_ARGS__) F4_CASE(3, __VA_ARGS__) MORE_F4_CASES(__VA_ARGS__) }
+    switch (least == 1 ? 0 : vectors) { \
+    case 0: V(tile_f4_body_)(1, 2, __VA_ARGS__); break; \
+    F4_CASE(1, __VA_ARGS__) F4_CASE(2, __VA_ARGS__) F4_CASE(3, __VA_ARGS__) MORE_F4_CASES(__VA_ARGS__) \
+    }
 
-static void V(tile_f4_)(int vectors, const char *x, const entry_f4 *entry, uint32_t count, const float *bias,
+static void V(tile_f4_)(int vectors, int least, const char *x, const entry_f4 *entry, uint32_t count, const float *bias,
                         const activation *end, float *sums, int64_t pitch) {
     F4_CASES(x, entry, count, 0, bias, 0, end, sums, pitch)
 }
 
 #if MASKED_TILES && LANES == 16
-static void V(tile_f4_masked_)(int vectors, const char *x, const entry_f4 *entry, const tap_masks *by_tap,
+static void V(tile_f4_masked_)(int vectors, int least, const char *x, const entry_f4 *entry, const tap_masks *by_tap,
                                const float *bias, const float *residual, const activation *end, float *sums,
                                int64_t pitch) {
     F4_CASES(x, entry, 0, by_tap, bias, residual, end, sums, pitch)
@@ -216,7 +231,7 @@ static void V(tile_f4_masked_)(int vectors, const char *x, const entry_f4 *entry
 #undef F4_CASES
 #undef MORE_F4_CASES
 #undef F4_CASE
-#undef TILE_CASES
+#undef ROW_CASES
 #undef VECTOR_BYTES
 #undef V
 #undef JOIN

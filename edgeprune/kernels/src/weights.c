@@ -194,15 +194,25 @@ static void choose_quads(const packed_weights *p, const int64_t *tap_offset, int
     }
 }
 
-/* The entry numbered n of those that begin with quad `from`; a row's last quad is filled up with zero weights on the
- * input that it reads anyway. */
+/* The entry numbered n of those that begin with quad `from`. */
 static void put_in_quad(quad_f1 *quads, uint32_t from, uint32_t n, uint32_t index, const uint32_t *value) {
     quad_f1 *quad = quads + from + n / 4;
-    for (uint32_t place = n % 4; place < 4; place++) {
-        quad->index[place] = (uint16_t)index;
-        quad->weight[place] = 0;
-    }
+    quad->index[n % 4] = (uint16_t)index;
     __builtin_memcpy(quad->weight + n % 4, value, 4);
+}
+
+/* Fills up a row's last quad, of which `used` entries are there: the largest weight is halved between its place and one that
+ * is left. No zero weights: those would make NaN of an infinite input. */
+static void fill_quad(quad_f1 *quad, uint32_t used) {
+    for (uint32_t place = used; place < 4; place++) {
+        uint32_t from = 0;
+        for (uint32_t i = 1; i < place; i++)
+            if (quad->weight[i] * quad->weight[i] > quad->weight[from] * quad->weight[from]) from = i;
+        const float all = quad->weight[from], half = all * 0.5f;
+        quad->index[place] = quad->index[from];
+        quad->weight[place] = half;
+        quad->weight[from] = half == all ? all : all - half; /* itself where it is infinite */
+    }
 }
 
 static cell_range slab_cells(const packed_weights *p, int32_t slab_channels, int32_t slab, int32_t row_cells) {
@@ -239,6 +249,7 @@ static uint32_t put_entries(const window *w, int32_t block, cell_range cells, in
         }
         n++;
     }
+    if (out->in_quads && n % 4) fill_quad((quad_f1 *)out->entries + from + n / 4, n % 4);
     return n;
 }
 
@@ -272,7 +283,7 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
     }
     choose_quads(p, tap_offset, channel_bytes, out);
     count = out->start[(int64_t)out->slabs * (row_blocks + 1) - 1];
-    out->entries = e->get(e->owner, count * (out->in_quads ? sizeof(quad_f1) : rows == 4 ? sizeof(entry_f4) : sizeof(entry_f1)) + 64);
+    out->entries = e->get(e->owner, count * (out->in_quads ? sizeof(quad_f1) : rows == 4 ? sizeof(entry_f4) : sizeof(entry_f1)));
     if (!out->entries) return "out of memory for the weights";
     for (int32_t i = 0; i < out->slabs; i++) {
         const uint32_t *start = out->start + (int64_t)i * (row_blocks + 1);
@@ -316,8 +327,8 @@ static const char *expand_slices(const expansion *e, sparse_gemm *out, int32_t *
     if (!s->start || !counts) return "out of memory for the weights";
     count_slices(&w, out->row_blocks, s, counts);
     const size_t slots = (size_t)s->start[cells] * SLICE_ROWS;
-    s->place = e->get(e->owner, slots + 64);
-    s->weight = e->get(e->owner, 4 * slots + 64);
+    s->place = e->get(e->owner, slots);
+    s->weight = e->get(e->owner, 4 * slots);
     if (!s->place || !s->weight) return "out of memory for the weights";
     for (size_t i = 0; i < slots; i++) {
         s->place[i] = 0;
@@ -357,8 +368,8 @@ const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums,
     const cell_range whole = {0, w.row_cells};
     const uint32_t count = count_entries(&w, rows, row_blocks, whole, 0, out->start);
     if (by_lane && p->kind == KIND_INT8) return expand_slices(e, out, row_sums);
-    out->index = e->get(e->owner, 2 * (size_t)count + 64);
-    out->values = e->get(e->owner, 4 * (size_t)rows * count + 64);
+    out->index = e->get(e->owner, 2 * (size_t)count);
+    out->values = e->get(e->owner, 4 * (size_t)rows * count);
     if (!out->index || !out->values) return "out of memory for the weights";
     w = open_window(e);
     uint32_t n = 0;

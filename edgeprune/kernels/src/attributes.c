@@ -1,0 +1,157 @@
+/* What a node may say: the attributes of docs/kernels.md, their types, and messages about those that do not fit. */
+#include "kernel.h"
+
+enum { INTEGER, FLOAT, INTEGERS, OTHER, ABSENT };
+
+static const char *const type_names[] = {"an integer", "a float", "a list of integers"};
+
+/* groups: the operators that have it are those that take one of these; none for what other operators have, ONNX's own among
+ * them: the interface does not list a node's attributes, so that only names that are known can be asked for. */
+static const struct {
+    const char *name;
+    int type;
+    uint32_t groups;
+} known[] = {
+    {"kernel_shape", INTEGERS, TAKES_WINDOW}, {"strides", INTEGERS, TAKES_WINDOW}, {"pads", INTEGERS, TAKES_WINDOW},
+    {"dilations", INTEGERS, TAKES_WINDOW}, {"input_shape", INTEGERS, TAKES_WINDOW},
+    {"output_shape", INTEGERS, TAKES_OUTPUT_SHAPE}, {"low", FLOAT, TAKES_FLOAT_BOUNDS},
+    {"high", FLOAT, TAKES_FLOAT_BOUNDS}, {"low", INTEGER, TAKES_BOUNDS}, {"high", INTEGER, TAKES_BOUNDS},
+    {"signed", INTEGER, TAKES_SIGN}, {"x_zero_point", INTEGER, TAKES_X_POINT}, {"y_zero_point", INTEGER, TAKES_Y_POINT},
+    {"sum_scale", FLOAT, TAKES_SUM}, {"sum_r_scale", FLOAT, TAKES_SUM}, {"sum_r_zero_point", INTEGER, TAKES_SUM},
+    {"sum_zero_point", INTEGER, TAKES_SUM}, {"sum_low", INTEGER, TAKES_SUM}, {"sum_high", INTEGER, TAKES_SUM},
+    {"a_scale", FLOAT, TAKES_TWO}, {"b_scale", FLOAT, TAKES_TWO}, {"a_zero_point", INTEGER, TAKES_TWO},
+    {"b_zero_point", INTEGER, TAKES_TWO}, {"channels", INTEGER, TAKES_CHANNELS}, {"scale", FLOAT, TAKES_SCALE},
+    {"count_include_pad", INTEGER, TAKES_COUNT},
+    {"group", INTEGER, 0}, {"groups", INTEGER, 0}, {"auto_pad", OTHER, 0}, {"ceil_mode", INTEGER, 0},
+    {"storage_order", INTEGER, 0}, {"output_padding", INTEGERS, 0}, {"alpha", FLOAT, 0}, {"beta", FLOAT, 0},
+    {"transA", INTEGER, 0}, {"transB", INTEGER, 0}, {"activation", OTHER, 0}, {"activation_params", OTHER, 0},
+    {"axis", INTEGER, 0}, {"axes", INTEGERS, 0}, {"min", FLOAT, 0}, {"max", FLOAT, 0}, {"bias", OTHER, 0},
+    {"stride", OTHER, 0}, {"pad", OTHER, 0}, {"padding", OTHER, 0}, {"dilation", OTHER, 0}, {"kernel", OTHER, 0},
+    {"kernel_size", OTHER, 0}, {"shape", OTHER, 0}, {"zero_point", OTHER, 0}, {"w_zero_point", OTHER, 0},
+    {"x_scale", OTHER, 0}, {"y_scale", OTHER, 0}, {"w_scale", OTHER, 0}, {"is_signed", OTHER, 0}, {"relu", OTHER, 0},
+};
+
+/* A missing attribute is no error: its status is dropped. */
+static int found(const kernel *k, OrtStatus *status) {
+    if (!status) return 1;
+    ReleaseStatus(k->api, status);
+    return 0;
+}
+
+static int has_tensor(const kernel *k, const OrtKernelInfo *info, const char *name) {
+    OrtValue *value = 0;
+    if (!found(k, KernelInfoGetAttribute_tensor(k->api, info, name, k->memory, &value))) return 0;
+    ReleaseValue(k->api, value);
+    return 1;
+}
+
+static int type_of(const kernel *k, const OrtKernelInfo *info, const char *name) {
+    int64_t integer;
+    float number;
+    size_t size = 0;
+    if (found(k, KernelInfoGetAttribute_int64(k->api, info, name, &integer))) return INTEGER;
+    if (found(k, KernelInfoGetAttribute_float(k->api, info, name, &number))) return FLOAT;
+    /* The runtime gives lists of another type as empty ones. */
+    const int is_list = found(k, KernelInfoGetAttributeArray_int64(k->api, info, name, 0, &size));
+    if (is_list && size) return INTEGERS;
+    if (found(k, KernelInfoGetAttributeArray_float(k->api, info, name, 0, &size)) && size) return OTHER;
+    if (found(k, KernelInfoGetAttribute_string(k->api, info, name, 0, &size))) return OTHER;
+    return has_tensor(k, info, name) ? OTHER : is_list ? INTEGERS : ABSENT;
+}
+
+static size_t append(char *text, size_t length, const char *part) {
+    for (; *part && length < MOST_TEXT - 1; part++) text[length++] = *part;
+    text[length] = 0;
+    return length;
+}
+
+static size_t append_number(char *text, size_t length, int64_t number) {
+    char digits[24];
+    size_t at = sizeof digits - 1;
+    uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+    digits[at] = 0;
+    do digits[--at] = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (number < 0) digits[--at] = '-';
+    return append(text, length, digits + at);
+}
+
+const char *problem_with(kernel *k, const char *name, const char *problem) {
+    append(k->text, append(k->text, append(k->text, 0, name), " "), problem);
+    return k->text;
+}
+
+static const char *out_of_range(kernel *k, const char *name, int64_t value, int64_t low, int64_t high) {
+    size_t length = append_number(k->text, append(k->text, append(k->text, 0, name), " is "), value);
+    length = append_number(k->text, append(k->text, length, ", but must lie between "), low);
+    append_number(k->text, append(k->text, length, " and "), high);
+    return k->text;
+}
+
+const char *check_attributes(kernel *k, const OrtKernelInfo *info) {
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const int taken = (known[i].groups & k->takes) != 0;
+        /* Bounds are floats in some operators and integers in the others. */
+        if (!taken && known[i].groups & (TAKES_FLOAT_BOUNDS | TAKES_BOUNDS) && k->takes & (TAKES_FLOAT_BOUNDS | TAKES_BOUNDS))
+            continue;
+        const int type = type_of(k, info, known[i].name);
+        if (type == ABSENT || (taken && type == known[i].type)) continue;
+        if (!taken) return problem_with(k, known[i].name, "is no attribute of this operator");
+        append(k->text, append(k->text, append(k->text, 0, known[i].name), " must be "), type_names[known[i].type]);
+        return k->text;
+    }
+    return 0;
+}
+
+int has_attribute(const kernel *k, const OrtKernelInfo *info, const char *name) {
+    return type_of(k, info, name) != ABSENT;
+}
+
+const char *int_attribute(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_t *out) {
+    int64_t value = 0;
+    if (!found(k, KernelInfoGetAttribute_int64(k->api, info, name, &value))) return 0;
+    if (value < low || value > high) return out_of_range(k, name, value, low, high);
+    *out = (int32_t)value;
+    return 0;
+}
+
+const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *name, float *out) {
+    float value = 1;
+    if (found(k, KernelInfoGetAttribute_float(k->api, info, name, &value)) && !is_scale(value))
+        return problem_with(k, name, NO_SCALE);
+    *out = value;
+    return 0;
+}
+
+const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high) {
+    *low = -__builtin_inff();
+    *high = __builtin_inff();
+    found(k, KernelInfoGetAttribute_float(k->api, info, "low", low));
+    found(k, KernelInfoGetAttribute_float(k->api, info, "high", high));
+    if (*low != *low || *high != *high) return problem_with(k, *low != *low ? "low" : "high", "is NaN");
+    return *low > *high ? "low is above high" : 0;
+}
+
+size_t list_size(const kernel *k, const OrtKernelInfo *info, const char *name) {
+    size_t size = 0;
+    return found(k, KernelInfoGetAttributeArray_int64(k->api, info, name, 0, &size)) ? size : 0;
+}
+
+const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count) {
+    int64_t values[8];
+    size_t size = list_size(k, info, name);
+    if (!size) return problem_with(k, name, "is missing");
+    if (size != count) {
+        size_t length = append(k->text, append(k->text, 0, name), " must hold ");
+        length = append(k->text, append_number(k->text, length, (int64_t)count), " integers, got ");
+        append_number(k->text, length, (int64_t)size);
+        return k->text;
+    }
+    if (!found(k, KernelInfoGetAttributeArray_int64(k->api, info, name, values, &size)))
+        return problem_with(k, name, "cannot be read");
+    for (size_t i = 0; i < count; i++) {
+        if (values[i] < 0 || values[i] > 1 << 24) return out_of_range(k, name, values[i], 0, 1 << 24);
+        out[i] = (int32_t)values[i];
+    }
+    return 0;
+}
