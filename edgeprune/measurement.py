@@ -43,6 +43,7 @@ class Block:
     -> list of [monotonic ns, microwatts of the whole device]; empty where nothing measures them. windows: of the
     sustained phase, in order: begin_ns and end_ns since it began, count, mean_ns, p50_ns, p90_ns (None of too few
     samples) and max_ns of the latencies, and the conditions at the window's end; empty where none was asked for.
+    began_s: when the process began by the host's clock, in seconds since 1970, or 0 if that is not known.
     """
 
     role: str
@@ -60,6 +61,7 @@ class Block:
     layers_ns: Mapping[str, int] = field(default_factory=dict)
     power_uw: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
     windows: Sequence[Window] = field(default_factory=list)
+    began_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -91,7 +93,7 @@ class NativeRun:
     init_ns: model load and preparation; first_ns: the first inference, a warm-up, or 0 without warm-ups.
     peak_memory_bytes: growth of the process's peak resident memory since it began, or None if it did not tell.
     model_sha256: as hashed on the device. conditions_before and conditions_after: as a block's, without the agent's
-    reach. Outputs were not looked at.
+    reach. began_s: as a block's. Outputs were not looked at.
     """
 
     role: str
@@ -106,6 +108,7 @@ class NativeRun:
     model_sha256: str
     conditions_before: Mapping[str, Any] = field(default_factory=dict)
     conditions_after: Mapping[str, Any] = field(default_factory=dict)
+    began_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.role not in ROLES or self.count < 1:

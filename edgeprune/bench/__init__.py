@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
@@ -12,6 +12,7 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench.journal import open_journal
 from edgeprune.bench.plan import Plan
 from edgeprune.bench.run import Request, Run
+from edgeprune.bench.states import compare_with_earlier
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, MeasurementError
 from edgeprune.measurement import Measurement, Ran
@@ -40,12 +41,15 @@ def bench(
     raise MeasurementError("a bench run ended without a measurement")
 
 
-def bench_blocks(request: Request, connection: Connection) -> Generator[Union[BlockDone, Measurement], None, None]:
+def bench_blocks(
+    request: Request, connection: Connection, sleep: Callable[[float], object] = time.sleep
+) -> Generator[Union[BlockDone, Measurement], None, None]:
     """Push what runs the blocks and the bundles, run all blocks, write the measurement; yields a `BlockDone` after each
     block and the `Measurement` (OUT/measurements/<artifact>-<UTC time>.json) as the last event.
 
     The runtime gets `target.threads` threads. Closing the generator, or any error, ends what runs on the device; the
-    blocks that are done are kept, and the same call goes on behind them. Raises DeviceError for a device that fails, a
+    blocks that are done are kept, and the same call goes on behind them. sleep: waits so many seconds, where the plan
+    spreads the blocks over a time. Raises DeviceError for a device that fails, a
     file that is not the manifest's and outputs that are wrong; DeviceTransientError for a block that again and again
     takes longer than the plan allows; UnfairConditionsError for a device that is throttled, or runs with another
     governor or frequency than the target asks for.
@@ -56,12 +60,15 @@ def bench_blocks(request: Request, connection: Connection) -> Generator[Union[Bl
         device = run.push()
         begin = run.begin(device)
         order = request.plan.order(compared=request.against is not None)
+        begins_s = request.plan.begins_s(compared=request.against is not None)
         finished, earlier_notes = journal.read()
         run.notes[:] = [*earlier_notes, *(each for each in run.notes if each not in earlier_notes)]
         if finished:
             run.notes.append(f"went on after block {len(finished)} of a run that was broken off")
         started, earlier = time.monotonic(), len(finished)
+        skipped_s = begins_s[min(earlier, len(order) - 1)] if earlier else 0.0
         for number in range(earlier + 1, len(order) + 1):
+            run.wait(device, started + begins_s[number - 1] - skipped_s, sleep)
             finished.append(run.fair_block(device, order, number, begin))
             block, environment = finished[-1]
             if environment != finished[0][1]:
@@ -69,8 +76,10 @@ def bench_blocks(request: Request, connection: Connection) -> Generator[Union[Bl
                 raise DeviceError("the device's software changed between two blocks", "bench again")
             journal.add(number, block, environment, run.notes)
             each = (time.monotonic() - started) / (number - earlier)
-            yield BlockDone(number, len(order), block, each * (len(order) - number))
+            waits_s = started + begins_s[-1] - skipped_s - time.monotonic()
+            yield BlockDone(number, len(order), block, max(each * (len(order) - number), waits_s, 0.0))
         measurement = run.measurement(finished[0][1], [block for block, _ in finished])
+        measurement = replace(measurement, notes=(*measurement.notes, *compare_with_earlier(measurement)))
         measurement.save()
         journal.clear()
         yield measurement

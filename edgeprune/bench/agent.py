@@ -59,6 +59,7 @@ WINDOW_SAMPLES = 11  # the fewest of a sustained window: as many as a median nee
 P90_SAMPLES = 64
 COMMAND_FOLDERS = ("usr/bin", "opt/vc/bin", "system/bin")  # beside PATH: Raspberry Pi OS, its older releases, Android
 COMMAND_SECONDS = 2.0
+REFERENCE_BYTES = 4096  # stays in the first cache
 CPUFREQ = "sys/devices/system/cpu/cpufreq"
 POWER_SECONDS = 0.1  # between two readings of the power: ten a second at most,
 POWER_SHARE = 0.02  # and fewer where reading, which may start a program, would take a larger share of the time
@@ -320,9 +321,25 @@ def read_power(root: Path) -> dict[str, Any]:
     }
 
 
+def reference_ns() -> int:
+    """Time of a fixed piece of work on one core, the least of a few: the machine's own speed, where no sensor tells its
+    clock or what other guests of its host take."""
+    data, times = bytes(REFERENCE_BYTES), []
+    for _ in range(5):
+        begin = time.perf_counter_ns()
+        for _ in range(16):
+            hashlib.sha256(data).digest()
+        times.append(time.perf_counter_ns() - begin)
+    return min(times)
+
+
 def read_load(root: Path) -> dict[str, Any]:
-    """Load average, runnable threads, total stall times (microseconds, /proc/pressure), preemptions of this process."""
-    found: dict[str, Any] = {}
+    """Load average, runnable threads, total stall times (microseconds, /proc/pressure), time that a host took away from
+    all of this guest's cores (microseconds, /proc/stat), preemptions of this process, a fixed piece of work."""
+    found: dict[str, Any] = {"reference_ns": reference_ns()}
+    ticks = str(read_value(root / "proc/stat")).partition("\n")[0].split()
+    steal = ticks[8] if len(ticks) > 8 and ticks[0] == "cpu" else ""
+    found["steal_us"] = int(steal) * 1_000_000 // os.sysconf("SC_CLK_TCK") if steal.isdigit() else "absent"
     load = str(read_value(root / "proc/loadavg")).split()
     whole = len(load) > 3 and "/" in load[3]
     found["load_1m"] = float(load[0]) if whole else load[0]

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from edgeprune import readings
 from edgeprune.bench.block import AGENT_FILE
+from edgeprune.bench.states import changes_of_state
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, UnfairConditionsError
 from edgeprune.measurement import Block, Measurement, Ran
@@ -23,6 +24,8 @@ FREQUENCY_DROP = 0.1  # below the highest frequency that the kernel allows
 HOT_MILLIC = 80_000  # where a Raspberry Pi begins to throttle
 FREQUENCY_TOLERANCE = 0.01  # some kernels tell the frequency that they measured
 READ_SECONDS = 30.0
+STOLEN_SHARE = 0.02  # of a block's time that a host took away
+SPREAD = "spread the blocks: --spread 10m"
 SET_GOVERNOR = {
     "android": "adb shell cmd power set-fixed-performance-mode-enabled true",
     "linux": "sudo cpupower frequency-set -g {0}, or: echo {0} | sudo tee "
@@ -45,7 +48,7 @@ def warnings(measurement: Measurement) -> list[str]:
     found += [
         f"{cause} in {count} of {len(measurement.ran)} blocks: {remedy}" for count, cause, remedy in checks if count
     ]
-    return found
+    return found + changes_of_state(measurement.ran, measurement.threads)
 
 
 def read(connection: Connection, sensors: Sequence[str]) -> Reading:
@@ -174,6 +177,10 @@ def _hot(block: Ran) -> bool:
     return hottest is not None and hottest >= HOT_MILLIC
 
 
+def _stolen(block: Block) -> bool:
+    return _increase(block, "steal_us") > STOLEN_SHARE * _seconds(block) * 1e6
+
+
 def _swapped(block: Block) -> bool:
     return any(values.get("swap", 0) > 0 for values in block.memory_bytes.values())
 
@@ -188,4 +195,5 @@ _CHECKS_OF_SAMPLES: tuple[tuple[Callable[[Block], bool], str, str], ...] = (
     (_crowded, "other programs waited for the processor", "stop them and bench again"),
     (_preempted, "the agent was often taken off its core", "stop other programs and bench again"),
     (_swapped, "part of the agent's memory was in swap", "free memory on the device and bench again"),
+    (_stolen, "the host gave the processor to its other guests (steal time)", f"bench when it has fewer, or {SPREAD}"),
 )

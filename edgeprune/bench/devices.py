@@ -51,11 +51,15 @@ class _Fleet:
         """Connect and measure; every block is an event. The connection is closed before the measurement is told of."""
         with connect() as connection:
             self.connected.append(connection)
-            for event in () if self.stopped.is_set() else bench_blocks(request, connection):
+            for event in () if self.stopped.is_set() else bench_blocks(request, connection, self._sleep):
                 if isinstance(event, Measurement):
                     return event
                 self.events.put(DeviceEvent(host, event))
         raise DeviceError("the measurement was stopped")
+
+    def _sleep(self, seconds: float) -> None:
+        if self.stopped.wait(seconds):
+            raise DeviceError("the measurement was stopped")
 
     def stop(self) -> None:
         """What still runs loses its connection, and its block fails at once."""

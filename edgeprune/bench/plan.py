@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from edgeprune.errors import MeasurementError
 
+GROUP = 4  # blocks of an ABBA
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -19,7 +21,8 @@ class Plan:
     warmups: inferences before the samples of a block (fewer if they last longer than half of `limit_seconds`). A block
     ends once it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds`. timeout_seconds:
     after which a block's process is given up. allow_governor: measure although the target asks for another one.
-    sustained_seconds: of a phase of minutes behind the samples of each side's last block, or 0.
+    sustained_seconds: of a phase of minutes behind the samples of each side's last block, or 0. spread_seconds: over
+    which the blocks are spread, so that they meet more than one state of the machine; 0 for one after the other.
     """
 
     seed: int
@@ -32,6 +35,7 @@ class Plan:
     timeout_seconds: float = 300.0
     allow_governor: bool = False
     sustained_seconds: float = 0.0
+    spread_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or self.samples < 1 or self.warmups < 0 or self.floor_pairs < 0:
@@ -41,6 +45,8 @@ class Plan:
             )
         if not 0 <= self.sustained_seconds < math.inf:
             raise MeasurementError(f"a sustained phase lasts 0 s or longer, got {self.sustained_seconds}")
+        if not 0 <= self.spread_seconds < math.inf:
+            raise MeasurementError(f"blocks are spread over 0 s or longer, got {self.spread_seconds}")
         if not 0 <= self.seconds <= self.limit_seconds < self.timeout_seconds < math.inf:
             raise MeasurementError(
                 f"a plan needs 0 <= seconds <= limit_seconds < timeout_seconds, got {self.seconds}, "
@@ -56,6 +62,16 @@ class Plan:
         draw = random.Random(self.seed)
         floor = _abba(draw, ("floor_a", "floor_b"), min(self.floor_pairs, math.ceil(self.pairs / 2)))
         return floor + _abba(draw, ("artifact", "against"), self.pairs)
+
+    def begins_s(self, compared: bool) -> list[float]:
+        """When each block of `order` begins at the earliest, in seconds since the run began. Blocks that are compared
+        stay together, four at a time; these groups are spread, each at a random place in its equal share of the time
+        (by the seed), so that nothing periodic keeps step with them."""
+        order, size = self.order(compared), GROUP if compared else 1
+        groups = -(-len(order) // size)
+        draw, share = random.Random(f"spread {self.seed}"), self.spread_seconds / groups
+        begins = [share * (number + draw.random()) for number in range(groups)]
+        return [begins[number // size] for number in range(len(order))]
 
 
 def _abba(draw: random.Random, roles: tuple[str, str], pairs: int) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,6 +21,7 @@ from edgeprune.errors import DeviceTransientError, MeasurementError, UnfairCondi
 from edgeprune.measurement import AGGREGATED, MEASURED, Block, Measurement, NativeRun, Ran
 from edgeprune.target import Target
 
+SIGN_OF_LIFE_S = 30.0  # a device behind a line gives up a host that is silent for longer
 REPEATS = 3  # of one block, where the device was throttled in it
 
 
@@ -129,6 +131,7 @@ class Run:
                 self.notes.append(f"block {number}: {cooled}")
             name = f"{number}-{attempt}" if attempt else str(number)
             try:
+                began_s = time.time()
                 block, environment = device.run(role, name, behind=order[number:].count(role))
             except DeviceTransientError as problem:
                 if attempt:  # it would take hours to wait for a device that hangs
@@ -138,12 +141,19 @@ class Run:
             self.check_fair([begin, *conditions.around([block])])
             changed = conditions.throttled(block)
             if not changed:
-                return block, environment
+                return replace(block, began_s=began_s), environment
             self.notes.append(f"block {number} was discarded and repeated, throttling: {', '.join(changed)}")
         raise UnfairConditionsError(
             f"the device was throttled in block {number} {REPEATS + 1} times: {', '.join(changed)}",
             "cool it, or give it a stronger power supply, and bench again",
         )
+
+    def wait(self, device: Device, begin_s: float, sleep: Callable[[float], object]) -> None:
+        """Wait until a moment of the monotonic clock; the device hears from its host meanwhile."""
+        while (left := begin_s - time.monotonic()) > 0:
+            sleep(min(left, SIGN_OF_LIFE_S))
+            if left > SIGN_OF_LIFE_S:
+                device.read()
 
     def measurement(self, environment: dict[str, Any], blocks: Sequence[Ran]) -> Measurement:
         """The blocks with all that says what they are."""

@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     "--sustained", "sustained_seconds", type=Duration(), default=0.0, metavar="10m",
     help="Go on so long with each side: what becomes of latency, frequency and temperature.",
 )  # fmt: skip
+@click.option(
+    "--spread", "spread_seconds", type=Duration(), default=0.0, metavar="10m",
+    help="Spread the blocks over so long: an interval that holds in the next bench, too.",
+)  # fmt: skip
 @click.option("--allow-governor", is_flag=True, help="Measure though the target asks for another governor; recorded.")
 @OUT
 @JSON
@@ -56,6 +60,7 @@ def bench(
     edgeprune bench --target rpi4 --host pi@raspberrypi --host pi@kitchen
     edgeprune bench --target rpi4 --emulate
     edgeprune bench --target android-arm64 --runner benchmark_model
+    edgeprune bench --target local --spread 10m
     edgeprune bench --target local --sustained 10m
     edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
     """
@@ -65,6 +70,8 @@ def bench(
 
     if emulate and hosts:
         raise click.UsageError("--emulate counts on this machine, it takes no --host")
+    if emulate and (planned["spread_seconds"] or planned["sustained_seconds"]):
+        raise click.UsageError("--emulate counts instructions: it takes none of --spread and --sustained")
     if runner and (emulate or python or planned["sustained_seconds"]):
         raise click.UsageError("--runner goes with none of --emulate, --python and --sustained")
     plan = Plan(**planned)

@@ -9,6 +9,7 @@ from typing import Any, Optional
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.energy import energy
+from edgeprune.progress import show_seconds
 from edgeprune.report import units
 from edgeprune.report.collection import Nouns, is_of
 from edgeprune.report.summary import density_of_dense
@@ -182,6 +183,8 @@ def timing_table(run: Timing) -> Table:
         if any(each[name] is not None for each in described) or name in ("p50_ns", "p90_ns", "p99_ns")
     ]
     rows.append(("95 % interval of block medians", *(_median_interval(each) for each in described)))
+    rows.append(("Blocks differ by", *(units.percent(each["block_spread"]) for each in described)))
+    rows.append(("Independent blocks", *(_worth(each) for each in described)))
     rows.append(("Median absolute deviation", *(units.latency(each["mad_ns"]) for each in described)))
     rows += [(words, *(units.latency(each[name]) for each in described)) for name, words in PHASES.items()]
     rows.append(("Resident memory of the model", *(units.size(resident_bytes(each)) for each in described)))
@@ -216,6 +219,12 @@ def _unsteady(described: Mapping[str, Any]) -> str:
     places = described["non_stationary"]
     which = f" ({', '.join(map(str, places))})" if places else ""
     return f"{len(places)} of {described['blocks']}{which}"
+
+
+def _worth(described: Mapping[str, Any]) -> str:
+    """Fewer than there are where neighbours in time are alike; and the time that they stand for."""
+    span = "" if described["span_s"] is None else f" over {show_seconds(described['span_s'])}"
+    return f"{described['effective_blocks']:.0f} of {described['blocks']}{span}"
 
 
 def _median_interval(described: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ from edgeprune.report.tables import (
     zeros_table,
     zeros_words,
 )
-from edgeprune.report.timing import speed_words, timing
+from edgeprune.report.timing import interval_words, speed_words, timing
 from edgeprune.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -78,14 +78,14 @@ def print_report(nouns: Nouns, console: Console) -> None:
 
 
 def speed_line(measurement: Measurement) -> str:
-    """A measurement in one line: "median 434 µs, 2.49× as fast as the dense twin [2.48 … 2.51×]: faster", or
-    `count_words`, or `native_words`."""
+    """A measurement in one line: "median 434 µs [429 µs … 440 µs, blocks over 45 s], 2.49× as fast as the dense twin
+    [2.48 … 2.51×]: faster", or `count_words`, or `native_words`."""
     if measurement.kind == EMULATED:
         return count_words(measurement)
     if measurement.kind == AGGREGATED:
         return native_words(measurement)
     run = timing(measurement, artifacts_of(measurement))
-    return f"median {units.latency(run.statistics['p50_ns'])}, {speed_words(run)}"
+    return f"median {units.latency(run.statistics['p50_ns'])}{interval_words(run.statistics)}, {speed_words(run)}"
 
 
 def print_layers(measurement: Measurement, console: Console) -> None:

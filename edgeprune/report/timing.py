@@ -11,6 +11,7 @@ import numpy as np
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.measurement import Measurement
+from edgeprune.progress import show_seconds
 from edgeprune.report import units
 
 ROLES = ("artifact", "against")
@@ -109,6 +110,16 @@ def resident_bytes(described: Optional[Mapping[str, Any]]) -> Optional[int]:
     if any(key not in phase for phase in (steady, before) for key in keys):
         return None
     return int(sum(steady[key] - before[key] for key in keys))
+
+
+def interval_words(described: Mapping[str, Any]) -> str:
+    """The interval of a median and the time that its blocks stand for: " [429 µs … 440 µs, blocks over 45 s]"; nothing
+    for too few blocks."""
+    pair, span_s = described["p50_interval_ns"], described["span_s"]
+    if pair is None:
+        return ""
+    span = "" if span_s is None else f", blocks over {show_seconds(span_s)}"
+    return f" [{' … '.join(map(units.latency, pair))}{span}]"
 
 
 def speed_words(run: Timing) -> str:

@@ -8,6 +8,7 @@ a block's steady state do not count, and stay in the file.
 
 from __future__ import annotations
 
+from edgeprune.statistics.between import effective_blocks, median_interval, quantile_between, spread
 from edgeprune.statistics.comparison import (
     DELTA,
     FEWEST_PAIRS,
@@ -29,7 +30,6 @@ from edgeprune.statistics.quantiles import (
     binomial_cdf,
     mad,
     quantile,
-    quantile_between,
     quantile_interval,
     smallest_sample,
 )
@@ -51,9 +51,11 @@ __all__ = [
     "binomial_cdf",
     "block_logs",
     "describe",
+    "effective_blocks",
     "level",
     "lowest_percentile",
     "mad",
+    "median_interval",
     "minimum_detectable",
     "noise_floor",
     "paired_ratio",
@@ -63,6 +65,7 @@ __all__ = [
     "quantile_interval",
     "slow_blocks",
     "smallest_sample",
+    "spread",
     "steady_samples",
     "steady_state",
     "summarize",

@@ -47,43 +47,21 @@ def quantile_interval(samples: Samples, q: float, confidence: float = CONFIDENCE
 
     Half of what is left falls on either side; None where the sample is too small for that [David & Nagaraja, 7.1].
     """
-    n, tail = len(samples), (1 - confidence) / 2
+    ranks = interval_ranks(len(samples), q, confidence)
+    if ranks is None:
+        return None
+    low, high = ranks[0] - 1, ranks[1] - 1
+    ordered = np.partition(np.asarray(samples), (low, high))
+    return int(ordered[low]), int(ordered[high])
+
+
+def interval_ranks(n: int, q: float, confidence: float = CONFIDENCE) -> Optional[tuple[int, int]]:
+    """The ranks, from 1 on, of the order statistics of n samples that `quantile_interval` gives; None for too few."""
+    tail = (1 - confidence) / 2
     cumulative = binomial_cdf(n, q)  # of the number of samples below the true quantile
-    low = int(np.searchsorted(cumulative, tail, side="right"))  # 1-based rank
+    low = int(np.searchsorted(cumulative, tail, side="right"))
     high = int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1
-    if low < 1 or high > n:
-        return None
-    ordered = np.partition(np.asarray(samples), (low - 1, high - 1))
-    return int(ordered[low - 1]), int(ordered[high - 1])
-
-
-def quantile_between(blocks: Sequence[Samples], q: float, confidence: float = CONFIDENCE) -> Optional[tuple[int, int]]:
-    """The interval of a quantile of all samples of several processes, which differ more among each other than samples
-    of one do; None for fewer than 6 processes.
-
-    Whole processes are drawn again with replacement, and the quantile taken of what they hold: the nonparametric
-    bootstrap for hierarchical data [Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8],
-    between percentiles that are expanded for the small number of processes [Hesterberg, What Teachers Should Know about
-    the Bootstrap, The American Statistician 69 (2015), section 5.3]. Of 8 processes that differ much it still covers
-    the outer quantiles less often than it says. The draws are the same in every call (seed 0). Bounds are samples that
-    were really taken, the next larger one of at most 8192 spread evenly over the order statistics.
-    """
-    if len(blocks) < FEWEST_PROCESSES:
-        return None
-    from scipy.special import ndtr, stdtrit
-
-    everything = np.sort(np.concatenate([np.asarray(block, dtype=np.int64) for block in blocks]))
-    places = np.unique(np.linspace(0, len(everything) - 1, min(len(everything), 8192)).astype(np.int64))
-    grid = np.unique(everything[places])
-    below = np.array([np.searchsorted(np.sort(block), grid, side="right") for block in blocks])  # [blocks, grid]
-    sizes = np.array([len(block) for block in blocks])
-    drawn = np.random.default_rng(0).multinomial(len(blocks), [1 / len(blocks)] * len(blocks), size=1000)
-    reached = drawn @ below >= q * (drawn @ sizes)[:, None]  # [draws, grid]
-    quantiles = np.sort(grid[np.argmax(reached, axis=1)])
-    n = len(blocks)
-    tail = float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - confidence) / 2)))
-    low, high = math.floor(tail * len(quantiles)), math.ceil((1 - tail) * len(quantiles)) - 1
-    return int(quantiles[low]), int(quantiles[high])
+    return None if low < 1 or high > n else (low, high)
 
 
 def binomial_cdf(n: int, p: float) -> NDArray[np.float64]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 
 from edgeprune.measurement import AGGREGATED
+from edgeprune.statistics.between import effective_blocks, median_interval, spread
 from edgeprune.statistics.comparison import DELTA, block_logs, minimum_detectable, noise_floor, paired_ratio
-from edgeprune.statistics.quantiles import QUANTILES, Samples, mad, quantile, quantile_interval
+from edgeprune.statistics.quantiles import QUANTILES, Samples, mad, quantile
 from edgeprune.statistics.slow import slow_blocks
 from edgeprune.statistics.steady import steady_state
 
 if TYPE_CHECKING:
-    from edgeprune.measurement import Block, Measurement
+    from edgeprune.measurement import Block, Measurement, Ran
 
 
 def steady_samples(blocks: Iterable[Block]) -> list[Samples]:
@@ -63,9 +64,11 @@ def _compared(measurement: Measurement, delta: float) -> dict[str, Any]:
 
 
 def describe(measurement: Measurement, role: str) -> dict[str, Any]:
-    """One role of a measurement: quantiles of all its steady samples in nanoseconds (None where they are too few),
-    median absolute deviation, median of each block with an interval between processes, medians over the blocks of the
-    phases and of the memory. skipped: samples before the steady states. non_stationary, too_short: the blocks without
+    """One role of a measurement: quantiles of all its steady samples in nanoseconds (None where they are too few; the
+    median is that of the blocks' medians, which its interval is of, too), median absolute deviation, median of each
+    block, medians over the blocks of the phases and of the memory. block_spread: see `spread`; effective_blocks: how
+    many independent ones they are worth; span_s: from the begin of the first to that of the last, None where an older
+    edgeprune did not note it. skipped: samples before the steady states. non_stationary, too_short: the blocks without
     one and those that cannot tell, by their place in the running order from 1 on."""
     blocks = measurement.of(role)
     kept = steady_samples(blocks)
@@ -74,7 +77,11 @@ def describe(measurement: Measurement, role: str) -> dict[str, Any]:
     phases = ("start_ns", "import_ns", "load_ns", "first_ns")
     return {
         **{name: quantile(samples, q) for name, q in QUANTILES.items()},
-        "p50_interval_ns": quantile_interval(medians, 0.5),
+        "p50_ns": None if quantile(samples, 0.5) is None else sorted(medians)[(len(medians) - 1) // 2],
+        "p50_interval_ns": median_interval(medians),
+        "block_spread": spread(medians),
+        "effective_blocks": effective_blocks(medians),
+        "span_s": span_s(blocks),
         "mad_ns": mad(samples),
         "samples": len(samples),
         "skipped": sum(len(block.samples_ns) for block in blocks) - len(samples),
@@ -97,7 +104,10 @@ def describe_native(measurement: Measurement, role: str) -> dict[str, Any]:
     means = [run.avg_ns for run in runs]
     return {
         "mean_ns": _median(means),
-        "mean_interval_ns": quantile_interval(means, 0.5),
+        "mean_interval_ns": median_interval(means),
+        "block_spread": spread(means),
+        "effective_blocks": effective_blocks(means),
+        "span_s": span_s(runs),
         "min_ns": min(run.min_ns for run in runs),
         "max_ns": max(run.max_ns for run in runs),
         "std_ns": _median(run.std_ns for run in runs),
@@ -108,6 +118,11 @@ def describe_native(measurement: Measurement, role: str) -> dict[str, Any]:
         "first_ns": _median(run.first_ns for run in runs),
         "peak_memory_bytes": _median(peaks) if len(peaks) == len(runs) else None,
     }
+
+
+def span_s(ran: Sequence[Ran]) -> Optional[float]:
+    """Seconds from the begin of the first process to that of the last, None where they are not known."""
+    return ran[-1].began_s - ran[0].began_s if ran and ran[0].began_s else None
 
 
 def _places(measurement: Measurement, role: str, state: str) -> list[int]:

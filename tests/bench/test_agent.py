@@ -305,6 +305,7 @@ def test_sensors_of_a_board(tmp_path: Path) -> None:
         "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
         "sys/class/thermal/thermal_zone0/temp": "48312\n",
         "sys/class/thermal/thermal_zone1/type": "gpu\n",
+        "proc/stat": "cpu  1 2 3 4 5 6 7 900 0 0\ncpu0 1 2 3 4 5 6 7 900 0 0\n",
         "proc/loadavg": "0.20 0.18 0.12 1/80 11206\n",
         "proc/pressure/cpu": "some avg10=0.00 avg60=0.00 avg300=0.00 total=1234\nfull avg10=0 total=0\n",
         "proc/self/task/5/status": "Name:\tx\nvoluntary_ctxt_switches:\t9\nnonvoluntary_ctxt_switches:\t4\n",
@@ -314,12 +315,15 @@ def test_sensors_of_a_board(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     (tmp_path / "sys/class/thermal/thermal_zone1/temp").mkdir()
-    assert agent.read_conditions(list(SENSORS), tmp_path) == {
+    found = agent.read_conditions(list(SENSORS), tmp_path)
+    assert found.pop("reference_ns") > 0
+    assert found == {
         "frequency_khz.policy0": 1500000,
         "frequency_max_khz.policy0": 1800000,
         "governor.policy0": "ondemand",
         "temp_millic.thermal_zone0.cpu-thermal": 48312,
         "temp_millic.thermal_zone1.gpu": "unreadable",
+        "steal_us": 9_000_000,
         "load_1m": 0.2,
         "running": 1,
         "cpu_pressure_us": 1234,
@@ -330,7 +334,8 @@ def test_sensors_of_a_board(tmp_path: Path) -> None:
 
 
 def test_sensors_where_there_are_none(tmp_path: Path) -> None:
-    assert set(agent.read_conditions(list(SENSORS), tmp_path).values()) == {"absent"}
+    found = agent.read_conditions(list(SENSORS), tmp_path)
+    assert found.pop("reference_ns") > 0 and set(found.values()) == {"absent"}
 
 
 def test_process_start_is_taken_from_the_starter_or_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

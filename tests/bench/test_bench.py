@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from edgeprune import kernels
 from edgeprune.artifact import Artifact
 from edgeprune.bench import BlockDone, Plan, Request, bench, bench_blocks, conditions
+from edgeprune.bench.run import Run
 from edgeprune.connections import Finished
 from edgeprune.connections.local import LocalConnection, LocalProcess, connect
 from edgeprune.errors import DeviceError, DeviceTransientError, MeasurementError
@@ -416,3 +418,44 @@ def test_ctrl_c_leaves_neither_process_nor_file(bundle: Make, tmp_path: Path, fa
     assert not folder.exists()
     assert not Path(f"/proc/{agent_pid}").exists()
     assert measurements(tmp_path / "out") == []
+
+
+def test_blocks_are_spread_over_the_time_that_the_plan_gives(
+    bundle: Make, target: Target, short_plan: Plan, tmp_path: Path
+) -> None:
+    slept: list[float] = []
+    plan = replace(short_plan, pairs=4, spread_seconds=4.0)
+    with connect() as connection:
+        request = Request(bundle("one"), bundle("two", width=9), target, plan, tmp_path)
+        *done, measurement = bench_blocks(
+            request, connection, lambda seconds: (slept.append(seconds), time.sleep(seconds))
+        )
+    assert isinstance(measurement, Measurement) and len(done) == 8
+    began = [block.began_s for block in measurement.blocks]
+    wanted = plan.begins_s(compared=True)
+    assert began == sorted(began) and began[-1] - began[0] >= wanted[-1] - wanted[0] - 0.5
+    assert 0 < summarize(measurement)["span_s"] <= began[-1] - began[0]
+    assert 1 <= len(slept) <= 2, "once before each group of four that is not late"
+
+
+def test_a_long_pause_keeps_in_touch_with_the_device() -> None:
+    """Else a device behind a line would give its host up."""
+    looked: list[float] = []
+
+    class Device:
+        def read(self) -> dict[str, Any]:
+            looked.append(now[0])
+            return {}
+
+    now = [time.monotonic()]
+    run = Run(None, None)  # type: ignore[arg-type]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeprune.bench.run.time", SimpleNamespace(monotonic=lambda: now[0]))
+        begin = now[0]
+        run.wait(Device(), begin + 100.0, sleep)  # type: ignore[arg-type]
+    assert now[0] == pytest.approx(begin + 100)
+    assert [each - begin for each in looked] == pytest.approx([30, 60, 90])

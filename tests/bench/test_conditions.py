@@ -37,6 +37,8 @@ CALM: dict[str, Any] = {
     "throttling.cooling_device1.thermal-cpufreq-0": 0,
     "cpu_pressure_us": 1000,
     "preemptions": 3,
+    "steal_us": 500,
+    "reference_ns": 40_000,
 }
 
 
@@ -59,8 +61,7 @@ def test_calm_device_gives_no_warning() -> None:
     [
         ({"cpu_pressure_us": 61_000}, "other programs waited for the processor in 1 of 2 blocks"),
         ({"preemptions": 40}, "the agent was often taken off its core"),
-        ({"frequency_khz.policy0": 1500000}, "the processor ran below its highest frequency"),
-        ({"temp_millic.thermal_zone0.cpu-thermal": 81000}, "80 degrees Celsius or hotter"),
+        ({"steal_us": 12_000}, "the host gave the processor to its other guests (steal time) in 1 of 2 blocks"),
         ({"swap": 4096}, "memory was in swap"),
         ({"throttling.vcgencmd": 0x50001}, "the device was throttled in 1 of 2 blocks"),
         ({"throttling.cooling_device1.thermal-cpufreq-0": 2}, "the device was throttled"),
@@ -70,6 +71,18 @@ def test_calm_device_gives_no_warning() -> None:
 def test_each_condition_gives_its_one_warning(changes: dict[str, Any], cause: str) -> None:
     (warning,) = warnings(measurement(**changes))
     assert cause in warning
+
+
+def test_a_clock_that_falls_is_told_of_with_its_change() -> None:
+    slowed, changed = warnings(measurement(**{"frequency_khz.policy0": 1500000}))
+    assert "the processor ran below its highest frequency in 1 of 2 blocks" in slowed
+    assert "its clock: 1500 to 1800 MHz" in changed and "--spread" in changed
+
+
+def test_a_hot_device_is_told_of_with_its_way_there() -> None:
+    hot, warmed = warnings(measurement(**{"temp_millic.thermal_zone0.cpu-thermal": 81000}))
+    assert "80 degrees Celsius or hotter" in hot
+    assert "between 51 and 81 degrees" in warmed
 
 
 @pytest.mark.parametrize("reading", ["absent", "unreadable"])

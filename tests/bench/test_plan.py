@@ -64,3 +64,26 @@ def test_default_plan_supports_p99_and_an_interval() -> None:
 def test_senseless_plans_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(MeasurementError, match="a plan needs"):
         Plan(seed=1, **fields)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 10), st.floats(0.0, 1e6), st.booleans())
+def test_blocks_are_spread_over_the_time_and_pairs_stay_together(
+    seed: int, pairs: int, floor_pairs: int, seconds: float, compared: bool
+) -> None:
+    plan = Plan(seed=seed, pairs=pairs, floor_pairs=floor_pairs, spread_seconds=seconds)
+    begins = plan.begins_s(compared)
+    assert len(begins) == len(plan.order(compared))
+    assert begins == sorted(begins) and begins[0] >= 0 and begins[-1] <= seconds
+    groups = sorted(set(begins))
+    if seconds > 1 and len(groups) > 1:
+        share = seconds / (len(groups))
+        assert max(later - earlier for earlier, later in zip(groups, groups[1:])) <= 2 * share * 1.001
+    if compared:
+        assert all(first == second for first, second in zip(begins[::2], begins[1::2]))
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["spread_seconds", "sustained_seconds"])
+def test_a_time_that_is_none_is_refused(name: str, seconds: float) -> None:
+    with pytest.raises(MeasurementError, match="0 s or longer"):
+        Plan(seed=1, **{name: seconds})

@@ -65,7 +65,7 @@ def test_a_measurement_is_read_with_its_artifacts(built):
     medians = [cell.strip() for cell in cells(text, "Median ") if cell.strip()]
     assert medians == [units.latency(described["p50_ns"]), units.latency(described["against"]["p50_ns"])]
     assert "dense twin" in text
-    assert speed_line(measurement).startswith(f"median {units.latency(described['p50_ns'])}, 2.")
+    assert speed_line(measurement).startswith(f"median {units.latency(described['p50_ns'])} [430 µs … 438 µs], 2.")
     assert "as fast as the dense twin [" in speed_line(measurement) and speed_line(measurement).endswith("faster")
 
 
