@@ -6,6 +6,7 @@
       PatternError               a pattern that does not exist or cannot reach the density asked for
       TargetError                a target file that is missing or wrong
       ExportError                a model that cannot be converted; a damaged artifact
+        RefusedError             operations of a network that cannot be converted, all that there are
         VerificationError        an artifact that was built but does not do what the ticket does (exit_code 1)
       MeasurementError           a damaged measurement file
       DeviceError                the device refused or failed (exit_code 1)
@@ -18,7 +19,10 @@ A message is one line that says what is wrong, what was got and what was expecte
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+PLACES_SHOWN = 6
 
 
 class EdgepruneError(Exception):
@@ -55,6 +59,42 @@ class ExportError(EdgepruneError):
     """A model that cannot be converted, or a damaged artifact."""
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What cannot be converted. place: the layer that it comes from, or the node; kind: of operation; reason: "" where
+    no operation of that kind can."""
+
+    place: str
+    kind: str
+    reason: str = ""
+
+
+class RefusedError(ExportError):
+    """Operations of a network that cannot be converted, all that there are, under the layers that they come from."""
+
+    def __init__(self, what: str, refusals: Iterable[Refusal], hint: str = "") -> None:
+        self.what, self.refusals = what, tuple(refusals)
+        super().__init__(f"{what}: {'; '.join(self.lines)}", hint)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One line for all layers that are refused for the same kinds of operation."""
+        needs: dict[str, dict[str, None]] = {}
+        for refusal in self.refusals:
+            reason = f" ({refusal.reason})" if refusal.reason else ""
+            needs.setdefault(refusal.place, {})[f"{refusal.kind}{reason}"] = None
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for place, kinds in needs.items():
+            alike.setdefault(tuple(kinds), []).append(place)
+        return tuple(f"{_joined(places)}: {', '.join(kinds)}" for kinds, places in alike.items())
+
+    def moved(self, places: Mapping[str, str]) -> RefusedError:
+        """The same with other names for places, where there are any."""
+        return RefusedError(
+            self.what, (replace(each, place=places.get(each.place, each.place)) for each in self.refusals), self.hint
+        )
+
+
 class VerificationError(ExportError):
     """An artifact that was built but does not do in its runtime what the ticket does in PyTorch."""
 
@@ -79,6 +119,11 @@ class UnfairConditionsError(DeviceError):
     """The device works, but its state forbids a fair measurement; the hint says how to change it."""
 
     exit_code = 3
+
+
+def _joined(places: list[str]) -> str:
+    more = len(places) - PLACES_SHOWN
+    return ", ".join(places[:PLACES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def nearest(got: str, known: Iterable[str]) -> str:

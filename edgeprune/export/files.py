@@ -13,7 +13,7 @@ import onnx
 
 from edgeprune import kernels
 from edgeprune.artifact import Layer, Port
-from edgeprune.errors import ExportError
+from edgeprune.errors import ExportError, RefusedError
 from edgeprune.export.certificate import FileMasks, onnx_weights
 from edgeprune.export.graph import Graph
 from edgeprune.export.quantize import with_unsigned_activations
@@ -103,7 +103,10 @@ def _port(value: onnx.ValueInfoProto) -> Port:
 
 def write_litert(model: onnx.ModelProto, graph: Graph, precision: str, wanted: MaybeKernels) -> ModelFile:
     """The .tflite file of a float32 or QDQ graph; LiteRT decides itself what runs a layer."""
-    written = write_tflite(model)
+    try:
+        written = write_tflite(model)
+    except RefusedError as problem:
+        raise problem.moved(graph.origins) from None
     stored: dict[str, Array] = dict(read_weights(written.data))
 
     def lay_out(initializer: str, transposed: bool) -> Callable[[Array], Array]:

@@ -5,14 +5,14 @@ Exported by PyTorch's own exporter (torch.export), simplified by onnxscript's op
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import copy
 import io
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ from onnx import numpy_helper
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass, RemoveUnusedNodesPass
 from torch import Tensor, nn
 
-from edgeprune.errors import ExportError
+from edgeprune.errors import ExportError, Refusal, RefusedError
 from edgeprune.export.ceilings import settle_ceilings
+from edgeprune.export.origins import origins_of, user_line
 from edgeprune.export.rewrites import simplify
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
@@ -33,13 +34,13 @@ OPSET = 18
 IR_VERSION = 8
 BATCH = "batch"
 INPUT = "input"
+HINT = (
+    "keep the batch as the first dimension: x.shape[0] in place of len(x), no loop over examples, no branch on values"
+)
 SUPPORTED = (
     "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Flatten", "Gather",
-    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul", "MaxPool", "Mul",
-    "Pad", "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "Sub", "Tanh",
-    "Transpose", "Unsqueeze",
+    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity",
 )  # fmt: skip
-_SCOPES = "pkg.torch.onnx.name_scopes"
 
 BoolArray = NDArray[np.bool_]
 
@@ -55,10 +56,12 @@ class Weight:
 @dataclass(frozen=True)
 class Graph:
     """model: float32, opset 18, with shapes for every value and the batch dimension left open. weights: parameter
-    name -> where it lies, for each masked parameter that the model reads."""
+    name -> where it lies, for each masked parameter that the model reads. origins: node -> the layer of the network
+    that it comes from, in words."""
 
     model: onnx.ModelProto
     weights: dict[str, Weight]
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 def to_onnx(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -> Graph:
@@ -74,28 +77,30 @@ def to_onnx(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -
     settle_ceilings(exported)
     simplify(exported)
     _name(exported)
-    _check_supported(exported)
-    ClearMetadataAndDocStringPass()(exported)
     NameFixPass()(exported)
+    origins = origins_of(exported.graph)
+    _check_supported(exported, origins)
+    ClearMetadataAndDocStringPass()(exported)
     exported.ir_version = IR_VERSION
     proto = _with_shapes(ir.serde.serialize_model(exported))
-    _check_shapes(proto)
+    _check_shapes(proto, origins)
     _check_zeros(proto, weights, masks)
-    return Graph(proto, weights)
+    return Graph(proto, weights, origins)
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Keep the exporter's progress, warnings and notices off the terminal: stdout belongs to the paths written."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            # A failure prints whole graphs to stderr.
             warnings.simplefilter("ignore")
-            yield
+            with contextlib.redirect_stderr(io.StringIO()):
+                yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def _export(model: nn.Module, example: Tensor) -> ir.Model:
@@ -115,10 +120,9 @@ def _export(model: nn.Module, example: Tensor) -> ir.Model:
                 optimize=False,
                 verbose=False,
             )
-    except torch.onnx.OnnxExporterError as problem:
+    except Exception as problem:  # the exporter runs the user's code, and wraps what comes out of it or not
         raise ExportError(
-            f"PyTorch cannot export this model with a free batch size: {_root_cause(problem)}",
-            "write forward without branches on values or sizes, and keep the batch as the first dimension",
+            f"PyTorch cannot export this model with a free batch size: {_root_cause(problem)}{_own_line(problem)}", HINT
         ) from problem
     if program is None:
         raise ExportError("PyTorch's exporter gave no model")
@@ -141,6 +145,15 @@ def _root_cause(problem: BaseException) -> str:
         problem = problem.__cause__
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__
+
+
+def _own_line(problem: BaseException) -> str:
+    """Where in the user's code an error began, as " at FILE line N"."""
+    innermost = problem
+    while innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    place = user_line([(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(innermost.__traceback__)])
+    return f" at {place}" if place else ""
 
 
 def _name_weights(exported: ir.Model, masks: Mapping[str, BoolArray]) -> dict[str, Weight]:
@@ -177,12 +190,12 @@ def _add_transposed(graph: ir.Graph, value: ir.Value, name: str, nodes: list[ir.
         graph.remove(node, safe=True)
 
 
-def _check_supported(exported: ir.Model) -> None:
+def _check_supported(exported: ir.Model, origins: Mapping[str, str]) -> None:
     refused = [node for node in exported.graph if _kind(node) not in SUPPORTED]
-    for node in sorted(refused, key=lambda node: not _module_of(node)):
-        raise ExportError(
-            f"node {node.name}{_module_of(node)} is of type {_kind(node)}, which cannot be converted",
-            f"supported: {', '.join(SUPPORTED)}",
+    if refused:
+        refusals = [Refusal(origins[str(node.name)], _kind(node)) for node in refused]
+        raise RefusedError(
+            "there are operations that cannot be exported", refusals, f"supported: {', '.join(SUPPORTED)}"
         )
 
 
@@ -194,21 +207,19 @@ def _kind(node: ir.Node) -> str:
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
-def _module_of(node: ir.Node) -> str:
-    """Words for the module that a node comes from, where the exporter recorded its scopes, the outermost first."""
-    scopes = node.metadata_props.get(_SCOPES)
-    modules = ast.literal_eval(scopes)[:-1] if scopes else []
-    return f" of module {modules[-1]}" if modules and modules[-1] and not modules[-1].startswith("_") else ""
-
-
 def _name(exported: ir.Model) -> None:
-    """Name each node after its first output, then the outputs."""
-    for node in exported.graph:
+    """Name each node after its first output, then the outputs; one that is the input or another output is a copy."""
+    graph = exported.graph
+    for node in graph:
         node.name = node.outputs[0].name
-    outputs = list(exported.graph.outputs)
-    for index, value in enumerate(outputs):
-        if value.producer() is None or value in outputs[:index]:
-            raise ExportError(f"output {index} is the model's input or another of its outputs, unchanged")
+    for index, value in enumerate(list(graph.outputs)):
+        if value.producer() is None and value not in graph.inputs:
+            raise ExportError(f"output {index} does not depend on the input", "leave it out, it can be kept elsewhere")
+        if value.producer() is None or value in graph.outputs[:index]:
+            copied = ir.node("Identity", [value], name=f"output_{index}")
+            copied.outputs[0].shape, copied.outputs[0].type = value.shape, value.type
+            graph.append(copied)
+            graph.outputs[index] = value = copied.outputs[0]
         value.name = f"output_{index}"
 
 
@@ -221,25 +232,34 @@ def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
     return inferred
 
 
-def _check_shapes(proto: onnx.ModelProto) -> None:
+def _check_shapes(proto: onnx.ModelProto, origins: Mapping[str, str]) -> None:
     """Every value has a shape with the batch as its only symbol, and every output starts with it."""
-    known = {value.name: value for value in (*proto.graph.value_info, *proto.graph.output)}
+    values = (*proto.graph.input, *proto.graph.value_info, *proto.graph.output)
+    known = {value.name: _dimensions(value) for value in values}
     for node in proto.graph.node:
         for name in filter(None, node.output):
-            dims = known[name].type.tensor_type.shape.dim if name in known else []
-            if name not in known or any(not dim.dim_value and dim.dim_param != BATCH for dim in dims):
-                got = [dim.dim_param or dim.dim_value for dim in dims]
-                raise ExportError(
-                    f"the shape of {name}, made by node {node.name} of type {node.op_type}, is not fixed but for the "
-                    f"batch: got {got}"
-                )
+            sizes = known.get(name, [])
+            if name not in known or any(isinstance(size, str) and size != BATCH or size == 0 for size in sizes):
+                where = origins.get(node.name, node.name)
+                raise ExportError(f"the shape of what {where} gives is not fixed but for the batch: got {sizes}", HINT)
     for output in proto.graph.output:
-        dims = output.type.tensor_type.shape.dim
-        if not dims or dims[0].dim_param != BATCH:
+        sizes = known[output.name]
+        if sizes[:1] != [BATCH]:
+            losing = next((node for node in proto.graph.node if _loses_batch(node, known)), None)
+            where = "" if losing is None else f"; it is lost in {origins.get(losing.name, losing.name)}"
+            if BATCH not in known[INPUT]:
+                where = f": forward takes batches of {known[INPUT][0]} only"
             raise ExportError(
-                f"{output.name} has shape {[dim.dim_param or dim.dim_value for dim in dims]}; "
-                "expected the batch as its first dimension"
+                f"{output.name} has shape {sizes}, expected the batch as its first dimension{where}", HINT
             )
+
+
+def _dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def _loses_batch(node: onnx.NodeProto, known: Mapping[str, list[int | str]]) -> bool:
+    return any(BATCH in known.get(name, []) for name in node.input) and BATCH not in known.get(node.output[0], [])
 
 
 def _check_zeros(proto: onnx.ModelProto, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:

@@ -22,7 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from edgeprune import tasks
-from edgeprune.errors import ExportError
+from edgeprune.errors import ExportError, RefusedError
 from edgeprune.export.graph import SUPPORTED, Graph, Weight, to_onnx
 from edgeprune.tasks import networks
 
@@ -350,13 +350,12 @@ UNSUPPORTED = {
 @pytest.mark.parametrize("kind", UNSUPPORTED)
 def test_an_operation_outside_the_set_is_named_with_its_module_and_the_list(kind: str) -> None:
     model, example = UNSUPPORTED[kind]
-    with pytest.raises(ExportError) as caught:
+    with pytest.raises(RefusedError) as caught:
         to_onnx(model.eval(), example, {})
-    assert f"is of type {kind}" in caught.value.message
+    place = "1 (ELU)" if kind == "Elu" else "forward of Upsample"
+    assert caught.value.lines == (f"{place}: {kind}",)
     assert "\n" not in str(caught.value)
     assert all(name in caught.value.hint for name in SUPPORTED)
-    if len(list(model.children())) > 1:
-        assert "of module 1 " in caught.value.message
 
 
 def branching(x: Tensor) -> Tensor:
@@ -367,15 +366,43 @@ def branching(x: Tensor) -> Tensor:
     ("forward", "message"),
     [
         (branching, "free batch size"),
-        (lambda x: x.reshape(2, -1), "shape"),
-        (lambda x: x.mean(0), "expected the batch as its first dimension"),
-        (lambda x: (x * 2, x), "output 1 is the model's input"),
+        (lambda x: x.reshape(2, -1), "batches of 2 only"),
+        (lambda x: torch.stack([row * 2 for row in x]), "batches of 2 only"),
+        (lambda x: x.mean(0), "batch as its first dimension; it is lost in forward of Net, test_graph.py line"),
+        (lambda x: (x * 2, torch.ones(2)), "output 1 does not depend on the input"),
+        (lambda x: (x * 2, x[:, :0]), "not fixed but for the batch"),
     ],
-    ids=["branch", "fixed batch", "no batch", "input"],
+    ids=["branch", "fixed batch", "loop", "no batch", "constant", "empty"],
 )
 def test_what_depends_on_the_batch_is_refused(forward: Callable[[Tensor], Any], message: str) -> None:
     with pytest.raises(ExportError, match=message):
         to_onnx(Net(forward).eval(), ROW, {})
+
+
+def test_the_line_of_a_branch_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ExportError, match=r"test_graph.py line \d+"):
+        to_onnx(Net(branching).eval(), ROW, {})
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("forward", [lambda x: (x * 2, x), lambda x: (x, x), lambda x: (lambda y: (y, y))(x * 2)])
+def test_an_output_may_be_the_input_or_another_output(forward: Callable[[Tensor], Any]) -> None:
+    assert_same_outputs(Net(forward), to_onnx(Net(forward).eval(), ROW, {}), ROW)
+
+
+def test_every_refused_operation_is_told_with_its_layer_at_once() -> None:
+    class Own(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.erf(x)
+
+    layers = [nn.LSTM(16, 8, batch_first=True), nn.Linear(8, 8), Own(), nn.ELU(), nn.Sequential(nn.ELU(), nn.Mish())]
+    model = Net(lambda x, rnn, *rest: functools.reduce(lambda y, layer: layer(y), rest, rnn(x)[0]), *layers)
+    with pytest.raises(RefusedError) as caught:
+        to_onnx(model.eval(), torch.randn(2, 5, 16), {})
+    lines = dict(reversed(line.split(": ", 1)) for line in caught.value.lines)
+    assert set(lines) == {"Shape, Expand, LSTM", "Erf", "Elu", "Mish"}
+    assert lines["Shape, Expand, LSTM"].endswith("(LSTM)") and lines["Mish"].endswith(".1 (Mish)")
+    assert lines["Elu"].count("(ELU)") == 2 and "(Own), test_graph.py line" in lines["Erf"]
 
 
 def test_a_pruned_weight_that_is_not_zero_is_an_error_with_its_name_and_number() -> None:

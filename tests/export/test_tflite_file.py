@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -128,13 +129,13 @@ FAILURES: dict[str, tuple[list[onnx.NodeProto], list[int], dict[str, np.ndarray]
         [helper.make_node("Erf", ["input"], ["output_0"], name="gelu/erf")],
         [4],
         {},
-        "node gelu/erf of type Erf has no .tflite form here",
+        "gelu/erf: Erf$",
     ),
     "three dimensions": (
         [helper.make_node("Conv", ["input", "w"], ["output_0"], name="video")],
         [2, 5, 5, 5],
         {"w": normal(0, 3, 2, 3, 3, 3)},
-        r"node video \(Conv\) .* 3 spatial dimensions",
+        r"video: Conv \(it has 3 spatial dimensions",
     ),
     "computed weights": (
         [
@@ -143,25 +144,25 @@ FAILURES: dict[str, tuple[list[onnx.NodeProto], list[int], dict[str, np.ndarray]
         ],
         [4],
         {},
-        r"node pair \(Gemm\) .* matrix w is not constant",
+        r"pair: Gemm .*matrix w is not constant",
     ),
     "dilated pooling": (
         [helper.make_node("MaxPool", ["input"], ["output_0"], kernel_shape=[2, 2], dilations=[2, 2], name="pool")],
         [2, 6, 6],
         {},
-        r"node pool \(MaxPool\) .* dilated",
+        r"pool: MaxPool .*dilated",
     ),
     "edge padding": (
         [helper.make_node("Pad", ["input", "pads"], ["output_0"], mode="edge", name="pad")],
         [4],
         {"pads": np.array([0, 1, 0, 1])},
-        r"node pad \(Pad\) .* mode edge",
+        r"pad: Pad .*mode edge",
     ),
     "cropping": (
         [helper.make_node("Pad", ["input", "pads"], ["output_0"], name="crop")],
         [4],
         {"pads": np.array([0, -1, 0, -1])},
-        r"node crop \(Pad\)",
+        "crop: Pad",
     ),
     "other pixels": (
         [
@@ -177,25 +178,25 @@ FAILURES: dict[str, tuple[list[onnx.NodeProto], list[int], dict[str, np.ndarray]
         ],
         [2, 4, 4],
         {"scales": np.float32([1, 1, 2, 2])},
-        r"node up \(Resize\) .* half_pixel",
+        r"up: Resize .*half_pixel",
     ),
     "backwards": (
         [helper.make_node("Slice", ["input", "first", "last", "axes", "steps"], ["output_0"], name="flip")],
         [4],
         {"first": np.array([-1]), "last": np.array([-99]), "axes": np.array([1]), "steps": np.array([-1])},
-        r"node flip \(Slice\) .* step -1",
+        r"flip: Slice .*step -1",
     ),
     "grouped transposed convolution": (
         [helper.make_node("ConvTranspose", ["input", "w"], ["output_0"], group=2, name="up")],
         [2, 4, 4],
         {"w": normal(0, 2, 1, 2, 2)},
-        r"node up \(ConvTranspose\) .* groups",
+        r"up: ConvTranspose .*groups",
     ),
     "a window of padding": (
         [helper.make_node("MaxPool", ["input"], ["output_0"], kernel_shape=[1], strides=[2], ceil_mode=1, name="pool")],
         [2, 2],
         {},
-        r"node pool \(MaxPool\) .* behind the input",
+        r"pool: MaxPool .*behind the input",
     ),
     "a constant output": (
         [helper.make_node("Identity", ["w"], ["output_0"], name="constant")],
@@ -209,8 +210,9 @@ FAILURES: dict[str, tuple[list[onnx.NodeProto], list[int], dict[str, np.ndarray]
 @pytest.mark.parametrize("case", FAILURES)
 def test_what_cannot_be_written_is_named(onnx_model: Model, case: str) -> None:
     nodes, shape, constants, message = FAILURES[case]
-    with pytest.raises(ExportError, match=message) as caught:
+    with pytest.raises(ExportError) as caught:
         write_tflite(onnx_model(nodes, shape, constants))
+    assert re.search(message, caught.value.message)
     if case == "unknown operator":
         assert caught.value.hint == f"supported: {', '.join(SUPPORTED)}"
 
@@ -238,7 +240,7 @@ def test_unsigned_activations_are_refused(onnx_model: Model) -> None:
         helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["q"], name="quantize"),
         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["output_0"]),
     ]
-    with pytest.raises(ExportError, match=r"node quantize \(QuantizeLinear\) .* uint8, expected int8"):
+    with pytest.raises(ExportError, match=r"quantize: QuantizeLinear \(its values are uint8, expected int8"):
         write_tflite(onnx_model(nodes, [4], constants))
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import onnx
 
 from edgeprune.artifact import Port
-from edgeprune.errors import ExportError
+from edgeprune.errors import ExportError, Refusal, RefusedError
 from edgeprune.export.tflite import convolution, dense, elementwise, layout, pooling, reduction, reshaping
 from edgeprune.export.tflite.file import Tensor, options_of
-from edgeprune.export.tflite.network import Network, Node, concrete, read_network
+from edgeprune.export.tflite.network import REFUSED, Network, Node, concrete, read_network
 from edgeprune.export.tflite.network import Port as GraphPort
 from edgeprune.export.tflite.precision import assign_precision
 from edgeprune.export.tflite.read import read_weights
@@ -100,7 +100,7 @@ def write_tflite(model: onnx.ModelProto, sparse_from: float = 0.5) -> Written:
 
     Images go in and come out channels last (the ports' layout says so), float32 in both precisions. A float32 matrix
     of a Gemm or MatMul is stored sparse if at least `sparse_from` of its 1x4 blocks (one output, four inputs) are
-    zero. ExportError names the node that cannot be written, its type and what is supported.
+    zero. RefusedError names all nodes that cannot be written, their types and what is supported.
     """
     network = read_network(model, SUPPORTED)
     simplify(network)
@@ -110,13 +110,26 @@ def write_tflite(model: onnx.ModelProto, sparse_from: float = 0.5) -> Written:
         raise ExportError(f"the model has {len(network.inputs)} inputs, expected 1")
     writer = Writer(network, sparse_from)
     entry, source = _enter(writer)
-    for node in network.nodes:
-        _OPERATORS[node.type](writer, node)
+    _write_nodes(writer)
     taken = {source}
     exits = [_leave(writer, port, taken) for port in network.outputs]
     outputs = {port.name: tensor for port, tensor in exits}
     data = writer.file.finish({entry.name: source}, outputs)
     return Written(data, entry, tuple(port for port, _ in exits), writer.placements, tuple(writer.sparse))
+
+
+def _write_nodes(writer: Writer) -> None:
+    """Write every operation; those that cannot be are refused together."""
+    refusals: list[Refusal] = []
+    for node in writer.network.nodes:
+        try:
+            _OPERATORS[node.type](writer, node)
+        except RefusedError as problem:
+            refusals += problem.refusals
+            # Its readers are written as if it had been, so that they are judged too.
+            writer.produce(node.output, layout.identity(len(writer.network.shapes[node.output])))
+    if refusals:
+        raise RefusedError(REFUSED, refusals)
 
 
 def _enter(writer: Writer) -> tuple[Port, int]:

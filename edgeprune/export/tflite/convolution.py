@@ -134,8 +134,11 @@ def conv_transpose(writer: Writer, node: Node) -> None:
 def _transposed_geometry(node: Node, rank: int) -> tuple[list[int], tuple[int, ...]]:
     """Strides, and the padding taken off before, of each spatial dimension."""
     attributes = node.attributes
-    if attributes.get("group", 1) != 1 or set(attributes.get("dilations", [1])) != {1} or rank not in (3, 4):
-        raise node.fail("groups, dilations and three spatial dimensions are not supported")
+    groups, dilations = attributes.get("group", 1), list(attributes.get("dilations", [1]))
+    if groups != 1 or set(dilations) != {1}:
+        raise node.fail(f"it has {groups} groups and dilations {dilations}, expected 1 and none")
+    if rank not in (3, 4):
+        raise node.fail(f"it has {rank - 2} spatial dimensions, expected 1 or 2")
     if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise node.fail(f"auto_pad {attributes['auto_pad']} is not supported")
     pads = attributes.get("pads") or [0] * (2 * rank - 4)

@@ -11,11 +11,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
 
-from edgeprune.errors import ExportError
+from edgeprune.errors import ExportError, Refusal, RefusedError
 from edgeprune.export.tflite.file import Quantization
 
 # A prime stands for the open batch dimension while shapes are worked out: what it divides, the batch divides.
 OPEN_BATCH = 1_000_003
+
+REFUSED = "there are operations that cannot be written as .tflite"
 
 Shape = tuple[int, ...]
 
@@ -42,9 +44,9 @@ class Node:
         """An input's name, "" if it is left out."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
-    def fail(self, reason: str) -> ExportError:
+    def fail(self, reason: str) -> RefusedError:
         """An error that names the node and its type."""
-        return ExportError(f"node {self.name} ({self.type}) cannot be written as .tflite: {reason}")
+        return RefusedError(REFUSED, [Refusal(self.name, self.type, reason)])
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,10 @@ def read_network(model: onnx.ModelProto, supported: Iterable[str]) -> Network:
     """Nodes, constants and shapes of a model. ExportError for an operation outside `supported` (named with its node),
     for a shape that cannot be worked out, and for an input with another open dimension than the first."""
     known = sorted(supported)
-    for node in model.graph.node:
-        if node.domain not in ("", "ai.onnx") or node.op_type not in known:
-            raise ExportError(
-                f"node {node.name or node.output[0]} of type {node.op_type} has no .tflite form here",
-                f"supported: {', '.join(known)}",
-            )
+    unknown = [node for node in model.graph.node if node.domain not in ("", "ai.onnx") or node.op_type not in known]
+    if unknown:
+        refusals = [Refusal(node.name or node.output[0], node.op_type) for node in unknown]
+        raise RefusedError(REFUSED, refusals, f"supported: {', '.join(known)}")
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     inferred = _infer(model, constants.keys())
     values = [*inferred.input, *inferred.value_info, *inferred.output]
