@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
 from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Number, Numbers, newest, print_path, users_code
-from edgeprune.errors import TicketError
+from edgeprune.errors import TicketError, VerificationError
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def export(
     edgeprune export --target rpi4
     edgeprune export edgeprune-out/tickets/digits-0123456789ab --target rpi4 --runtime litert --precision int8
     """
-    from edgeprune.export import ExportOptions
+    from edgeprune.export import ExportOptions, Refused
     from edgeprune.export import export as run
     from edgeprune.report import summary
     from edgeprune.target import load_target
@@ -166,9 +167,13 @@ def export(
         max_drop = found.verdict.margin
     options = ExportOptions(max_drop=_in_metric(found.metric, "--max-drop", max_drop, 1.0), **narrowed)
     folder, data_dir = out.absolute(), data_dir and data_dir.absolute()
-    summaries = []
+    summaries, refused = [], list[Refused]()
     with users_code("export") as results:
         for artifact in run(found, machine, options, data_dir, folder):
+            if isinstance(artifact, Refused):
+                warn(f"not built: {artifact.runtime} {artifact.precision}: {artifact.error}")
+                refused.append(artifact)
+                continue
             _say_artifact(artifact)
             if artifact.variant == "ticket":
                 path = out / artifact.path.relative_to(folder)
@@ -177,6 +182,9 @@ def export(
                     click.echo(path, file=results)
         if as_json:
             click.echo(json.dumps(summaries, indent=1), file=results)
+    # What a runtime cannot run is no failure as long as another one can; a bundle that computes something else is.
+    if any(isinstance(each.error, VerificationError) for each in refused):
+        sys.exit(VerificationError.exit_code)
 
 
 def _say_artifact(artifact: Artifact) -> None:

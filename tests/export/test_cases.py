@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from edgeprune import Artifact, Ticket, load, load_target, tasks
-from edgeprune.export import ExportOptions, export
+from edgeprune.errors import ExportError, RefusedError
+from edgeprune.export import ExportOptions, Refused, export
 from edgeprune.export.network import load_network, outputs_of
 from edgeprune.find import Options, RunFinished, find_levels, prepare
 
@@ -43,6 +45,31 @@ def check(artifact: Artifact, expected: list[np.ndarray], inputs: np.ndarray) ->
             assert np.sum((mine - theirs) ** 2.0) <= 10**-1.5 * np.sum(theirs**2.0)
 
 
+# Network -> what LiteRT refuses, under the layer's name.
+LITERT_REFUSES = {
+    "grouped_up": "1 (ConvTranspose2d): ConvTranspose (it has 16 groups",
+    "volumes": "0 (Conv3d): Conv (it has 3 spatial dimensions",
+}
+
+
+@pytest.mark.parametrize("name", LITERT_REFUSES)
+def test_what_one_runtime_refuses_is_built_for_the_other(name: str, tmp_path: Path) -> None:
+    ticket = ticket_of(name, tmp_path, density=0.1)
+    results = list(export(ticket, load_target("local"), ExportOptions(max_drop=1.0), None, tmp_path))
+    refused = [each for each in results if isinstance(each, Refused)]
+    assert [(each.runtime, each.precision) for each in refused] == [("litert", "fp32"), ("litert", "int8")]
+    assert all(LITERT_REFUSES[name] in str(each.error) for each in refused)
+    built = [each for each in results if isinstance(each, Artifact)]
+    folders = {path.name for path in (tmp_path / "artifacts").iterdir() if path.is_dir()}
+    assert folders == {each.path.name for each in built} and len(built) == 4
+    with pytest.raises(RefusedError):
+        list(export(ticket, load_target("local"), ExportOptions("litert", "fp32"), None, tmp_path))
+    with pytest.raises(
+        ExportError, match="no bundle could be built for target local: .*" + re.escape(LITERT_REFUSES[name])
+    ):
+        list(export(ticket, load_target("local"), ExportOptions("litert"), None, tmp_path))
+
+
 @pytest.mark.parametrize("name, pattern, options", CASES, ids=[f"{name}-{pattern}" for name, pattern, _ in CASES])
 def test_it_computes_what_pytorch_does(name: str, pattern: str, options: dict[str, Any], tmp_path: Path) -> None:
     ticket = ticket_of(name, tmp_path, pattern=pattern, **options)
@@ -52,6 +79,7 @@ def test_it_computes_what_pytorch_does(name: str, pattern: str, options: dict[st
     expected = outputs_of(load_network(task, ticket.tensors(1)["trained"]), fresh)
     cells = set()
     for artifact in export(ticket, load_target("local"), ExportOptions(max_drop=1.0), None, tmp_path):
+        assert isinstance(artifact, Artifact)
         if artifact.variant == "ticket":
             cells.add((artifact.runtime, artifact.precision))
             check(artifact, expected, fresh.numpy())

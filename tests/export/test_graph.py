@@ -366,7 +366,7 @@ def branching(x: Tensor) -> Tensor:
     ("forward", "message"),
     [
         (branching, "free batch size"),
-        (lambda x: x.reshape(2, -1), "batches of 2 only"),
+        (lambda x: x.reshape(2, -1), "not fixed but for the batch"),
         (lambda x: torch.stack([row * 2 for row in x]), "batches of 2 only"),
         (lambda x: x.mean(0), "batch as its first dimension; it is lost in forward of Net, test_graph.py line"),
         (lambda x: (x * 2, torch.ones(2)), "output 1 does not depend on the input"),
