@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Optional
 
@@ -29,6 +29,7 @@ class FindSpec:
     rewind_step: optimizer step that every level goes back to (0: initialisation). margin: what the ticket
     may be worse in the metric's own unit and still count as not inferior, at `confidence` (one-sided).
     threads: of PyTorch; sums are ordered by it, so results differ by it in the last bits.
+    revive: zeros that the model brings along may grow. tied: further name of a prunable weight -> its first name.
     """
 
     task: str
@@ -47,6 +48,8 @@ class FindSpec:
     confidence: float
     threads: int
     torch_version: str
+    revive: bool = False
+    tied: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.rates or any(not 0 < rate < 1 for rate in self.rates):
@@ -190,7 +193,7 @@ class Ticket:
 
     def mask(self, seed: int) -> Mask:
         """The mask of one seed at the chosen level."""
-        return Mask(self.tensors(seed)["mask"])
+        return Mask(self.tensors(seed)["mask"], self.spec.tied)
 
     def weights(self, seed: int, role: str = "trained") -> dict[str, Array]:
         """A full state dict of one seed. role: "trained" (masked), "dense", "rewind" or "reinit" (masked)."""

@@ -29,6 +29,7 @@ LAYERS_SHOWN = 20
 @click.option("--levels", type=click.IntRange(1, 1000), metavar="N", help="Number of prunings after the dense level.")
 @click.option("--rate", "rates", type=Numbers(float), default=(), help="Share of the weights pruned at each level.")
 @click.option("--density", type=Number(), metavar="D", help="Nonzero / all prunable weights to end at.")
+@click.option("--revive", is_flag=True, help="Let zeros that the model brings along grow.")
 @click.option("--rewind", metavar="init|N-steps|N-epochs", help="Point of the training that each level goes back to.")
 @click.option("--seeds", type=Numbers(int), default="1,2,3", show_default=True, help="One run for each.")
 @click.option(

@@ -1,130 +1,124 @@
-"""Which tensors of a network can be pruned, and at which share of the rate."""
+"""Which tensors of a network can be pruned, why others cannot, and at which share of the rate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Optional
+from typing import Optional
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+from torch import nn
+from torch.nn.modules.conv import _ConvTransposeNd
+from torch.nn.utils import parametrize
 
+from edgeprune.channels import Channels
 from edgeprune.errors import TaskError
+from edgeprune.mask import Array
 from edgeprune.patterns import Pattern
 
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+)  # fmt: skip
 
 
-def prunable_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Weight name -> shape of every linear and convolution layer, in the model's order; never biases, norms,
-    embeddings. TaskError if there is none. A weight that two layers share counts once."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(module, LAYERS) and isinstance(weight, nn.Parameter) and id(weight) not in seen:
-            seen.add(id(weight))
-            shapes[f"{name}.weight" if name else "weight"] = tuple(weight.shape)
-    if not shapes:
-        raise TaskError("the model has no linear or convolution layer, so there is nothing to prune")
-    return shapes
+@dataclass(frozen=True)
+class Layout:
+    """How a weight lies: shape of the parameter, and for a transposed convolution, [in, out / groups, ...], its
+    groups (else 0). Patterns see every weight as [out, in / groups, ...]."""
+
+    shape: tuple[int, ...]
+    groups: int = 0
+
+    def to_outputs(self, array: Array) -> Array:
+        """The parameter with its output channels first."""
+        if not self.groups:
+            return array
+        parts = array.reshape(self.groups, -1, *array.shape[1:]).swapaxes(1, 2)
+        return parts.reshape(-1, *parts.shape[2:])
+
+    def from_outputs(self, array: Array) -> Array:
+        """Back into the parameter's shape."""
+        if not self.groups:
+            return array
+        return array.reshape(self.groups, -1, *array.shape[1:]).swapaxes(1, 2).reshape(self.shape)
+
+    @property
+    def outputs_first(self) -> tuple[int, ...]:
+        """The shape with the output channels first."""
+        return self.to_outputs(np.empty(self.shape, dtype=np.bool_)).shape
 
 
-def output_layers(model: nn.Module, example: Tensor) -> set[str]:
-    """Names of the weights whose layer makes an output of the network: the prunable layer that runs last, and every
-    one whose result is returned as it is."""
-    ran: list[tuple[str, Any]] = []
+@dataclass(frozen=True)
+class Prunable:
+    """layouts: name of each weight that can be pruned -> how it lies, in the model's order. tied: further name of such
+    a weight -> that name. dense: name of every other tensor with two axes and more -> why it stays as it is."""
 
-    def note(name: str) -> Any:
-        return lambda module, inputs, result: ran.append((name, result))
+    layouts: dict[str, Layout]
+    tied: dict[str, str]
+    dense: dict[str, str]
 
-    hooks = [
-        module.register_forward_hook(note(f"{name}.weight" if name else "weight"))
-        for name, module in model.named_modules()
-        if isinstance(module, LAYERS)
-    ]
-    outputs = _run_once(model, example, hooks)
-    returned = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    exits = {name for name, result in ran if any(result is output for output in returned)}
-    return exits | {ran[-1][0]} if ran else exits
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The parameters' shapes."""
+        return {name: layout.shape for name, layout in self.layouts.items()}
 
 
-def channel_parameters(model: nn.Module, example: Tensor) -> dict[str, tuple[str, ...]]:
-    """Weight name -> names of the vectors that act on the layer's output channels before anything else does: its own
-    bias, and scale and shift of a batch norm that reads the layer's output directly.
-
-    The channel pattern takes them along: a channel whose bias lived on would still reach zero-padded readers as a
-    constant, and could not be removed.
-    """
-    made: dict[int, tuple[str, Any]] = {}
-    found: dict[str, tuple[str, ...]] = {}
-
-    def after_layer(name: str, bias: tuple[str, ...]) -> Any:
-        def note(module: nn.Module, inputs: Any, result: Any) -> None:
-            made[id(result)] = (name, result)
-            found[name] = bias
-
-        return note
-
-    def before_norm(names: tuple[str, ...]) -> Any:
-        def note(module: nn.Module, inputs: Any) -> None:
-            name, result = made.get(id(inputs[0]), ("", None))
-            if result is inputs[0]:
-                found[name] += names
-
-        return note
-
-    hooks = []
-    for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
-        if isinstance(module, LAYERS):
-            own = (f"{prefix}bias",) if module.bias is not None else ()
-            hooks.append(module.register_forward_hook(after_layer(f"{prefix}weight", own)))
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine:
-            hooks.append(module.register_forward_pre_hook(before_norm((f"{prefix}weight", f"{prefix}bias"))))
-    _run_once(model, example, hooks)
-    return found
-
-
-def _run_once(model: nn.Module, example: Tensor, hooks: list[Any]) -> Any:
-    """The model's outputs for an example in evaluation mode; the hooks are removed afterwards."""
-    training = model.training
-    try:
-        with torch.no_grad():
-            return model.eval()(example)
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+def find_prunable(model: nn.Module, computed: Collection[str] = ()) -> Prunable:
+    """The weights of linear and convolution layers, transposed ones too; never biases, norms, embeddings, and nothing
+    that is frozen (requires_grad False). TaskError if there is none. A weight that layers share counts once, under the
+    name that PyTorch lists it by. computed: weights that no layer reads as they are, so that a zero is none there."""
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    layouts: dict[str, Layout] = {}
+    dense: dict[str, str] = {}
+    for module in model.modules():
+        for local, parameter in module.named_parameters(recurse=False):
+            name, kind = first[id(parameter)], type(module).__name__
+            if isinstance(module, LAYERS) and local == "weight":
+                groups = int(module.groups) if isinstance(module, _ConvTransposeNd) else 0
+                layouts[name] = Layout(tuple(parameter.shape), groups)
+            elif parameter.dim() > 1:
+                inside = isinstance(module, (parametrize.ParametrizationList, *LAYERS))
+                dense[name] = "computed from other parameters" if inside else f"a parameter of {kind}"
+    for name, parameter in model.named_parameters():
+        if name in layouts and (not parameter.requires_grad or name in computed):
+            del layouts[name]
+            dense[name] = "its layer computes other weights from it" if parameter.requires_grad else "frozen"
+    if not layouts:
+        raise TaskError("the model has no linear or convolution layer that is trained, so there is nothing to prune")
+    every = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    tied = {name: kept for name, kept in every.items() if kept in layouts and name != kept}
+    dense = {name: reason for name, reason in dense.items() if name not in layouts}
+    return Prunable(layouts, tied, dense)
 
 
 def rate_factors(
-    model: nn.Module, example: Tensor, rate_scale: Optional[Mapping[str, float]], pattern: Pattern
+    prunable: Prunable, channels: Optional[Channels], rate_scale: Optional[Mapping[str, float]], pattern: Pattern
 ) -> dict[str, float]:
-    """Weight name -> factor on the pruning rate, in 0..1; 0 keeps a tensor dense.
-
-    rate_scale as in `Recipe`. The channel pattern never prunes an output layer: its channels are the answer.
-    """
-    shapes = prunable_shapes(model)
-    exits = output_layers(model, example)
+    """Weight name -> factor on the pruning rate, in 0..1; 0 keeps a tensor dense. rate_scale as in `Recipe`."""
+    names = list(prunable.layouts)
     if rate_scale is None:
-        linear_only = all(len(shape) == 2 for shape in shapes.values())
-        factors = {name: 0.5 if linear_only and name in exits and len(shapes) > 1 else 1.0 for name in shapes}
+        linear_only = all(len(shape) == 2 for shape in prunable.shapes.values())
+        exits = output_layers(channels) if channels else {names[-1]}
+        factors = {name: 0.5 if linear_only and name in exits and len(names) > 1 else 1.0 for name in names}
     else:
-        factors = {name: _first_match(name, rate_scale) for name in shapes}
+        called = {name: (name, *(other for other, kept in prunable.tied.items() if kept == name)) for name in names}
+        factors = {name: _first_match(called[name], rate_scale) for name in names}
     if pattern.lowest_density:
         # Every run of m weights keeps n, so all layers that are pruned at all go down together.
         factors = {name: float(factor > 0) for name, factor in factors.items()}
-    if pattern.name == "channel":
-        factors.update(dict.fromkeys(exits & factors.keys(), 0.0))
-    if not any(factors.values()):
-        raise TaskError("every layer is kept dense by the recipe's rate_scale or the pattern: nothing to prune")
     return factors
 
 
-def _first_match(name: str, rate_scale: Mapping[str, float]) -> float:
+def output_layers(channels: Channels) -> set[str]:
+    """The weights all of whose output channels are outputs of the network."""
+    return {name for name, made in channels.makes.items() if channels.outputs.issuperset(made.tolist())}
+
+
+def _first_match(names: tuple[str, ...], rate_scale: Mapping[str, float]) -> float:
+    """The factor of the first pattern that one of a weight's names matches, 1.0 where none does."""
     for glob, factor in rate_scale.items():
-        if fnmatchcase(name, glob):
+        if any(fnmatchcase(name, glob) for name in names):
             if not 0 <= factor <= 1:
                 raise TaskError(f"rate_scale of {glob!r} is {factor}; it must lie in 0..1")
             return float(factor)

@@ -16,7 +16,7 @@ from typing import Optional, Union
 import numpy as np
 import torch
 
-from edgeprune import patterns, store
+from edgeprune import store
 from edgeprune.errors import TicketError
 from edgeprune.find import work
 from edgeprune.find.checkpoint import Weights
@@ -29,13 +29,11 @@ from edgeprune.find.events import (
     RunFinished,
     TrainingProgress,
 )
-from edgeprune.find.prunable import channel_parameters, prunable_shapes
-from edgeprune.find.schedule import tensor_densities
 from edgeprune.find.spec import Problem
 from edgeprune.find.training import LevelStart, Trained, derived_seed, evaluate, to_arrays, to_weights, train
 from edgeprune.find.verdict import choose_level, judge
 from edgeprune.find.work import LevelState
-from edgeprune.mask import BoolArray, Mask
+from edgeprune.mask import Mask
 from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
 
 REINIT = "reinit"
@@ -83,7 +81,7 @@ class _Run:
     def __init__(self, problem: Problem, folder: Path) -> None:
         self.problem, self.spec, self.task = problem, problem.spec, problem.loaded.task
         self.folder, self.work = folder, folder / "work"
-        self.pattern = patterns.load(self.spec.pattern)
+        self.pruner = problem.pruner
         self.model = self.task.model()
 
     def file(self, seed: int, level: Union[int, str]) -> Path:
@@ -96,15 +94,17 @@ class _Run:
             yield LevelFinished(seed, self.read(seed, level).record, 0.0)
             return
         if level == 0:
-            rewind, mask = self.fresh(seed), Mask.ones(prunable_shapes(self.model))
+            rewind = self.fresh(seed)
+            mask = self.pruner.first(to_arrays(rewind), self.spec.revive)
         else:
             before = self.read(seed, level - 1)
-            rewind, mask = to_weights(before.rewind), self.prune(before, level)
+            rewind, mask = to_weights(before.rewind), self.prune(before, self.read(seed, 0).mask, level)
         dense = level == 0
+        silent = {} if dense else self.pruner.silent(mask)
         step = 0 if dense else self.spec.rewind_step
         keep_rewind = dense and self.spec.rewind_step > 0
         partial = self.partial(seed, level)
-        start = LevelStart(rewind, mask, step, seed, level, partial, keep_rewind, self.silent(mask))
+        start = LevelStart(rewind, mask, step, seed, level, partial, keep_rewind, silent)
         began = time.monotonic()
         trained = yield from self.train(start)
         record = LevelRecord(level, mask.density, mask.densities(), trained.validation, trained.loss, trained.step)
@@ -120,7 +120,7 @@ class _Run:
         ticket = self.read(seed, chosen)
         fresh = self.fresh(derived_seed(seed, REINIT))
         partial = self.partial(seed, REINIT)
-        start = LevelStart(fresh, ticket.mask, 0, seed, REINIT, partial, silent=self.silent(ticket.mask))
+        start = LevelStart(fresh, ticket.mask, 0, seed, REINIT, partial, silent=self.pruner.silent(ticket.mask))
         began = time.monotonic()
         trained = yield from self.train(start)
         record = LevelRecord(
@@ -142,18 +142,6 @@ class _Run:
                 start.seed, start.level, progress.step, progress.iterations, progress.loss, progress.validation
             )
 
-    def silent(self, mask: Mask) -> dict[str, BoolArray]:
-        """The vectors that the channel pattern takes along with a channel, and which of their entries live."""
-        if self.pattern.name != "channel":
-            return {}
-        vectors = channel_parameters(self.model, self.problem.data.train.inputs[:2])
-        return {
-            vector: np.any(mask[name].reshape(len(mask[name]), -1), axis=1)
-            for name, names in vectors.items()
-            if name in mask
-            for vector in names
-        }
-
     def partial(self, seed: int, level: Union[int, str]) -> Path:
         return self.work / f"seed-{seed}-level-{level}.partial.safetensors"
 
@@ -162,20 +150,11 @@ class _Run:
         torch.manual_seed(seed)
         return {name: tensor.detach().clone() for name, tensor in self.task.model().state_dict().items()}
 
-    def prune(self, before: LevelState, level: int) -> Mask:
+    def prune(self, before: LevelState, first: Mask, level: int) -> Mask:
         """The next mask, by the magnitude of the trained weights; never larger than the last one."""
-        rates = self.spec.rates[:level]
-        scores = {name: np.abs(before.weights[name]) for name in before.mask}
-        wanted = tensor_densities(rates, self.spec.rate_scale)
-        pruned = Mask({name: before.mask[name] for name in before.mask if self.spec.rate_scale[name]})
-        if self.spec.scope == "global":
-            density = float(np.prod([1 - rate for rate in rates]))
-            pruned = patterns.prune_together(self.pattern, scores, pruned, density)
-        else:
-            pruned = patterns.prune_each(self.pattern, scores, pruned, wanted)
-        mask = Mask({**before.mask, **pruned})
+        mask = self.pruner.prune(before.weights, before.mask, first, self.spec.rates[:level])
         if not mask.is_subset_of(before.mask):
-            raise TicketError(f"level {level}: pattern {self.pattern.name} revived a pruned weight")
+            raise TicketError(f"level {level}: pattern {self.spec.pattern} revived a pruned weight")
         return mask
 
     def set_damaged_aside(self, seed: int, level: Union[int, str]) -> Iterator[Event]:
@@ -190,7 +169,7 @@ class _Run:
         self.partial(seed, level).unlink(missing_ok=True)
 
     def read(self, seed: int, level: Union[int, str]) -> LevelState:
-        return work.read_level(self.file(seed, level))
+        return work.read_level(self.file(seed, level), self.spec.tied)
 
     def records(self, seed: int) -> list[LevelRecord]:
         return [self.read(seed, level).record for level in range(self.spec.levels + 1)]
@@ -229,7 +208,7 @@ class _Run:
             metric_name=self.task.metric_name,
             parameters=self.problem.parameters,
             seeds=tuple(seeds),
-            verdict=judge(test, chosen, density, self.spec),
+            verdict=judge(test, chosen, density, self.spec, self.pruner.whole_density(density)),
             smaller_is_better=self.task.smaller_is_better,
             metric_unit=self.task.metric_unit,
             data_dir=self.problem.data_dir,

@@ -22,14 +22,23 @@ def tensor_densities(rates: Sequence[float], factors: Mapping[str, float]) -> di
 
 
 def network_density(
-    rates: Sequence[float], factors: Mapping[str, float], shapes: Mapping[str, tuple[int, ...]], pattern: Pattern
+    rates: Sequence[float],
+    factors: Mapping[str, float],
+    shapes: Mapping[str, tuple[int, ...]],
+    pattern: Pattern,
+    start: Optional[Mapping[str, float]] = None,
+    together: bool = False,
 ) -> float:
-    """Nonzero / all prunable weights that the pattern reaches after all of `rates`."""
-    wanted = tensor_densities(rates, factors)
+    """Nonzero / all prunable weights that the pattern reaches after all of `rates`. start: density of each tensor
+    before the first pruning, where that is not 1. together: tensors are ranked together, so that groups are rounded
+    over all of them."""
+    asked = tensor_densities(rates, factors)
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    kept = sum(
-        sizes[name] * (pattern.reachable(shapes[name], wanted[name]) if factors[name] else 1.0) for name in shapes
-    )
+    kept = 0.0
+    for name, shape in shapes.items():
+        wanted = asked[name] * (start or {}).get(name, 1.0)
+        exact = together or not factors[name]
+        kept += sizes[name] * (wanted if exact else pattern.reachable(shape, wanted))
     return kept / sum(sizes.values())
 
 
@@ -55,8 +64,6 @@ def resolve_rates(
         if levels is None:
             return pattern.natural_rates
         density = pattern.lowest_density
-    if density is not None and reached((ALMOST_ALL,)) > density + SLACK:
-        raise TicketError(f"density {density} cannot be reached: what is kept dense holds more than that")
     if density is None and levels is None and len(rates) < 2:
         levels = DEFAULT_LEVELS
     if density is None:
@@ -64,6 +71,14 @@ def resolve_rates(
         if len(given) > count:
             raise TicketError(f"{len(given)} rates for {count} levels", "give one rate, or as many as levels")
         return _extend(given, count)
+    lowest = reached((ALMOST_ALL,) * (levels or MOST_LEVELS))
+    if lowest > density + SLACK:
+        within = f"in {levels} level{'s' if levels > 1 else ''}" if levels else "in any number of levels"
+        raise TicketError(
+            f"density {density} cannot be reached {within}: {lowest:.4g} is the lowest, since a part is kept dense, "
+            "pruned at a smaller rate, or down to its last channel or block",
+            f"use --density {math.ceil(1000 * lowest) / 1000:g} or more" + (", or more --levels" if levels else ""),
+        )
     if levels is not None:
         return (_smallest(lambda rate: reached((rate,) * levels), density),) * levels
     for count in range(1, MOST_LEVELS + 1):

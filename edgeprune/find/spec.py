@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 import torch
+from torch import nn
 
 from edgeprune import patterns, tasks
-from edgeprune.find.prunable import prunable_shapes, rate_factors
-from edgeprune.find.schedule import network_density, resolve_rates
+from edgeprune.find.pruning import Pruner, make_pruner
+from edgeprune.find.schedule import resolve_rates
+from edgeprune.find.training import to_arrays
+from edgeprune.mask import Mask
 from edgeprune.task import Data
 from edgeprune.tasks import LoadedTask
+from edgeprune.tasks.plain import FOLDED
 from edgeprune.ticket import FindSpec, rewind_step
 
 CONFIDENCE = 0.95
@@ -31,17 +35,21 @@ class Options:
     seeds: tuple[int, ...] = (1, 2, 3)
     margin: float = 0.005
     threads: Optional[int] = None
+    revive: bool = False
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A task with its data in memory and the spec of the run. parameters: trainable ones of the dense model; data_dir:
-    absolute path of the folder that the data came from, or ""."""
+    """A task with its data in memory and the spec of the run. parameters: trainable ones of the dense model. pruner:
+    what is pruned of it. notes: what the user should know of the model before it is trained. data_dir: absolute path of
+    the folder that the data came from, or ""."""
 
     loaded: LoadedTask
     data: Data
     spec: FindSpec
     parameters: int
+    pruner: Pruner
+    notes: tuple[str, ...]
     data_dir: str = ""
 
 
@@ -54,14 +62,14 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
     tasks.check(task, data)
     torch.manual_seed(options.seeds[0] if options.seeds else 0)
     model = task.model()
-    shapes = prunable_shapes(model)
-    factors = rate_factors(model, data.train.inputs[:2], recipe.rate_scale, pattern)
+    pruner = make_pruner(model, data.train.inputs[:2], recipe.rate_scale, pattern, recipe.scope)
+    first = pruner.first(to_arrays(model.state_dict()), options.revive)
     rates = resolve_rates(
         options.levels,
         options.rates,
         options.density,
         recipe.rate,
-        lambda tried: network_density(tried, factors, shapes, pattern),
+        lambda tried: pruner.reached(tried, first),
         pattern,
     )
     epoch = max(1, len(data.train) // min(recipe.batch_size, len(data.train)))
@@ -71,9 +79,8 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
         data_sha256=tasks.data_sha256(data),
         pattern=pattern.name,
         rates=rates,
-        # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.
-        scope="layer" if pattern.name == "channel" else recipe.scope,
-        rate_scale=factors,
+        scope=pruner.scope,
+        rate_scale=pruner.factors,
         iterations=recipe.iterations,
         batch_size=recipe.batch_size,
         evaluate_every=recipe.evaluate_every or epoch,
@@ -81,12 +88,28 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
         seeds=options.seeds,
         margin=options.margin,
         confidence=CONFIDENCE,
-        threads=options.threads or _threads(shapes),
+        threads=options.threads or _threads(pruner.prunable.shapes),
         torch_version=torch.__version__,
+        revive=options.revive,
+        tied=pruner.prunable.tied,
     )
-    return Problem(
-        loaded, data, spec, sum(p.numel() for p in model.parameters() if p.requires_grad), str(data_dir or "")
-    )
+    notes = tuple(_notes(model, pruner, first, options.revive))
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Problem(loaded, data, spec, trainable, pruner, notes, str(data_dir or ""))
+
+
+def _notes(model: nn.Module, pruner: Pruner, first: Mask, revive: bool) -> Iterator[str]:
+    """What becomes of parts of the model that are not trained and pruned as they come."""
+    folded = getattr(model, FOLDED, ())
+    if folded:
+        yield f"weight or spectral norm of {', '.join(folded)} is folded: the weights themselves are trained and pruned"
+    frozen = [name for name, why in pruner.prunable.dense.items() if why == "frozen"]
+    if frozen:
+        yield f"frozen, so neither trained nor pruned: {', '.join(frozen)}"
+    zeros = first.total - first.nonzero
+    if zeros and not revive:
+        yield f"{zeros:,} weights are zero already and stay zero; they count as pruned (--revive lets them grow)"
+    yield from pruner.told()
 
 
 def _threads(shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -98,7 +121,7 @@ def _threads(shapes: Mapping[str, tuple[int, ...]]) -> int:
 def doubts(problem: Problem) -> list[str]:
     """Reasons why a ticket may make little sense here, as sentences for the user; nothing is forbidden."""
     spec = problem.spec
-    found = []
+    found = list(problem.notes)
     examples = len(problem.data.train)
     if examples < 10_000:
         found.append(f"{examples} training examples are few: below 10,000 a ticket may overfit")

@@ -123,7 +123,7 @@ class _Level:
         self.model, self.task, self.data, self.spec, self.start = model, task, data, spec, start
         model.load_state_dict(start.weights)
         parameters = dict(model.named_parameters())
-        alive = {name: array for name, array in {**start.mask, **start.silent}.items() if not array.all()}
+        alive = {name: array for name, array in {**start.mask.counted, **start.silent}.items() if not array.all()}
         self.masked: list[Tensor] = [parameters[name] for name in alive]
         self.masks = [torch.tensor(array, dtype=parameters[name].dtype) for name, array in alive.items()]
         self.apply_mask()

@@ -47,8 +47,11 @@ def choose_level(levels: Mapping[int, Sequence[LevelRecord]], spec: FindSpec) ->
     return max(good) if good else max(differences, key=lambda level: float(np.mean(differences[level])))
 
 
-def judge(test: Mapping[int, Mapping[str, float]], level: int, density: float, spec: FindSpec) -> Verdict:
-    """The verdict from test metrics. test: seed -> {"ticket", "dense", "reinit"}."""
+def judge(
+    test: Mapping[int, Mapping[str, float]], level: int, density: float, spec: FindSpec, whole: Optional[float] = None
+) -> Verdict:
+    """The verdict from test metrics. test: seed -> {"ticket", "dense", "reinit"}. density: of the prunable weights;
+    whole: of the whole network."""
     over_dense = [metrics["ticket"] - metrics["dense"] for metrics in test.values()]
     over_reinit = [metrics["ticket"] - metrics["reinit"] for metrics in test.values()]
     mean = float(np.mean(over_dense))
@@ -71,13 +74,16 @@ def judge(test: Mapping[int, Mapping[str, float]], level: int, density: float, s
         margin=spec.margin,
         confidence=spec.confidence,
         controls={"dense": "run", "random reinit": "run", **dict.fromkeys(CONTROLS_NOT_BUILT, "not run")},
-        statement=_statement(status, density, mean, interval, spec),
+        statement=f"at density {_densities(density, whole)}: {_statement(status, mean, interval, spec)}",
     )
 
 
-def _statement(
-    status: str, density: float, mean: float, interval: Optional[tuple[float, float]], spec: FindSpec
-) -> str:
+def _densities(density: float, whole: Optional[float]) -> str:
+    of_all = "" if whole is None else f" of the prunable weights ({100 * whole:.2f} % of the whole network)"
+    return f"{100 * density:.2f} %{of_all}"
+
+
+def _statement(status: str, mean: float, interval: Optional[tuple[float, float]], spec: FindSpec) -> str:
     words = {
         "one seed": "one seed, which allows no statement about chance",
         "winning": "a winning ticket: not inferior to the dense model and better than its random reinitialisation",
@@ -91,7 +97,4 @@ def _statement(
         if interval
         else "no interval"
     )
-    return (
-        f"at density {100 * density:.2f} %: {words} (test difference {100 * mean:+.2f} points, {span}; "
-        f"margin {100 * spec.margin:g} points)"
-    )
+    return f"{words} (test difference {100 * mean:+.2f} points, {span}; margin {100 * spec.margin:g} points)"

@@ -42,15 +42,15 @@ def write_level(path: Path, state: LevelState) -> None:
     write(path, arrays)
 
 
-def read_level(path: Path) -> LevelState:
-    """Read a finished level; TicketError if its file is damaged."""
+def read_level(path: Path, tied: Mapping[str, str]) -> LevelState:
+    """Read a finished level; TicketError if its file is damaged. tied: as in `Mask`."""
     arrays = read(path)
     record = LevelRecord(**json.loads(arrays.pop("record").tobytes()))
     groups: dict[str, dict[str, Array]] = {"mask": {}, "weights": {}, "rewind": {}}
     for key, array in arrays.items():
         role, name = key.split("/", 1)
         groups[role][name] = array
-    return LevelState(record, Mask(groups["mask"]), groups["weights"], groups["rewind"])
+    return LevelState(record, Mask(groups["mask"], tied), groups["weights"], groups["rewind"])
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:

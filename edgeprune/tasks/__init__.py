@@ -19,6 +19,7 @@ from edgeprune.errors import TaskError, nearest
 from edgeprune.task import Data, Task
 from edgeprune.tasks import source
 from edgeprune.tasks.hooks import guarded, kind_of
+from edgeprune.tasks.plain import plain_weights
 from edgeprune.tasks.trial import check
 
 __all__ = ["LoadedTask", "check", "data_sha256", "load", "names"]
@@ -48,11 +49,19 @@ def names() -> list[str]:
 
 
 def load(reference: str) -> LoadedTask:
-    """A task from its name, `file.py:function` or `package.module:function`.
+    """A task from its name, `file.py:function` or `package.module:function`. Its models have plain weights: see
+    `tasks.plain`.
 
     TaskError if there is none of that name, if its file does not import, or if its function is missing, fails or
     returns anything but a Task.
     """
+    loaded = _load(reference)
+    task = loaded.task
+    folded = dataclasses.replace(task, model=lambda: plain_weights(task.model()))
+    return dataclasses.replace(loaded, task=folded)
+
+
+def _load(reference: str) -> LoadedTask:
     place, colon, function = reference.rpartition(":")
     if not colon:
         return _load_built_in(reference)
