@@ -75,11 +75,12 @@ def load_network(task: Task, weights: dict[str, Array]) -> nn.Module:
 
 
 def masks_of(network: nn.Module, mask: Mapping[str, Array], variant: str) -> dict[str, NDArray[np.bool_]]:
-    """The masks to certify: the ticket's; for the dense twin whatever zeros its weights happen to have."""
-    if variant == "ticket":
-        return {name: np.array(array) for name, array in mask.items()}
+    """The masks to certify, a shared weight once, by PyTorch's name: the ticket's; for the dense twin whatever zeros
+    its weights happen to have."""
     parameters = dict(network.named_parameters())
-    return {name: parameters[name].detach().numpy() != 0 for name in mask}
+    if variant == "ticket":
+        return {name: np.array(array) for name, array in mask.items() if name in parameters}
+    return {name: parameters[name].detach().numpy() != 0 for name in mask if name in parameters}
 
 
 def outputs_of(network: nn.Module, inputs: Tensor) -> list[Array]:

@@ -6,6 +6,7 @@ module of this folder. A user's is written `file.py:function` or `package.module
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import inspect
