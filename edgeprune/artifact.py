@@ -294,3 +294,11 @@ def to_torch_layout(array: Array, port: Port) -> Array:
     if port.layout in ("NHWC", "NLC"):
         array = np.moveaxis(array, -1, 1)
     return np.ascontiguousarray(array)
+
+
+def torch_shape(port: Port) -> tuple[int, ...]:
+    """A port's shape in PyTorch's layout."""
+    if port.layout in ("NHWC", "NLC"):
+        batch, *sizes, channels = port.shape
+        return (batch, channels, *sizes)
+    return port.shape

@@ -13,13 +13,14 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, Protocol, Union
+from typing import Any, Callable, Optional, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.artifact import Artifact, to_file_layout, to_torch_layout
+from edgeprune.artifact import Artifact, to_file_layout, to_torch_layout, torch_shape
 from edgeprune.errors import ExportError, TargetError, nearest
+from edgeprune.store import StrPath
 
 Session = Callable[[NDArray[Any]], "list[NDArray[np.float32]]"]
 
@@ -59,30 +60,46 @@ def load(name: str) -> Runtime:
 @dataclass(frozen=True)
 class LoadedModel:
     """A bundle ready to run: `model(x)` takes a batch [n, ...] in PyTorch's layout and gives one array, or a tuple for
-    a model with several outputs. `run_file_layout` skips the change of layout (see `artifact.input.layout`)."""
+    a model with several outputs, in PyTorch's layout too. `run_file_layout` skips the change of layout (see
+    `artifact.input.layout`). Both may be called from several threads: with LiteRT these take turns."""
 
     artifact: Artifact
     run_file_layout: Session
 
-    def __call__(self, batch: NDArray[Any]) -> Any:
-        """Outputs for a batch; raises ExportError if its shape is not the model's."""
-        port = self.artifact.input
-        array = to_file_layout(np.asarray(batch, dtype=port.dtype), port)
-        if array.shape[1:] != port.shape[1:]:
-            raise ExportError(
-                f"model {self.artifact.path.name} takes [n, {', '.join(map(str, port.shape[1:]))}] ({port.layout}), "
-                f"got {list(array.shape)}"
-            )
+    def __call__(self, batch: Any) -> Any:
+        """Outputs for a batch (an array, or what NumPy makes one of); ExportError if it is not of the model's shape or
+        kind of numbers."""
+        array = to_file_layout(self._checked(batch), self.artifact.input)
         outputs = [to_torch_layout(y, exit) for y, exit in zip(self.run_file_layout(array), self.artifact.outputs)]
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
+    def _checked(self, batch: Any) -> NDArray[Any]:
+        """The batch as an array of the input's type, in PyTorch's layout."""
+        port = self.artifact.input
+        size, *shape = torch_shape(port)
+        sizes = ", ".join(["n" if size < 0 else str(size), *map(str, shape)])
+        wanted = f"model {self.artifact.path.name} takes {port.dtype} [{sizes}]"
+        try:
+            array = np.asarray(batch)
+        except (ValueError, TypeError, RuntimeError) as problem:  # ragged lists; tensors elsewhere, or with gradients
+            raise ExportError(f"{wanted}, got what is no array: {' '.join(str(problem).split())}") from None
+        if array.ndim != len(shape) + 1 or array.shape[1:] != tuple(shape):
+            hint = "a single example needs a batch of one: x[None]" if array.shape == tuple(shape) else ""
+            raise ExportError(f"{wanted}, got {list(array.shape)}", hint)
+        if array.size and not np.can_cast(array.dtype, port.dtype, "same_kind"):
+            raise ExportError(f"{wanted}, got {array.dtype}", f"convert it: x.astype({port.dtype!r})")
+        return array.astype(port.dtype, copy=False)
 
-def load_bundle(path: Union[str, Path], threads: int = 1) -> LoadedModel:
-    """Open an artifact's bundle folder with the runtime it was built for. This is `edgeprune.load`.
+
+def load_bundle(path: StrPath, threads: int = 1) -> LoadedModel:
+    """Open an artifact's bundle, a folder or the .zip of one, with the runtime it was built for. This is
+    `edgeprune.load`.
 
     Needs NumPy and that runtime only; DeviceError names the install line if the runtime is missing, or says why the
     bundle's library of operators cannot run here.
     """
-    artifact = Artifact.load(Path(path))
+    if type(threads) is not int or threads < 1:
+        raise ExportError(f"threads: expected a whole number of 1 or more, got {threads!r}")
+    artifact = Artifact.load(path)
     session = load(artifact.runtime).open_session(artifact.model_path, threads, artifact.library_path)
     return LoadedModel(artifact, session)

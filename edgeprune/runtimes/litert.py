@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from pathlib import Path
 from typing import Any, Optional
 
@@ -44,7 +45,10 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
     """Load a .tflite file on `threads` threads with its default delegate (XNNPACK).
 
     The session maps [batch, ...] in the file's layout to the list of outputs; a batch runs one example at a time,
-    because that is the shape the file was verified with. ExportError for a library: .tflite files bring none.
+    because that is the shape the file was verified with. It may be called from several threads, which take turns: an
+    interpreter holds the weights, repacked, and all activations once more, and devices are short of memory before they
+    are short of time; `threads` spreads one inference over the cores. ExportError for a library: .tflite files bring
+    none.
     """
     if library is not None:
         raise ExportError(f"LiteRT takes no library of operators, got {library}", "export the ticket again")
@@ -54,14 +58,19 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
     except (ValueError, RuntimeError) as problem:
         raise ExportError(f"LiteRT cannot load {path}: {problem}") from None
     entry = interpreter.get_input_details()[0]["index"]
-    exits = [detail["index"] for detail in interpreter.get_output_details()]
+    exits = interpreter.get_output_details()
+    nothing = [np.zeros((0, *exit["shape"][1:]), exit["dtype"]) for exit in exits]
+    turn = threading.Lock()
 
-    def run(array: NDArray[Any]) -> list[NDArray[Any]]:
-        rows = []
-        for example in array:
+    def infer(example: NDArray[Any]) -> list[NDArray[Any]]:
+        # `invoke` lets other threads of Python run, which would set the inputs of this very inference.
+        with turn:
             interpreter.set_tensor(entry, example[None])
             interpreter.invoke()
-            rows.append([interpreter.get_tensor(index) for index in exits])
-        return [np.concatenate(column) for column in zip(*rows)]
+            return [interpreter.get_tensor(exit["index"]) for exit in exits]
+
+    def run(array: NDArray[Any]) -> list[NDArray[Any]]:
+        rows = [infer(example) for example in array]
+        return [np.concatenate(column) for column in zip(*rows)] if rows else nothing
 
     return run

@@ -51,7 +51,8 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
     name = session.get_inputs()[0].name
 
     def run(array: NDArray[Any]) -> list[NDArray[Any]]:
-        return list(session.run(None, {name: array}))
+        with _told(runtime, f"ONNX Runtime cannot run {path}", ExportError):
+            return list(session.run(None, {name: array}))
 
     return run
 
