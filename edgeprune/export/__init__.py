@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Optional, Union
 
 from edgeprune.artifact import Artifact
 from edgeprune.errors import ExportError, VerificationError
+from edgeprune.export import place
 from edgeprune.export.build import Cell, Network, bundle
 from edgeprune.export.network import reload_data, reload_task
 from edgeprune.target import Target
@@ -60,41 +60,44 @@ def export(
     seed = ticket.median_seed if options.seed is None else ticket.record(options.seed).seed
     asked = {"target": target.reference, "max_drop": options.max_drop, "portable": options.portable}
     asked |= {"data_dir": str(data_dir.resolve())} if data_dir else {}
-    networks = [Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket")]
-    for network in networks:
-        _ = network.graph  # what cannot become a graph fails in every cell alike
-    refused: list[Refused] = []
-    for runtime, precision in cells:
-        cell = Cell(target.name, target.arch, runtime, precision, options.max_drop, options=asked)
-        folder = out / "artifacts" / f"{ticket.path.name}-seed{seed}-{target.name}-{runtime}-{precision}"
-        try:
-            yield from _bundles(networks, cell, folder, options.portable)
-        except ExportError as problem:
-            if len(cells) == 1:
-                raise
-            refused.append(Refused(runtime, precision, problem))
-            yield refused[-1]
+    folders = {
+        (runtime, precision): Path(out)
+        / "artifacts"
+        / f"{ticket.path.name}-seed{seed}-{target.name}-{runtime}-{precision}"
+        for runtime, precision in cells
+    }
+    with place.held(each for folder in folders.values() for each in _places(folder).values()):
+        networks = [Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket")]
+        for network in networks:
+            _ = network.graph  # what cannot become a graph fails in every cell alike
+        refused: list[Refused] = []
+        for (runtime, precision), folder in folders.items():
+            cell = Cell(target.name, target.arch, runtime, precision, options.max_drop, options=asked)
+            try:
+                yield from _bundles(networks, cell, folder, options.portable)
+            except ExportError as problem:
+                if len(cells) == 1:
+                    raise
+                refused.append(Refused(runtime, precision, problem))
+                yield refused[-1]
     if len(refused) == len(cells):
         broken = any(isinstance(each.error, VerificationError) for each in refused)
         kind, first = VerificationError if broken else ExportError, refused[0].error
         raise kind(f"no bundle could be built for target {target.name}: {first.message}", first.hint)
 
 
+def _places(folder: Path) -> dict[str, Path]:
+    """Of the bundles of one cell."""
+    return {role: folder.with_name(f"{folder.name}{role}") for role in ("-dense", "-portable", "")}
+
+
 def _bundles(networks: list[Network], cell: Cell, folder: Path, portable: bool) -> Iterator[Artifact]:
-    """The dense twin and the ticket's bundles of one cell; all of them, or none is left."""
+    """The dense twin and the ticket's bundles of one cell: all of them come to their places, or none."""
     dense, sparse = networks
-    names = {role: folder.with_name(f"{folder.name}{role}") for role in ("-dense", "-portable", "")}
-    built = []
-    try:
-        built.append(bundle(dense, cell, names["-dense"], twin=""))
-        if portable and sparse.model_file(cell).library:
-            built.append(bundle(sparse, replace(cell, stock=True), names["-portable"], twin=names["-dense"].name))
-        built.append(bundle(sparse, cell, names[""], twin=names["-dense"].name))
-    except ExportError:
-        done = {artifact.path for artifact in built}
-        for path in names.values():
-            if path in done or not (path / "manifest.json").is_file():
-                shutil.rmtree(path, ignore_errors=True)
-                path.with_name(f"{path.name}.zip").unlink(missing_ok=True)
-        raise
-    yield from built
+    names = _places(folder)
+    built = [bundle(dense, cell, names["-dense"], twin="")]
+    if portable and sparse.model_file(cell).library:
+        built.append(bundle(sparse, replace(cell, stock=True), names["-portable"], twin=names["-dense"].name))
+    built.append(bundle(sparse, cell, names[""], twin=names["-dense"].name))
+    for artifact in built:
+        yield place.put(artifact)

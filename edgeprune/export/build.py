@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +14,7 @@ from torch import nn
 
 from edgeprune import kernels, runtimes, store
 from edgeprune.artifact import Artifact, Port, Signal, sizes_of, to_file_layout
+from edgeprune.export import place
 from edgeprune.export.certificate import certify
 from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, own_architecture, sparse_kernels
 from edgeprune.export.graph import Graph, to_onnx
@@ -95,7 +95,7 @@ class Cell:
 
 
 def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
-    """Write, verify and seal one bundle folder, in place of what lay there; only a verified one has a manifest.
+    """Write, verify and seal one bundle folder where its place is held; `place.put` has it take that place.
 
     A model with sparse kernels runs with this machine's own library while it is verified, also where the bundle gets
     that of another architecture: the operators are the same.
@@ -103,24 +103,25 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
     ticket = network.ticket
     file = network.model_file(cell)
     zeros = certify(file.stored, network.shrunk.masks, file.places)
-    shutil.rmtree(folder, ignore_errors=True)
+    place.clear(folder)
+    built = place.site(folder) / folder.name
     model_file = runtimes.load(cell.runtime).MODEL_FILE
-    store.write_bytes(folder / model_file, file.data)
+    store.write_bytes(built / model_file, file.data)
     library = kernels.library(own_architecture()) if file.library else None
-    runs = (folder / model_file, library), cell.runtime, (file.input, file.outputs)
+    runs = (built / model_file, library), cell.runtime, (file.input, file.outputs)
     parity = measure_parity(*runs, network.reference)
     judge_parity(parity, cell.precision, network.reference, cell.max_drop)
     probes = _probes(network, file)
     files = {
         model_file: store.sha256_bytes(file.data),
-        "probes.safetensors": store.write_tensors(folder / "probes.safetensors", probes),
+        "probes.safetensors": store.write_tensors(built / "probes.safetensors", probes),
     }
     library_data = file.library.read_bytes() if file.library else b""
     if library_data:
-        store.write_bytes(folder / LIBRARY_FILE, library_data)
-        files[LIBRARY_FILE] = store.sha256_file(folder / LIBRARY_FILE)
+        store.write_bytes(built / LIBRARY_FILE, library_data)
+        files[LIBRARY_FILE] = store.sha256_bytes(library_data)
     artifact = Artifact(
-        path=folder,
+        path=built,
         ticket_id=ticket.id,
         task_name=ticket.task_name,
         seed=network.seed,
