@@ -10,41 +10,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-import numpy as np
-
 from edgeprune import archive, store
 from edgeprune.errors import ExportError
 from edgeprune.mask import Array
 from edgeprune.metric import Metric
+from edgeprune.port import Port as Port
+from edgeprune.port import to_file_layout as to_file_layout
+from edgeprune.port import to_torch_layout as to_torch_layout
+from edgeprune.port import torch_shape as torch_shape
 from edgeprune.store import StrPath
 
 PROBES_FILE = "probes.safetensors"
 _AGAIN = store.MEND["artifact"]
 
 WEAK_DB = 15.0
-
-
-@dataclass(frozen=True)
-class Port:
-    """One input or output of the model file. shape: with -1 for a batch dimension left open; layout: how the file
-    wants it, "NCHW", "NHWC", "NCL", "NLC" or "" where no channels are meant (the probes are stored in this layout)."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str
-
-    def __post_init__(self) -> None:
-        if not self.shape or any(size < 1 for size in self.shape[1:]) or self.shape[0] < -1:
-            raise ExportError(f"shape: expected a batch and sizes of 1 or more, got {list(self.shape)}")
-        if self.layout and (len(self.layout) != len(self.shape) or not set(self.layout) <= set("NCDHWL")):
-            raise ExportError(f"layout: expected one of {len(self.shape)} letters, got {self.layout!r}")
-        try:
-            known = np.dtype(self.dtype).kind in "fiub"
-        except TypeError:
-            known = False
-        if not known:
-            raise ExportError(f"dtype: expected a NumPy type of numbers, got {self.dtype!r}")
 
 
 @dataclass(frozen=True)
@@ -280,25 +259,3 @@ def sizes_of(model: bytes, library: bytes = b"") -> dict[str, Any]:
         "library_bytes": len(library),
         "library_zip_bytes": library_zip,
     }
-
-
-def to_file_layout(array: Array, port: Port) -> Array:
-    """[n, channels, ...] as PyTorch has it -> the layout that the file wants (contiguous)."""
-    if port.layout in ("NHWC", "NLC"):
-        array = np.moveaxis(array, 1, -1)
-    return np.ascontiguousarray(array)
-
-
-def to_torch_layout(array: Array, port: Port) -> Array:
-    """The reverse of `to_file_layout`."""
-    if port.layout in ("NHWC", "NLC"):
-        array = np.moveaxis(array, -1, 1)
-    return np.ascontiguousarray(array)
-
-
-def torch_shape(port: Port) -> tuple[int, ...]:
-    """A port's shape in PyTorch's layout."""
-    if port.layout in ("NHWC", "NLC"):
-        batch, *sizes, channels = port.shape
-        return (batch, channels, *sizes)
-    return port.shape

@@ -19,7 +19,7 @@ LAYERS = (
     {"typed"},
     {"store", "metric", "scratch"},
     {"archive"},
-    {"mask", "task", "ticket", "target", "artifact", "measurement"},
+    {"mask", "task", "ticket", "target", "port", "artifact", "measurement"},
     {"statistics", "energy", "readings"},
     {"patterns", "tasks", "runtimes", "connections", "kernels", "channels"},
     {"find", "export", "bench", "report"},
@@ -27,7 +27,14 @@ LAYERS = (
     {"__main__"},
 )
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-INSIDE_A_LAYER = {("ticket", "mask"), ("artifact", "mask"), ("cli", "doctor"), ("cli", "gate")}
+INSIDE_A_LAYER = {
+    ("ticket", "mask"),
+    ("artifact", "mask"),
+    ("artifact", "port"),
+    ("port", "mask"),
+    ("cli", "doctor"),
+    ("cli", "gate"),
+}
 # The agent travels to the device as one file.
 LONGER = {"bench.agent": 900}
 FRAMEWORKS = {"torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
