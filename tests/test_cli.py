@@ -326,3 +326,12 @@ def test_a_signal_ends_in_order(tmp_path, number, status):
     assert process.returncode == status
     assert "interrupted" in rest and "Traceback" not in rest
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize(("states", "status"), [(["ok", "note"], 0), (["ok", "unfair"], 3), (["missing", "unfair"], 1)])
+def test_doctor_ends_with_what_the_state_allows(run, monkeypatch, states, status):
+    from edgeprune import doctor
+
+    monkeypatch.setattr(doctor, "device_checks", lambda *_: [doctor.Check(state, state, "x") for state in states])
+    code, out, _ = run("doctor", "--target", "local")
+    assert code == status and states[1] in out

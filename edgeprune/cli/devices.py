@@ -14,7 +14,7 @@ import click
 
 from edgeprune import store
 from edgeprune.cli.parts import HOST, JSON, OUT, PYTHON, Duration, newest, print_rows
-from edgeprune.errors import EdgepruneError, ExportError, MeasurementError
+from edgeprune.errors import EdgepruneError, ExportError, MeasurementError, UnfairConditionsError
 from edgeprune.progress import ProgressDisplay, say, warn
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ def _say_measurement(artifact: Artifact, measurement: Measurement, host: str) ->
 def doctor(target: Optional[str], hosts: tuple[str, ...], python: str, out: Path, as_json: bool) -> None:
     """Check that this machine has what find, export, bench and report need, or a device what bench needs there.
 
+    Exits with 0, or with 1 if something is missing, or with 3 if the device's state forbids a fair measurement.
+
     \b
     edgeprune doctor
     edgeprune doctor --target rpi4 --host pi@raspberrypi
@@ -168,8 +170,8 @@ def doctor(target: Optional[str], hosts: tuple[str, ...], python: str, out: Path
             beside = {"device": host} if len(devices) > 1 else {}
             found += [{**beside, **asdict(check)} for check in device_checks(machine, connect)]
     print_rows(found, as_json)
-    if any(check["state"] == "missing" for check in found):
-        sys.exit(1)
+    states = {check["state"] for check in found}
+    sys.exit(1 if "missing" in states else UnfairConditionsError.exit_code if "unfair" in states else 0)
 
 
 def _devices(target: str, hosts: tuple[str, ...], python: str) -> tuple[Target, dict[str, Callable[[], Connection]]]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. state: "ok", "missing" (something will fail) or "note" (worth knowing)."""
+    """One thing looked at. state: "ok", "missing" (something will fail), "unfair" (it forbids a fair measurement now)
+    or "note" (worth knowing)."""
 
     name: str
     state: str

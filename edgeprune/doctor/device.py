@@ -12,6 +12,7 @@ from edgeprune.bench.block import push_agent
 from edgeprune.connections import Connection
 from edgeprune.doctor import probe
 from edgeprune.doctor.check import Check
+from edgeprune.doctor.state import state_checks
 from edgeprune.errors import DeviceError
 from edgeprune.target import Target
 
@@ -20,9 +21,6 @@ PROBE_S = 120.0
 OLDEST_PYTHON = (3, 9)
 SETUP = "run scripts/device_setup on the device"
 ON_ANDROID = "bench --runner benchmark_model does without (docs/android.md)"
-LEAST_FREE_BYTES = 50_000_000  # in the work folder: a bundle, its dense twin and their samples
-BUSY_LOAD = 0.5
-COUNTERS = ("_pressure_us", "preemptions", "running")  # what they count to says nothing by itself
 
 
 def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator[Check]:
@@ -73,13 +71,7 @@ def _all_but_connection(target: Target, found: Mapping[str, Any]) -> Iterator[Ch
     for name, package in found["packages"].items():
         yield _package(name, package)
     yield _kernels(found["library"])
-    yield _space(found["free_bytes"])
-    memory = found["available_bytes"]
-    yield Check(
-        "memory", "ok" if memory >= 0 else "note", f"{memory / 1e6:.0f} MB available" if memory >= 0 else "unknown"
-    )
-    for name, value in found["conditions"].items():
-        yield _sensor(name, value, found["environment"]["cores_usable"])
+    yield from state_checks(found, target)
 
 
 def _python(found: Mapping[str, Any]) -> Check:
@@ -104,20 +96,3 @@ def _kernels(library: Mapping[str, str]) -> Check:
     if "error" in library:
         return Check("sparse kernels", "missing", library["error"], "export with --portable for this device")
     return Check("sparse kernels", "ok", library["version"])
-
-
-def _space(free_bytes: int) -> Check:
-    text = f"{free_bytes / 1e6:.0f} MB free in the work folder"
-    if free_bytes < LEAST_FREE_BYTES:
-        return Check("disk", "missing", text, "free some space, or set TMPDIR there to a folder on another disk")
-    return Check("disk", "ok", text)
-
-
-def _sensor(name: str, value: Any, cores: int) -> Check:
-    if value in ("absent", "unreadable"):
-        return Check(name, "note", value)
-    if name.startswith("governor") and value != "performance":
-        return Check(name, "note", value, "for steadier figures: sudo cpupower frequency-set -g performance")
-    if name == "load_1m" and value > BUSY_LOAD * cores:
-        return Check(name, "note", str(value), "something else runs there: stop it before a measurement")
-    return Check(name, "ok", "readable" if name.endswith(COUNTERS) else str(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from edgeprune import kernels, runtimes
 from edgeprune.doctor.check import Check
+from edgeprune.doctor.state import BUSY_LOAD, LEAST_FREE_BYTES
 from edgeprune.errors import EdgepruneError, ExportError
 from edgeprune.kernels.build import LEVELS
 
@@ -40,6 +42,7 @@ def checks(out: Path) -> Iterator[Check]:
     yield _kernels()
     yield _data()
     yield _writable(out)
+    yield _temporary()
     yield _processor()
 
 
@@ -93,13 +96,34 @@ def _data() -> Check:
 
 def _writable(out: Path) -> Check:
     nearest = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.is_dir())
+    return _folder("output folder", nearest, str(out), "use --out DIR")
+
+
+def _temporary() -> Check:
+    step = "set TMPDIR to a folder with space"
     try:
-        with tempfile.TemporaryFile(dir=nearest):
-            return Check("output folder", "ok", str(out))
+        folder = tempfile.gettempdir()
+    except OSError as problem:  # it has tried to write into each
+        return Check("temporary folder", "missing", str(problem.strerror), step)
+    return _folder("temporary folder", Path(folder), folder, step)
+
+
+def _folder(name: str, folder: Path, shown: str, step: str) -> Check:
+    """Whether it can be written to, and how much fits."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            free_bytes = shutil.disk_usage(folder).free
     except OSError as problem:
-        return Check("output folder", "missing", f"cannot write to {nearest}: {problem.strerror}", "use --out DIR")
+        return Check(name, "missing", f"cannot write to {folder}: {problem.strerror}", step)
+    text = f"{shown}, {free_bytes / 1e6:,.0f} MB free"
+    if free_bytes < LEAST_FREE_BYTES:
+        return Check(name, "missing", f"{text}: tickets and bundles do not fit", f"free some space, or {step}")
+    return Check(name, "ok", text)
 
 
 def _processor() -> Check:
-    cores = os.cpu_count() or 1
-    return Check("processor", "ok", f"{os.uname().machine}, {cores} cores, load {os.getloadavg()[0]:.1f}")
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    text = f"{os.uname().machine}, {cores} cores, load {load:.1f}"
+    if load > BUSY_LOAD * cores:
+        return Check("processor", "note", f"{text}: something else runs here", "stop it before a measurement here")
+    return Check("processor", "ok", text)

@@ -6,6 +6,7 @@ Python 3.9 and its standard library; everything else is looked for. `python prob
 from __future__ import annotations
 
 import ctypes
+import glob
 import importlib
 import json
 import os
@@ -41,11 +42,27 @@ def level_of(library: str) -> dict[str, str]:
         return {"error": str(problem)}
 
 
-def available_bytes() -> int:
-    """Memory that programs can get without swapping, as the kernel estimates; -1 where it does not."""
+def memory_bytes(name: str) -> int:
+    """A line of the kernel's: "MemTotal", or "MemAvailable", what programs can get without swapping; -1 without it."""
     with open("/proc/meminfo") as file:
         lines = dict(line.split(":") for line in file)
-    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else -1
+    return int(lines[name].split()[0]) * 1024 if name in lines else -1
+
+
+def limits_millic(root: str = "/") -> dict[str, int]:
+    """Thermal zone -> the lowest temperature at which the kernel slows the device down, where it has such a point
+    [Linux, Documentation/driver-api/thermal/sysfs-api.rst: trip points of type "passive"]."""
+    found: dict[str, int] = {}
+    for kind in glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*/trip_point_*_type")):
+        try:
+            with open(kind) as file, open(kind[: -len("type")] + "temp") as other:
+                passive, limit = file.read().strip() == "passive", int(other.read())
+        except (OSError, ValueError):
+            continue
+        zone = os.path.basename(os.path.dirname(kind))
+        if passive and limit > 0:
+            found[zone] = min(limit, found.get(zone, limit))
+    return found
 
 
 def main() -> None:
@@ -63,7 +80,9 @@ def main() -> None:
         "conditions": agent.read_conditions(sensors.split(",")),
         "packages": packages,
         "library": level_of(library[0]) if library else {},
-        "available_bytes": available_bytes(),
+        "available_bytes": memory_bytes("MemAvailable"),
+        "memory_bytes": max(0, memory_bytes("MemTotal")),
+        "limits_millic": limits_millic(),
         "free_bytes": shutil.disk_usage(".").free,
     }
     sys.stdout.write(json.dumps(found))

@@ -35,12 +35,12 @@ def look(target: Target, python: str = sys.executable, host: str = HOST) -> dict
 
 def test_a_device_with_all_that_is_needed(server: SshServer, target: Target) -> None:
     found = look(target)
-    assert {check.state for check in found.values()} == {"ok", "note"}
+    assert {check.state for name, check in found.items() if name != "load_1m"} == {"ok", "note"}  # others may run here
     assert found["python"].detail.endswith(f"64 bits, {sys.executable}")
     assert found["onnxruntime"].detail.startswith("onnxruntime 1.")
     assert found["litert"].detail.startswith("ai-edge-litert")
     assert found["sparse kernels"].state == "ok"
-    assert found["load_1m"].detail.replace(".", "").isdigit()
+    assert found["load_1m"].detail.split()[0].replace(".", "").isdigit()
     assert found["cpu_pressure_us"].detail in ("readable", "absent")
     assert not list(server.device.iterdir())
 
