@@ -521,16 +521,96 @@ def read_probes(path: str) -> tuple[Any, list[Any]]:
     return tensors["input"], outputs
 
 
+# --- what does not load: a copy of edgeprune/loading.py --------------------------------------------------------------
+
+UNKNOWN = "cannot be loaded"
+# What a loader says -> what it means -> what to do; the names in braces are filled in.
+LOADING = (
+    (
+        r"_ARRAY_API|multiarray failed to import|numpy\.dtype size changed|compiled (?:using|against) (?:NumPy|A[PB]I)",
+        "was built for another NumPy than the one here",
+        "run: pip install --upgrade {package} numpy, and if that does not help: pip install 'numpy<2'",
+    ),
+    (
+        r"((?:GLIBCXX|CXXABI)_[\d.]+)",
+        "needs a newer C++ library than this system's ({0})",
+        "install an older release of {package}, or a newer system",
+    ),
+    (
+        r"(GLIBC_[\d.]+)",
+        "needs a newer system than this one ({0})",
+        "install an older release of {package}, or a newer system",
+    ),
+    (
+        r"failed to map segment|Operation not permitted",
+        "lies on a disk from which nothing may be run (mounted noexec)",
+        "put it on another disk: a virtual environment elsewhere, TMPDIR for what bench sends; mount | grep noexec",
+    ),
+    (
+        # Of another processor's library, named by its path, the dynamic loader says that it does not exist.
+        r"wrong ELF class|invalid ELF header|file too short|Exec format error|/\S+: cannot open shared object file",
+        "is built for another processor than this {machine}, or damaged",
+        "run: pip install --force-reinstall --no-cache-dir {package}",
+    ),
+    (
+        r"([^\s:/]+): cannot open shared object file",
+        "needs the system's library {0}, which is missing",
+        "install it: on Debian the package that apt-file search {0} names",
+    ),
+    (
+        r"undefined symbol",
+        "does not fit to another package that it uses",
+        "run: pip install --force-reinstall --no-cache-dir {package}",
+    ),
+    (r"Permission denied", "may not be read by this user", "look at who may read it: ls -l"),
+    (r"annot allocate memory", "does not fit into memory", "close other programs"),
+)
+
+
+def loading_problem(package: str, text: str) -> tuple[str, str]:
+    """What a loader's words about a package or a library mean, and the next step."""
+    for sign, meaning, step in LOADING:
+        found = re.search(sign, text)
+        if found:
+            names = {"package": package, "machine": platform.machine()}
+            return meaning.format(*found.groups(), **names), step.format(*found.groups(), **names)
+    return UNKNOWN, f"run: pip install --force-reinstall --no-cache-dir {package}"
+
+
+def import_problem(package: str, module: str, problem: BaseException) -> tuple[str, str]:
+    """What an import of a package's module that failed means, and the next step: what is not installed is told from
+    what is there and does not work."""
+    top, lacking = module.split(".")[0], getattr(problem, "name", None) or ""
+    if isinstance(problem, ModuleNotFoundError) and lacking == top:
+        return "is not installed", f"run: pip install {package}"
+    if isinstance(problem, ModuleNotFoundError) and lacking and lacking.split(".")[0] != top:
+        return f"is installed, but not {lacking}, which it needs", f"run: pip install {lacking.split('.')[0]}"
+    if isinstance(problem, ModuleNotFoundError):
+        means, step = "is installed for another Python or processor", ""
+    elif isinstance(problem, SyntaxError):
+        means, step = f"is installed, but not for Python {platform.python_version()}", ""
+    else:
+        means, step = loading_problem(package, str(problem))
+        means = f"is installed, but {means}"
+    return means, step or f"run: pip install --force-reinstall --no-cache-dir {package}"
+
+
 # --- runtimes: import, load, profile ---------------------------------------------------------------------------------
+
+
+def import_or_fail(package: str, module: str) -> Any:
+    """A module of a package; Failure that says why there is none."""
+    try:
+        return importlib.import_module(module)
+    except Exception as problem:  # noqa: BLE001  a broken installation may raise anything
+        means, step = import_problem(package, module, problem)
+        said = str(problem).strip().partition("\n")[0]
+        raise Failure(f"{package} {means} on the device ({said or type(problem).__name__})", step) from None
 
 
 def import_onnxruntime() -> tuple[Any, str, str]:
     """Module, name and version of ONNX Runtime (1.17 or later)."""
-    try:
-        module = importlib.import_module("onnxruntime")
-    except ImportError as problem:
-        message = f"ONNX Runtime is not installed on the device ({problem})"
-        raise Failure(message, "run: pip install onnxruntime") from None
+    module = import_or_fail("onnxruntime", "onnxruntime")
     return module, "onnxruntime", module.__version__
 
 
@@ -546,8 +626,10 @@ def open_onnxruntime(module: Any, job: Job, profile: str = "") -> Any:
         if job.library:
             options.register_custom_ops_library(os.path.abspath(job.library))
     except Exception as problem:  # noqa: BLE001  the binding raises its own classes, derived from Exception alone
-        message = f"{job.library} does not load on this {platform.machine()}: {problem}"
-        raise Failure(message, "bench the bundle on its own target") from None
+        means, step = loading_problem("the bundle", str(problem))
+        known = step if means != UNKNOWN and "processor" not in means else ""
+        message = f"{job.library} does not load on this {platform.machine()}: {f'it {means}: ' * bool(known)}{problem}"
+        raise Failure(message, known or "bench the bundle on its own target") from None
     offered = module.get_available_providers() if job.providers else []
     chosen = [name for name in job.providers if name in offered and name != CPU_PROVIDER]
     return module.InferenceSession(job.model, options, providers=[*chosen, CPU_PROVIDER])
@@ -590,19 +672,22 @@ def import_litert() -> tuple[Any, str, str]:
     """Module, package name and version of the first LiteRT interpreter that can be imported."""
     from importlib.metadata import PackageNotFoundError, version
 
-    problems = []
+    broken, lacking = None, []
     for name, package in LITERT_PACKAGES.items():
         try:
-            module = importlib.import_module(name)
-        except (ImportError, AttributeError) as problem:  # AttributeError: built for another NumPy
-            problems.append(f"{package}: {problem}")
+            module = import_or_fail(package, name)
+        except Failure as failure:
+            lacking.append(str(failure))
+            broken = broken or (None if "is not installed" in str(failure) else failure)
             continue
         try:
             return module, package, version(package)
         except PackageNotFoundError:  # tensorflow goes by several names
             return module, package, str(getattr(sys.modules.get(name.split(".")[0]), "__version__", "unknown"))
+    if broken is not None:
+        raise Failure(f"no LiteRT interpreter works on the device: {'; '.join(lacking)}", broken.hint)
     raise Failure(
-        f"no LiteRT interpreter is installed on the device ({'; '.join(problems)})", "run: pip install ai-edge-litert"
+        f"no LiteRT interpreter is installed on the device ({'; '.join(lacking)})", "run: pip install ai-edge-litert"
     )
 
 

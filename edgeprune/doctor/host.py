@@ -14,8 +14,9 @@ from pathlib import Path
 from edgeprune import kernels, runtimes
 from edgeprune.doctor.check import Check
 from edgeprune.doctor.state import BUSY_LOAD, LEAST_FREE_BYTES
-from edgeprune.errors import EdgepruneError, ExportError
+from edgeprune.errors import DeviceError, EdgepruneError, ExportError
 from edgeprune.kernels.build import LEVELS
+from edgeprune.loading import import_module
 
 # Distribution -> what it is needed for. All come with edgeprune[host].
 HOST_PACKAGES = {
@@ -30,6 +31,7 @@ HOST_PACKAGES = {
     "jinja2": "report",
     "plotly": "report",
 }
+MODULES = {"scikit-learn": "sklearn", "ai-edge-litert": "ai_edge_litert.interpreter"}
 
 
 def checks(out: Path) -> Iterator[Check]:
@@ -55,9 +57,14 @@ def _python() -> Check:
 
 def _package(package: str, purpose: str) -> Check:
     try:
-        return Check(package, "ok", metadata.version(package))
+        version = metadata.version(package)
     except metadata.PackageNotFoundError:
         return Check(package, "missing", f"not installed; needed for {purpose}", "run: pip install 'edgeprune[host]'")
+    try:
+        import_module(package, MODULES.get(package, package.replace("-", "_")))
+    except DeviceError as problem:
+        return Check(package, "missing", f"{problem.message}; needed for {purpose}", problem.hint)
+    return Check(package, "ok", version)
 
 
 def _runtime(name: str) -> Check:

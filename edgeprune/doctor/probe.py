@@ -28,7 +28,8 @@ def version_of(import_module: Any) -> dict[str, str]:
 
 def import_numpy() -> tuple[Any, str, str]:
     """As the agent's imports of runtimes."""
-    module = importlib.import_module("numpy")
+    agent: Any = importlib.import_module("agent")
+    module = agent.import_or_fail("numpy", "numpy")
     return module, "numpy", module.__version__
 
 

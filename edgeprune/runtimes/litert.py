@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from pathlib import Path
@@ -12,22 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.errors import DeviceError, ExportError
+from edgeprune.loading import import_module
 from edgeprune.runtimes import Session
 
 PRECISIONS = ("fp32", "int8")
 MODEL_FILE = "model.tflite"
 # In order of preference: the maintained package, the last one for old devices, the whole of TensorFlow.
-INTERPRETERS = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter", "tensorflow.lite.python.interpreter")
+INTERPRETERS = {
+    "ai_edge_litert.interpreter": "ai-edge-litert",
+    "tflite_runtime.interpreter": "tflite-runtime",
+    "tensorflow.lite.python.interpreter": "tensorflow",
+}
 
 
 def _module() -> Any:
-    for name in INTERPRETERS:
+    broken: Optional[DeviceError] = None
+    for name, package in INTERPRETERS.items():
         try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise DeviceError(
-        "no LiteRT interpreter is installed (looked for ai_edge_litert, tflite_runtime, tensorflow)",
+            return import_module(package, name)
+        except DeviceError as problem:
+            broken = broken or (None if "is not installed" in problem.message else problem)
+    raise broken or DeviceError(
+        f"no LiteRT interpreter is installed (looked for {', '.join(INTERPRETERS.values())})",
         "run: pip install ai-edge-litert",
     )
 

@@ -12,6 +12,7 @@ from typing import Any, Optional
 from numpy.typing import NDArray
 
 from edgeprune.errors import DeviceError, EdgepruneError, ExportError
+from edgeprune.loading import UNKNOWN, import_module, loading_problem
 from edgeprune.runtimes import Session
 
 PRECISIONS = ("fp32", "int8")
@@ -22,11 +23,7 @@ MACHINES = {62: "x86_64", 183: "aarch64"}  # e_machine of an ELF file (ELF-64 Ob
 def _module() -> Any:
     # Official Linux builds from 1.29 on send telemetry unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        import onnxruntime
-    except ImportError as problem:
-        raise DeviceError(f"ONNX Runtime is not installed ({problem})", "run: pip install onnxruntime") from None
-    return onnxruntime
+    return import_module("onnxruntime", "onnxruntime")
 
 
 def version() -> str:
@@ -79,9 +76,16 @@ def _register(runtime: Any, options: Any, library: Path) -> None:
             + (f"built for {found}, this machine is {platform.machine()}" if found else "no ELF library"),
             "run the bundle on its target, or export with --target local",
         )
-    with _told(runtime, f"ONNX Runtime {runtime.__version__} refuses the kernel library {library}", DeviceError):
-        # A relative path would be looked for in the system's folders.
-        options.register_custom_ops_library(os.path.abspath(library))
+    refused = f"ONNX Runtime {runtime.__version__} refuses the kernel library {library}"
+    try:
+        with _told(runtime, refused, DeviceError):
+            # A relative path would be looked for in the system's folders.
+            options.register_custom_ops_library(os.path.abspath(library))
+    except DeviceError as problem:
+        means, step = loading_problem("onnxruntime", problem.message)
+        if means == UNKNOWN:
+            raise
+        raise DeviceError(f"{refused}, which {means}", step) from None
 
 
 @contextmanager

@@ -189,7 +189,7 @@ def test_missing_runtime_gives_the_install_line(
     site = folder / "site"
     site.mkdir()
     for name in hidden:
-        (site / f"{name}.py").write_text(f"raise ImportError('no module {name} here')")
+        (site / f"{name}.py").write_text(f"raise ModuleNotFoundError('no module {name} here', name='{name}')")
     monkeypatch.setenv("PYTHONPATH", str(site))
     status, stderr, result = run(folder, bundle(runtime=runtime), short_plan)
     assert status == 1

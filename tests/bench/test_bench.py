@@ -199,7 +199,14 @@ KILL = "os.kill(os.getpid(), signal.SIGKILL)"
         ({"run": f"if self.count == 9: {KILL}"}, "was killed in the timed session"),
         ({"load": "raise RuntimeError('no kernel')"}, "failed while loading the model .*RuntimeError: no kernel"),
         ({"run": "if self.count == 3: os._exit(9)"}, "failed in the warm-up with exit status 9: it said nothing"),
-        ({"module": "raise ImportError('gone')"}, "not installed on the device .gone.; run: pip install onnxruntime"),
+        (
+            {"module": "raise ModuleNotFoundError('gone', name='onnxruntime')"},
+            "not installed on the device .gone.; run: pip install onnxruntime",
+        ),
+        (
+            {"module": "raise ImportError('numpy.core.multiarray failed to import')"},
+            "onnxruntime is installed, but was built for another NumPy than the one here on the device",
+        ),
     ],
 )
 def test_agent_that_dies_is_told_by_phase(
