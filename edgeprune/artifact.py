@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from edgeprune import archive, store
 from edgeprune.errors import ExportError
+from edgeprune.evidence import KernelTimes, Signal
 from edgeprune.mask import Array
 from edgeprune.metric import Metric
 from edgeprune.port import Port as Port
@@ -22,8 +23,6 @@ from edgeprune.store import StrPath
 
 PROBES_FILE = "probes.safetensors"
 _AGAIN = store.MEND["artifact"]
-
-WEAK_DB = 15.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Layer:
     op: "Conv" or "Gemm". shape: the weight's, as in PyTorch. density: share of the weights in the file that are not
     zero. pattern: the format that a sparse kernel reads the weights in ("unstructured", "block:4x1" or "block:1x4"),
     "" for a dense one. kernel: "sparse" or "dense" (the runtime's own). why: one line. predicted_gain: the dense
-    kernel's predicted time / the chosen one's; 1.0 for dense.
+    kernel's time / the chosen one's, predicted or, with `Artifact.kernel_times`, measured; 1.0 for dense.
     """
 
     name: str
@@ -59,22 +58,6 @@ class Layer:
     kernel: str
     why: str
     predicted_gain: float
-
-
-@dataclass(frozen=True)
-class Signal:
-    """How closely an int8 output follows PyTorch's on the validation set, in decibels: ten times the logarithm of the
-    output's power / the difference's, within -150 and 150. db: in the artifact's runtime; minmax_db: what a network
-    reaches in ONNX Runtime whose calibration clips nothing."""
-
-    output: str
-    db: float
-    minmax_db: float
-
-    @property
-    def is_weak(self) -> bool:
-        """True where noise is so strong that whoever reads the output is likely to be misled."""
-        return self.db < WEAK_DB
 
 
 @dataclass(frozen=True)
@@ -97,6 +80,7 @@ class Artifact:
     metric_test_runtime, metric_test_torch, metric_test_dense: on the whole test set, of this bundle in its runtime, of
     the same network in PyTorch, and of the same seed's dense model in PyTorch. They are there to be told: nothing is
     chosen by them. options: what export was asked for, by the names of its options. signals: of each output (int8).
+    kernel_times: what `layers` was chosen by, None where that were predictions (docs/kernels.md).
     Manifests from before these were known lack everything from `library` on. source: the folder or .zip that was
     given to `load`, not in the manifest.
     """
@@ -140,6 +124,7 @@ class Artifact:
     metric_test_dense: Optional[float] = None
     options: Mapping[str, Any] = field(default_factory=dict)
     signals: tuple[Signal, ...] = ()
+    kernel_times: Optional[KernelTimes] = None
     source: Optional[Path] = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -11,44 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune import kernels
 from edgeprune.export.quantize import quantize, with_unsigned_activations
-from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.kernels.packing import BLOCKS
 
 CLIP = {"low": 0.0, "high": 6.0}
-
-
-class Forced(Costs):
-    """Makes one kernel the cheapest for every layer."""
-
-    full = 1.0
-
-    def __init__(self, pattern: str) -> None:
-        super().__init__({})
-        self.pattern = pattern
-
-    def dense(self, precision: str, geometry: Geometry) -> float:
-        """The runtime's own is never chosen."""
-        return 1e9
-
-    def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
-        """Only the wanted format is."""
-        return 1.0 if pattern == self.pattern else 1e8
-
-    def depthwise(self, precision: str, geometry: Geometry) -> float:
-        """Ours is."""
-        return 1.0
-
-    def max_pool(self, form: str, taps: int, sizes: tuple[int, int, int]) -> float:
-        """Ours is."""
-        return 1.0 if form == "own" else 1e9
-
-    def reorder(self, cells: int) -> float:
-        """Layouts are all the same."""
-        return 0.0
-
-    def tensor_work(self, work: str, form: str, cells: int) -> float:
-        """Packed or not is all the same."""
-        return 1.0
 
 
 def weights(shape: tuple[int, ...], pattern: str, density: float, seed: int) -> np.ndarray:

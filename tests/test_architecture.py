@@ -17,7 +17,7 @@ ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
     {"errors", "progress", "warden"},
     {"typed"},
-    {"store", "metric", "scratch", "loading"},
+    {"store", "metric", "evidence", "scratch", "loading"},
     {"archive"},
     {"mask", "task", "ticket", "target", "port", "artifact", "measurement"},
     {"statistics", "energy", "readings"},

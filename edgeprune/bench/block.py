@@ -11,10 +11,10 @@ from typing import Any, Optional
 from edgeprune import kernels, store
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent
-from edgeprune.bench.layers import layers_ns
 from edgeprune.bench.plan import Plan
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
+from edgeprune.kernels.profile import layers_ns
 from edgeprune.measurement import Block
 from edgeprune.runtimes.onnxruntime import architecture_of
 from edgeprune.scratch import Scratch

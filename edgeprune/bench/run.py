@@ -13,7 +13,6 @@ from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent, conditions
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
-from edgeprune.bench.layers import PROFILE_BLOCKS, PROFILE_RUNS
 from edgeprune.bench.plan import Plan
 from edgeprune.bench.runner import Runner, read_conditions, read_environment
 from edgeprune.connections import Connection
@@ -23,6 +22,8 @@ from edgeprune.target import Target
 
 SIGN_OF_LIFE_S = 30.0  # a device behind a line gives up a host that is silent for longer
 REPEATS = 3  # of one block, where the device was throttled in it
+PROFILE_BLOCKS = 5  # of each side, its last ones
+PROFILE_RUNS = 30
 
 
 class Device(Protocol):

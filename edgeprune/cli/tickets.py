@@ -142,6 +142,7 @@ def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
 @click.option(
     "--max-drop", type=Number(0), metavar="D", help="Points int8 may lose (1), or so much in the metric's unit."
 )
+@click.option("--measure", is_flag=True, help="Choose kernels by their times on this machine, not by predictions.")
 @click.option("--portable", is_flag=True, help="Also write NAME-portable: stock operators, no library.")
 @DATA_DIR
 @OUT
@@ -214,11 +215,16 @@ def warn_of_noise(artifact: Artifact) -> None:
 
 def _say_layers(artifact: Artifact) -> None:
     """What runs each layer and why: a line a layer, or one for all if there are many."""
-    layers = artifact.layers
+    from edgeprune.report import kernels_words
+
+    layers, times = artifact.layers, artifact.kernel_times
+    if times is not None:
+        say(f"  kernels chosen by {kernels_words(artifact)}")
     if len(layers) > LAYERS_SHOWN:
         sparse = [layer for layer in layers if layer.kernel == "sparse"]
         gains = sorted(layer.predicted_gain for layer in sparse)
-        predicted = f", predicted {gains[0]:.1f}x to {gains[-1]:.1f}x" if gains else f" ({layers[0].why})"
+        by = "predicted" if times is None else "measured"
+        predicted = f", {by} {gains[0]:.1f}x to {gains[-1]:.1f}x" if gains else f" ({layers[0].why})"
         say(f"  {len(sparse)} of {len(layers)} layers run sparse{predicted}; edgeprune inspect lists them")
         return
     for layer in layers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
@@ -11,7 +11,9 @@ from edgeprune.artifact import Artifact
 from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export import place
 from edgeprune.export.build import Cell, Network, bundle
+from edgeprune.export.files import own_architecture, sparse_kernels
 from edgeprune.export.network import reload_data, reload_task
+from edgeprune.export.sparse.clock import Clock
 from edgeprune.target import Target
 from edgeprune.ticket import Ticket
 
@@ -24,13 +26,14 @@ MAX_DROP = 0.01
 class ExportOptions:
     """What narrows or steers an export. runtime, precision: None for all that the target lists; seed: None for the one
     with the median validation metric; max_drop: of the metric, as a fraction, that int8 may cost; portable: write each
-    bundle that needs a library of operators a second time without."""
+    bundle that needs a library of operators a second time without; measure: choose kernels by their times here."""
 
     runtime: Optional[str] = None
     precision: Optional[str] = None
     seed: Optional[int] = None
     max_drop: float = MAX_DROP
     portable: bool = False
+    measure: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,12 @@ def export(
     Raises TicketError if the task or its data changed, ExportError (VerificationError) if there is no bundle at all.
     """
     cells = target.cells(options.runtime, options.precision)
+    clock = _clock(target, [runtime for runtime, _ in cells], out) if options.measure else None
     task = reload_task(ticket)
     data = reload_data(ticket, task, data_dir)
     seed = ticket.median_seed if options.seed is None else ticket.record(options.seed).seed
     asked = {"target": target.reference, "max_drop": options.max_drop, "portable": options.portable}
+    asked |= {"measure": True} if options.measure else {}
     asked |= {"data_dir": str(data_dir.resolve())} if data_dir else {}
     folders = {
         (runtime, precision): Path(out)
@@ -72,7 +77,7 @@ def export(
             _ = network.graph  # what cannot become a graph fails in every cell alike
         refused: list[Refused] = []
         for (runtime, precision), folder in folders.items():
-            cell = Cell(target.name, target.arch, runtime, precision, options.max_drop, options=asked)
+            cell = Cell(target.name, target.arch, runtime, precision, options.max_drop, clock=clock, options=asked)
             try:
                 yield from _bundles(networks, cell, folder, options.portable)
             except ExportError as problem:
@@ -101,3 +106,22 @@ def _bundles(networks: list[Network], cell: Cell, folder: Path, portable: bool) 
     built.append(bundle(sparse, cell, names[""], twin=names["-dense"].name))
     for artifact in built:
         yield place.put(artifact)
+
+
+def _clock(target: Target, runtimes: Sequence[str], out: Path) -> Clock:
+    """What times kernels on this machine; ExportError where that says nothing about the target."""
+    here = own_architecture()
+    if target.arch not in ("any", here):
+        raise ExportError(
+            f"--measure times kernels on this machine, which is {here}, but target {target.name} is {target.arch}",
+            f"export on a machine of that architecture ({target.arch}), or leave --measure out",
+        )
+    if "onnxruntime" not in runtimes:
+        raise ExportError(
+            f"--measure chooses kernels for onnxruntime, and only {', '.join(dict.fromkeys(runtimes))} is exported",
+            "leave --measure out: this runtime chooses its kernels itself",
+        )
+    kernels = sparse_kernels(target.arch)
+    if isinstance(kernels, str):
+        raise ExportError(f"--measure has nothing to choose from: {kernels}")
+    return Clock(kernels.library, out / "measured")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
@@ -13,14 +13,16 @@ import torch
 from torch import nn
 
 from edgeprune import kernels, runtimes, store
-from edgeprune.artifact import Artifact, Port, Signal, sizes_of, to_file_layout
+from edgeprune.artifact import Artifact, Port, sizes_of, to_file_layout
+from edgeprune.evidence import Signal
 from edgeprune.export import place
 from edgeprune.export.certificate import certify
-from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, own_architecture, sparse_kernels
+from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, SparseKernels, own_architecture, sparse_kernels
 from edgeprune.export.graph import Graph, to_onnx
 from edgeprune.export.method import Quantized, quantize_well
 from edgeprune.export.network import load_network, masks_of, metric_of, outputs_of
 from edgeprune.export.shrink import Shrunk, shrink
+from edgeprune.export.sparse.clock import Clock
 from edgeprune.export.verify import Parity, Reference, judge_parity, measure_parity, runtime_outputs
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
@@ -76,6 +78,8 @@ class Network:
         """The model file of one cell; a dense twin has the runtime's own operators only."""
         model = self.graph.model if cell.precision == "fp32" else self.quantized.model
         wanted: MaybeKernels = "" if cell.stock or self.variant == "dense" else sparse_kernels(cell.arch)
+        if isinstance(wanted, SparseKernels):
+            wanted = replace(wanted, clock=cell.clock)
         write = WRITERS[Path(runtimes.load(cell.runtime).MODEL_FILE).suffix]
         return write(model, self.graph, cell.precision, wanted)
 
@@ -83,7 +87,8 @@ class Network:
 @dataclass(frozen=True)
 class Cell:
     """What to build: the target's name and architecture, runtime, precision, the largest metric drop that int8 may
-    have, and whether the runtime's stock operators must do. options: what export was asked for, for the manifest."""
+    have, and whether the runtime's stock operators must do. clock: to choose kernels by, None to predict. options:
+    what export was asked for, for the manifest."""
 
     target: str
     arch: str
@@ -91,6 +96,7 @@ class Cell:
     precision: str
     max_drop: float
     stock: bool = False
+    clock: Optional[Clock] = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -147,6 +153,7 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         versions=_versions(cell.runtime),
         library=LIBRARY_FILE if file.library else "",
         layers=file.layers,
+        kernel_times=file.times,
         **sizes_of(file.data, library_data),
         **_metrics(network, parity, runs),
         options=cell.options,

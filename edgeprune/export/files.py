@@ -14,10 +14,12 @@ import onnx
 from edgeprune import kernels
 from edgeprune.artifact import Layer, Port
 from edgeprune.errors import ExportError, RefusedError
+from edgeprune.evidence import KernelTimes
 from edgeprune.export.certificate import FileMasks, onnx_weights
 from edgeprune.export.graph import Graph
 from edgeprune.export.quantize import with_unsigned_activations
 from edgeprune.export.sparse import layer_name, name_layers, rewrite, stock_layers
+from edgeprune.export.sparse.clock import Clock
 from edgeprune.export.tflite import read_weights, write_tflite
 from edgeprune.kernels import costs
 from edgeprune.mask import Array
@@ -29,7 +31,8 @@ SAME_ARCHITECTURE = {"arm64": "aarch64", "AMD64": "x86_64"}
 @dataclass(frozen=True)
 class ModelFile:
     """A model file's bytes with its ports, its weights read back, and how masks lie in it. library: of the operators
-    that it needs besides the runtime's, for the target; layers: what runs each layer with weights."""
+    that it needs besides the runtime's, for the target; layers: what runs each layer with weights; times: what these
+    were chosen by, None if by predictions."""
 
     data: bytes
     input: Port
@@ -39,14 +42,17 @@ class ModelFile:
     sparse: tuple[str, ...] = ()
     library: Path | None = None
     layers: tuple[Layer, ...] = ()
+    times: KernelTimes | None = None
 
 
 @dataclass(frozen=True)
 class SparseKernels:
-    """The sparse kernels for an architecture: their library and what they cost there."""
+    """The sparse kernels for an architecture: their library and what they cost there. clock: by what they are chosen
+    instead of by their costs, None for the latter."""
 
     library: Path
     costs: costs.Costs
+    clock: Clock | None = None
 
 
 # The kernels for a target, or why there are none; "" where none are wanted.
@@ -76,8 +82,12 @@ def write_onnx(model: onnx.ModelProto, graph: Graph, precision: str, wanted: May
     model = name_layers(with_unsigned_activations(model))
     layers: tuple[Layer, ...] = ()
     library: Path | None = None
+    times: KernelTimes | None = None
     if isinstance(wanted, SparseKernels):
-        rewritten = rewrite(model, precision, wanted.costs)
+        if wanted.clock is None:
+            rewritten = rewrite(model, precision, wanted.costs)
+        else:
+            rewritten, times = wanted.clock.choose(model, precision, wanted.costs)
         model, layers = rewritten.model, rewritten.layers
         library = wanted.library if rewritten.needs_library else None
     elif wanted:
@@ -87,7 +97,7 @@ def write_onnx(model: onnx.ModelProto, graph: Graph, precision: str, wanted: May
     sparse = {layer.name for layer in layers if layer.kernel == "sparse"}
     names = tuple(name for name, weight in graph.weights.items() if layer_name(weight.initializer) in sparse)
     places = {name: (weight.initializer, _lay_out(weight.transposed)) for name, weight in graph.weights.items()}
-    return ModelFile(data, *ports, onnx_weights(data), places, names, library, layers)
+    return ModelFile(data, *ports, onnx_weights(data), places, names, library, layers, times)
 
 
 def _lay_out(transposed: bool) -> Callable[[Array], Array]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,23 @@ class Costs:
     """Predicted times in nanoseconds for one architecture.
 
     full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a sparse
-    kernel, but bring no library unless a sparser layer does.
+    kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that a library
+    must save.
     """
 
     full = 0.9
+    worth = 0.03
+
+    factor = 1.0
 
     def __init__(self, constants: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         self.constants = constants
+
+    def slowed(self, factor: float) -> Costs:
+        """The same for a machine that is `factor` times slower than the one that the constants come from."""
+        other = copy(self)
+        other.factor = factor * self.factor
+        return other
 
     def dense(self, precision: str, geometry: Geometry) -> float:
         """The runtime's own kernel."""
@@ -149,7 +160,7 @@ class Costs:
 
     def _sum(self, family: str, kind: str, features: Mapping[str, float]) -> float:
         constants = self.constants[family][kind]
-        return sum(constants[name] * value for name, value in features.items())
+        return self.factor * sum(constants[name] * value for name, value in features.items())
 
 
 def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:

@@ -21,7 +21,7 @@ from edgeprune.report.html import write_page
 from edgeprune.report.layers import dense_warnings
 from edgeprune.report.plot import density_plot
 from edgeprune.report.summary import artifact_summary, measurement_summary, summary, ticket_summary
-from edgeprune.report.tables import signal_words, size_parts
+from edgeprune.report.tables import kernels_words, signal_words, size_parts
 from edgeprune.report.text import print_devices, print_layers, print_noun, print_report, speed_line
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "collect",
     "dense_warnings",
     "density_plot",
+    "kernels_words",
     "measurement_summary",
     "print_devices",
     "print_layers",

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from edgeprune.artifact import WEAK_DB, Artifact, Layer, Signal
+from edgeprune.artifact import Artifact, Layer
+from edgeprune.evidence import WEAK_DB, Signal
 from edgeprune.report import units
 from edgeprune.report.collection import artifacts_of, is_of
 from edgeprune.report.curve import levels_of
@@ -148,6 +149,8 @@ def artifact_table(artifact: Artifact) -> Table:
     if artifact.calibration:
         rows.append(("Calibration", artifact.calibration))
     rows += [(f"Signal to noise of {each.output}", signal_words(each)) for each in artifact.signals]
+    if artifact.layers:
+        rows.append(("Kernels chosen by", kernels_words(artifact)))
     if artifact.sparse_tensors:
         rows.append(("Stored sparse", ", ".join(artifact.sparse_tensors)))
     return Table("", ("Fact", "Value"), tuple(rows))
@@ -163,6 +166,20 @@ def signal_words(signal: Signal) -> str:
     """An output's signal-to-noise ratio in the runtime beside what min-max calibration reaches."""
     weak = f", below {WEAK_DB:g} dB: check this output by a metric of its own" if signal.is_weak else ""
     return f"{signal.db:.1f} dB (min-max reaches {signal.minmax_db:.1f} dB){weak}"
+
+
+def kernels_words(artifact: Artifact) -> str:
+    """What a bundle's kernels were chosen by: predictions, or times on a machine and what these said of the whole."""
+    times = artifact.kernel_times
+    if times is None:
+        return "predicted times"
+    if not times.chosen_ns:
+        return f"times measured on {times.machine}: the runtime's own alone"
+    both = (
+        f"{units.latency(times.chosen_ns)} an inference, {units.latency(times.stock_ns)} with the runtime's own alone"
+    )
+    kept = "" if artifact.library else ", which are kept"
+    return f"times measured on {times.machine}: {both}{kept}"
 
 
 def metric_words(artifact: Artifact) -> str:
@@ -206,12 +223,14 @@ def kernels_table(artifact: Artifact) -> Table:
         (*_facts(layer), units.times(layer.predicted_gain) if layer.kernel == "sparse" else units.MISSING, layer.why)
         for layer in artifact.layers
     )
-    note = "Predicted gain: time of the runtime's dense kernel / time of the sparse one, by the cost model."
+    by = "Predicted" if artifact.kernel_times is None else "Measured"
+    source = "by the cost model" if artifact.kernel_times is None else f"on {artifact.kernel_times.machine}"
+    note = f"{by} gain: time of the runtime's dense kernel / time of the sparse one, {source}."
     note += MARKED if marked else ""
     places = tuple(place for place, layer in enumerate(artifact.layers) if layer.name in marked)
     return Table(
         f"Layers of {artifact.path.name}",
-        ("Layer", "Shape", "Density", "Kernel", "Predicted gain", "Why"),
+        ("Layer", "Shape", "Density", "Kernel", f"{by} gain", "Why"),
         rows,
         note,
         places,

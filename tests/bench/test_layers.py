@@ -15,8 +15,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from edgeprune.artifact import Artifact
 from edgeprune.bench import Plan, bench
-from edgeprune.bench.layers import layers_ns, middle_ns, undecorated
 from edgeprune.connections.local import connect
+from edgeprune.kernels.profile import layers_ns, middle_ns, undecorated
 from edgeprune.target import Target
 
 Make = Callable[..., Artifact]

@@ -24,6 +24,7 @@ class Eager(Costs):
     """Every layer pays off in the format with the fewest stored blocks; stock operators are dear."""
 
     full = 1.0
+    worth = 0.0
 
     def __init__(self) -> None:
         super().__init__({})

@@ -20,6 +20,7 @@ from edgeprune.export.certificate import certify, onnx_weights
 from edgeprune.export.files import SparseKernels, sparse_kernels, write_onnx
 from edgeprune.export.graph import to_onnx
 from edgeprune.export.shrink import shrink
+from edgeprune.export.sparse import clock
 from edgeprune.find import Options, RunFinished, find_levels, prepare
 from edgeprune.kernels import packing
 from tests.export.sparse_graphs import Eager, constants, run_library, run_stock, to_int8
@@ -119,6 +120,22 @@ def test_a_bundle_brings_its_library_and_says_what_runs_each_layer(artifacts):
         probes = artifact.probes()
         got = edgeprune.load(artifact.path)(probes["input"])
         assert np.abs(got - probes["output_0"]).max() <= artifact.tolerance
+
+
+def test_measure_keeps_what_the_kernels_were_chosen_by_and_an_export_again_chooses_the_same(
+    ticket, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(clock, "SECONDS", 0.0)
+    both = [exported(ticket, tmp_path, measure=True) for _ in range(2)]
+    first, again = ({each.precision: each for each in bundles if each.variant == "ticket"} for bundles in both)
+    for precision, artifact in first.items():
+        times = artifact.kernel_times
+        assert Artifact.load(artifact.path).kernel_times == times == again[precision].kernel_times
+        assert {layer.name for layer in artifact.layers if layer.op == "Conv"} <= set(times.layers)
+        assert artifact.files == again[precision].files and artifact.options["measure"]
+        assert not artifact.library or 0 < times.chosen_ns < times.stock_ns
+        assert any("measured" in layer.why for layer in artifact.layers)
+    assert len(list((tmp_path / "measured").iterdir())) == len(first) == 2
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

@@ -68,6 +68,47 @@ def test_a_full_first_layer_goes_along_with_a_sparse_one() -> None:
     assert (full.kernel, full.density) == ("sparse", 1.0) and sparse.pattern == "unstructured"
 
 
+class Even(costs.Costs):
+    """A sparse layer of 3x3 takes less than dense by a twelfth, one of 1x1 by a half, and layouts cost nothing."""
+
+    def dense(self, precision: str, geometry: Geometry) -> float:
+        return 1e6 if geometry.taps > 1 else 2e4
+
+    def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
+        return 9.2e5 if geometry.taps > 1 else 1e4
+
+    def reorder(self, cells: int) -> float:
+        return 0.0
+
+
+def test_a_gain_of_the_whole_network_that_hardly_shows_is_not_worth_a_library() -> None:
+    """Errors of the predictions are as large, so that it might as well be slower."""
+    builder, one = Builder([32, 16, 16], 1), {**SAME, "kernel_shape": [1, 1], "pads": [0] * 4}
+    builder.output(builder.conv(builder.conv("input", 32, SAME, "unstructured", 0.1), 32, one, "unstructured", 0.1))
+    done = rewrite(builder.model(), "fp32", Even({}))
+    assert not done.needs_library and [layer.kernel for layer in done.layers] == ["dense", "dense"]
+    assert done.layers[1].why == "dense: sparse predicted 2.0x, but the network as a whole would hardly gain"
+    alone = Builder([32, 16, 16], 1)
+    alone.output(alone.conv("input", 32, one, "unstructured", 0.1))
+    assert rewrite(alone.model(), "fp32", Even({})).needs_library
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_small_products_are_not_promised_what_nothing_reaches(precision: str) -> None:
+    """The call is most of what they take: 19x was predicted where 1.2x was measured."""
+    model = costs.load("x86_64")
+    for outputs, inputs in ((4, 16), (10, 32), (12, 64), (64, 64), (96, 32)):
+        geometry = Geometry(outputs, inputs, 1, 1, 1, gemm=True)
+        for pattern in costs.FORMATS[precision]:
+            gain = model.dense(precision, geometry) / model.sparse(precision, pattern, geometry, outputs * inputs // 50)
+            assert gain < 3, (outputs, inputs, pattern)
+
+
+def test_no_gain_is_told_that_was_never_measured() -> None:
+    (layer,) = rewrite(one_layer("block:4x1", 0.1), "fp32", Eager()).layers
+    assert layer.kernel == "sparse" and layer.predicted_gain == 30.0
+
+
 def test_more_blocks_and_larger_planes_cost_more() -> None:
     for arch in ARCHITECTURES:
         model = costs.load(arch)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edgeprune import store
-from edgeprune.artifact import Artifact, Layer, Port, Signal, Zeros
+from edgeprune.artifact import Artifact, Layer, Port, Zeros
+from edgeprune.evidence import Signal
 from edgeprune.measurement import Block, Measurement
 from edgeprune.ticket import FindSpec, LevelRecord, SeedRecord, Ticket, Verdict, write_seed
 

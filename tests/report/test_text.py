@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from edgeprune import statistics
-from edgeprune.artifact import Signal
 from edgeprune.cli.tickets import warn_of_noise
+from edgeprune.evidence import KernelTimes, Signal
 from edgeprune.report import collect, dense_warnings, print_layers, print_noun, print_report, speed_line, units
 
 
@@ -100,6 +100,20 @@ def test_an_artifact_shows_what_runs_each_layer_and_why(built):
     assert cells(text, "fc2 *")[-3:] == ["dense", "–", "dense: 31 % of blocks left, sparse predicted 0.9x"]
     assert "Marked: sparse weights run by dense kernels." in text
     assert not [line for line in text.splitlines() if line.startswith("conv1 *")]
+
+
+def test_an_artifact_says_what_its_kernels_were_chosen_by(built):
+    artifact = next(each for each in built.bundles if each.layers)
+    assert cells(printed(print_noun, artifact, width=160), "Kernels chosen by") == ["predicted times"]
+    times = KernelTimes("a Board, onnxruntime 1.32.0, 1 thread", 500_000, 1_200_000, {"fc1": {"dense": 900_000}})
+    text = printed(print_noun, replace(artifact, kernel_times=times, library="libedgeprune.so"), width=200)
+    assert cells(text, "Kernels chosen by") == [
+        "times measured on a Board, onnxruntime 1.32.0, 1 thread: 500 µs an inference, "
+        "1.20 ms with the runtime's own alone"
+    ]
+    assert "Measured gain: time of the runtime's dense kernel" in text
+    kept = replace(artifact, kernel_times=replace(times, chosen_ns=1_250_000), library="")
+    assert "with the runtime's own alone, which are kept" in printed(print_noun, kept, width=200)
 
 
 def test_int8_shows_how_closely_each_output_follows_pytorch(built):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Optional
 
 import onnx
 
@@ -10,9 +12,11 @@ from edgeprune.artifact import Layer
 from edgeprune.export.sparse.draft import DEPTHWISE, PACKED, TRANSPOSED, Draft
 from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
-from edgeprune.export.sparse.layers import Choice, View, find_layers, layer_name, weigh
+from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, View, find_layers, layer_name, weigh
 from edgeprune.export.sparse.steps import Steps
 from edgeprune.kernels.costs import Costs
+
+LayerTimes = Mapping[str, Mapping[str, float]]
 
 __all__ = ["DEPTHWISE", "PACKED", "TRANSPOSED", "Rewritten", "layer_name", "name_layers", "rewrite", "stock_layers"]
 
@@ -31,10 +35,11 @@ class Rewritten:
         return any(layer.kernel == "sparse" for layer in self.layers)
 
 
-def rewrite(model: onnx.ModelProto, precision: str, costs: Costs) -> Rewritten:
-    """Choose a kernel for each layer by predicted time, and put the library's operators in.
+def rewrite(model: onnx.ModelProto, precision: str, costs: Costs, measured: Optional[LayerTimes] = None) -> Rewritten:
+    """Choose a kernel for each layer by its time, and put the library's operators in.
 
     model: a graph of `export.graph` ("fp32") or its QDQ form ("int8", activations signed or not); not changed.
+    measured: layer -> kernel -> nanoseconds, in place of what `costs` predicts of that layer.
     """
     view = View(model)
     layers = find_layers(view)
@@ -44,19 +49,20 @@ def rewrite(model: onnx.ModelProto, precision: str, costs: Costs) -> Rewritten:
     formats: dict[str, str] = {}
     choices: list[Choice] = []
     for layer in layers:
-        choice = weigh(layer, precision, costs, formats)
+        choice = weigh(layer, precision, costs, formats, (measured or {}).get(layer.name, {}))
         choices.append(choice)
         if choice.pattern:
             formats.setdefault(layer.initializer, choice.pattern)
     draft = Draft(model, view)
     integers = precision == "int8"
-    chosen = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices, costs)
-    records = tuple(choice.record(choice.layer.number in chosen) for choice in choices)
-    rewritten = Rewritten(model, records)
-    alone = all(
-        choice.blocks_left > costs.full for choice in choices if choice.layer.number in chosen and choice.pattern
-    )
-    return _all_stock(rewritten, choices) if alone else Rewritten(draft.finish(), records)
+    planned = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices, costs)
+    chosen = planned.chosen
+    # Without a layer that is sparse, and without a gain that shows, nothing of ours is worth a library.
+    left = [choice.blocks_left for choice in choices if choice.layer.number in chosen and choice.pattern]
+    if all(share > costs.full for share in left) or planned.saved < costs.worth * planned.stock:
+        against = LAYOUT if not left else FULL if min(left) > costs.full else LITTLE
+        return Rewritten(model, tuple(choice.record(False, against) for choice in choices))
+    return Rewritten(draft.finish(), tuple(choice.record(choice.layer.number in chosen) for choice in choices))
 
 
 def stock_layers(model: onnx.ModelProto, why: str) -> tuple[Layer, ...]:
@@ -72,8 +78,3 @@ def name_layers(model: onnx.ModelProto) -> onnx.ModelProto:
     for layer in find_layers(View(model)):
         named.graph.node[layer.number].name = layer.name
     return named
-
-
-def _all_stock(rewritten: Rewritten, choices: list[Choice]) -> Rewritten:
-    """Without a sparse layer nothing of ours is worth a library."""
-    return Rewritten(rewritten.model, tuple(choice.record(False) for choice in choices))

@@ -15,8 +15,8 @@ import numpy as np
 from onnx import NodeProto
 
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT, Choice, View, Window, attributes_of, window_of
-from edgeprune.export.sparse.regions import Tensor, plan
+from edgeprune.export.sparse.layers import DOUBT, SLACK, Choice, View, Window, attributes_of, window_of
+from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.kernels.costs import NCHWC, Costs
 
 Bounds = tuple[float, float]
@@ -49,13 +49,17 @@ class Option:
     reads_plain: bool = False
 
 
-def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> set[int]:
-    """Replace every layer and MaxPool whose own kernel pays off; gives the numbers of the layers' nodes."""
+def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned:
+    """Replace every layer and MaxPool whose own kernel pays off."""
     view, taken = draft.view, set[int]()
     options = _options(view, choices, costs)
-    own = _own(view, options, costs)
+    own, saved, stock = _own(view, options, costs)
     chosen = {number for number in (each.layer.number for each in choices) if number in own}
-    chosen |= {each.layer.number for each in choices if each.layer.number not in options and each.pays}
+    for each in choices:
+        if each.layer.number not in options:
+            stock += each.dense
+            saved += max(each.dense - each.doubted, 0.0)
+            chosen |= {each.layer.number} if each.pays else set()
     for choice in choices:
         if choice.layer.number in chosen:
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
@@ -64,11 +68,11 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> set[int
             _replace(draft, choice, tail)
     for number in sorted(own - chosen):
         _pool(draft, number)
-    return chosen
+    return Planned(chosen, saved, stock)
 
 
-def _own(view: View, options: Mapping[int, Option], costs: Costs) -> set[int]:
-    """Nodes that the library runs in the assignment of least predicted time."""
+def _own(view: View, options: Mapping[int, Option], costs: Costs) -> tuple[set[int], float, float]:
+    """Nodes that the library runs in the assignment of least time; what that saves, and the best time without."""
     tensors = []
     for name in dict.fromkeys(
         name for number in options for name in (*view.nodes[number].input, *view.nodes[number].output)
@@ -83,9 +87,16 @@ def _own(view: View, options: Mapping[int, Option], costs: Costs) -> set[int]:
             time = costs.reorder(math.prod(shape[1:]))
             made = producer if producer in options else None
             tensors.append(Tensor(made, False, tuple(dict.fromkeys(readers)), time, time))
-    plain = {number: min(option.plain, option.own) for number, option in options.items()}
-    blocked = plan({number: option.blocked for number, option in options.items()}, plain, tensors)
-    return {number for number, option in options.items() if number not in blocked and option.own < option.plain}
+    in_blocks = {number: option.blocked for number, option in options.items()}
+    times = []
+    for plain in (
+        {number: option.plain for number, option in options.items()},
+        {number: min(option.plain, option.own) for number, option in options.items()},
+    ):
+        blocked = plan(in_blocks, plain, tensors)
+        times.append(time_of(blocked, in_blocks, plain, tensors))
+    own = {number for number, option in options.items() if number not in blocked and option.own < option.plain}
+    return own, times[0] - times[1], times[0]
 
 
 def _options(view: View, choices: list[Choice], costs: Costs) -> dict[int, Option]:
@@ -96,7 +107,7 @@ def _options(view: View, choices: list[Choice], costs: Costs) -> dict[int, Optio
         layer = choice.layer
         if layer.window is None or len(layer.window.input) != RANK - 1:
             continue
-        own = math.inf if choice.refusal else DOUBT * choice.sparse
+        own = choice.doubted
         if layer.geometry is None:  # in groups, or transposed, which the runtime has no blocked kernel for
             is_blocked, few = layer.op == "Conv" and layer.weight.shape[0] % NCHWC == 0, False
         else:
@@ -120,7 +131,7 @@ def _pool_option(view: View, number: int, costs: Costs) -> Option:
         sizes = shapes[0][1], math.prod(shapes[0][1:]), math.prod(shapes[1][1:])
         forms = "blocked" if is_blocked else "plain", "own"
         stock, own = (costs.max_pool(form, math.prod(window.kernel), sizes) for form in forms)
-    return Option(*((stock, math.inf) if is_blocked else (math.inf, stock)), DOUBT * own)
+    return Option(*((stock, math.inf) if is_blocked else (math.inf, stock)), DOUBT * own + SLACK)
 
 
 def _pool_window(view: View, number: int) -> Window | None:

@@ -9,8 +9,8 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT, Choice, Weighted
-from edgeprune.export.sparse.regions import Tensor, plan
+from edgeprune.export.sparse.layers import Choice, Weighted
+from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.steps import MOVES, WORK, Grid, Step, Steps
 from edgeprune.kernels.costs import Costs
 
@@ -24,21 +24,24 @@ def refuse_floats(steps: Steps, layers: list[Weighted]) -> list[Weighted]:
     return judged
 
 
-def rewrite_integers(draft: Draft, steps: Steps, choices: list[Choice], costs: Costs) -> set[int]:
-    """Put sparse layers, and what is best packed with them, in place of QDQ groups; gives the layers' nodes."""
-    chosen = set()
+def rewrite_integers(draft: Draft, steps: Steps, choices: list[Choice], costs: Costs) -> Planned:
+    """Put sparse layers, and what is best packed with them, in place of QDQ groups."""
+    chosen, saved, stock = set(), 0.0, 0.0
     for choice in choices:
         geometry = choice.layer.geometry
-        if geometry is not None and geometry.gemm and choice.pays:
-            _gemm(draft, steps, choice)
-            chosen.add(choice.layer.number)
+        if geometry is not None and geometry.gemm:
+            stock += choice.dense
+            if choice.pays:
+                _gemm(draft, steps, choice)
+                chosen.add(choice.layer.number)
+                saved += choice.dense - choice.doubted
     region = _Region(draft, steps, choices, costs)
     chosen |= {number for number in region.packed if number in region.choices}
     if chosen:
         # Before the region, whose changes of layout read what these write and stand at the same place.
         _move_quantized(draft, steps)
     region.rewrite()
-    return chosen
+    return Planned(chosen, saved + region.saved, stock + region.stock)
 
 
 def _requantize(draft: Draft, steps: Steps, layer: Weighted, step: Step) -> list[str]:
@@ -99,24 +102,27 @@ class _Region:
             if step is not None:
                 self.found[number] = step
         self.producer = {step.output: number for number, step in self.found.items()}
+        self.saved = self.stock = 0.0
         self.packed = self._plan()
 
     def _plan(self) -> set[int]:
-        if not any(choice.pattern for choice in self.choices.values()):
-            return set()
         times: dict[str, dict[int, float]] = {"packed": {}, "plain": {}}
         for number, step in self.found.items():
             choice = self.choices.get(number)
             cells = max(self._cells(name) for name in (*step.inputs, step.output))
             for form, of in times.items():
                 if choice is not None:
-                    of[number] = DOUBT * choice.sparse if form == "packed" else choice.dense
+                    of[number] = choice.doubted if form == "packed" else choice.dense
                 else:
                     of[number] = self.costs.tensor_work(WORK[step.op], form, cells)
         names = dict.fromkeys(name for step in self.found.values() for name in (*step.inputs, step.output))
-        packed = plan(times["packed"], times["plain"], [self._tensor(name) for name in names])
-        sparse = any(self.choices[number].pattern for number in packed if number in self.choices)
-        return packed if sparse else set()
+        tensors = [self._tensor(name) for name in names]
+        packed = plan(times["packed"], times["plain"], tensors)
+        self.stock = time_of(set(), times["packed"], times["plain"], tensors)
+        if not any(self.choices[number].pattern for number in packed if number in self.choices):
+            return set()
+        self.saved = self.stock - time_of(packed, times["packed"], times["plain"], tensors)
+        return packed
 
     def _cells(self, quantized: str) -> int:
         shape = self.draft.view.shapes.get(quantized, [])

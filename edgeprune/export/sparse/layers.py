@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,12 @@ from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
 
 Array = NDArray[Any]
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# How much faster than dense a kernel must be predicted: predictions are off by about a tenth.
-DOUBT = 1.1
+# How much faster than dense a kernel must be: one prediction in five is off by a quarter of the time or more, and by a
+# part of a microsecond for each call, which is much of a small layer. A time from a profile is in whole microseconds.
+DOUBT = 1.25
+SLACK = 400.0
+MOST_GAIN = 30.0  # the largest that scripts/fit_costs has measured of a layer; above it a formula extrapolates
+DENSE, OWN = "dense", "own"  # kernels of a layer besides the sparse formats: the runtime's, the library's depthwise one
 _MAX_DIMENSIONS = 4  # [N, C, H, W]
 
 
@@ -194,10 +199,16 @@ def _product(view: View, number: int, name: str, initializer: str) -> Weighted:
     return Weighted(number, name, "Gemm", initializer, weight, flipped, bias, None, geometry, refusal)
 
 
+LAYOUT = "less than the changes of layout around it cost"
+FULL = "but no layer is sparse enough to bring a library along"
+LITTLE = "but the network as a whole would hardly gain"
+
+
 @dataclass(frozen=True)
 class Choice:
     """The cheapest sparse kernel for a layer beside the dense one, times in nanoseconds. pattern: its format, "" where
-    only dense works; refusal: why then. blocks_left: share of the format's blocks that are stored."""
+    only dense works; refusal: why then. blocks_left: share of the format's blocks that are stored. measured: the times
+    are this machine's, not the cost model's."""
 
     layer: Weighted
     pattern: str
@@ -205,29 +216,40 @@ class Choice:
     dense: float
     blocks_left: float
     refusal: str
+    measured: bool = False
+
+    @property
+    def doubted(self) -> float:
+        """The time of the sparse (or our own depthwise) kernel as it is weighed against others: rather too long."""
+        return math.inf if self.refusal else DOUBT * self.sparse + SLACK
 
     @property
     def pays(self) -> bool:
-        """True if the sparse (or our own depthwise) kernel alone is predicted to be faster, and not just a little."""
-        return not self.refusal and self.sparse * DOUBT < self.dense
+        """True if the sparse (or our own depthwise) kernel alone is faster, and not just a little."""
+        return self.doubted < self.dense
 
-    def record(self, chosen: bool) -> Layer:
-        """The layer's line in the manifest."""
-        layer, gain = self.layer, self.dense / self.sparse if self.sparse else 1.0
+    @property
+    def gain(self) -> float:
+        """Time of the dense kernel / time of ours, at most what was ever measured of a layer."""
+        return min(self.dense / self.sparse, MOST_GAIN) if self.sparse else 1.0
+
+    def record(self, chosen: bool, against: str = LAYOUT) -> Layer:
+        """The layer's line in the manifest. against: why a kernel that pays is not chosen."""
+        layer, gain, by = self.layer, self.gain, "measured" if self.measured else "predicted"
         ours = layer.geometry is not None and layer.geometry.depthwise
         saves = "" if self.pays else ", which saves changes of layout"
         if self.refusal:
             why = f"dense: {self.refusal}"
         elif ours and chosen:
-            why = f"dense: the library's depthwise kernel, predicted {gain:.1f}x{saves}"
+            why = f"dense: the library's depthwise kernel, {by} {gain:.1f}x{saves}"
         elif ours:
-            why = f"dense: the library's depthwise kernel predicted {gain:.1f}x"
+            why = f"dense: the library's depthwise kernel {by} {gain:.1f}x"
         elif chosen:
-            why = f"sparse {self.pattern}: predicted {gain:.1f}x{saves}"
+            why = f"sparse {self.pattern}: {by} {gain:.1f}x{saves}"
         elif self.pays:
-            why = f"dense: sparse predicted {gain:.1f}x, less than the changes of layout around it cost"
+            why = f"dense: sparse {by} {gain:.1f}x, {against}"
         else:
-            why = f"dense: {100 * self.blocks_left:.0f} % of blocks left, sparse predicted {gain:.1f}x"
+            why = f"dense: {100 * self.blocks_left:.0f} % of blocks left, sparse {by} {gain:.1f}x"
         sparse = chosen and not ours
         return Layer(
             name=layer.name,
@@ -241,24 +263,31 @@ class Choice:
         )
 
 
-def weigh(layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, str]) -> Choice:
-    """The best format for a layer by predicted time; of equals the one with fewer stored blocks.
+def weigh(
+    layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, str], measured: Mapping[str, float]
+) -> Choice:
+    """The best format for a layer by its time; of equals the one with fewer stored blocks.
 
-    formats: initializer -> the format that another layer with the same weights has, which this one shares.
+    formats: initializer -> the format that another layer with the same weights has, which this one shares. measured:
+    kernel (DENSE, OWN or a format) -> nanoseconds on this machine, in place of predictions.
     """
     if layer.geometry is None:
         return Choice(layer, "", 0.0, 0.0, 1.0, layer.refusal)
-    dense = costs.dense(precision, layer.geometry)
+    dense = measured.get(DENSE, costs.dense(precision, layer.geometry))
     if layer.geometry.depthwise:
-        return Choice(layer, "", costs.depthwise(precision, layer.geometry), dense, 1.0, "")
+        own = measured.get(OWN, costs.depthwise(precision, layer.geometry))
+        return Choice(layer, "", own, dense, 1.0, "", {DENSE, OWN} <= measured.keys())
     fixed = formats.get(layer.initializer)
     counted = {
         pattern: stored_blocks(layer.weight, pattern) for pattern in (FORMATS[precision] if fixed is None else (fixed,))
     }
     shares = {name: _share(layer.weight, name, blocks) for name, blocks in counted.items()}
-    times = {name: costs.sparse(precision, name, layer.geometry, blocks) for name, blocks in counted.items()}
+    times = {
+        name: measured.get(name, costs.sparse(precision, name, layer.geometry, blocks))
+        for name, blocks in counted.items()
+    }
     pattern = min(times, key=lambda name: (times[name], counted[name]))
-    return Choice(layer, pattern, times[pattern], dense, shares[pattern], "")
+    return Choice(layer, pattern, times[pattern], dense, shares[pattern], "", {DENSE, pattern} <= measured.keys())
 
 
 def _share(weight: Array, pattern: str, blocks: int) -> float:

@@ -18,6 +18,16 @@ _LARGEST = 2**28  # scipy's capacities are int32
 
 
 @dataclass(frozen=True)
+class Planned:
+    """What the library runs: the numbers of the nodes with weights. saved: nanoseconds that an inference takes less
+    than with the runtime's own kernels alone, which take `stock`, both of what was planned."""
+
+    chosen: set[int]
+    saved: float
+    stock: float
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A tensor between operators. producer: an operator's key, None where it comes from a stock operator that has no
     packed form; leaves: the producer writes it unpacked whatever it is; readers: keys of its readers, None for one that
@@ -46,6 +56,19 @@ def plan(packed: Mapping[int, float], stock: Mapping[int, float], tensors: Itera
             edges.append((("pack", index), "stock" if plain else tensor.producer, tensor.pack))
             edges += [(reader, ("pack", index), np.inf) for reader in inside]
     return {key for key in _source_side(edges) if isinstance(key, int)}
+
+
+def time_of(
+    inside: set[int], packed: Mapping[int, float], stock: Mapping[int, float], tensors: Iterable[Tensor]
+) -> float:
+    """Nanoseconds of an assignment; inside: the operators that run packed."""
+    total = sum(packed[key] if key in inside else stock[key] for key in packed)
+    for tensor in tensors:
+        is_packed = tensor.producer in inside and not tensor.leaves
+        readers = {reader in inside for reader in tensor.readers}
+        total += tensor.unpack if is_packed and False in readers else 0.0
+        total += tensor.pack if not is_packed and True in readers else 0.0
+    return total
 
 
 def _source_side(edges: list[tuple[Hashable, Hashable, float]]) -> set[Hashable]:

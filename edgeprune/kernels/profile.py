@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
 from edgeprune.kernels import DOMAIN
 
-PROFILE_BLOCKS = 5  # of each side, its last ones
-PROFILE_RUNS = 30
 STOCK = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # What a kernel may do on the way out of its layer: ONNX Runtime fuses these behind a convolution, and then often gives
 # the kernel their name instead of the layer's; the sparse kernels do them too.
@@ -23,12 +21,15 @@ BEHIND = {"Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "Add", 
 DECORATION = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMulAddFusion$")
 
 
-def layers_ns(kernels_us: Mapping[str, Sequence[int]], model: Path) -> dict[str, int]:
+def layers_ns(
+    kernels_us: Mapping[str, Sequence[int]], model: Path, of_runs: Optional[Callable[[Sequence[int], int], int]] = None
+) -> dict[str, int]:
     """Nanoseconds of each layer, by the name of its node in the .onnx file, and of each kernel that belongs to none.
 
     kernels_us: node name -> whole microseconds, rounded down, of each run, one after the other. A layer's time is the
-    sum over its kernels, each the mean of the middle half of its runs plus the half microsecond that rounding took.
-    The activation, addition and requantization behind a layer are its own, in one kernel with it or in several.
+    sum over its kernels, each as `of_runs` has it from its microseconds and the number of runs: by default the mean of
+    the middle half of its runs plus the half microsecond that rounding took. The activation, addition and
+    requantization behind a layer are its own, in one kernel with it or in several.
     """
     if not kernels_us:
         return {}
@@ -38,7 +39,7 @@ def layers_ns(kernels_us: Mapping[str, Sequence[int]], model: Path) -> dict[str,
     found: dict[str, int] = {}
     for kernel, microseconds in kernels_us.items():
         layer = owners.of(lost.get(kernel, kernel))
-        found[layer] = found.get(layer, 0) + middle_ns(microseconds, runs)
+        found[layer] = found.get(layer, 0) + (of_runs or middle_ns)(microseconds, runs)
     return found
 
 

@@ -1,0 +1,229 @@
+"""Kernels chosen by the clock: what each layer takes in each of its kernels, and each network as a whole, here and now.
+
+A layer is timed where it stands, in the network, by the runtime's own profile: once with the runtime's kernels alone
+and once with the library's wherever there are any, for each sparse format. Sessions run by turns and a kernel counts by
+its fast runs, since whatever else a machine does only ever adds. Noise can make a choice less good, but no result
+wrong: the chosen network has to be faster as a whole than the runtime's own, in time of this thread, or that is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import onnx
+
+from edgeprune import runtimes, store
+from edgeprune.errors import ExportError
+from edgeprune.evidence import KernelTimes
+from edgeprune.export.sparse import LayerTimes, Rewritten, rewrite
+from edgeprune.export.sparse.layers import DENSE, OWN, View, find_layers, weigh
+from edgeprune.kernels import DOMAIN
+from edgeprune.kernels.costs import FORMATS, Costs, Geometry
+from edgeprune.kernels.profile import layers_ns
+
+SECONDS = 2.0  # of each comparison, shared by its sessions
+FEWEST, MOST = 12, 400  # runs of each session
+FAST = 0.15  # share of the runs that a time is taken from
+FASTER = 0.98  # the chosen network must take at most this share of the runtime's own time
+Run = Callable[[], object]
+
+
+class Forced(Costs):
+    """Makes the sparse kernels of one format the cheapest for every layer."""
+
+    full, worth = 1.0, 0.0
+
+    def __init__(self, pattern: str) -> None:
+        super().__init__({})
+        self.pattern = pattern
+
+    def dense(self, precision: str, geometry: Geometry) -> float:
+        """The runtime's own is never chosen."""
+        return 1e9
+
+    def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
+        """Only the wanted format is."""
+        return 1.0 if pattern == self.pattern else 1e8
+
+    def depthwise(self, precision: str, geometry: Geometry) -> float:
+        """Ours is."""
+        return 1.0
+
+    def max_pool(self, form: str, taps: int, sizes: tuple[int, int, int]) -> float:
+        """Ours is."""
+        return 1.0 if form == "own" else 1e9
+
+    def reorder(self, cells: int) -> float:
+        """Layouts are all the same."""
+        return 0.0
+
+    def tensor_work(self, work: str, form: str, cells: int) -> float:
+        """Packed or not is all the same."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """This machine with ONNX Runtime and the library of operators, on one thread. folder: what was measured is kept
+    there, so that an export again chooses the same without measuring."""
+
+    library: Path
+    folder: Path
+
+    def choose(self, model: onnx.ModelProto, precision: str, costs: Costs) -> tuple[Rewritten, KernelTimes]:
+        """Like `rewrite`, by measured times; `costs` say what changes of layout take, at this machine's speed."""
+        machine = f"{machine_name()}, {runtimes.load('onnxruntime').version()}, 1 thread"
+        known = [model.SerializeToString(deterministic=True), self.library.read_bytes()]
+        known += [machine.encode(), store.canonical_json(costs.constants)]
+        file = self.folder / f"{store.sha256_bytes(b''.join(known))[:16]}.json"
+        times = _read(file)
+        layers = self.layers(model, precision) if times is None else times.layers
+        chosen = rewrite(model, precision, costs.slowed(speed(model, precision, costs, layers)), layers)
+        if times is None:
+            stock_ns, chosen_ns = self.networks([model, chosen.model]) if chosen.needs_library else [0.0, 0.0]
+            times = KernelTimes(machine, round(chosen_ns), round(stock_ns), layers)
+            store.write_json(file, asdict(times))
+        faster = times.chosen_ns <= FASTER * times.stock_ns
+        return (chosen if faster or not chosen.needs_library else _stock(model, chosen, times)), times
+
+    def layers(self, model: onnx.ModelProto, precision: str) -> LayerTimes:
+        """Layer -> kernel -> nanoseconds, of every kernel that can run it."""
+        forced = {pattern: rewrite(model, precision, Forced(pattern)).model for pattern in FORMATS[precision]}
+        models = {DENSE: model, **{name: each for name, each in forced.items() if _ours(each)}}
+        with tempfile.TemporaryDirectory() as folder:
+            files = {name: Path(folder) / f"{index}.onnx" for index, name in enumerate(models)}
+            for name, file in files.items():
+                onnx.save(models[name], file)
+            profiles = self._profiles(list(files.values()))
+        found: dict[str, dict[str, float]] = {}
+        for (name, each), times in zip(models.items(), profiles):
+            ours = _ours(each)
+            for layer, spent in times.items():
+                if name == DENSE:
+                    found.setdefault(layer, {})[DENSE] = spent
+                elif layer in ours:
+                    known, kernel = found.setdefault(layer, {}), OWN if "Depthwise" in ours[layer] else name
+                    known[kernel] = min(spent, known.get(kernel, spent))
+        return {layer.name: found[layer.name] for layer in find_layers(View(model)) if layer.name in found}
+
+    def _profiles(self, files: Sequence[Path]) -> list[dict[str, int]]:
+        """Layer -> nanoseconds of each model file, from profiles taken by turns."""
+        sessions = [self._session(file, file.with_suffix("")) for file in files]
+        runs = [_runner(session) for session in sessions]
+        for _ in _turns(runs):
+            for run in runs:
+                run()
+        found = []
+        for file, session in zip(files, sessions):
+            events: dict[str, list[int]] = {}
+            for event in json.loads(Path(session.end_profiling()).read_text()):
+                node, is_kernel, _ = event["name"].partition("_kernel_time")
+                if is_kernel:
+                    events.setdefault(node, []).append(event["dur"])
+            found.append(layers_ns(events, file, fast_ns))
+        return found
+
+    def networks(self, models: Sequence[onnx.ModelProto]) -> list[float]:
+        """Nanoseconds of one inference of each."""
+        runs = [_runner(self._session(model.SerializeToString())) for model in models]
+        taken: list[list[int]] = [[] for _ in runs]
+        for _ in _turns(runs):
+            for run, times in zip(runs, taken):
+                run()  # brings its weights back into the caches
+                start = time.thread_time_ns()
+                run()
+                times.append(time.thread_time_ns() - start)
+        return [float(np.quantile(times, FAST)) for times in taken]
+
+    def _session(self, model: Path | bytes, profile: Path | None = None) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
+        options.register_custom_ops_library(str(self.library))
+        source = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def speed(model: onnx.ModelProto, precision: str, costs: Costs, layers: LayerTimes) -> float:
+    """How much slower this machine is than the one that the constants come from, in the runtime's own kernels."""
+    ratios = []
+    for layer in find_layers(View(model)):
+        predicted = weigh(layer, precision, costs, {}, {}).dense
+        measured = layers.get(layer.name, {}).get(DENSE, 0.0)
+        ratios += [measured / predicted] if predicted and measured else []
+    return float(np.median(ratios)) if ratios else 1.0
+
+
+def fast_ns(microseconds: Sequence[int], runs: int) -> int:
+    """The mean over a kernel's fast runs in nanoseconds; nodes of one name count together in each run."""
+    each = len(microseconds) // runs
+    sums = np.sort(np.asarray(microseconds[: runs * each]).reshape(runs, each).sum(axis=1))
+    return round(1000 * (float(sums[: max(1, int(2 * FAST * runs))].mean()) + each / 2))
+
+
+def machine_name() -> str:
+    """What this machine calls itself: its processor's model, or the board's."""
+    names = {}
+    with contextlib.suppress(OSError):
+        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
+        names = {key.strip(): value.strip() for key, _, value in lines}
+    return names.get("model name") or names.get("Model") or platform.machine()
+
+
+def _read(file: Path) -> Optional[KernelTimes]:
+    """Times measured before; None if there are none, or not whole: they are measured again."""
+    try:
+        content = store.read_json(file, "measured times", ExportError)
+        return store.decoded(KernelTimes, content, file, "measured times", ExportError)
+    except ExportError:
+        return None
+
+
+def _ours(model: onnx.ModelProto) -> dict[str, str]:
+    """Node -> operator of the library's."""
+    return {node.name: node.op_type for node in model.graph.node if node.domain == DOMAIN}
+
+
+def _runner(session: Any) -> Run:
+    """One inference on an example of the model's type and shape; integers are 0, which every table has."""
+    (entry,) = session.get_inputs()
+    shape = [size if isinstance(size, int) else 1 for size in entry.shape]
+    kind = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}[entry.type]
+    random = np.random.default_rng(0).normal(size=shape) if kind is np.float32 else np.zeros(shape)
+    feed = {entry.name: random.astype(kind)}
+    return lambda: session.run(None, feed)
+
+
+def _turns(runs: Sequence[Run]) -> Iterator[int]:
+    """Rounds in which every session has its turn, after one in which it got warm."""
+    for run in runs:
+        run()
+    end = time.monotonic() + SECONDS
+    for number in range(MOST):
+        if number >= FEWEST and time.monotonic() >= end:
+            return
+        yield number
+
+
+def _stock(model: onnx.ModelProto, chosen: Rewritten, times: KernelTimes) -> Rewritten:
+    """The runtime's own kernels for all layers, with the reason where others were chosen."""
+    why = f"dense: measured as a whole, the network takes {times.chosen_ns / 1e3:.0f} µs with sparse kernels and "
+    why += f"{times.stock_ns / 1e3:.0f} µs without"
+    records = (
+        replace(each, kernel="dense", pattern="", predicted_gain=1.0, why=why) if each.predicted_gain != 1.0 else each
+        for each in chosen.layers
+    )
+    return Rewritten(model, tuple(records))

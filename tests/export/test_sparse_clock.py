@@ -1,0 +1,129 @@
+"""Kernels chosen by measured times: what the times decide, that they are kept, and that no result changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeprune import ExportError, kernels, load_target
+from edgeprune.export import ExportOptions, export
+from edgeprune.export.files import own_architecture
+from edgeprune.export.sparse import name_layers, rewrite
+from edgeprune.export.sparse.clock import Clock
+from edgeprune.kernels import costs
+from tests.export.sparse_graphs import Builder, run_library, run_stock, to_int8
+
+WINDOW = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1]}
+LIBRARY = kernels.library(own_architecture())
+COSTS = costs.load("x86_64")
+
+
+def network(precision: str) -> onnx.ModelProto:
+    """Two convolutions with a depthwise one between them; of the first a tenth is left, of the last a half."""
+    builder = Builder([32, 8, 8], 1)
+    x = builder.conv("input", 32, WINDOW, "block:1x4", 0.1)
+    x = builder.conv(builder.node("Relu", [x], [32, 8, 8]), 32, WINDOW, "unstructured", 1.0, group=32)
+    builder.output(builder.conv(builder.node("Relu", [x], [32, 8, 8]), 32, WINDOW, "block:1x4", 0.5))
+    x = np.random.default_rng(1).normal(size=(8, 32, 8, 8)).astype(np.float32)
+    return name_layers(builder.model() if precision == "fp32" else to_int8(builder.model(), x, False))
+
+
+@dataclass(frozen=True)
+class Told(Clock):
+    """A clock that is told what it reads."""
+
+    layer_ns: Any = None
+    network_ns: Any = (1000.0, 500.0)
+    asked: Any = None
+
+    def layers(self, model: onnx.ModelProto, precision: str) -> Any:
+        if self.asked is not None:
+            self.asked.append(precision)
+        return self.layer_ns
+
+    def networks(self, models: Any) -> list[float]:
+        return list(self.network_ns)
+
+
+def times(first: float, last: float, dense: float = 50_000.0) -> dict[str, dict[str, float]]:
+    """Of the sparse kernels of the first and the last layer, in every format."""
+    return {
+        name: {"dense": dense, **dict.fromkeys(costs.FORMATS["fp32"], ours)}
+        for name, ours in (("c0", first), ("c4", last))
+    }
+
+
+def test_measured_times_decide_against_the_model(tmp_path: Path) -> None:
+    model = network("fp32")
+    assert [layer.kernel for layer in rewrite(model, "fp32", COSTS).layers if layer.name == "c0"] == ["sparse"]
+    slow, kept = Told(LIBRARY, tmp_path / "a", times(60_000.0, 60_000.0)).choose(model, "fp32", COSTS)
+    assert not slow.needs_library and kept.chosen_ns == kept.stock_ns == 0
+    assert next(layer.why for layer in slow.layers if layer.name == "c0").endswith("sparse measured 0.8x")
+    fast, _ = Told(LIBRARY, tmp_path / "b", times(600_000.0, 5_000.0)).choose(model, "fp32", COSTS)
+    found = {layer.name: layer for layer in fast.layers}
+    assert (found["c0"].kernel, found["c4"].kernel, found["c4"].predicted_gain) == ("dense", "sparse", 10.0)
+    assert found["c4"].why.startswith("sparse block:1x4: measured 10.0x")
+
+
+def test_a_network_that_is_slower_as_a_whole_keeps_the_runtimes_own_kernels(tmp_path: Path) -> None:
+    model = network("fp32")
+    clock = Told(LIBRARY, tmp_path, times(5_000.0, 5_000.0), (800_000.0, 830_000.0))
+    chosen, kept = clock.choose(model, "fp32", COSTS)
+    assert not chosen.needs_library and chosen.model.SerializeToString() == model.SerializeToString()
+    assert (kept.stock_ns, kept.chosen_ns) == (800_000, 830_000)
+    first = next(layer for layer in chosen.layers if layer.name == "c0")
+    assert (first.kernel, first.pattern, first.predicted_gain) == ("dense", "", 1.0)
+    assert first.why == "dense: measured as a whole, the network takes 830 µs with sparse kernels and 800 µs without"
+
+
+def test_what_was_measured_is_kept_and_read_again_unless_it_is_damaged(tmp_path: Path) -> None:
+    asked: list[str] = []
+    clock = Told(LIBRARY, tmp_path, times(5_000.0, 60_000.0), (1000.0, 500.0), asked)
+    first = clock.choose(network("fp32"), "fp32", COSTS)
+    again = Told(LIBRARY, tmp_path, times(60_000.0, 60_000.0), (1000.0, 2000.0), asked)
+    assert again.choose(network("fp32"), "fp32", COSTS) == first and asked == ["fp32"]
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-20])
+    assert again.choose(network("fp32"), "fp32", COSTS) != first and len(asked) == 2
+    clock.choose(network("int8"), "int8", COSTS)
+    assert len(asked) == 3 and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_every_kernel_of_every_layer_is_timed_and_results_stay(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeprune.export.sparse.clock.SECONDS", 0.0)
+    model = network(precision)
+    chosen, kept = Clock(LIBRARY, tmp_path).choose(model, precision, COSTS)
+    formats = {"dense", *costs.FORMATS[precision]}
+    assert {name: set(each) for name, each in kept.layers.items()} == {
+        "c0": formats, "c2": {"dense", "own"}, "c4": formats,
+    }  # fmt: skip
+    assert all(spent > 0 for each in kept.layers.values() for spent in each.values())
+    assert "onnxruntime" in kept.machine and "1 thread" in kept.machine
+    x = np.random.default_rng(4).normal(size=(3, 32, 8, 8)).astype(np.float32)
+    for mine, theirs in zip(run_library(chosen.model, x), run_stock(model, x)):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4 if precision == "fp32" else 0.1)
+
+
+@pytest.mark.parametrize(
+    ("target", "runtime", "message"),
+    [
+        ("other", None, "this machine, which is .*, but target other is .*; export on a machine of that architecture"),
+        ("local", "litert", "chooses kernels for onnxruntime, and only litert is exported; leave --measure out"),
+    ],
+)
+def test_what_this_machine_says_nothing_about_is_refused(
+    target: str, runtime: Any, message: str, tmp_path: Path
+) -> None:
+    if target == "other":
+        target = "rpi4" if own_architecture() == "x86_64" else "local"
+        message = message.replace("target other", f"target {target}")
+    with pytest.raises(ExportError, match=message):
+        next(export(None, load_target(target), ExportOptions(runtime=runtime, measure=True), None, tmp_path))
