@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from edgeprune.cli.early import check_export
 from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Number, Numbers, newest, print_path, users_code
 from edgeprune.errors import TicketError, VerificationError
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
@@ -38,10 +39,14 @@ LAYERS_SHOWN = 20
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="PyTorch threads; by default 1 for an MLP, else all cores."
 )
+@click.option("--export-later", is_flag=True, help="Train even if the network cannot be exported.")
 @DATA_DIR
 @OUT
 @JSON
-def find(task: str, target: Optional[str], out: Path, data_dir: Optional[Path], as_json: bool, **chosen: Any) -> None:
+def find(
+    task: str, target: Optional[str], export_later: bool, out: Path, data_dir: Optional[Path], as_json: bool,
+    **chosen: Any,
+) -> None:  # fmt: skip
     """Find a ticket of TASK: a built-in name (see `edgeprune tasks`), file.py:function or module:function.
 
     \b
@@ -64,6 +69,8 @@ def find(task: str, target: Optional[str], out: Path, data_dir: Optional[Path], 
         problem = prepare(loaded, Options(pattern=pattern, margin=margin, **chosen), data_dir)
         for doubt in doubts(problem):
             warn(doubt)
+        if not export_later:
+            check_export(problem, target, folder)
         ticket = None
         with ProgressDisplay(len(problem.spec.seeds) * (problem.spec.levels + 2)) as display:
             for event in find_levels(problem, folder):

@@ -13,11 +13,12 @@ from edgeprune.export import place
 from edgeprune.export.build import Cell, Network, bundle
 from edgeprune.export.files import own_architecture, sparse_kernels
 from edgeprune.export.network import reload_data, reload_task
+from edgeprune.export.rehearsal import Rehearsed, rehearse
 from edgeprune.export.sparse.clock import Clock
 from edgeprune.target import Target
 from edgeprune.ticket import Ticket
 
-__all__ = ["ExportOptions", "Refused", "export"]
+__all__ = ["ExportOptions", "Refused", "Rehearsed", "export", "rehearse"]
 
 MAX_DROP = 0.01
 

@@ -14,7 +14,8 @@ from edgeprune.find.events import (
     RunFinished,
     TrainingProgress,
 )
-from edgeprune.find.run import find_levels
+from edgeprune.find.run import find_levels, folder_of
+from edgeprune.find.sketch import sketch
 from edgeprune.find.spec import Options, Problem, doubts, prepare
 
 __all__ = [
@@ -29,5 +30,7 @@ __all__ = [
     "TrainingProgress",
     "doubts",
     "find_levels",
+    "folder_of",
     "prepare",
+    "sketch",
 ]

@@ -39,6 +39,11 @@ from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
 REINIT = "reinit"
 
 
+def folder_of(problem: Problem, out: Path) -> Path:
+    """Where the ticket of a problem lies, or will."""
+    return out / "tickets" / f"{problem.loaded.task.name}-{problem.spec.id[:12]}"
+
+
 def find_levels(problem: Problem, out: Path) -> Iterator[Event]:
     """Run a spec to its end, or on from where an earlier process stopped. TicketError if another one is at it."""
     spec = problem.spec

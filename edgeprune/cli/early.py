@@ -1,0 +1,93 @@
+"""Before `find` trains: what export will refuse, and where the zeros are predicted to gain nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from edgeprune.errors import ExportError, RefusedError
+from edgeprune.progress import say, show_seconds, warn
+
+if TYPE_CHECKING:
+    from edgeprune.export import Rehearsed
+    from edgeprune.find import Problem
+
+LATER = "change that, or find the ticket all the same with --export-later"
+
+
+def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
+    """Rehearse the export of a network that is still to be trained; ExportError if no cell can be built.
+
+    target: None for every runtime. A run that has begun was checked when it did.
+    """
+    from edgeprune.export import rehearse
+    from edgeprune.find import folder_of, sketch
+
+    if folder_of(problem, out).exists():
+        return
+    cells = _cells(target)
+    names = ", ".join(dict.fromkeys(runtime for _, runtime, _ in cells))
+    say(f"checking that it can be exported for {target or names} ...")
+    began = time.monotonic()
+    model, masks = sketch(problem)
+    inputs, channels = problem.data.validation.inputs, problem.spec.pattern == "channel"
+    try:
+        results = list(rehearse(model, masks, inputs, channels, cells))
+    except RefusedError as refused:
+        raise RefusedError("this network cannot be exported", refused.refusals, LATER) from None
+    except ExportError as refused:
+        raise ExportError(f"this network cannot be exported: {refused.message}", _hint(refused)) from None
+    _judge(results, target, began)
+    _say_gain(results, problem)
+
+
+def _cells(target: Optional[str]) -> list[tuple[str, str, str]]:
+    """Architecture, runtime and precision of all that a target lists, or of all that there is."""
+    from edgeprune import runtimes
+    from edgeprune.target import load_target
+
+    if target:
+        machine = load_target(target)
+        return [(machine.arch, *cell) for cell in machine.cells()]
+    return [("any", name, precision) for name in runtimes.names() for precision in runtimes.load(name).PRECISIONS]
+
+
+def _hint(problem: ExportError) -> str:
+    return f"{problem.hint}; or find the ticket all the same with --export-later" if problem.hint else LATER
+
+
+def _judge(results: list[Rehearsed], target: Optional[str], began: float) -> None:
+    """Warn of each refusal once, with the precisions that it concerns; an error where nothing else is left."""
+    refused: dict[tuple[str, str], list[str]] = {}
+    for each in results:
+        if each.error is not None:
+            refused.setdefault((each.runtime, str(each.error)), []).append(each.precision)
+    lines = [f"{runtime} {' and '.join(kinds)}: {text}" for (runtime, text), kinds in refused.items()]
+    if all(each.error is not None for each in results):
+        where = f"for {target}" if target else "for any runtime"
+        raise ExportError(f"this network cannot be exported {where}: {'; '.join(lines)}", LATER)
+    for line in lines:
+        warn(f"cannot be exported: {line}")
+    built = _words(each for each in results if each.error is None)
+    say(f"it can be exported: {built} ({show_seconds(time.monotonic() - began)})")
+
+
+def _words(results: Iterable[Rehearsed]) -> str:
+    """The cells, such as "litert (fp32, int8), onnxruntime (fp32)"."""
+    kinds: dict[str, list[str]] = {}
+    for each in results:
+        kinds.setdefault(each.runtime, []).append(each.precision)
+    return ", ".join(f"{runtime} ({', '.join(precisions)})" for runtime, precisions in kinds.items())
+
+
+def _say_gain(results: list[Rehearsed], problem: Problem) -> None:
+    """Where the zeros are predicted to be of no use for the time that the network takes."""
+    can = [each for each in results if each.error is None]
+    faster, idle = [each for each in can if each.faster], _words(each for each in can if not each.faster)
+    asked = f"pattern {problem.spec.pattern}"
+    if not faster:
+        warn(f"with {asked} nothing is predicted to run faster in {idle}: try another --pattern, or a lower --density")
+    elif idle:
+        say(f"with {asked} layers are predicted to run faster in {_words(faster)}, none in {idle}")

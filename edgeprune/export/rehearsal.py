@@ -1,0 +1,125 @@
+"""The whole way of an export, tried on an untrained network: what will be refused is known before hours of training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edgeprune import kernels, runtimes
+from edgeprune.artifact import to_file_layout, to_torch_layout
+from edgeprune.errors import ExportError, VerificationError
+from edgeprune.export.calibrate import calibrate
+from edgeprune.export.files import WRITERS, ModelFile, own_architecture, sparse_kernels
+from edgeprune.export.graph import HINT, Graph, to_onnx
+from edgeprune.export.network import outputs_of
+from edgeprune.export.quantize import quantize
+from edgeprune.export.shrink import shrink
+from edgeprune.mask import Array, BoolArray
+
+EXAMPLES = 8
+# Of an output's scale: rounding adds up, a wrong layout or operator is far from it.
+RELATIVE = 1e-3
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What came of one runtime and precision. error: why it cannot be exported, None if it can. faster: layers that are
+    predicted to run faster for their zeros, of all layers with weights."""
+
+    runtime: str
+    precision: str
+    error: Optional[ExportError]
+    faster: int = 0
+    layers: int = 0
+
+
+def rehearse(
+    model: nn.Module,
+    masks: Mapping[str, BoolArray],
+    inputs: Tensor,
+    channels: bool,
+    cells: Iterable[tuple[str, str, str]],
+) -> Iterator[Rehearsed]:
+    """Export a network with these zeros to each cell, calibrate it on the inputs where that is int8, and run it.
+
+    model: in eval mode, its masked weights zero. inputs: a few of these examples are taken. channels: whole output
+    channels were pruned, which leave. cells: architecture ("any": this machine's), runtime and precision. Raises
+    ExportError (RefusedError: with all that is refused, and where) for what concerns every cell.
+    """
+    inputs = inputs[:EXAMPLES].contiguous()
+    expected = _expected(model, inputs)
+    whole, gone = len(masks), 0
+    if channels:
+        shrunk = shrink(model, masks, inputs[:2])
+        model, masks, gone = shrunk.model, shrunk.masks, len(shrunk.removed)
+    graph = to_onnx(model, inputs[:2], masks)
+    forms: dict[str, onnx.ModelProto] = {"fp32": graph.model}
+    with tempfile.TemporaryDirectory() as folder:
+        for arch, runtime, precision in cells:
+            try:
+                if precision not in forms:
+                    ranges = calibrate(graph.model, inputs.numpy(), "minmax")
+                    forms[precision] = quantize(graph.model, ranges)
+                file = _write(forms[precision], graph, (arch, runtime, precision))
+                _check(file, runtime, precision, Path(folder), inputs.numpy(), expected)
+            except ExportError as problem:
+                yield Rehearsed(runtime, precision, problem)
+            else:
+                yield Rehearsed(runtime, precision, None, gone or len(file.sparse), whole)
+
+
+def _expected(model: nn.Module, inputs: Tensor) -> list[Array]:
+    """The outputs; ExportError where one example's are not its own alone."""
+    with torch.no_grad():
+        together = outputs_of(model, inputs)
+        again = outputs_of(model, inputs)
+        single = [outputs_of(model, inputs[index : index + 1]) for index in range(min(2, len(inputs)))]
+    for index, output in enumerate(together):
+        if not _close(again[index], output):
+            raise ExportError(
+                f"output {index} differs from call to call in evaluation mode", "leave chance out of it: model.eval()"
+            )
+        rows = np.concatenate([row[index] for row in single])
+        if rows.shape != output[: len(single)].shape or not _close(rows, output[: len(single)]):
+            raise ExportError(
+                f"output {index} of an example depends on the other examples of its batch, in evaluation mode too", HINT
+            )
+    return together
+
+
+def _close(a: Array, b: Array) -> bool:
+    if a.dtype.kind not in "f":
+        return bool(np.array_equal(a, b))
+    return bool(np.abs(a - b).max(initial=0.0) <= RELATIVE * np.abs(b).max(initial=0.0))
+
+
+def _write(model: onnx.ModelProto, graph: Graph, cell: tuple[str, str, str]) -> ModelFile:
+    arch, runtime, precision = cell
+    write = WRITERS[Path(runtimes.load(runtime).MODEL_FILE).suffix]
+    return write(model, graph, precision, sparse_kernels(arch))
+
+
+def _check(file: ModelFile, runtime: str, precision: str, folder: Path, inputs: Array, expected: list[Array]) -> None:
+    """Open the file in its runtime and run the examples; fp32 has to give what PyTorch does, int8 numbers of that
+    shape: without training nothing can be said about its loss."""
+    path = folder / runtimes.load(runtime).MODEL_FILE
+    path.write_bytes(file.data)
+    library = kernels.library(own_architecture()) if file.library else None
+    session = runtimes.load(runtime).open_session(path, threads=1, library=library)
+    outputs = session(to_file_layout(inputs, file.input))
+    for index, (raw, port, theirs) in enumerate(zip(outputs, file.outputs, expected, strict=True)):
+        mine = to_torch_layout(raw, port)
+        if mine.shape != theirs.shape:
+            raise VerificationError(f"output {index} has shape {list(mine.shape)}, PyTorch's {list(theirs.shape)}")
+        if precision == "fp32" and not _close(mine, theirs):
+            raise VerificationError(f"output {index} differs from PyTorch's by {np.abs(mine - theirs).max():.3g}")
+        if not np.isfinite(mine).all():
+            raise VerificationError(f"output {index} is not finite")
