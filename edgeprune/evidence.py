@@ -27,10 +27,13 @@ class Signal:
 @dataclass(frozen=True)
 class KernelTimes:
     """What kernels were chosen by with `export --measure`, in nanoseconds. machine: the processor, runtime and threads;
-    layers: layer -> kernel ("dense", "own" or a sparse format) -> time; chosen_ns, stock_ns: of one inference with the
-    kernels that the layers' times speak for, and with the runtime's own alone (both 0 where these are the same)."""
+    layers: layer -> kernel ("dense", "own" or a sparse format) -> time; stock_ns: of one inference with the runtime's
+    own kernels alone; chosen_ns: with the best network of others (both 0 where there is no other); network: which that
+    is, "layers" for what the layers' times speak for, or a sparse format for the library's kernels wherever it has
+    any."""
 
     machine: str
     chosen_ns: float
     stock_ns: float
+    network: str
     layers: Mapping[str, Mapping[str, float]]

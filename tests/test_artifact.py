@@ -47,7 +47,7 @@ FIELDS: dict[str, Any] = {
         Layer("fc2", "Gemm", (1, 10), 0.8, "", "dense", "dense: 80 % of blocks left, predicted 0.6x", 1.0),
     ),
     "signals": (Signal("output_0", 41.5, 42.25),),
-    "kernel_times": KernelTimes("a board, 1 thread", 5000, 9000, {"fc1": {"dense": 4000, "block:1x4": 2000}}),
+    "kernel_times": KernelTimes("a board, 1 thread", 5000, 9000, "layers", {"fc1": {"dense": 4000, "block:1x4": 2000}}),
 }
 PROBES = {
     "input": np.arange(128, dtype=np.float32).reshape(2, 1, 8, 8),

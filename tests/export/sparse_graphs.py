@@ -47,6 +47,9 @@ class Eager(Costs):
     def reorder(self, cells: int) -> float:
         return 1.0
 
+    def gate(self, channels: int) -> float:
+        return 0.0
+
 
 class Except(Eager):
     """The same, but layers with this many outputs stay dense."""

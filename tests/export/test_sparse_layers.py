@@ -93,6 +93,28 @@ def test_a_gain_of_the_whole_network_that_hardly_shows_is_not_worth_a_library() 
     assert rewrite(alone.model(), "fp32", Even({})).needs_library
 
 
+def gated(with_gate: bool) -> onnx.ModelProto:
+    """A convolution, and a product of its outputs with one value a channel."""
+    builder = Builder([64, 16, 16], 1)
+    x = builder.conv("input", 64, SAME, "block:1x4", 0.1)
+    if with_gate:
+        pooled = builder.node("GlobalAveragePool", [x], [64, 1, 1])
+        x = builder.node("Mul", [x, builder.node("Sigmoid", [pooled], [64, 1, 1])], [64, 16, 16])
+    builder.output(x)
+    return to_int8(builder.model(), np.random.default_rng(1).normal(size=(4, 64, 16, 16)).astype(np.float32), True)
+
+
+def test_gates_cost_what_the_runtimes_product_takes_more_between_packed_tensors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Blocks of an EfficientNet: the network with sparse layers came out slower than its dense twin."""
+    model = costs.load("x86_64")
+    assert rewrite(gated(False), "int8", model).needs_library
+    monkeypatch.setattr(costs, "GATE", 1e4)
+    assert rewrite(gated(False), "int8", model).needs_library
+    assert not rewrite(gated(True), "int8", model).needs_library
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_small_products_are_not_promised_what_nothing_reaches(precision: str) -> None:
     """The call is most of what they take: 19x was predicted where 1.2x was measured."""

@@ -105,7 +105,9 @@ def test_an_artifact_shows_what_runs_each_layer_and_why(built):
 def test_an_artifact_says_what_its_kernels_were_chosen_by(built):
     artifact = next(each for each in built.bundles if each.layers)
     assert cells(printed(print_noun, artifact, width=160), "Kernels chosen by") == ["predicted times"]
-    times = KernelTimes("a Board, onnxruntime 1.32.0, 1 thread", 500_000, 1_200_000, {"fc1": {"dense": 900_000}})
+    times = KernelTimes(
+        "a Board, onnxruntime 1.32.0, 1 thread", 500_000, 1_200_000, "layers", {"fc1": {"dense": 900_000}}
+    )
     text = printed(print_noun, replace(artifact, kernel_times=times, library=artifact.model_file), width=200)
     assert cells(text, "Kernels chosen by") == [
         "times measured on a Board, onnxruntime 1.32.0, 1 thread: 500 µs an inference, "
