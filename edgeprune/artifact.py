@@ -70,12 +70,13 @@ class Artifact:
     a dense twin itself. files: name -> SHA-256 of every file but the manifest. parity_max_abs: largest absolute
     difference to PyTorch over the probes; parity_scale: largest absolute PyTorch output; tolerance: largest absolute
     difference to the expected outputs that a timed session accepts. metric_torch, metric_runtime: on the whole
-    validation set. size_bytes: all that a device needs, the model file and the library; size_zip_bytes: of these,
-    each deflated. weights_removed: prunable weights that were physically removed, of weights_total. channels_removed:
-    layer -> output channels removed. sparse_tensors: tensors stored in a sparse format in the file. calibration: the
-    method kept (int8) or "". library: the file in the bundle with the operators that the model needs besides the
-    runtime's own, "" if none; library_bytes and library_zip_bytes: its part of the sizes. layers: what runs each layer
-    with weights; empty where the runtime alone decides. smaller_is_better, metric_unit: of the metric.
+    validation set. size_bytes: all that a device needs, the model file and the library; size_zip_bytes: of these, each
+    deflated. weights_removed: prunable weights that were physically removed, of weights_total. channels_removed: layer
+    -> output channels removed; channels_kept: how many dead ones stay and why, a sentence each. sparse_tensors:
+    tensors stored in a sparse format in the file. calibration: the method kept (int8) or "". library: the file in the
+    bundle with the operators that the model needs besides the runtime's own, "" if none; library_bytes and
+    library_zip_bytes: its part of the sizes. layers: what runs each layer with weights; empty where the runtime alone
+    decides. smaller_is_better, metric_unit: of the metric.
 
     metric_test_runtime, metric_test_torch, metric_test_dense: on the whole test set, of this bundle in its runtime, of
     the same network in PyTorch, and of the same seed's dense model in PyTorch. They are there to be told: nothing is
@@ -125,6 +126,7 @@ class Artifact:
     options: Mapping[str, Any] = field(default_factory=dict)
     signals: tuple[Signal, ...] = ()
     kernel_times: Optional[KernelTimes] = None
+    channels_kept: tuple[str, ...] = ()
     source: Optional[Path] = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -182,3 +182,10 @@ def test_numbers_follow_values_through_views(groups, order, parts, seed):
     made = channels.makes["layers.a.weight"].tolist()
     marked = move(torch.arange(8.0)[None, :, None].expand(1, 8, 3))[0].long().tolist()
     assert channels.reads["layers.b.weight"].tolist() == [made[channel] for channel in marked]
+
+
+def test_an_operation_that_no_rule_knows_keeps_what_it_reads():
+    model = Net(lambda x, a, b: b(torch.linalg.qr(a(x))[0]), a=nn.Linear(4, 3), b=nn.Linear(3, 2))
+    channels = trace(model, torch.randn(5, 4))
+    assert channels.fixed.keys() >= set(channels.makes["layers.a.weight"].tolist())
+    assert outputs(channels) == {"layers.b.weight"}

@@ -171,7 +171,7 @@ def embedding(watch: Watch, call: Call) -> Sequence[Ids]:
     """A table: its columns are channels."""
     weight = watch.parameter(call["weight"])
     if weight is None:
-        return _unknown(watch, call)
+        return mixed(watch, call)
     made = watch.columns(weight, None, 1, call.shape[-1])
     watch.unions.fix(made, "an embedding makes it")
     return [_on_axis(made, -1, call.shape)]
@@ -218,6 +218,15 @@ def part(watch: Watch, call: Call) -> Sequence[Ids]:
     return moved
 
 
+def gated(watch: Watch, call: Call) -> Sequence[Ids]:
+    """One half of an axis times the sigmoid of the other."""
+    x, axis = watch.ids(call["self"]), call["dim"] if call["dim"] is not None else -1
+    if varies(x, axis):
+        rows = np.moveaxis(squeezed(x, keep=axis % x.ndim), axis, 0)
+        watch.balance(rows.reshape(2, -1))
+    return [watch.unions.join(*np.split(x, 2, axis))]
+
+
 def padding(watch: Watch, call: Call) -> Sequence[Ids]:
     """Zeros around the places; along channels they are channels of their own."""
     x, pad = watch.ids(call["self"]), call["pad"]
@@ -231,7 +240,7 @@ def padding(watch: Watch, call: Call) -> Sequence[Ids]:
     return [moved]
 
 
-def _unknown(watch: Watch, call: Call) -> Sequence[Ids]:
+def mixed(watch: Watch, call: Call) -> Sequence[Ids]:
     """All that is read becomes one, and stays."""
     root: Ids = np.zeros((), dtype=np.int64)
     for value in call.arguments.values():
@@ -249,13 +258,13 @@ def _unknown(watch: Watch, call: Call) -> Sequence[Ids]:
 _PRODUCTS: dict[str, Rule] = {
     "convolution": convolution, "convolution_overrideable": convolution, "addmm": product, "mm": product,
     "linear": product, "bmm": batched_product, "baddbmm": batched_product, "embedding": embedding,
-    "native_group_norm": group_norm, "native_layer_norm": layer_norm, "constant_pad_nd": padding,
+    "glu": gated, "native_group_norm": group_norm, "native_layer_norm": layer_norm, "constant_pad_nd": padding,
 }  # fmt: skip
 _RULES: tuple[tuple[str, Rule], ...] = (
     (r"_prelu_kernel|prelu|rrelu\w*|where", pointwise),
     (r"_scaled_dot_product\w+", attention),
     (r"(native|cudnn|mkldnn)_batch_norm|_native_batch_norm\w*|_batch_norm\w*|batch_norm", channelwise_norm),
-    (r"_?(log_)?softmax|(log)?cumsum\w*|cumprod|cummax|cummin|logcumsumexp|glu", along_axis),
+    (r"_?(log_)?softmax|(log)?cumsum\w*|cumprod|cummax|cummin|logcumsumexp", along_axis),
     (r"_?(adaptive_)?(max|avg|lp)_pool[123]d\w*|_?upsample_\w+[123]d\w*|fractional_max_pool[23]d", window),
     (r"mean|sum|amax|amin|max|min|var|std|var_mean|std_mean|prod|logsumexp|argmax|argmin|any|all|linalg_vector_norm|norm",
      reduction),
@@ -271,10 +280,10 @@ def rule_for(name: str, is_pointwise: bool) -> Rule:
     """The rule of an operation; in-place forms follow the plain one."""
     plain = name if name.startswith("__") else name.rstrip("_") or name
     if plain in ("copy", "index_put", "scatter", "scatter_add", "index_add", "index_copy", "masked_scatter"):
-        return _unknown
+        return mixed
     if plain in _PRODUCTS:
         return _PRODUCTS[plain]
     for names, rule in _RULES:
         if re.fullmatch(names, plain):
             return rule
-    return pointwise if is_pointwise else _unknown
+    return pointwise if is_pointwise else mixed

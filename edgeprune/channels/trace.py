@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgeprune.channels.rules import rule_for
+from edgeprune.channels.rules import mixed, rule_for
 from edgeprune.channels.watch import Call, Channels, Watch
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ def _see(watch: Watch, function: Any, arguments: dict[str, Any], result: Any) ->
     call = Call(function._schema.name.partition("::")[2], function, arguments, outputs)
     if watch.turn(call):
         return
-    rule = rule_for(call.name, torch.Tag.pointwise in function.tags)
-    for tensor, ids in zip(outputs, rule(watch, call)):
+    try:
+        made = rule_for(call.name, torch.Tag.pointwise in function.tags)(watch, call)
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):
+        made = mixed(watch, call)  # a form of the operation that its rule does not know
+    for tensor, ids in zip(outputs, made):
         watch.set(tensor, ids)

@@ -224,7 +224,8 @@ class Watch:
                 self.unions.fix(whole, f"{name} is used in several ways")
                 continue
             roots = compact(self.unions.roots(whole))
-            varying = [axis for axis in range(roots.ndim) if varies(roots, axis)]
+            long = [axis for axis in range(roots.ndim) if roots.shape[axis] > 1]
+            varying = [axis for axis in long if varies(roots, axis)] or long
             if len(varying) == 1:
                 axes[name, varying[0]] = np.moveaxis(roots, varying[0], 0).reshape(roots.shape[varying[0]], -1)[:, 0]
             else:

@@ -176,7 +176,7 @@ def export(
         max_drop = found.verdict.margin
     options = ExportOptions(max_drop=_in_metric(found.metric, "--max-drop", max_drop, 1.0), **narrowed)
     folder, data_dir = out.absolute(), data_dir and data_dir.absolute()
-    summaries, refused = [], list[Refused]()
+    summaries, refused, told = [], list[Refused](), set[str]()
     with users_code("export") as results:
         for artifact in run(found, machine, options, data_dir, folder):
             if isinstance(artifact, Refused):
@@ -184,6 +184,7 @@ def export(
                 refused.append(artifact)
                 continue
             _say_artifact(artifact)
+            _say_kept(artifact, told)
             if artifact.variant == "ticket":
                 path = out / artifact.path.relative_to(folder)
                 summaries.append({"path": str(path), **summary(artifact)})
@@ -208,6 +209,16 @@ def _say_artifact(artifact: Artifact) -> None:
     )
     warn_of_noise(artifact)
     _say_layers(artifact)
+
+
+def _say_kept(artifact: Artifact, told: set[str]) -> None:
+    """Dead channels that stay, and why: once for all bundles of a network."""
+    fresh = [sentence for sentence in artifact.channels_kept if sentence not in told]
+    told.update(fresh)
+    for sentence in fresh[:LAYERS_SHOWN]:
+        say(f"  {sentence}")
+    if len(fresh) > LAYERS_SHOWN:
+        say(f"  dead channels stay in {len(fresh) - LAYERS_SHOWN} more layers: see channels_kept of the manifest")
 
 
 def warn_of_noise(artifact: Artifact) -> None:

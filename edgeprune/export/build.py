@@ -147,6 +147,7 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         weights_total=int(sum(mask.size for mask in network.masks.values())),
         weights_removed=network.shrunk.weights_removed,
         channels_removed=network.shrunk.removed,
+        channels_kept=network.shrunk.notes,
         sparse_tensors=file.sparse,
         calibration=network.quantized.method if cell.precision == "int8" else "",
         signals=_signals(network, file, parity) if cell.precision == "int8" else (),

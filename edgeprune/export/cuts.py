@@ -113,7 +113,7 @@ def _needs(path: str, layer: Layer, index: int, constants: Mapping[str, Tensor])
         return ""
     if math.isfinite(value):
         return f"it is a constant other than zero, and the zero padding of {path} shows where the border is"
-    return f"{path} reads it, and it is no constant"
+    return f"{path} needs it, or what has to leave with it"
 
 
 def column(layer: Layer, index: int) -> tuple[Tensor, slice]:
@@ -200,7 +200,8 @@ def _cut(
                 if weights.any():
                     taken[rows] += float(constants[path][index]) * weights.sum(1)
             folds.append((path, taken))
-    count = sum(int(np.isin(ids, wanted).sum()) for name, ids in channels.makes.items() if layers[name][0][0] == root)
+    name = next(name for name, found in layers.items() if found[0][0] == root)
+    count = int(np.isin(channels.makes[name], wanted).sum())
     return Cut(root, count, removals, tuple(folds))
 
 
