@@ -144,10 +144,7 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         parity_max_abs=parity.max_abs,
         parity_scale=parity.scale,
         tolerance=max(1e-4 * parity.scale, 2 * parity.max_abs),
-        weights_total=int(sum(mask.size for mask in network.masks.values())),
-        weights_removed=network.shrunk.weights_removed,
-        channels_removed=network.shrunk.removed,
-        channels_kept=network.shrunk.notes,
+        **_removed(network),
         sparse_tensors=file.sparse,
         calibration=network.quantized.method if cell.precision == "int8" else "",
         signals=_signals(network, file, parity) if cell.precision == "int8" else (),
@@ -161,6 +158,16 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
     )
     artifact.save()
     return artifact
+
+
+def _removed(network: Network) -> dict[str, Any]:
+    """What left the network physically, and what stays of its dead channels."""
+    return {
+        "weights_total": int(sum(mask.size for mask in network.masks.values())),
+        "weights_removed": network.shrunk.weights_removed,
+        "channels_removed": network.shrunk.removed,
+        "channels_kept": network.shrunk.notes,
+    }
 
 
 def _metrics(network: Network, parity: Parity, runs: Runnable) -> dict[str, Any]:
