@@ -24,6 +24,8 @@ from edgeprune.store import StrPath
 PROBES_FILE = "probes.safetensors"
 _AGAIN = store.MEND["artifact"]
 
+PORTABLE = "-portable"  # at the end of a bundle's name
+
 
 @dataclass(frozen=True)
 class Zeros:
@@ -158,6 +160,11 @@ class Artifact:
     def model_bytes(self) -> int:
         """The model file's part of `size_bytes`."""
         return self.size_bytes - self.library_bytes
+
+    @property
+    def portable(self) -> bool:
+        """True for a bundle of stock operators beside one that needs a library."""
+        return self.origin.stem.endswith(PORTABLE)
 
     @property
     def library_path(self) -> Optional[Path]:

@@ -28,14 +28,16 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """
     from rich.console import Console
 
-    from edgeprune.report import collect, print_report, summary, write_report
+    from edgeprune.report import choices, collect, print_report, summary, write_report
 
     nouns = collect(paths, out)
     print_report(nouns, Console(stderr=True))
     path = write_report(nouns, out)
     if as_json:
         every: list[Noun] = [*nouns.tickets, *nouns.artifacts, *nouns.measurements]
-        click.echo(json.dumps({"path": str(path), "nouns": [summary(noun) for noun in every]}, indent=1))
+        deploy = [choice.json() for choice in choices(nouns)]
+        found = {"path": str(path), "deploy": deploy, "nouns": [summary(noun) for noun in every]}
+        click.echo(json.dumps(found, indent=1))
     else:
         click.echo(path)
 

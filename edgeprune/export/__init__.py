@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
-from edgeprune.artifact import Artifact
+from edgeprune.artifact import PORTABLE, Artifact
 from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export import place
 from edgeprune.export.build import Cell, Network, bundle
@@ -94,7 +94,7 @@ def export(
 
 def _places(folder: Path) -> dict[str, Path]:
     """Of the bundles of one cell."""
-    return {role: folder.with_name(f"{folder.name}{role}") for role in ("-dense", "-portable", "")}
+    return {role: folder.with_name(f"{folder.name}{role}") for role in ("-dense", PORTABLE, "")}
 
 
 def _bundles(networks: list[Network], cell: Cell, folder: Path, portable: bool) -> Iterator[Artifact]:
@@ -103,7 +103,7 @@ def _bundles(networks: list[Network], cell: Cell, folder: Path, portable: bool) 
     names = _places(folder)
     built = [bundle(dense, cell, names["-dense"], twin="")]
     if portable and sparse.model_file(cell).library:
-        built.append(bundle(sparse, replace(cell, stock=True), names["-portable"], twin=names["-dense"].name))
+        built.append(bundle(sparse, replace(cell, stock=True), names[PORTABLE], twin=names["-dense"].name))
     built.append(bundle(sparse, cell, names[""], twin=names["-dense"].name))
     for artifact in built:
         yield place.put(artifact)

@@ -2,6 +2,7 @@
 
     collect      which nouns belong to given paths, or to the newest ticket
     write_report one self-contained HTML page about them; print_report: the same in the terminal
+    choices      the bundle to deploy, for each ticket and target
     read         one noun; summary: it as a dictionary; print_noun: it as tables; speed_line: a measurement in a line
     print_layers a measurement layer by layer; print_devices: one artifact on several devices
     dense_warnings   sparse weights of a bundle that dense kernels run; size_parts: what its size is made of
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from edgeprune.errors import EdgepruneError
 from edgeprune.report.collection import Noun, Nouns, collect, read, ticket_of
+from edgeprune.report.deploy import choices
 from edgeprune.report.html import write_page
 from edgeprune.report.layers import dense_warnings
 from edgeprune.report.plot import density_plot
@@ -28,6 +30,7 @@ __all__ = [
     "Noun",
     "Nouns",
     "artifact_summary",
+    "choices",
     "collect",
     "dense_warnings",
     "density_plot",

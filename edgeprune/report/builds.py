@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -13,7 +13,7 @@ from edgeprune.progress import show_seconds
 from edgeprune.report import units
 from edgeprune.report.collection import Nouns, is_of
 from edgeprune.report.summary import density_of_dense
-from edgeprune.report.tables import Table, parity_words, zeros_words
+from edgeprune.report.tables import Table
 from edgeprune.report.timing import Timing, conditions_rows, floor_words, resident_bytes, speed_words, timing
 
 QUANTILE_WORDS = {"p50_ns": "Median", "p90_ns": "p90", "p95_ns": "p95", "p99_ns": "p99", "p999_ns": "p99.9"}
@@ -36,9 +36,10 @@ class Build:
 
     @property
     def name(self) -> str:
-        """Runtime and precision, with the target: "onnxruntime int8 (rpi4)"."""
-        dense = ", dense" if self.artifact.variant == "dense" else ""
-        return f"{self.artifact.runtime} {self.artifact.precision} ({self.artifact.target}{dense})"
+        """Runtime and precision: "onnxruntime int8"."""
+        artifact = self.artifact
+        dense = ", dense" if artifact.variant == "dense" else ", portable" if artifact.portable else ""
+        return f"{artifact.runtime} {artifact.precision}{dense}"
 
     @property
     def timing(self) -> Optional[Timing]:
@@ -61,70 +62,9 @@ def builds_of(nouns: Nouns) -> tuple[Build, ...]:
     return tuple(builds)
 
 
-def overview_table(builds: tuple[Build, ...]) -> Table:
-    """All builds with the figures that decide between them; a cell's second line is the dense twin's."""
-    columns = (
-        "Build",
-        "Validation metric",
-        "Largest error",
-        "Zeros lost",
-        "Model file",
-        "Zipped",
-        "Resident memory",
-        "Median latency",
-        "Speed",
-    )
-    note = (
-        "Measured: sizes of the files, memory and latency on the device. Below each, its dense twin: the same seed's "
-        "dense model in the same runtime and precision. Largest error: of an output, against PyTorch. Resident memory: "
-        "while running, less the runtime's own."
-    )
-    return Table("Builds", columns, tuple(_overview_row(build, of_several(builds)) for build in builds), note)
-
-
 def of_several(builds: tuple[Build, ...]) -> bool:
-    """True if the builds come from more than one ticket, so that a row must say whose it is."""
+    """True if the builds come from more than one ticket, so that a heading must say whose it is."""
     return len({build.artifact.ticket_id for build in builds}) > 1
-
-
-def _overview_row(build: Build, named: bool) -> tuple[str, ...]:
-    artifact, run = build.artifact, build.timing
-    whose = f"\n{artifact.task_name} {artifact.ticket_id[:8]}" if named else ""
-    here, torch = (
-        units.metric(each, artifact.metric_name) for each in (artifact.metric_runtime, artifact.metric_torch)
-    )
-    return (
-        f"{artifact.runtime} {artifact.precision}\nfor {artifact.target}, seed {artifact.seed}{whose}",
-        f"{here}\nPyTorch {torch}",
-        parity_words(artifact).replace(" (", "\n").rstrip(")"),
-        zeros_words(artifact).replace(" of", "\nof"),
-        _beside(build, lambda each: each.size_bytes),
-        _beside(build, lambda each: each.size_zip_bytes),
-        _measured(run, resident_bytes, units.size),
-        _measured(run, lambda each: each["p50_ns"], units.latency),
-        _speed(run),
-    )
-
-
-def _speed(run: Optional[Timing]) -> str:
-    """The ratio over its interval and verdict, in a narrow cell."""
-    if run is None or run.ratio is None:
-        return "not measured" if run is None else "not compared"
-    ratio = run.ratio
-    interval = "too few blocks" if ratio["low"] is None else units.times_interval((ratio["low"], ratio["high"]))
-    other = run.names["against"]
-    return f"{units.times(ratio['value'])}\n{interval}\n{ratio['verdict']}" + (
-        "" if other == "dense twin" else f"\nagainst: {other}"
-    )
-
-
-def _beside(build: Build, size_of: Callable[[Artifact], int]) -> str:
-    """A size over the dense twin's and how many times smaller it is."""
-    mine = size_of(build.artifact)
-    if build.twin is None:
-        return units.size(mine)
-    other = size_of(build.twin)
-    return f"{units.size(mine)}\n{units.size(other)} dense\n{smaller(mine, other)}"
 
 
 def smaller(mine: float, other: float) -> str:
@@ -136,32 +76,22 @@ def smaller(mine: float, other: float) -> str:
     return f"{units.times(other / mine)} smaller" if other >= mine else f"{units.times(mine / other)} larger"
 
 
-def _measured(
-    run: Optional[Timing],
-    figure: Callable[[Mapping[str, Any]], Optional[float]],
-    show: Callable[[Optional[float]], str],
-) -> str:
-    """A measured figure over that of what it was compared with."""
-    if run is None:
-        return units.MISSING
-    mine = show(figure(run.statistics))
-    other = run.of("against")
-    return mine if other is None else f"{mine}\n{show(figure(other))} {run.names['against'].removesuffix(' twin')}"
-
-
 def build_table(build: Build) -> Table:
     """One bundle beside its dense twin: weights, metric, sizes, and memory and times of the newest measurement."""
     artifact, twin, run = build.artifact, build.twin, build.timing
     pair = (artifact,) if twin is None else (artifact, twin)
     rows: list[tuple[str, ...]] = [
         ("Weights left", *(units.percent(density_of_dense(each)) for each in pair)),
-        (f"Validation {artifact.metric_name}", *(units.metric(each.metric_runtime, each.metric_name) for each in pair)),
-        ("Model file", *(units.size(each.size_bytes) for each in pair)),
-        ("Model file, zipped", *(units.size(each.size_zip_bytes) for each in pair)),
+        (f"Test {artifact.metric_name}", *(units.metric(each.metric_test_runtime, each.metric) for each in pair)),
+        (f"Validation {artifact.metric_name}", *(units.metric(each.metric_runtime, each.metric) for each in pair)),
+        ("Size", *(units.size(each.size_bytes) for each in pair)),
+        ("Size, zipped", *(units.size(each.size_zip_bytes) for each in pair)),
     ]
+    if artifact.library_bytes:
+        rows.insert(4, ("of it the library", *(units.size(each.library_bytes) for each in pair)))
     if twin is not None:
-        rows[2] += (smaller(artifact.size_bytes, twin.size_bytes),)
-        rows[3] += (smaller(artifact.size_zip_bytes, twin.size_zip_bytes),)
+        rows[3] += (smaller(artifact.size_bytes, twin.size_bytes),)
+        rows[-1] += (smaller(artifact.size_zip_bytes, twin.size_zip_bytes),)
     described = [found for role in run.roles if (found := run.of(role)) is not None] if run else []
     if described:
         rows.append(("Resident memory", *(units.size(resident_bytes(each)) for each in described)))

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from edgeprune.metric import Metric
 from edgeprune.report import units
 from edgeprune.ticket import LevelRecord, Ticket
 
 ROOM = 0.12
 SPAN_IN_MARGINS = 8.0
 LEAST_SPAN = 0.025
-HEADLINES = {
-    "winning": "winning ticket",
-    "not inferior": "not inferior to dense",
-    "inferior": "inferior to dense",
-    "inconclusive": "inconclusive",
-    "one seed": "one seed",
-}
 
 
 @dataclass(frozen=True)
@@ -37,20 +31,28 @@ class Level:
 class Curve:
     """Levels from dense to sparsest, in the metric's own unit, with the axis that shows what matters.
 
-    dense: mean validation metric of level 0; margin: as the verdict's; chosen: the verdict's level; reinit: mean
-    validation metric of the random reinit at that level. axis: (lowest, highest) metric shown; below: levels whose
-    mean lies under the axis, because a collapsed level would squash everything else.
+    dense: mean validation metric of level 0; margin: as the verdict's; bound: dense less the margin; chosen: the
+    verdict's level; reinit: mean validation metric of the random reinit at that level. axis: the metric at the foot and
+    at the top, better ones above, so turned round where smaller is better; below: levels whose mean lies under the
+    axis, because a collapsed level would squash everything else.
     """
 
-    metric_name: str
+    metric: Metric
     levels: tuple[Level, ...]
     dense: float
     margin: float
+    bound: float
     chosen: Level
     reinit: float
     axis: tuple[float, float]
     below: tuple[Level, ...]
     caption: str
+
+    @property
+    def unit(self) -> str:
+        """What the metric's axis is in: " (%)", " (degrees)" or nothing."""
+        unit = "%" if units.in_percent(self.metric) else self.metric.unit
+        return f" ({unit})" if unit else ""
 
 
 def levels_of(ticket: Ticket) -> tuple[Level, ...]:
@@ -79,27 +81,37 @@ def curve(ticket: Ticket) -> Curve:
     levels = levels_of(ticket)
     dense, chosen = levels[0], levels[ticket.verdict.level]
     reinit = sum(record.reinit_validation for record in ticket.seeds) / len(ticket.seeds)
-    axis = _axis(levels, (chosen.low, dense.mean - ticket.verdict.margin), reinit, ticket.verdict.margin)
+    margin, gain = ticket.verdict.margin, ticket.metric.gain
+    axis = _axis([_as_gains(level, ticket.metric) for level in levels], chosen.level, gain(reinit), margin)
     return Curve(
-        metric_name=ticket.metric_name,
+        metric=ticket.metric,
         levels=levels,
         dense=dense.mean,
-        margin=ticket.verdict.margin,
+        margin=margin,
+        bound=dense.mean - gain(margin),
         chosen=chosen,
         reinit=reinit,
-        axis=axis,
-        below=tuple(level for level in levels if level.mean < axis[0]),
+        axis=(gain(axis[0]), gain(axis[1])),
+        below=tuple(level for level in levels if gain(level.mean) < axis[0]),
         caption=_caption(ticket),
     )
 
 
-def _axis(levels: Sequence[Level], always: Sequence[float], reinit: float, margin: float) -> tuple[float, float]:
-    """Metric limits that show all of `always`, and the rest where it is not far below dense, with room around.
+def _as_gains(level: Level, metric: Metric) -> Level:
+    """A level in values of which more is better."""
+    low, high = metric.gain_interval((level.low, level.high))
+    return replace(level, mean=metric.gain(level.mean), low=low, high=high)
+
+
+def _axis(levels: Sequence[Level], chosen: int, reinit: float, margin: float) -> tuple[float, float]:
+    """Limits that show the chosen level and the margin, and the rest where it is not far below dense, with room around.
+    levels, reinit: as gains.
 
     What lies further down is cut off rather than shown: between 98.9 % and 98.4 % lies the question that the plot
     answers, and an axis that reaches down to a collapsed network's 11 % leaves no room for it.
     """
     dense = levels[0].mean
+    always = (levels[chosen].low, dense - margin)
     span = max(SPAN_IN_MARGINS * margin, LEAST_SPAN)
     floor = min(*always, dense - span)
     near = [level.low for level in levels if level.low >= floor]
@@ -127,9 +139,8 @@ def density_edges(sparsest: float) -> tuple[float, float]:
 
 
 def headline(ticket: Ticket) -> str:
-    """The verdict in a few words: "mnist: winning ticket at 10.7 % density"."""
-    words = HEADLINES.get(ticket.verdict.status, ticket.verdict.status)
-    return f"{ticket.task_name}: {words} at {units.percent(ticket.verdict.density)} density"
+    """The verdict in a few words: "mnist: winning at 10.7 % density"."""
+    return f"{ticket.task_name}: {ticket.verdict.status} at {units.percent(ticket.verdict.density)} density"
 
 
 def off_axis(shown: Curve) -> list[tuple[float, str, str]]:
@@ -142,13 +153,13 @@ def off_axis(shown: Curve) -> list[tuple[float, str, str]]:
     points = [
         (
             level.density * 100,
-            units.metric(level.mean, shown.metric_name) if few or level.level in ends else "",
+            units.metric(level.mean, shown.metric) if few or level.level in ends else "",
             "ticket",
         )
         for level in shown.below
     ]
-    if shown.reinit < shown.axis[0]:
-        points.append((shown.chosen.density * 100, units.metric(shown.reinit, shown.metric_name), "reinit"))
+    if shown.metric.gain(shown.reinit) < shown.metric.gain(shown.axis[0]):
+        points.append((shown.chosen.density * 100, units.metric(shown.reinit, shown.metric), "reinit"))
     return points
 
 
@@ -165,6 +176,6 @@ def _caption(ticket: Ticket) -> str:
         for role in ("ticket", "dense", "reinit")
         if all(role in record.test for record in ticket.seeds)
     }
-    values = ", ".join(f"{role} {units.metric(value, ticket.metric_name)}" for role, value in means.items())
+    values = ", ".join(f"{role} {units.metric(value, ticket.metric)}" for role, value in means.items())
     seeds = "1 seed" if len(ticket.seeds) == 1 else f"mean of {len(ticket.seeds)} seeds"
     return f"Test at {units.percent(ticket.verdict.density)} density ({seeds}): {values}"

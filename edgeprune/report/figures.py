@@ -13,16 +13,25 @@ from typing import Any
 
 from edgeprune.report import units
 from edgeprune.report.curve import Curve, curve, density_edges, density_ticks, off_axis
-from edgeprune.report.timing import Timing, block_quarters, distribution, time_unit
+from edgeprune.report.timing import (
+    FLOOR_ROLES,
+    Timing,
+    block_quarters,
+    distribution,
+    floor_name,
+    floor_quarters,
+    time_unit,
+)
 from edgeprune.ticket import Ticket
 
 COLOURS = {"artifact": "--ticket", "against": "--dense"}
+FLOOR_COLOUR = "--ticket/0.55"
 
 
 def density_figure(ticket: Ticket) -> dict[str, Any]:
     """{"data", "layout"} of the density-accuracy curve; density runs from 100 % down, on a logarithmic axis."""
     shown = curve(ticket)
-    scale = 100 if units.is_share(shown.metric_name) else 1
+    scale = 100 if units.in_percent(shown.metric) else 1
     suffix = " %" if scale == 100 else ""
     density = [level.density * 100 for level in shown.levels]
     sparsest = density[-1]
@@ -37,7 +46,7 @@ def density_figure(ticket: Ticket) -> dict[str, Any]:
             "ticktext": [f"{tick:g}" for tick in ticks],
         },
         "yaxis": {
-            **axis(f"validation {html.escape(shown.metric_name)}{' (%)' if suffix else ''}"),
+            **axis(html.escape(f"validation {shown.metric.name}{shown.unit}")),
             "range": [end * scale for end in shown.axis],
         },
         "shapes": [_margin_band(shown, scale)],
@@ -77,7 +86,7 @@ def _margin_band(shown: Curve, scale: float) -> dict[str, Any]:
         "xref": "paper",
         "x0": 0,
         "x1": 1,
-        "y0": (shown.dense - shown.margin) * scale,
+        "y0": shown.bound * scale,
         "y1": shown.dense * scale,
         "fillcolor": "--dense/0.13",
         "line": {"width": 0},
@@ -109,7 +118,7 @@ def _band(shown: Curve, density: Sequence[float], scale: float) -> list[dict[str
 def _lines(shown: Curve, density: Sequence[float], edges: Sequence[float], scale: float) -> list[dict[str, Any]]:
     seeds = max(level.seeds for level in shown.levels)
     chosen = [shown.chosen.density * 100]
-    margin = units.difference(shown.margin, shown.metric_name).lstrip("+")
+    margin = units.difference(shown.margin, shown.metric).lstrip("+")
     return [
         {
             "x": list(edges),
@@ -165,11 +174,15 @@ def _arrow(place: int, density: float, label: str, role: str) -> dict[str, Any]:
 
 def latency_figure(timing: Timing) -> dict[str, Any]:
     """{"data", "layout"}: above, the share of inferences that are done within a time; below, each block's median with
-    its middle half, in the order in which the blocks ran."""
+    its middle half, in the order in which the blocks ran, those of the noise floor too."""
     unit, scale = time_unit(timing)
     data = []
     for role in timing.roles:
-        data += [_shares(timing, role, unit, scale), _blocks(timing, role, unit, scale)]
+        data += [_shares(timing, role, unit, scale), _blocks(timing, (role,), unit, scale)]
+    quarters = [quarter for role in timing.roles for quarter in block_quarters(timing, role)]
+    floor = floor_quarters(timing)
+    if floor:
+        data.append(_blocks(timing, FLOOR_ROLES, unit, scale))
     blocks = len(timing.measurement.blocks)
     layout = {
         "xaxis": {**axis(f"latency of one inference ({unit})"), "range": [end / scale for end in timing.shown]},
@@ -184,10 +197,7 @@ def latency_figure(timing: Timing) -> dict[str, Any]:
             **axis(f"median ({unit})"),
             "anchor": "x2",
             "domain": [0, 0.34],
-            "range": [
-                0,
-                1.12 * max(high for role in timing.roles for *_, high in block_quarters(timing, role)) / scale,
-            ],
+            "range": [0, 1.12 * max(high for *_, high in (*quarters, *floor)) / scale],
         },
         "legend": {**LEGEND, "y": 1.02, "yanchor": "bottom"},
         "margin": {**MARGIN, "t": 30},
@@ -211,8 +221,12 @@ def _shares(timing: Timing, role: str, unit: str, scale: float) -> dict[str, Any
     }
 
 
-def _blocks(timing: Timing, role: str, unit: str, scale: float) -> dict[str, Any]:
-    quarters = block_quarters(timing, role)
+def _blocks(timing: Timing, roles: Sequence[str], unit: str, scale: float) -> dict[str, Any]:
+    """The blocks of one role, or both of the noise floor's, which have no line above to share a legend with."""
+    quarters = [quarter for role in roles for quarter in block_quarters(timing, role)]
+    floor = tuple(roles) == FLOOR_ROLES
+    colour = FLOOR_COLOUR if floor else COLOURS[roles[0]]
+    symbol = "x-thin-open" if floor else "circle" if roles[0] == "artifact" else "square-open"
     return {
         "x": [place for place, *_ in quarters],
         "y": [round(middle / scale, 6) for _, _, middle, _ in quarters],
@@ -221,15 +235,15 @@ def _blocks(timing: Timing, role: str, unit: str, scale: float) -> dict[str, Any
             "symmetric": False,
             "array": [round((high - middle) / scale, 6) for _, _, middle, high in quarters],
             "arrayminus": [round((middle - low) / scale, 6) for _, low, middle, _ in quarters],
-            "color": COLOURS[role],
+            "color": colour,
             "thickness": 1.4,
             "width": 3,
         },
         "mode": "markers",
-        "marker": {"color": COLOURS[role], "size": 8, "symbol": "circle" if role == "artifact" else "square-open"},
-        "name": html.escape(timing.names[role]),
-        "legendgroup": role,
-        "showlegend": False,
+        "marker": {"color": colour, "size": 8, "symbol": symbol},
+        "name": html.escape(floor_name(timing) if floor else timing.names[roles[0]]),
+        "legendgroup": "floor" if floor else roles[0],
+        "showlegend": floor,
         "xaxis": "x2",
         "yaxis": "y2",
         "hovertemplate": f"block %{{x}}<br>median %{{y:.4~g}} {unit}<extra>%{{fullData.name}}</extra>",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeprune import store
 from edgeprune.report import units
 from edgeprune.report.curve import Curve, curve, density_edges, density_ticks, headline, off_axis
-from edgeprune.report.timing import Timing, block_quarters, distribution, time_unit
+from edgeprune.report.timing import Timing, block_quarters, distribution, floor_name, floor_quarters, time_unit
 from edgeprune.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ def density_png(ticket: Ticket) -> bytes:
     _lines(axes, shown, len(ticket.seeds))
     _limits(axes, shown)
     _density_axis(axes, shown)
-    axes.set_ylabel(
-        f"validation {plain_text(shown.metric_name)}" + (" (%)" if units.is_share(shown.metric_name) else "")
-    )
+    axes.set_ylabel(plain_text(f"validation {shown.metric.name}{shown.unit}"))
     axes.set_title(plain_text(headline(ticket)), loc="left", fontsize=13, fontweight="bold", color=INK, pad=24)
     axes.text(0, 1.02, plain_text(shown.caption), transform=axes.transAxes, fontsize=9.5, color=INK)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
@@ -63,21 +62,31 @@ def latency_png(run: Timing) -> bytes:
         times = [value / scale for value in latencies_ns]
         label = plain_text(run.names[role])
         above.step(times, [share * 100 for share in shares], where="post", color=color, ls=style, lw=2, label=label)
-        places, low, middle, high = zip(*block_quarters(run, role))
-        spread = (
-            [(m - end) / scale for m, end in zip(middle, low)],
-            [(end - m) / scale for m, end in zip(middle, high)],
-        )
-        below.errorbar(places, [m / scale for m in middle], yerr=spread, fmt=marker, color=color, capsize=3, ms=5)
+        _blocks(below, block_quarters(run, role), scale, {"fmt": marker, "color": color})
+    floor = floor_quarters(run)
+    if floor:
+        _blocks(below, floor, scale, {"fmt": "x", "color": TICKET, "alpha": 0.55, "label": plain_text(floor_name(run))})
     above.set(xlim=[end / scale for end in run.shown], ylim=(0, 102), xlabel=f"latency of one inference ({unit})")
     above.set_ylabel("inferences done (%)")
     below.set(xlabel="block, in running order", ylabel=f"median ({unit})")
     below.set_ylim(bottom=0)
     below.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(loc="outside upper left", ncols=2, fontsize=9, frameon=False)
+    figure.legend(loc="outside upper left", ncols=3, fontsize=9, frameon=False)
     for axes in (above, below):
         plain_frame(axes)
     return png(figure)
+
+
+def _blocks(
+    axes: Axes, quarters: Sequence[tuple[int, float, float, float]], scale: float, style: Mapping[str, Any]
+) -> None:
+    """Medians of blocks with their middle halves, at their places in the running order."""
+    places, low, middle, high = zip(*quarters)
+    spread = (
+        [(m - end) / scale for m, end in zip(middle, low)],
+        [(end - m) / scale for m, end in zip(middle, high)],
+    )
+    axes.errorbar(places, [m / scale for m in middle], yerr=spread, capsize=3, ms=5, **style)
 
 
 def png(figure: Figure) -> bytes:
@@ -105,11 +114,11 @@ def plain_frame(axes: Axes) -> None:
 
 def _lines(axes: Axes, shown: Curve, seeds: int) -> None:
     """The ticket's line and band, the dense level with its margin, the chosen level and the control."""
-    scale = 100 if units.is_share(shown.metric_name) else 1
+    scale = 100 if units.in_percent(shown.metric) else 1
     density = [level.density * 100 for level in shown.levels]
     mean = [level.mean * scale for level in shown.levels]
     low, high = ([getattr(level, end) * scale for level in shown.levels] for end in ("low", "high"))
-    axes.axhspan((shown.dense - shown.margin) * scale, shown.dense * scale, color=DENSE, alpha=0.12, lw=0)
+    axes.axhspan(shown.bound * scale, shown.dense * scale, color=DENSE, alpha=0.12, lw=0)
     axes.axhline(
         shown.dense * scale, color=DENSE, lw=1.4, ls=(0, (5, 3)), label=f"dense; band: margin {_margin(shown)}"
     )
@@ -127,7 +136,7 @@ def _lines(axes: Axes, shown: Curve, seeds: int) -> None:
 
 def _limits(axes: Axes, shown: Curve) -> None:
     """The metric axis, with an arrow at its foot for each level that lies below it."""
-    scale = 100 if units.is_share(shown.metric_name) else 1
+    scale = 100 if units.in_percent(shown.metric) else 1
     axes.set_ylim(shown.axis[0] * scale, shown.axis[1] * scale)
     for place, (density, label, role) in enumerate(off_axis(shown)):
         color = TICKET if role == "ticket" else REINIT
@@ -161,4 +170,4 @@ def _density_axis(axes: Axes, shown: Curve) -> None:
 
 def _margin(shown: Curve) -> str:
     """The margin without its sign: "0.50 points" or "0.0050"."""
-    return units.difference(shown.margin, shown.metric_name).lstrip("+")
+    return units.difference(shown.margin, shown.metric).lstrip("+")

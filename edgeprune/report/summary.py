@@ -12,6 +12,7 @@ from edgeprune.measurement import AGGREGATED, EMULATED, Measurement
 from edgeprune.report.collection import artifacts_of
 from edgeprune.report.curve import levels_of
 from edgeprune.report.layers import layer_times
+from edgeprune.report.machine import machine_words
 from edgeprune.ticket import Ticket
 
 
@@ -36,6 +37,8 @@ def ticket_summary(ticket: Ticket) -> dict[str, Any]:
         "task": ticket.task_name,
         "pattern": ticket.spec.pattern,
         "metric": ticket.metric_name,
+        "smaller_is_better": ticket.smaller_is_better,
+        "metric_unit": ticket.metric_unit,
         "parameters": ticket.parameters,
         "density": ticket.verdict.density,
         "level": chosen,
@@ -70,6 +73,7 @@ def artifact_summary(artifact: Artifact) -> dict[str, Any]:
         "noun": "artifact",
         "path": str(artifact.origin),
         **artifact.content(),
+        "model_bytes": artifact.model_bytes,
         "density": density_in_file(artifact),
         "zeros_lost": artifact.zeros_lost,
         "zeros_gained": sum(zeros.gained for zeros in artifact.zeros.values()),
@@ -130,6 +134,8 @@ def _origin(measurement: Measurement) -> dict[str, Any]:
     names = ("artifact_path", "artifact_sha256", "against_path", "against_sha256", "ticket_id", "created")
     return {
         **{name: getattr(measurement, name) for name in names},
+        "machine": machine_words(measurement),
+        "asked": dict(measurement.asked),
         "environment": dict(measurement.environment),
         "notes": list(measurement.notes),
     }

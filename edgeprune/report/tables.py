@@ -8,6 +8,7 @@ from typing import Optional
 
 from edgeprune.artifact import Artifact, Layer
 from edgeprune.evidence import WEAK_DB, Signal
+from edgeprune.metric import Metric
 from edgeprune.report import units
 from edgeprune.report.collection import artifacts_of, is_of
 from edgeprune.report.curve import levels_of
@@ -38,15 +39,15 @@ class Table:
 
 def verdict_table(ticket: Ticket) -> Table:
     """What the verdict rests on, one statement a row."""
-    verdict, name = ticket.verdict, ticket.metric_name
+    verdict, name, metric = ticket.verdict, ticket.metric_name, ticket.metric
     rows = (
         ("Density at the chosen level", f"{units.percent(verdict.density)} (level {verdict.level})"),
-        (f"Ticket − dense, test {name}", with_interval(verdict.difference, verdict.interval, name)),
+        (f"Ticket − dense, test {name}", with_interval(verdict.difference, verdict.interval, metric)),
         (
             f"Ticket − random reinit, test {name}",
-            with_interval(verdict.over_reinit, verdict.over_reinit_interval, name),
+            with_interval(verdict.over_reinit, verdict.over_reinit_interval, metric),
         ),
-        ("Margin allowed", units.difference(verdict.margin, name).lstrip("+")),
+        ("Margin allowed", units.difference(verdict.margin, metric).lstrip("+")),
         ("Confidence, one-sided", units.confidence(verdict.confidence)),
         ("Seeds", "1 (no statement about chance)" if verdict.seeds == 1 else str(verdict.seeds)),
     )
@@ -56,10 +57,10 @@ def verdict_table(ticket: Ticket) -> Table:
     return Table("Verdict", ("Fact", "Value"), rows, note)
 
 
-def with_interval(value: float, interval: Optional[Sequence[float]], name: str) -> str:
+def with_interval(value: float, interval: Optional[Sequence[float]], metric: Metric) -> str:
     """A difference of metrics with its interval in brackets, where there is one."""
-    text = units.difference(value, name)
-    return text if interval is None else f"{text} [{units.difference_interval(interval, name)}]"
+    text = units.difference(value, metric)
+    return text if interval is None else f"{text} [{units.difference_interval(interval, metric)}]"
 
 
 def controls_table(verdict: Verdict) -> Table:
@@ -73,7 +74,7 @@ def levels_table(ticket: Ticket) -> Table:
         (
             f"{level.level}" + (" (dense)" if level.level == 0 else ""),
             units.percent(level.density),
-            *(units.metric(value, ticket.metric_name) for value in (level.mean, level.low, level.high)),
+            *(units.metric(value, ticket.metric) for value in (level.mean, level.low, level.high)),
         )
         for level in levels_of(ticket)
     )
@@ -86,11 +87,11 @@ def levels_table(ticket: Ticket) -> Table:
 def seeds_table(ticket: Ticket) -> Table:
     """Test metrics of each seed at the chosen level, with the mean where there are several."""
     roles = ("ticket", "dense", "reinit")
-    name = ticket.metric_name
-    rows = [(str(each.seed), *(units.metric(each.test.get(role), name) for role in roles)) for each in ticket.seeds]
+    name, metric = ticket.metric_name, ticket.metric
+    rows = [(str(each.seed), *(units.metric(each.test.get(role), metric) for role in roles)) for each in ticket.seeds]
     if len(ticket.seeds) > 1:
         means = (sum(each.test[role] for each in ticket.seeds) / len(ticket.seeds) for role in roles)
-        rows.append(("mean", *(units.metric(mean, name) for mean in means)))
+        rows.append(("mean", *(units.metric(mean, metric) for mean in means)))
     note = (
         f"Measured on the test set. Exported unless told otherwise: seed {ticket.median_seed} (median on validation)."
     )
@@ -185,14 +186,14 @@ def kernels_words(artifact: Artifact) -> str:
 def metric_words(artifact: Artifact) -> str:
     """The metric in the runtime beside PyTorch's."""
     values = (artifact.metric_runtime, artifact.metric_torch)
-    here, torch = (units.metric(value, artifact.metric_name) for value in values)
+    here, torch = (units.metric(value, artifact.metric) for value in values)
     return f"{here} ({torch} in PyTorch)"
 
 
 def test_words(artifact: Artifact) -> str:
     """The test metric in the runtime beside those of PyTorch, or that the bundle does not say."""
     here, torch, dense = (
-        units.metric(value, artifact.metric_name)
+        units.metric(value, artifact.metric)
         for value in (artifact.metric_test_runtime, artifact.metric_test_torch, artifact.metric_test_dense)
     )
     if artifact.metric_test_runtime is None:

@@ -12,8 +12,11 @@ from edgeprune.report.builds import build_table, builds_of, environment_table, s
 from edgeprune.report.collection import Noun, Nouns, artifacts_of, is_of
 from edgeprune.report.counts import count_words, counts_table
 from edgeprune.report.curve import headline, statement
+from edgeprune.report.deploy import RULE, choices
 from edgeprune.report.devices import devices_table
+from edgeprune.report.machine import machine_words, where_words
 from edgeprune.report.native import native_facts_table, native_words
+from edgeprune.report.overview import from_dense_table
 from edgeprune.report.sustained import sustained_words, tracks
 from edgeprune.report.tables import (
     Table,
@@ -55,8 +58,16 @@ def print_report(nouns: Nouns, console: Console) -> None:
     builds = builds_of(nouns)
     if not builds:
         _line("No build yet: edgeprune export --target rpi4", console)
+    for choice in choices(nouns):
+        _heading(f"To deploy on {choice.target}", console)
+        _line(f"{choice.name}: {choice.why}", console)
+        if choice.artifact is not None:
+            _line(str(choice.artifact.origin), console)
+        _line(RULE, console)
+    for ticket_id in dict.fromkeys(build.artifact.ticket_id for build in builds):
+        _print(from_dense_table([build for build in builds if build.artifact.ticket_id == ticket_id]), console)
     for build in builds:
-        _heading(build.name, console)
+        _heading(f"{build.name} for {build.artifact.target}", console)
         _line(f"{build.artifact.origin}", console)
         _print(build_table(build), console)
         _line(
@@ -65,12 +76,13 @@ def print_report(nouns: Nouns, console: Console) -> None:
         )
         for each in nouns.counted:
             if is_of(each, build.artifact):
-                _line(f"{each.created}, {each.target}: {count_words(each)}", console)
+                _line(f"{each.created}, {machine_words(each)}: {count_words(each)}", console)
         for each in nouns.aggregated:
             if is_of(each, build.artifact):
-                _line(f"{each.created}, {each.target}: {native_words(each)}", console)
+                _line(f"{each.created}, {where_words(each, build.artifact)}: {native_words(each)}", console)
         for run in build.timings:
-            _line(f"{run.measurement.created}, {run.measurement.target}: {speed_words(run)}", console)
+            where = where_words(run.measurement, build.artifact)
+            _line(f"{run.measurement.created}, {where}: {speed_words(run)}", console)
         if not any(is_of(each, build.artifact) for each in (*nouns.timed, *nouns.aggregated)):
             _line(f"Not measured yet: edgeprune bench {build.artifact.origin} --target local", console)
     for line in nouns.left_out:

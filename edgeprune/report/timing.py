@@ -15,6 +15,7 @@ from edgeprune.progress import show_seconds
 from edgeprune.report import units
 
 ROLES = ("artifact", "against")
+FLOOR_ROLES = ("floor_a", "floor_b")
 POINTS = 241
 SHOWN_SHARE = 0.99
 
@@ -93,6 +94,16 @@ def block_quarters(timing: Timing, role: str) -> list[tuple[int, float, float, f
             low, middle, high = (float(value) for value in np.quantile(block.samples_ns, (0.25, 0.5, 0.75)))
             found.append((place, low, middle, high))
     return found
+
+
+def floor_quarters(timing: Timing) -> list[tuple[int, float, float, float]]:
+    """`block_quarters` of the blocks in which the artifact ran against itself, in running order."""
+    return sorted(quarter for role in FLOOR_ROLES for quarter in block_quarters(timing, role))
+
+
+def floor_name(timing: Timing) -> str:
+    """What those blocks are called in a figure."""
+    return f"noise floor: {timing.names['artifact']} against itself"
 
 
 def time_unit(timing: Timing) -> tuple[str, float]:

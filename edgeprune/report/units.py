@@ -6,8 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Optional
 
+from edgeprune.metric import Metric
+
 MISSING = "–"
 MINUS = "\N{MINUS SIGN}"
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
 
 
 def latency(value_ns: Optional[float]) -> str:
@@ -53,31 +56,31 @@ def percent(fraction: Optional[float]) -> str:
     return f"{value:.{digits}f} %".replace("-", MINUS)
 
 
-def is_share(metric_name: str) -> bool:
-    """True for metrics that people quote in per cent (accuracies); others, such as AUROC, stay fractions."""
-    return "accuracy" in metric_name.lower()
+def in_percent(metric: Metric) -> bool:
+    """True for shares that people quote in per cent (accuracies); others, such as AUROC, stay fractions."""
+    return metric.is_share and "accuracy" in metric.name.lower()
 
 
-def metric(value: Optional[float], metric_name: str) -> str:
-    """A metric's value: "98.94 %" for an accuracy, else "0.8312"."""
+def metric(value: Optional[float], of: Metric) -> str:
+    """A metric's value: "98.94 %" for an accuracy, "0.8312" for another share, else with its unit: "2.5 degrees"."""
     if value is None:
         return MISSING
-    return (f"{value * 100:.2f} %" if is_share(metric_name) else f"{value:.4f}").replace("-", MINUS)
+    return (f"{value * 100:.2f} %" if in_percent(of) else of.words(value)).replace("-", MINUS)
 
 
-def difference(value: Optional[float], metric_name: str) -> str:
-    """A signed difference of metrics: "−0.04 points" (of a per cent) for an accuracy, else "−0.0004"."""
-    if value is None:
-        return MISSING
-    text = f"{value * 100:+.2f} points" if is_share(metric_name) else f"{value:+.4f}"
-    return text.replace("-", MINUS)
+def difference(value: Optional[float], of: Metric) -> str:
+    """A signed difference of metrics in its unit: "−0.04 points" for a share, else such as "+0.2 degrees"."""
+    return MISSING if value is None else f"{of.difference(value)} {of.difference_unit}".replace("-", MINUS)
 
 
-def difference_interval(pair: Optional[Sequence[float]], metric_name: str) -> str:
+def difference_interval(pair: Optional[Sequence[float]], of: Metric) -> str:
     """An interval of differences without its unit: "−0.21 … +0.13", or a dash where there is none."""
-    if pair is None:
-        return MISSING
-    return " … ".join(difference(value, metric_name).replace(" points", "") for value in pair)
+    return MISSING if pair is None else " … ".join(of.difference(value) for value in pair).replace("-", MINUS)
+
+
+def runtime(name: str) -> str:
+    """A runtime as its makers write it."""
+    return RUNTIMES.get(name, name)
 
 
 def times(ratio: Optional[float]) -> str:

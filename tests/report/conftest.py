@@ -18,6 +18,7 @@ from edgeprune.ticket import FindSpec, LevelRecord, SeedRecord, Ticket, Verdict,
 
 LAYERS = {"conv1": (20, 1, 5, 5), "conv2": (50, 20, 5, 5), "fc1": (500, 800), "fc2": (10, 500)}
 SHRUNK = {"conv1": (12, 1, 5, 5), "conv2": (19, 12, 5, 5), "fc1": (180, 304), "fc2": (10, 180)}
+LIBRARY = bytes(100_000)
 SPEEDS = {("onnxruntime", "fp32"): (0.42, 1.05), ("onnxruntime", "int8"): (0.21, 0.5), ("litert", "fp32"): (0.5, 1.3)}
 
 
@@ -145,6 +146,7 @@ def make_artifact(out: Path, ticket: Ticket, cell: tuple[str, str], variant: str
     folder.mkdir(parents=True, exist_ok=True)
     weight_bytes = 4 if precision == "fp32" else 1
     size = int((77_000 if variant == "ticket" else 431_000) * weight_bytes + 9_000)
+    library = LIBRARY if runtime == "onnxruntime" and variant == "ticket" else b""
     model_file = "model.onnx" if runtime == "onnxruntime" else "model.tflite"
     (folder / model_file).write_bytes(rng.bytes(64) + f"{name}{variant}{ticket.id}".encode())
     probes = {"input": rng.random((4, 1, 28, 28), dtype=np.float32), "output_0": rng.random((4, 10), dtype=np.float32)}
@@ -152,6 +154,9 @@ def make_artifact(out: Path, ticket: Ticket, cell: tuple[str, str], variant: str
         "probes.safetensors": store.write_tensors(folder / "probes.safetensors", probes),
         model_file: store.sha256_file(folder / model_file),
     }
+    if library:
+        (folder / "libedgeprune.so").write_bytes(library)
+        files["libedgeprune.so"] = store.sha256_bytes(library)
     zeros = {}
     for layer, shape in (SHRUNK if variant == "ticket" else LAYERS).items():
         total = int(np.prod(shape))
@@ -179,8 +184,17 @@ def make_artifact(out: Path, ticket: Ticket, cell: tuple[str, str], variant: str
         metric_name=ticket.metric_name,
         metric_torch=0.9894,
         metric_runtime=0.9894 if precision == "fp32" else 0.9886,
-        size_bytes=size,
-        size_zip_bytes=int(size * (0.62 if variant == "ticket" else 0.92)),
+        size_bytes=size + len(library),
+        size_zip_bytes=int(size * (0.62 if variant == "ticket" else 0.92)) + len(library) // 2,
+        library="libedgeprune.so" if library else "",
+        library_bytes=len(library),
+        library_zip_bytes=len(library) // 2,
+        metric_test_runtime=0.9881 if precision == "fp32" else 0.9873,
+        metric_test_torch=0.9881,
+        metric_test_dense=0.9885,
+        smaller_is_better=ticket.smaller_is_better,
+        metric_unit=ticket.metric_unit,
+        options={"target": "rpi4", "max_drop": 0.01, "portable": False},
         weights_total=430_500,
         weights_removed=430_500 - 62_520 if variant == "ticket" else 0,
         channels_removed={"conv1": 8, "conv2": 31, "fc1": 320} if variant == "ticket" else {},
@@ -258,8 +272,8 @@ def make_measurement(
         against_path=str(twin.path) if twin else "",
         against_sha256=twin.files[twin.model_file] if twin else "",
         ticket_id=artifact.ticket_id,
-        target="local",
-        connection="local",
+        target="rpi4",
+        connection="ssh",
         runtime=artifact.runtime,
         precision=artifact.precision,
         threads=1,
@@ -267,12 +281,15 @@ def make_measurement(
         created="2026-03-14T09:26:53Z",
         environment={
             "host": "bench-01",
+            "machine": "Raspberry Pi 4 Model B Rev 1.4",
+            "arch": "aarch64",
             "cpu": "Cortex-A72",
             "python": "3.11.2",
             "runtime": {"name": artifact.runtime, "version": "1.32.0"},
         },
         blocks=made,
         plan={"seed": 5, "pairs": blocks, "samples": samples},
+        asked={"target": "rpi4", "host": "pi@bench-01"},
     )
     measurement.save()
     return measurement

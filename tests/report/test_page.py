@@ -12,10 +12,13 @@ import pytest
 from edgeprune import statistics
 from edgeprune.cli import cli
 from edgeprune.errors import EdgepruneError
+from edgeprune.metric import Metric
 from edgeprune.report import Nouns, collect, units, write_report
-from edgeprune.report.html import find_command, page
+from edgeprune.report.commands import find_words
+from edgeprune.report.html import page
 
 PLOTLY = "/* stands in for plotly.js */"
+ACCURACY = Metric("accuracy")
 ODD = "<img src=x onerror=alert(1)>&\"'{{7*7}}"
 
 
@@ -94,9 +97,9 @@ def shown(built, quick):
 
 def test_the_verdict_stands_on_top_in_plain_words(shown, built):
     header = shown.root.all("header")[0]
-    assert header.all("h1")[0].text == "mnist-cnn: winning ticket at 16.8 % density"
+    assert header.all("h1")[0].text == "mnist-cnn: winning at 16.8 % density"
     assert built.ticket.verdict.statement in header.text
-    assert shown.root.all("title")[0].text.startswith("mnist-cnn: winning ticket")
+    assert shown.root.all("title")[0].text.startswith("mnist-cnn: winning at")
 
 
 def test_the_table_of_builds_gives_the_figures_of_artifacts_and_measurements(shown, built):
@@ -108,21 +111,23 @@ def test_the_table_of_builds_gives_the_figures_of_artifacts_and_measurements(sho
     for artifact in built.bundles:
         twin, measured = twins[artifact.twin_path()], statistics.summarize(timed[str(artifact.path)])
         row = by_name[f"{artifact.runtime} {artifact.precision} for rpi4, seed {artifact.seed}"]
-        assert row[1].startswith(units.metric(artifact.metric_runtime, "accuracy"))
-        assert units.metric(artifact.metric_torch, "accuracy") in row[1]
-        assert row[2].startswith(units.small(artifact.parity_max_abs))
-        assert row[3] == "0 of 3 126"
-        for cell, name in ((row[4], "size_bytes"), (row[5], "size_zip_bytes")):
+        told = (artifact.metric_test_runtime, twin.metric_test_runtime, artifact.metric_test_dense)
+        assert row[1] == "{} {} dense {} PyTorch".format(*(units.metric(value, ACCURACY) for value in told))
+        assert row[2].startswith(f"0 of 3 126 zeros lost error {units.small(artifact.parity_max_abs)}")
+        for cell, name in ((row[3], "size_bytes"), (row[4], "size_zip_bytes")):
             mine, other = getattr(artifact, name), getattr(twin, name)
-            assert cell == f"{units.size(mine)} {units.size(other)} dense {other / mine:.2f}× smaller"
+            assert cell.startswith(f"{units.size(mine)} {units.size(other)} dense {other / mine:.2f}× smaller")
+        model = artifact.size_bytes - (100_000 if artifact.library else 0)
+        parts = f"model {units.size(model)} + library 100 kB" if artifact.library else "the model file, no library"
+        assert row[3].endswith(parts) and artifact.model_bytes == model
         growth = [measured["memory"], measured["against"]["memory"]]
         resident = [
             sum(phases["steady"][key] - phases["import"][key] for key in ("rss_anon", "rss_file")) for phases in growth
         ]
-        assert row[6] == f"{units.size(resident[0])} {units.size(resident[1])} dense"
+        assert row[5] == f"{units.size(resident[0])} {units.size(resident[1])} dense"
         medians = (measured["p50_ns"], measured["against"]["p50_ns"])
-        assert row[7] == f"{units.latency(medians[0])} {units.latency(medians[1])} dense"
-        assert row[8].startswith(f"{measured['ratio']['value']:.2f}×") and row[8].endswith("faster")
+        assert row[6] == f"{units.latency(medians[0])} {units.latency(medians[1])} dense"
+        assert row[7].startswith(f"{measured['ratio']['value']:.2f}×") and row[7].endswith("faster")
 
 
 def test_dense_twins_have_no_rows_and_no_certificates_of_their_own(shown, built):
@@ -155,9 +160,9 @@ def test_the_kernels_and_their_gains_are_listed(shown, built):
 def test_seeds_controls_and_levels(shown, built):
     seeds = shown.table("Seed", "Ticket", "Random reinit")
     for row, record in zip(seeds, built.ticket.seeds):
-        assert row == [str(record.seed), *(units.metric(record.test[role], "accuracy") for role in record.test)]
+        assert row == [str(record.seed), *(units.metric(record.test[role], ACCURACY) for role in record.test)]
     mean = np.mean([record.test["ticket"] for record in built.ticket.seeds])
-    assert seeds[-1][:2] == ["mean", units.metric(float(mean), "accuracy")]
+    assert seeds[-1][:2] == ["mean", units.metric(float(mean), ACCURACY)]
     assert dict(shown.table("Control", "Value")) == built.ticket.verdict.controls
     levels = shown.table("Level", "Density")
     assert len(levels) == built.ticket.spec.levels + 1
@@ -189,7 +194,7 @@ def test_collapsed_levels_do_not_squash_the_axis_and_are_marked(shown, built):
     assert low > 90 and high < 100
     labels = [mark["text"] for mark in layout["annotations"]]
     means = [np.mean([record.levels[level].validation for record in built.ticket.seeds]) for level in (11, 12)]
-    assert labels == [units.metric(float(mean), "accuracy") for mean in means]
+    assert labels == [units.metric(float(mean), ACCURACY) for mean in means]
 
 
 def test_the_latency_figure_holds_the_samples(shown, built):
@@ -294,7 +299,7 @@ def test_a_ticket_alone_says_which_commands_come_next(tmp_path, make):
 def test_builds_without_measurements_say_so(tmp_path, build_at):
     build_at(tmp_path, measured=False)
     shown = Page(page(collect([], tmp_path)))
-    assert all(row[6:] == ["–", "–", "not measured"] for row in shown.table("Build", "Speed"))
+    assert all(row[5:] == ["–", "–", "not measured"] for row in shown.table("Build", "Speed"))
     assert "Not measured yet" in shown.root.text
 
 
@@ -302,8 +307,9 @@ def test_a_build_whose_twin_is_gone_is_shown_without_one(tmp_path, build_at):
     made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
     (made.bundles[0].twin_path() / "manifest.json").unlink()
     shown = Page(page(collect([made.bundles[0].path], tmp_path)))
-    assert shown.table("Build", "Model file")[0][4] == units.size(made.bundles[0].size_bytes)
-    assert "no dense twin" in shown.root.text
+    size = units.size(made.bundles[0].size_bytes)
+    assert shown.table("Build", "Size")[0][3] == f"{size} the model file, no library"
+    assert tile(shown, "Size") == [size, "the model file, no library"]
 
 
 def test_a_measurement_alone_makes_a_page(tmp_path, build_at):
@@ -311,7 +317,7 @@ def test_a_measurement_alone_makes_a_page(tmp_path, build_at):
     nouns = Nouns((), (), made.measurements)
     shown = Page(page(nouns))
     assert list(shown.figures()) == ["latency-0"]
-    assert "No ticket belongs to this report" in shown.root.text
+    assert "No ticket and no bundle belongs to this report" in shown.root.text
     assert "as the other bundle" in shown.root.text
 
 
@@ -320,8 +326,6 @@ def test_a_run_against_the_same_model_is_called_so(tmp_path, make, build_at):
     make.measurement(tmp_path, made.bundles[0], made.bundles[0])
     shown = Page(page(collect([], tmp_path)))
     assert "as the same model" in shown.root.text
-    tiles = {t.all("div")[0].text: t.text for t in shown.root.all("div") if t.attributes.get("class") == "tile"}
-    assert "not compared yet" in tiles["Best speed against dense"]
 
 
 def tile(shown, name):
@@ -329,20 +333,59 @@ def tile(shown, name):
     return [part.text for part in next(t for t in tiles if t.all("div")[0].text == name).all("div")][1:]
 
 
-def test_a_large_figure_is_a_claim_that_the_interval_bears(tmp_path, make, build_at, shown):
-    assert tile(shown, "Best speed against dense")[0] == "2.60×"
+def test_a_large_figure_comes_with_what_the_measurement_claims(tmp_path, make, build_at, shown, built):
+    best = next(each for each in built.measurements if each.precision == "int8")
+    value, beside = tile(shown, "Latency")
+    assert value == units.latency(statistics.summarize(best)["p50_ns"])
+    assert "as its dense twin (faster), on Raspberry Pi 4 Model B Rev 1.4, aarch64" in beside
     made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
     make.measurement(tmp_path, *made.artifacts, blocks=2)
-    value, beside = tile(Page(page(collect([], tmp_path))), "Best speed against dense")
-    assert value == "inconclusive" and "2.5" in beside and "too few blocks" in beside
+    assert "as fast as its dense twin (inconclusive), on" in tile(Page(page(collect([], tmp_path))), "Latency")[1]
 
 
 def test_equal_sizes_are_called_equal(tmp_path, build_at):
     made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
     replace(made.artifacts[1], size_bytes=made.artifacts[0].size_bytes + 1).save()
     shown = Page(page(collect([], tmp_path)))
-    assert shown.table("Build", "Model file")[0][4].endswith("dense same size")
-    assert tile(shown, "Best size against dense")[0] == "same size"
+    assert shown.table("Build", "Size")[0][3] == "317 kB 317 kB dense same size the model file, no library"
+    assert tile(shown, "Size") == ["317 kB", "the size of dense fp32: the model file, no library"]
+
+
+def test_each_build_stands_against_the_dense_fp32_network(shown, built):
+    rows = {row[0]: row[1:] for row in shown.table("From dense fp32", "Smaller")}
+    assert len(rows) == len(built.bundles)
+    row = rows["dense fp32 in ONNX Runtime → int8 ticket"]
+    by_cell = {(each.runtime, each.precision): statistics.summarize(each) for each in built.measurements}
+    fp32, int8 = by_cell["onnxruntime", "fp32"], by_cell["onnxruntime", "int8"]
+    dense, mine = fp32["against"]["p50_ns"], int8["p50_ns"]
+    assert row[0] == "98.73 % from 98.81 %"
+    assert row[1:3] == ["186 kB from 1.73 MB", "9.32× smaller"]
+    assert row[3] == f"{units.latency(mine)} from {units.latency(dense)}"
+    assert row[4] == f"{units.times(dense / mine)} two measurements"
+    paired = rows["dense fp32 in ONNX Runtime → fp32 ticket"][4]
+    assert paired.startswith(units.times(fp32["ratio"]["value"])) and "…" in paired
+
+
+def test_times_of_two_machines_are_not_compared(tmp_path, build_at):
+    made = build_at(tmp_path, (("onnxruntime", "fp32"), ("onnxruntime", "int8")))
+    fp32, _ = made.measurements
+    replace(fp32, environment={**fp32.environment, "host": "another"}).save()
+    rows = Page(page(collect([], tmp_path))).table("From dense fp32", "Smaller")
+    assert next(row for row in rows if "int8" in row[0])[4:] == ["not measured on one machine", "–"]
+
+
+def test_headings_name_the_machine_and_not_only_the_target(tmp_path, build_at, shown):
+    titles = [heading.text for heading in shown.root.all("h3")]
+    assert titles[0].startswith("litert fp32 for rpi4, measured on Raspberry Pi 4 Model B Rev 1.4, aarch64: ")
+    made = build_at(tmp_path, (("litert", "fp32"),))
+    intel = {"machine": "absent", "cpu": "Intel Xeon", "arch": "x86_64", "host": "desk"}
+    replace(made.measurements[0], target="local", asked={"target": "local"}, environment=intel).save()
+    other = Page(page(collect([], tmp_path)))
+    assert other.root.all("h3")[0].text.startswith(
+        "litert fp32 for rpi4, measured on Intel Xeon, x86_64, which is no rpi4: "
+    )
+    assert other.table("Build", "Speed")[0][6].endswith("on x86_64, no rpi4")
+    assert tile(other, "Latency")[1].endswith("on Intel Xeon, x86_64, no rpi4")
 
 
 def test_what_was_left_out_is_named(tmp_path, build_at):
@@ -359,34 +402,44 @@ def test_builds_of_two_tickets_say_whose_they_are(tmp_path, make, build_at):
         build_at(tmp_path, (("litert", "fp32"),), ticket=ticket)
     shown = Page(page(collect([ticket.path for ticket in tickets], tmp_path)))
     assert [heading.text.split(":")[0] for heading in shown.root.all("h1")] == ["digits", "mnist"]
-    names = [row[0] for row in shown.table("Build", "Speed")]
-    assert "digits" in names[0] and "mnist" in names[1]
+    tables = [table for table in shown.root.all("table") if "Fidelity" in table.text]
+    assert [len(table.all("tbody")[0].all("tr")) for table in tables] == [1, 1]
+    tiles = [t.all("div")[0].text for t in shown.root.all("div") if t.attributes.get("class") == "tile"]
+    assert tiles == ["Density", "Test accuracy against dense", "Size", "Latency"] * 2
+    titles = [heading.text for heading in shown.root.all("h3") if "measured on" in heading.text]
+    assert [title.split()[0] for title in titles] == ["digits", "mnist"]
     assert {"density-0", "density-1", "latency-0", "latency-1"} == set(shown.figures())
 
 
 def test_the_commands_to_rerun_are_commands_of_the_program(shown, built):
     lines = shown.root.all("pre")[0].all("code")[0].pieces[0].strip().splitlines()
-    assert lines[0] == find_command(built.ticket.spec)
-    for line in lines:
+    assert lines[0].startswith("cd ") and lines[1].startswith("edgeprune find mnist-cnn --pattern channel --levels 12")
+    for line in lines[1:]:
         words = shlex.split(line)
         assert words[0] == "edgeprune"
         command = cli.commands[words[1]]
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known
-    assert sum(line.startswith("edgeprune export") for line in lines) == 1
-    assert sum(line.startswith("edgeprune bench") for line in lines) == len(built.measurements)
+        assert words[words.index("--out") + 1] == str(built.out)
+    assert sum(line.startswith("edgeprune export") for line in lines) == len(built.bundles)  # of 4 that rpi4 has
+    benches = [line for line in lines if line.startswith("edgeprune bench")]
+    assert len(benches) == len(built.measurements)
+    assert all("--target rpi4 --host pi@bench-01 --pairs 8 --seed 5" in line for line in benches)
 
 
-def test_the_find_command_gives_the_same_rates_margin_and_seeds(make):
+def test_the_find_command_gives_the_same_rates_margin_and_seeds(tmp_path, make):
     spec = make.spec("my tasks/a.py:make", (3, 5), rates=(0.2, 1 / 3), margin=0.0025, rewind_step=500)
-    words = shlex.split(find_command(spec))
-    options = dict(zip(words[3::2], words[4::2]))
-    assert words[2] == "my tasks/a.py:make"
+    words = [str(word) for word in find_words(make.ticket(tmp_path, spec, data_dir="/some where/data"))]
+    options = dict(zip(words[1::2], words[2::2]))
+    assert words[0] == "my tasks/a.py:make"
     assert tuple(map(float, options["--rate"].split(","))) == spec.rates
     assert options["--seeds"] == "3,5" and options["--rewind"] == "500-steps"
     assert float(options["--margin"]) / 100 == spec.margin
-    constant = shlex.split(find_command(make.spec()))
-    assert constant[constant.index("--levels") + 1] == "12" and constant[constant.index("--rate") + 1] == "0.2"
+    assert (options["--threads"], options["--data-dir"]) == ("1", "/some where/data")
+    constant = find_words(make.ticket(tmp_path / "constant", make.spec()))
+    assert constant[constant.index("--levels") + 1] == 12 and constant[constant.index("--rate") + 1] == "0.2"
+    degrees = make.ticket(tmp_path / "degrees", make.spec(margin=1.5), smaller_is_better=True, metric_unit="degrees")
+    assert find_words(degrees)[find_words(degrees).index("--margin") + 1] == "1.5"
 
 
 def test_write_report_names_the_file_after_the_ticket_and_leaves_nothing_else(built, tmp_path):

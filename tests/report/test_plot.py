@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import matplotlib.axes
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from edgeprune.report import density_plot
 from edgeprune.report.curve import curve, density_ticks, headline
+from edgeprune.report.figures import latency_figure
 from edgeprune.report.plot import density_png, latency_png
 from edgeprune.report.timing import timing
 
@@ -112,10 +114,43 @@ def test_density_ticks_are_few_and_start_at_the_dense_model(sparsest):
     assert 1 <= len(ticks) <= 10 and ticks[-1] >= sparsest * 0.99
 
 
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [("winning", "winning ticket"), ("inferior", "inferior to dense"), ("inconclusive", "inconclusive")],
-)
-def test_the_headline_says_the_verdict(tmp_path, make, status, words):
+@pytest.mark.parametrize("status", ["winning", "inferior", "not shown", "whatever a ticket may say"])
+def test_the_headline_says_the_verdict_in_the_tickets_own_word(tmp_path, make, status):
     ticket = make.ticket(tmp_path, make.spec("digits"), status=status)
-    assert headline(ticket) == f"digits: {words} at 16.8 % density"
+    assert headline(ticket) == f"digits: {status} at 16.8 % density"
+
+
+def test_of_an_error_the_smaller_values_lie_above(tmp_path, make, drawn):
+    """The same curve turned round: what was cut off below is cut off still, and the margin lies on the worse side."""
+    spec = make.spec("digits", margin=0.005)
+    share = make.ticket(tmp_path, spec)
+    turned = [
+        replace(
+            record,
+            levels=tuple(replace(level, validation=2 - level.validation) for level in record.levels),
+            reinit_validation=2 - record.reinit_validation,
+        )
+        for record in share.seeds
+    ]
+    error = replace(share, seeds=tuple(turned), metric_name="error", smaller_is_better=True, metric_unit="degrees")
+    straight, shown = curve(share), curve(error)
+    assert shown.axis == pytest.approx([2 - end for end in straight.axis]) and shown.axis[0] > shown.axis[1]
+    assert shown.bound == pytest.approx(2 - straight.bound) and shown.bound > shown.dense
+    assert [level.level for level in shown.below] == [level.level for level in straight.below] == [11, 12]
+    density_png(error)
+    foot, top = drawn[0].get_ylim()
+    assert foot > top and drawn[0].get_ylabel() == "validation error (degrees)"
+
+
+def test_the_blocks_of_the_noise_floor_are_drawn(built, drawn):
+    measurement = built.measurements[0]
+    mine = [block for block in measurement.blocks if block.role == "artifact"]
+    floor = [replace(block, role=f"floor_{'ab'[place % 2]}") for place, block in enumerate(mine[:4])]
+    run = timing(replace(measurement, blocks=(*floor, *measurement.blocks)), built.artifacts)
+    latency_png(run)
+    drawn_at = {tuple(bars.lines[0].get_xdata()): bars.get_label() for bars in drawn[1].containers}
+    assert drawn_at[1, 2, 3, 4] == "noise floor: ticket against itself"
+    trace = next(each for each in latency_figure(run)["data"] if each["name"].startswith("noise floor"))
+    assert sorted(trace["x"]) == [1, 2, 3, 4] and trace["showlegend"]
+    places = [place for each in latency_figure(run)["data"] if each.get("xaxis") == "x2" for place in each["x"]]
+    assert sorted(places) == list(range(1, len(run.measurement.blocks) + 1)), "no block is left out"

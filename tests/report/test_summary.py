@@ -93,7 +93,8 @@ def test_importing_the_reports_imports_no_heavy_package():
 def test_an_artifact_gives_its_layers_and_library(built):
     artifact = next(each for each in built.bundles if each.layers)
     found = artifact_summary(artifact)
-    assert found["library"] == ""
+    assert (found["library"], found["library_bytes"]) == ("libedgeprune.so", 100_000)
+    assert found["size_bytes"] == found["model_bytes"] + found["library_bytes"]
     sparse = next(layer for layer in found["layers"] if layer["kernel"] == "sparse")
     assert (sparse["name"], sparse["pattern"], sparse["predicted_gain"]) == ("fc1", "block:1x4", 4.1)
 

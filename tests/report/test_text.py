@@ -26,16 +26,18 @@ def cells(text, name):
 
 def test_a_report_shows_verdict_controls_and_each_build_beside_its_twin(built):
     text = printed(print_report, collect([], built.out))
-    assert "mnist-cnn: winning ticket at 16.8 % density" in text
+    assert "mnist-cnn: winning at 16.8 % density" in text
     assert built.ticket.verdict.statement in text
     assert cells(text, "shuffled mask") == ["not run"]
     for artifact in built.bundles:
-        assert f"{artifact.runtime} {artifact.precision} (rpi4)" in text
+        assert f"{artifact.runtime} {artifact.precision} for rpi4" in text
     first = built.bundles_by_name[0]
     twin = next(each for each in built.artifacts if each.path == first.twin_path())
-    found = [cell.strip() for cell in cells(text, "Model file ")]
+    found = [cell.strip() for cell in cells(text, "Size ")]
     assert found[:2] == [units.size(first.size_bytes), units.size(twin.size_bytes)]
     assert found[2].endswith("× smaller")
+    assert "for rpi4, measured on Raspberry Pi 4 Model B Rev 1.4, aarch64: " in text
+    assert "To deploy on rpi4" in text and "Against the dense fp32 network" in text
 
 
 def test_plain_output_has_no_escapes_and_stays_within_80_columns_where_tables_are(built):

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeprune.metric import Metric
 from edgeprune.report import units
+
+ACCURACY, AUROC, DEGREES = Metric("accuracy"), Metric("AUROC"), Metric("error", True, "degrees")
 
 FACTORS = {"ns": 1, "µs": 1e3, "ms": 1e6, "s": 1e9, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
@@ -41,12 +44,16 @@ def test_latency_and_size_keep_the_value_to_three_digits(value):
         (units.percent(0.999999), "100.0 %"),
         (units.percent(0.1071), "10.7 %"),
         (units.percent(0.00521), "0.52 %"),
-        (units.metric(0.98944, "accuracy"), "98.94 %"),
-        (units.metric(0.83123, "AUROC"), "0.8312"),
-        (units.difference(-0.0004, "accuracy"), "−0.04 points"),
-        (units.difference(0.0004, "AUROC"), "+0.0004"),
-        (units.difference_interval((-0.0021, 0.0013), "accuracy"), "−0.21 … +0.13"),
-        (units.difference_interval(None, "accuracy"), "–"),
+        (units.metric(0.98944, ACCURACY), "98.94 %"),
+        (units.metric(0.83123, AUROC), "0.8312"),
+        (units.difference(-0.0004, ACCURACY), "−0.04 points"),
+        (units.difference(0.0004, AUROC), "+0.04 points"),
+        (units.metric(2.5, DEGREES), "2.5 degrees"),
+        (units.difference(-0.25, DEGREES), "−0.25 degrees"),
+        (units.runtime("onnxruntime"), "ONNX Runtime"),
+        (units.runtime("another"), "another"),
+        (units.difference_interval((-0.0021, 0.0013), ACCURACY), "−0.21 … +0.13"),
+        (units.difference_interval(None, ACCURACY), "–"),
         (units.times(2.484), "2.48×"),
         (units.times(12.34), "12.3×"),
         (units.times(123.4), "123×"),

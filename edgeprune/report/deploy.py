@@ -1,0 +1,173 @@
+"""Which bundle to put on the device, by one rule, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from edgeprune import statistics
+from edgeprune.artifact import Artifact
+from edgeprune.measurement import AGGREGATED, Measurement
+from edgeprune.report import units
+from edgeprune.report.collection import Nouns
+from edgeprune.report.machine import machine_words, on_target
+from edgeprune.ticket import Ticket
+
+RULE = (
+    "Of a target's bundles, dense ones included, that stay within the ticket's margin of the dense model's validation "
+    "metric: the fastest as measured on the target itself. Medians within "
+    f"{100 * statistics.DELTA:g} % of the fastest count as equal; of these the smallest."
+)
+MEASURED, ELSEWHERE, SIZE, NONE = "measured on the target", "measured elsewhere", "size alone", "none"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long one bundle took. latency_ns: its median, or a native runner's mean."""
+
+    latency_ns: float
+    measurement: Measurement
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The bundle to deploy for one ticket and target. artifact: None where no bundle is accurate enough. run: what it
+    was chosen by, None where nothing was measured. basis: one of the words above."""
+
+    ticket_id: str
+    target: str
+    artifact: Optional[Artifact]
+    run: Optional[Run]
+    basis: str
+    why: str
+
+    @property
+    def name(self) -> str:
+        """The bundle in words, or "None"."""
+        words = bundle_words(self.artifact) if self.artifact else "none"
+        return f"{words[:1].upper()}{words[1:]}"
+
+    def json(self) -> dict[str, Any]:
+        """For `report --json`."""
+        return {
+            "ticket_id": self.ticket_id,
+            "target": self.target,
+            "artifact": str(self.artifact.origin) if self.artifact else None,
+            "latency_ns": self.run.latency_ns if self.run else None,
+            "basis": self.basis,
+            "why": self.why,
+        }
+
+
+def choices(nouns: Nouns) -> list[Choice]:
+    """A choice for each ticket and target that bundles were built for."""
+    tickets = {ticket.id: ticket for ticket in nouns.tickets}
+    pairs = dict.fromkeys((artifact.ticket_id, artifact.target) for artifact in nouns.artifacts)
+    runs = list(_runs(nouns.measurements))
+    return [
+        _choose(ticket_id, target, [a for a in nouns.artifacts if (a.ticket_id, a.target) == (ticket_id, target)],
+                tickets.get(ticket_id), runs)
+        for ticket_id, target in pairs
+    ]  # fmt: skip
+
+
+def _runs(measurements: Iterable[Measurement]) -> Iterable[tuple[str, Run]]:
+    """(SHA-256 of the model file, its time) of all that was timed, the newest first."""
+    for each in sorted(measurements, key=lambda one: one.created, reverse=True):
+        if not each.ran:
+            continue
+        found = statistics.summarize(each)
+        name = "mean_ns" if each.kind == AGGREGATED else "p50_ns"
+        for sha256, side in ((each.artifact_sha256, found), (each.against_sha256, found["against"])):
+            if side is not None and side[name] is not None:
+                yield sha256, Run(float(side[name]), each)
+
+
+def _choose(
+    ticket_id: str, target: str, bundles: Sequence[Artifact], ticket: Optional[Ticket], runs: Sequence[tuple[str, Run]]
+) -> Choice:
+    accurate, kept = _accurate(bundles, ticket)
+    if not accurate:
+        nearest = min(bundles, key=lambda each: _lost(each, ticket))
+        lost = units.difference(-_lost(nearest, ticket), nearest.metric)
+        why = f"no bundle for {target} stays {kept}; {bundle_words(nearest)} comes nearest ({lost})."
+        return Choice(ticket_id, target, None, None, NONE, why)
+    there, elsewhere = (
+        [(each, run) for each in accurate if (run := _newest(each, runs, on)) is not None] for on in (True, False)
+    )
+    if there:
+        return _fastest(ticket_id, target, there, f"{kept}{_unmeasured(accurate, there)}", MEASURED)
+    if elsewhere:
+        return _fastest(ticket_id, target, _same_machine(elsewhere), kept, ELSEWHERE)
+    smallest = min(accurate, key=_size)
+    why = f"nothing was measured; of the {_many(accurate)} {kept} it is the smallest."
+    return Choice(ticket_id, target, smallest, None, SIZE, why)
+
+
+def _accurate(bundles: Sequence[Artifact], ticket: Optional[Ticket]) -> tuple[list[Artifact], str]:
+    """The bundles that meet the rule, and in words what they meet."""
+    if ticket is None:
+        return list(bundles), "that were built (their ticket is not here, so no margin is known)"
+    margin = units.difference(ticket.verdict.margin, ticket.metric).lstrip("+")
+    kept = [each for each in bundles if round(_lost(each, ticket) - ticket.verdict.margin, 12) <= 0]
+    return kept, f"within {margin} of the dense model's validation {ticket.metric_name}"
+
+
+def _lost(artifact: Artifact, ticket: Optional[Ticket]) -> float:
+    """By how much the validation metric in the runtime is worse than the dense model's in PyTorch."""
+    if ticket is None:
+        return 0.0
+    return artifact.metric.gain(ticket.record(artifact.seed).levels[0].validation, artifact.metric_runtime)
+
+
+def _newest(artifact: Artifact, runs: Sequence[tuple[str, Run]], on: bool) -> Optional[Run]:
+    """The newest time of a bundle, of those on its target or of the others."""
+    mine = artifact.files.get(artifact.model_file)
+    found = (run for sha256, run in runs if sha256 == mine and on_target(run.measurement, artifact) == on)
+    return next(found, None)
+
+
+def _same_machine(timed: Sequence[tuple[Artifact, Run]]) -> list[tuple[Artifact, Run]]:
+    """Those of the machine on which most were measured: times of different ones cannot be compared."""
+    names = [machine_words(run.measurement) for _, run in timed]
+    most = max(dict.fromkeys(names), key=names.count)
+    return [pair for pair, name in zip(timed, names) if name == most]
+
+
+def _unmeasured(accurate: Sequence[Artifact], timed: Sequence[tuple[Artifact, Run]]) -> str:
+    """How many bundles the choice says nothing about."""
+    missing = len(accurate) - len(timed)
+    return f" and measured there ({missing} more {'was' if missing == 1 else 'were'} not)" if missing else ""
+
+
+def _fastest(ticket_id: str, target: str, timed: Sequence[tuple[Artifact, Run]], kept: str, basis: str) -> Choice:
+    least = min(run.latency_ns for _, run in timed)
+    equal = [pair for pair in timed if pair[1].latency_ns <= least * (1 + statistics.DELTA)]
+    artifact, run = min(equal, key=lambda pair: _size(pair[0]))
+    place = machine_words(run.measurement)
+    which = "the smallest of the fastest" if len(equal) > 1 else "the fastest"
+    why = f"of the {_many([each for each, _ in timed])} {kept} it is {which} on {place}"
+    others = sorted((pair for pair in timed if pair[0] is not artifact), key=lambda pair: pair[1].latency_ns)
+    beside = f"; next {bundle_words(others[0][0])}, {units.latency(others[0][1].latency_ns)}" if others else ""
+    why = f"{why} ({units.latency(run.latency_ns)}{beside})."
+    if basis == ELSEWHERE:
+        why += f" None was measured on {target} itself, so this is a guess."
+    return Choice(ticket_id, target, artifact, run, basis, why)
+
+
+def bundle_words(artifact: Artifact) -> str:
+    """A bundle in a few words: "the int8 ticket for ONNX Runtime", "the dense fp32 network for LiteRT"."""
+    runtime = units.runtime(artifact.runtime)
+    if artifact.variant == "dense":
+        return f"the dense {artifact.precision} network for {runtime}"
+    return f"the {'portable ' if artifact.portable else ''}{artifact.precision} ticket for {runtime}"
+
+
+def _size(artifact: Artifact) -> tuple[int, bool]:
+    """For a comparison: of equal sizes the ticket's."""
+    return artifact.size_bytes, artifact.variant == "dense"
+
+
+def _many(bundles: Sequence[Artifact]) -> str:
+    return "1 bundle" if len(bundles) == 1 else f"{len(bundles)} bundles"

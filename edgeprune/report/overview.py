@@ -1,0 +1,165 @@
+"""All builds of a ticket side by side: each against its dense twin, and against the dense fp32 network it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Optional
+
+from edgeprune.artifact import Artifact
+from edgeprune.report import units
+from edgeprune.report.builds import Build, smaller
+from edgeprune.report.machine import machine_words, on_target
+from edgeprune.report.tables import Table, parity_words, size_parts, zeros_words
+from edgeprune.report.timing import Timing, resident_bytes
+
+NEW_LINE = "\n"
+ARROW = " \N{RIGHTWARDS ARROW} "
+COLUMNS = ("Build", "Test metric", "Fidelity", "Size", "Zipped", "Resident memory", "Median latency", "Speed")
+NOTE = (
+    "Measured: sizes of all that the device needs, model file and library; memory and latency on the machine named. "
+    "Below each, its dense twin: the same seed's dense model in the same runtime and precision. Test metric: in the "
+    "runtime, on the test set, which chose nothing; PyTorch: the dense model there. Fidelity: zeros lost, and the "
+    "largest error of an output against PyTorch. Resident memory: while running, less the runtime's own."
+)
+FROM_DENSE_NOTE = (
+    "From the dense fp32 network to the build, in the same runtime. Files of two precisions never take turns in one "
+    "measurement: where the medians are of two measurements on one machine, their ratio has no interval."
+)
+
+
+def overview_table(builds: Sequence[Build]) -> Table:
+    """All builds with the figures that decide between them; a cell's further lines are the dense twin's."""
+    return Table("Builds", COLUMNS, tuple(map(_overview_row, builds)), NOTE)
+
+
+def _overview_row(build: Build) -> tuple[str, ...]:
+    artifact, run = build.artifact, build.timing
+    return (
+        f"{build.name}\nfor {artifact.target}, seed {artifact.seed}",
+        _test(build),
+        f"{zeros_words(artifact)} zeros lost\nerror {parity_words(artifact).replace(' (', NEW_LINE).rstrip(')')}",
+        f"{_beside(build, lambda each: each.size_bytes)}\n{size_parts(artifact).replace(' + ', NEW_LINE + '+ ')}",
+        _beside(build, lambda each: each.size_zip_bytes),
+        _measured(run, resident_bytes, units.size),
+        _measured(run, lambda each: each["p50_ns"], units.latency) + _place(run, artifact),
+        _speed(run),
+    )
+
+
+def _test(build: Build) -> str:
+    """The test metric in the runtime over the dense twin's there and the dense model's in PyTorch."""
+    artifact, twin = build.artifact, build.twin
+    lines = [units.metric(artifact.metric_test_runtime, artifact.metric)]
+    if twin is not None:
+        lines.append(f"{units.metric(twin.metric_test_runtime, twin.metric)} dense")
+    return "\n".join([*lines, f"{units.metric(artifact.metric_test_dense, artifact.metric)} PyTorch"])
+
+
+def _place(run: Optional[Timing], artifact: Artifact) -> str:
+    """A line that names the machine, where it is not the target that the build is for."""
+    if run is None or on_target(run.measurement, artifact):
+        return ""
+    return f"\non {run.measurement.environment.get('arch', 'another machine')}, no {artifact.target}"
+
+
+def _speed(run: Optional[Timing]) -> str:
+    """The ratio over its interval and verdict, in a narrow cell."""
+    if run is None or run.ratio is None:
+        return "not measured" if run is None else "not compared"
+    ratio = run.ratio
+    interval = "too few blocks" if ratio["low"] is None else units.times_interval((ratio["low"], ratio["high"]))
+    other = run.names["against"]
+    return f"{units.times(ratio['value'])}\n{interval}\n{ratio['verdict']}" + (
+        "" if other == "dense twin" else f"\nagainst: {other}"
+    )
+
+
+def _beside(build: Build, size_of: Callable[[Artifact], int]) -> str:
+    """A size over the dense twin's and how many times smaller it is."""
+    mine = size_of(build.artifact)
+    if build.twin is None:
+        return units.size(mine)
+    other = size_of(build.twin)
+    return f"{units.size(mine)}\n{units.size(other)} dense\n{smaller(mine, other)}"
+
+
+def _measured(
+    run: Optional[Timing],
+    figure: Callable[[Mapping[str, Any]], Optional[float]],
+    show: Callable[[Optional[float]], str],
+) -> str:
+    """A measured figure over that of what it was compared with."""
+    if run is None:
+        return units.MISSING
+    mine = show(figure(run.statistics))
+    other = run.of("against")
+    return mine if other is None else f"{mine}\n{show(figure(other))} {run.names['against'].removesuffix(' twin')}"
+
+
+def from_dense_table(builds: Sequence[Build]) -> Table:
+    """Each build against the dense fp32 network in its runtime, where that was built: "dense fp32 in ONNX Runtime →
+    int8 ticket"."""
+    rows = []
+    for build in builds:
+        base = dense_base(build, builds)
+        if base is not None and base.twin is not None:
+            rows.append(_from_dense_row(build, base, base.twin))
+    columns = ("From dense fp32", "Test metric", "Size", "Smaller", "Median latency", "Speed")
+    return Table("Against the dense fp32 network", columns, tuple(rows), FROM_DENSE_NOTE)
+
+
+def dense_base(build: Build, builds: Sequence[Build]) -> Optional[Build]:
+    """The build whose twin is the dense fp32 network in the same runtime, for the same ticket, seed and target."""
+
+    def kind(each: Build) -> tuple[Any, ...]:
+        return each.artifact.ticket_id, each.artifact.seed, each.artifact.target, each.artifact.runtime
+
+    if build.artifact.variant != "ticket":
+        return None
+    fp32 = (each for each in builds if each.artifact.precision == "fp32" and each.twin and kind(each) == kind(build))
+    return build if build.artifact.precision == "fp32" and build.twin else next(fp32, None)
+
+
+def _from_dense_row(build: Build, base: Build, dense: Artifact) -> tuple[str, ...]:
+    artifact = build.artifact
+    times = from_dense_times(build, base)
+    portable = "portable " if artifact.portable else ""
+    return (
+        f"dense fp32 in {units.runtime(artifact.runtime)}{ARROW}{portable}{artifact.precision} ticket",
+        _from(*(units.metric(each.metric_test_runtime, each.metric) for each in (dense, artifact))),
+        _from(*(units.size(each.size_bytes) for each in (dense, artifact))),
+        smaller(artifact.size_bytes, dense.size_bytes),
+        "not measured on one machine" if times is None else _from(*map(units.latency, times)),
+        units.MISSING if times is None else from_dense_words(build, base, times),
+    )
+
+
+def _from(before: str, after: str) -> str:
+    """A figure over the dense fp32 network's."""
+    return f"{after}\nfrom {before}"
+
+
+def from_dense_times(build: Build, base: Build) -> Optional[tuple[float, float]]:
+    """(median of the dense fp32 network, of the build) in ns, from their newest measurements, if these are of one
+    machine with as many threads."""
+    run, other = build.timing, base.timing
+    if run is None or other is None or other.names.get("against") != "dense twin":
+        return None
+    places = [
+        (machine_words(each.measurement), each.measurement.environment.get("host"), each.measurement.threads)
+        for each in (run, other)
+    ]
+    dense = other.of("against")
+    if places[0] != places[1] or dense is None or dense["p50_ns"] is None or run.statistics["p50_ns"] is None:
+        return None
+    return float(dense["p50_ns"]), float(run.statistics["p50_ns"])
+
+
+def from_dense_words(build: Build, base: Build, times: tuple[float, float]) -> str:
+    """How many times as fast a build is as the dense fp32 network: with the interval where they took turns."""
+    run = build.timing
+    if build is base and run is not None and run.ratio is not None:
+        ratio = run.ratio
+        interval = "" if ratio["low"] is None else f"\n{units.times_interval((ratio['low'], ratio['high']))}"
+        return f"{units.times(ratio['value'])}{interval}"
+    return f"{units.times(times[0] / times[1])}\ntwo measurements"
