@@ -22,9 +22,8 @@ from edgeprune.port import torch_shape as torch_shape
 from edgeprune.store import StrPath
 
 PROBES_FILE = "probes.safetensors"
-_AGAIN = store.MEND["artifact"]
-
 PORTABLE = "-portable"  # at the end of a bundle's name
+_AGAIN = store.MEND["artifact"]
 
 
 @dataclass(frozen=True)
@@ -230,13 +229,12 @@ class Artifact:
         for name, sha256 in artifact.files.items():
             file = folder / name
             if not file.is_file():
-                raise ExportError(f"artifact {folder} is incomplete: {name} is missing", store.MEND["artifact"])
+                raise ExportError(f"artifact {folder} is incomplete: {name} is missing", _AGAIN)
             if inside not in file.resolve().parents:
                 raise ExportError(f"artifact file {file} is a link that leaves the bundle", "copy the file there")
             if store.sha256_file(file) != sha256:
                 raise ExportError(
-                    f"artifact file {file} was edited or damaged: SHA-256 differs from the manifest's",
-                    store.MEND["artifact"],
+                    f"artifact file {file} was edited or damaged: SHA-256 differs from the manifest's", _AGAIN
                 )
         if artifact.library_path is None or artifact.library_bytes:
             return artifact

@@ -184,7 +184,7 @@ class Run:
     def asked(self) -> dict[str, str]:
         """The options of bench that lead to this device and this comparison, those that are needed."""
         request, connection = self.request, self.connection
-        other = request.against.path if request.against is not None else None
+        other = request.against.origin if request.against is not None else None
         found = {
             "target": request.target.reference,
             "host": connection.host,

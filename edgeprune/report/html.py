@@ -31,6 +31,7 @@ from edgeprune.report.plot import density_png, latency_png
 from edgeprune.report.story import host_of, run_title, stories
 from edgeprune.report.sustained import sustained_figure, sustained_png, sustained_words, tracks
 from edgeprune.report.tables import (
+    artifact_table,
     controls_table,
     kernels_table,
     layers_table,
@@ -71,6 +72,7 @@ def page(nouns: Nouns) -> str:
         counts=counts_table(nouns.counted, nouns.artifacts),
         native=native_table(_named(nouns.aggregated), nouns.artifacts),
         native_facts=[native_facts_table(each, nouns.artifacts) for each in nouns.aggregated],
+        bundles=[(build.name, artifact_table(build.artifact)) for build in builds],
         kernels=[kernels_table(build.artifact) for build in builds if build.artifact.layers],
         certificates=[zeros_table(build.artifact) for build in builds if build.artifact.variant == "ticket"],
         commands=make_again(nouns),

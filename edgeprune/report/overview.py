@@ -9,7 +9,7 @@ from edgeprune.artifact import Artifact
 from edgeprune.report import units
 from edgeprune.report.builds import Build, smaller
 from edgeprune.report.machine import machine_words, on_target
-from edgeprune.report.tables import Table, parity_words, size_parts, zeros_words
+from edgeprune.report.tables import Table, size_parts, zeros_words
 from edgeprune.report.timing import Timing, resident_bytes
 
 NEW_LINE = "\n"
@@ -18,8 +18,9 @@ COLUMNS = ("Build", "Test metric", "Fidelity", "Size", "Zipped", "Resident memor
 NOTE = (
     "Measured: sizes of all that the device needs, model file and library; memory and latency on the machine named. "
     "Below each, its dense twin: the same seed's dense model in the same runtime and precision. Test metric: in the "
-    "runtime, on the test set, which chose nothing; PyTorch: the dense model there. Fidelity: zeros lost, and the "
-    "largest error of an output against PyTorch. Resident memory: while running, less the runtime's own."
+    "runtime, on the test set, which chose nothing; PyTorch: the dense model there. Fidelity: zeros lost, the largest "
+    "error of an output against PyTorch, and of int8 the weakest output's signal to noise. Resident memory: while "
+    "running, less the runtime's own."
 )
 FROM_DENSE_NOTE = (
     "From the dense fp32 network to the build, in the same runtime. Files of two precisions never take turns in one "
@@ -37,13 +38,23 @@ def _overview_row(build: Build) -> tuple[str, ...]:
     return (
         f"{build.name}\nfor {artifact.target}, seed {artifact.seed}",
         _test(build),
-        f"{zeros_words(artifact)} zeros lost\nerror {parity_words(artifact).replace(' (', NEW_LINE).rstrip(')')}",
+        _fidelity(artifact),
         f"{_beside(build, lambda each: each.size_bytes)}\n{size_parts(artifact).replace(' + ', NEW_LINE + '+ ')}",
         _beside(build, lambda each: each.size_zip_bytes),
         _measured(run, resident_bytes, units.size),
         _measured(run, lambda each: each["p50_ns"], units.latency) + _place(run, artifact),
         _speed(run),
     )
+
+
+def _fidelity(artifact: Artifact) -> str:
+    """Zeros lost, the largest error, and of int8 the output with the weakest signal."""
+    lines = [f"{zeros_words(artifact)} zeros lost", f"error {units.small(artifact.parity_max_abs)}"]
+    if artifact.parity_scale:
+        lines.append(f"{units.small(artifact.parity_max_abs / artifact.parity_scale)} of the scale")
+    if artifact.signals:
+        lines.append(f"signal {min(each.db for each in artifact.signals):.1f} dB")
+    return "\n".join(lines)
 
 
 def _test(build: Build) -> str:

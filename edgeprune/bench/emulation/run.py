@@ -55,10 +55,16 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
         environment={"emulator": machine.version(), "processor": cpu, **runs["artifact"][0].versions},
         blocks=(),
         counts=counts,
-        asked={"target": target.reference, "emulate": True},
+        asked={"target": target.reference, **_other(artifact, against)},
     )
     measurement.save()
     return measurement
+
+
+def _other(artifact: Artifact, against: Optional[Artifact]) -> dict[str, str]:
+    """The option of bench that names what was compared with, if it is not the twin."""
+    given = against is not None and against.origin != artifact.twin_path()
+    return {"against": str(against.origin.resolve())} if against is not None and given else {}
 
 
 def processor_of(target: Target) -> str:
