@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from edgeprune import Artifact, Measurement, MeasurementError, load_target, store
+from edgeprune import Artifact, Measurement, MeasurementError, TicketError, load_target, store
 from edgeprune.artifact import Port, sizes_of
 from edgeprune.cli import main
 from edgeprune.gate import exit_code, judge, junit, parse_budgets, split_budgets, unfairness
@@ -171,7 +171,7 @@ def test_an_error_that_should_be_small_drops_upwards_and_in_its_unit(tmp_path: P
 
 def make_ticket(out: Path, status: str, over_reinit: Any) -> Ticket:
     """A finished run with this verdict."""
-    some = {"str": "x", "int": 1}
+    some = {"str": "x", "int": 1, "bool": False}
     given: dict[str, Any] = {each.name: some.get(str(each.type), {}) for each in fields(FindSpec)}
     spec = FindSpec(
         **{
@@ -214,6 +214,9 @@ def test_a_verdict_can_be_asked_for(
         assert f"(digits: {status}), at least {wanted.replace(' ', '-')}: {expected}" in judged.why
     with pytest.raises(MeasurementError, match="ticket .* is not in .*elsewhere"):
         judge(measurement, parse_budgets({"verdict": "winning"}), tmp_path / "elsewhere")
+    (ticket.path / "ticket.json").write_text("{")
+    with pytest.raises(TicketError, match=r"ticket\.json"):
+        judge(measurement, parse_budgets({"verdict": "winning"}))
 
 
 def test_few_pairs_give_no_speedup(tmp_path: Path) -> None:

@@ -105,8 +105,12 @@ def is_of(measurement: Measurement, artifact: Artifact) -> bool:
 
 
 def ticket_of(ticket_id: str, out: Path) -> Optional[Ticket]:
-    """The ticket with this id in an output folder, or None."""
-    return next(iter(_Found(out).tickets_of({ticket_id})), None)
+    """The ticket with this id in an output folder, or None; TicketError if one is damaged there that may be it."""
+    found = _Found(out)
+    tickets = found.tickets_of({ticket_id})
+    if not tickets and found.left_out:
+        raise TicketError(found.left_out[0])
+    return tickets[0] if tickets else None
 
 
 def artifacts_of(measurement: Measurement) -> list[Artifact]:

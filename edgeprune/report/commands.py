@@ -49,7 +49,7 @@ def find_words(ticket: Ticket) -> list[Any]:
         words += ["--rate", ",".join(map(repr, spec.rates))]
     words += ["--rewind", f"{spec.rewind_step}-steps" if spec.rewind_step else "init"]
     words += ["--seeds", ",".join(map(str, spec.seeds)), "--margin", f"{spec.margin * ticket.metric.scale:.10g}"]
-    words += ["--threads", spec.threads]
+    words += ["--threads", spec.threads, *(["--revive"] if spec.revive else [])]
     return words + (["--data-dir", Path(ticket.data_dir)] if ticket.data_dir else [])
 
 
@@ -112,8 +112,9 @@ def _bench(measurement: Measurement, bundle: Path, here: Path) -> str:
     else:
         plan = measurement.plan
         options |= {name: plan[name] for name in ("pairs", "seed", "allow_governor") if plan.get(name) is not None}
-        if plan.get("sustained_seconds"):
-            options["sustained"] = f"{plan['sustained_seconds']:g}s"
+        for name in ("sustained", "spread"):
+            if plan.get(f"{name}_seconds"):
+                options[name] = f"{plan[f'{name}_seconds']:.10g}s"
     return _line("bench", [bundle, *_words(options), *_out(measurement.path, here)], here)
 
 

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -79,6 +80,19 @@ def test_a_whole_target_is_one_command_and_portable_bundles_are_asked_for(tmp_pa
     assert f"--max-drop 1 --data-dir {tmp_path} --portable --out" in line
 
 
+def test_every_option_that_changes_a_result_is_known_here():
+    """A new option of find, export or bench has to be kept and written again, or be named here as changing nothing."""
+    known = {
+        "find": "target pattern levels rates density revive rewind seeds margin threads data_dir export_later",
+        "export": "ticket target runtime precision seed max_drop portable data_dir measure",
+        "bench": "target hosts python against pairs seed runner emulate "
+        "sustained_seconds spread_seconds allow_governor",
+    }
+    for name, options in known.items():
+        found = {each.name for each in cli.commands[name].params if isinstance(each, click.Option)}
+        assert found - {"out", "as_json"} <= set(options.split()), f"{name} has options that a report does not know"
+
+
 @pytest.mark.parametrize(
     ("asked", "plan", "words"),
     [
@@ -90,6 +104,7 @@ def test_a_whole_target_is_one_command_and_portable_bundles_are_asked_for(tmp_pa
         ({}, {"pairs": 2}, "--target rpi4 --pairs 2"),
         ({"python": "/opt/py"}, {"allow_governor": True}, "--target rpi4 --python /opt/py --allow-governor"),
         ({"against": "/a/b"}, {"sustained_seconds": 90.0}, "--target rpi4 --against /a/b --sustained 90s"),
+        ({}, {"spread_seconds": 3600.0, "sustained_seconds": 0.0}, "--target rpi4 --spread 3600s"),
         ({"target": "/t/my pi.toml"}, {"pairs": 2}, "--target '/t/my pi.toml' --pairs 2"),
     ],
 )
