@@ -232,16 +232,18 @@ def lock(folder: Path, error: type[EdgepruneError]) -> Iterator[None]:
     """Hold a folder for one process, through a file beside it. The kernel drops the lock when the process ends,
     however it ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("a+") as file:
+    place = folder.with_name(f".{folder.name}.lock")
+    with place.open("a+b", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
         except BlockingIOError:
             file.seek(0)
-            owner = file.read().strip() or "unknown"
+            owner = file.read().decode(errors="replace").strip() or "unknown"
             raise error(
                 f"{folder} is being written by another process (pid {owner})", "wait for it or stop it"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        except OSError as problem:
+            raise OSError(problem.errno, problem.strerror, str(place)) from None
         yield

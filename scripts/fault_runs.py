@@ -92,25 +92,33 @@ def preload() -> None:
 
 def command(arguments: tuple[str, ...], folder: Path, limit_s: float = LIMIT_S) -> Ran:
     """Run `edgeprune ARGUMENTS` in a folder."""
-    return forked(partial(_main, arguments), folder, limit_s)
+    return forked(partial(main, arguments), folder, limit_s)
 
 
-def _main(arguments: tuple[str, ...]) -> None:
-    from edgeprune.cli import main
+def main(arguments: tuple[str, ...]) -> None:
+    """`edgeprune ARGUMENTS` in this process."""
+    from edgeprune.cli import main as edgeprune
 
     sys.argv = ["edgeprune", *arguments]
-    main()
+    edgeprune()
 
 
-def forked(work: Callable[[], None], folder: Path, limit_s: float = LIMIT_S) -> Ran:
-    """Run a function in a fork of this process, in a folder; it is killed with all that it started after `limit_s`."""
+def forked(
+    work: Callable[[], None], folder: Path, limit_s: float = LIMIT_S, sign: Optional[tuple[float, int]] = None
+) -> Ran:
+    """Run a function in a fork of this process, in a folder; it is killed with all that it started after `limit_s`.
+    sign: so many seconds after which it gets a signal, and which."""
     names = [folder.with_name(f"{folder.name}.{stream}") for stream in ("stdout", "stderr")]
     child = os.fork()
     if not child:
         _be_child(work, folder, names)
     code: Optional[int] = None
-    end = time.monotonic() + limit_s
+    began = time.monotonic()
+    end = began + limit_s
     while time.monotonic() < end:
+        if sign is not None and time.monotonic() >= began + sign[0]:
+            os.kill(child, sign[1])
+            sign = None
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             code = os.waitstatus_to_exitcode(status)
@@ -137,6 +145,8 @@ def _be_child(work: Callable[[], None], folder: Path, names: list[Path]) -> None
         try:
             work()
             code = 0
+        except KeyboardInterrupt:  # before the command begins, which is then no fault of it
+            code = 128 + signal.SIGINT
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         except BaseException:  # noqa: BLE001  whatever it is, it is what is looked for
@@ -150,14 +160,19 @@ def _be_child(work: Callable[[], None], folder: Path, names: list[Path]) -> None
 def make_base(folder: Path) -> Path:
     """A folder with a task, a target, a ticket, its bundles and a measurement, made by the commands."""
     folder.mkdir(parents=True)
-    (folder / "clouds.py").write_text(TASK)
-    shutil.copy(Path(__file__).parents[1] / "targets" / "local.toml", folder / "mine.toml")
+    lay_down(folder)
     bench = ("bench", "--target", "mine.toml", "--pairs", "1")
     for arguments in (FIND, ("export", "--target", "mine.toml", "--max-drop", "50"), bench):
         ran = command(arguments, folder, 300.0)
         if ran.code != 0:
             raise RuntimeError(f"edgeprune {' '.join(arguments)} failed: {ran.err}")
     return folder
+
+
+def lay_down(folder: Path) -> None:
+    """Write the task and the target that all begins with."""
+    (folder / "clouds.py").write_text(TASK)
+    shutil.copy(Path(__file__).parents[1] / "targets" / "local.toml", folder / "mine.toml")
 
 
 def sweep(

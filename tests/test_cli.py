@@ -311,7 +311,7 @@ def test_an_output_that_cannot_be_written_is_one_line(copy):
         done = subprocess.run(
             [sys.executable, "-m", "edgeprune", "targets"], stdout=full, stderr=subprocess.PIPE, text=True
         )
-    assert done.returncode == 2 and "No space left" in one_line(done.stderr)
+    assert done.returncode == 2 and "cannot write the output: No space left" in one_line(done.stderr)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -335,3 +335,85 @@ def test_doctor_ends_with_what_the_state_allows(run, monkeypatch, states, status
     monkeypatch.setattr(doctor, "device_checks", lambda *_: [doctor.Check(state, state, "x") for state in states])
     code, out, _ = run("doctor", "--target", "local")
     assert code == status and states[1] in out
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("measurements", ["bench", "--pairs", "1"]),
+        ("reports", ["report"]),
+        ("artifacts", ["export", "--target", "local", "--runtime", "onnxruntime", "--precision", "fp32"]),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_a_full_disk_is_one_line_under_every_command(copy, kind, command):
+    """`find` has its own test above; scripts/fault_sweep disks tries all of them in full."""
+    bundle = find_noun(copy, "artifact")
+    disk = copy / "edgeprune-out" / kind
+    disk.mkdir(exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("this machine does not let root mount a tmpfs")
+    arguments = [*command, *([str(bundle)] if kind == "measurements" else [])]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeprune", *arguments], cwd=copy, capture_output=True, text=True, timeout=120
+        )
+        left = [path.name for path in disk.rglob("*.tmp")]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert done.returncode == 2, done.stderr
+    line = one_line(done.stderr)
+    assert "No space left" in line and f"edgeprune-out/{kind}/" in line and "free some space" in line
+    assert left == []
+
+
+def test_a_bench_that_is_killed_leaves_nothing_and_goes_on(copy, tmp_path_factory):
+    temporary = tmp_path_factory.mktemp("temporary")
+    environment = {**os.environ, "TMPDIR": str(temporary), "EDGEPRUNE_TEST": temporary.name}
+    command = [sys.executable, "-m", "edgeprune", "bench", "--pairs", "2", str(find_noun(copy, "artifact"))]
+    with subprocess.Popen(command, cwd=copy, env=environment, stderr=subprocess.DEVNULL) as process:
+        until(lambda: list(temporary.glob("*/samples-2.jsonl")))
+        process.kill()
+    until(lambda: not marked(temporary.name))
+    again = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert "went on after block" in again.stderr
+    assert not list(temporary.iterdir()) and not marked(temporary.name)
+    assert not list((copy / "edgeprune-out" / "measurements").glob(".*"))
+
+
+def until(happened):
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def marked(mark):
+    """Processes with a mark in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"EDGEPRUNE_TEST={mark}\0".encode() in (path / "environ").read_bytes():
+                found.append(path.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_what_a_framework_makes_of_an_interruption_is_an_interruption(run, monkeypatch):
+    """PyTorch's exporter turns what goes through it into errors of its own."""
+    from edgeprune import tasks
+
+    def interrupted(_name):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            raise ValueError("already registered") from None
+
+    monkeypatch.setattr(tasks, "load", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    code, _, err = run("find", "digits")
+    assert code == 143 and "interrupted" in err and "Traceback" not in err
+    assert signal.getsignal(signal.SIGTERM) is before

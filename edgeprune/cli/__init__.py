@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from typing import NoReturn, Optional
 
 import click
@@ -44,43 +45,54 @@ for command in (
     cli.add_command(command)
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal asks to end. number: which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 def main() -> None:
     """Entry point: run the command and translate what it raises into one line and an exit code."""
-    _unwind_when_asked_to_end()
-    try:
-        code = cli.main(standalone_mode=False) or 0
-        sys.stdout.flush()
-        sys.exit(code)
-    except (EdgepruneError, click.ClickException, click.Abort, KeyboardInterrupt, OSError) as problem:
-        explained = _explain(problem)
-        if explained is None:
+    with _asked_to_end() as asked:
+        try:
+            code = cli.main(standalone_mode=False) or 0
+            sys.stdout.flush()
+            sys.exit(code)
+        except SystemExit:
             raise
-        code = explained
-        if "--debug" in sys.argv[1:]:
-            traceback.print_exc()
-    _forget_output()
+        except BaseException as problem:
+            # Frameworks turn the interruption that goes through them into errors of their own.
+            explained = _interrupted(asked[0]) if asked else _explain(problem)
+            if explained is None:
+                raise
+            code = explained
+            if "--debug" in sys.argv[1:]:
+                traceback.print_exc()
+        _forget_output()
     sys.exit(code)
 
 
-def _unwind_when_asked_to_end() -> None:
-    """SIGTERM and SIGHUP end as Ctrl-C does: by way of every `finally`. The second one kills at once."""
+@contextlib.contextmanager
+def _asked_to_end() -> Iterator[list[int]]:
+    """SIGTERM and SIGHUP end as Ctrl-C does, by way of every `finally`; the second signal ends at once. Gives the
+    numbers of the signals that came."""
+    asked: list[int] = []
 
     def stop(number: int, _frame: Optional[object]) -> NoReturn:
+        asked.append(number)
         signal.signal(number, signal.SIG_DFL)
-        raise Stopped(number)
+        raise KeyboardInterrupt
 
+    before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores one of them
-                signal.signal(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # nohup ignores one of them
+                before[number] = signal.signal(number, stop)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupted(number: int) -> int:
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        say("interrupted; what is finished is kept, and the same command goes on from there")
+    return 128 + number
 
 
 def _forget_output() -> None:
@@ -106,7 +118,6 @@ def _explain(problem: BaseException) -> Optional[int]:
         if line:
             say(f"error: {line}")
         return 2 if line else None
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        say("interrupted; what is finished is kept, and the same command goes on from there")
-    asked = problem.__cause__ if isinstance(problem, click.Abort) else problem
-    return 128 + (asked.number if isinstance(asked, Stopped) else signal.SIGINT)
+    if isinstance(problem, (click.Abort, KeyboardInterrupt)):
+        return _interrupted(signal.SIGINT)
+    return None

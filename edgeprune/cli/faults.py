@@ -41,8 +41,8 @@ def line(problem: OSError) -> str:
     if name is None:
         if what.startswith("No usable temporary directory"):
             return f"{what}; free some space in one of them, or {ELSEWHERE_FOR_TEMPORARY}"
-        # Whatever edgeprune writes itself names its file; what is left is the output.
-        return f"cannot write the output: {what}; {step.format(elsewhere='send it')}" if step else ""
+        # What edgeprune writes names its file: this is the standard output, most likely.
+        return f"cannot write the output: {what}; {step.format(elsewhere='send it elsewhere')}" if step else ""
     elsewhere = ELSEWHERE_FOR_TEMPORARY if _is_temporary(Path(name)) else ELSEWHERE
     return f"cannot use {os.fspath(name)}: {what}; {step.format(elsewhere=elsewhere) or 'run it again with --debug'}"
 

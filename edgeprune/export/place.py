@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import ExportError
 
@@ -65,7 +66,7 @@ def _held(folder: Path) -> Iterator[None]:
     descriptor = _lock(place)
     try:
         _clear(place)
-        (place / OWNER).write_text(str(os.getpid()))
+        store.write_bytes(place / OWNER, str(os.getpid()).encode())
         yield
     finally:
         shutil.rmtree(place, ignore_errors=True)
