@@ -14,6 +14,7 @@ from torch import nn
 
 from edgeprune.export.graph import to_onnx
 from edgeprune.export.sparse import name_layers, rewrite, stock_layers
+from edgeprune.export.sparse.floats import clipping
 from edgeprune.export.sparse.layers import View, find_layers
 from edgeprune.kernels import ARCHITECTURES, costs
 from edgeprune.kernels.costs import Geometry, stored_blocks
@@ -239,6 +240,28 @@ def test_the_runtime_is_slow_at_depthwise_layers_that_it_cannot_block(
     model = costs.load("x86_64")
     assert geometry.kind == kind
     assert (2 * model.depthwise("fp32", geometry) < model.dense("fp32", geometry)) == is_faster
+
+
+@pytest.mark.parametrize(
+    ("op", "limits", "expected"),
+    [
+        ("Relu", [], (0.0, np.inf)),
+        ("Clip", [0.0, 6.0], (0.0, 6.0)),
+        ("Clip", [-1.0], (-1.0, np.finfo(np.float32).max)),
+        ("Clip", [], (np.finfo(np.float32).min, np.finfo(np.float32).max)),
+        ("Clip", [1.0, -1.0], None),
+    ],
+)
+def test_a_bound_that_is_left_out_is_the_runtimes(op: str, limits: list[float], expected: Any) -> None:
+    names = [f"limit_{index}" for index in range(len(limits))]
+    graph = helper.make_graph(
+        [helper.make_node(op, ["input", *names], ["output"])],
+        "clipped",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(np.float32(limit), name) for name, limit in zip(names, limits)],
+    )
+    assert clipping(View(helper.make_model(graph)), 0) == expected
 
 
 def test_a_product_with_more_inputs_than_the_kernel_takes_stays_dense() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from edgeprune import kernels
 from edgeprune.bench.emulation import machine
+from tests.kernels import special_cases
 from tests.kernels.arm64_cases import Cases, every_operator
 from tests.kernels.reference import evaluator
 
@@ -67,6 +68,21 @@ def test_results_are_the_references_at_every_level(
         got = np.load(tmp_path / f"{level}.npz")
         for name, wanted in expected.items():
             check(f"{level}: {name}", got[name], wanted, cases.tolerances[name])
+
+
+# Where there is SME, as in `max`, the runtime's own matrix products clamp infinity and lose NaN.
+@pytest.mark.parametrize(
+    ("cpu", "levels", "check_outputs"),
+    [("cortex-a76", ["neon", "dotprod"], special_cases.check), ("max", ["i8mm"], special_cases.check_values)],
+)
+def test_special_values_go_through_as_in_the_runtimes_own_operators(
+    cpu: str, levels: list[str], check_outputs: Any, root: Path, tmp_path: Path
+) -> None:
+    cases = special_cases.all_operators(seed=4, each=3, planes=special_cases.SMALL_PLANES)
+    run(cpu, levels, cases, tmp_path)
+    for level in levels:
+        with np.load(tmp_path / f"{level}.npz") as outputs:
+            check_outputs(cases, dict(outputs))
 
 
 def test_a_level_that_the_processor_lacks_is_refused(root: Path, cases: Cases, tmp_path: Path) -> None:

@@ -29,6 +29,15 @@ def far_padding(cases: Cases, channels: int) -> dict[str, Any]:
     return {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations, "input_shape": shape}
 
 
+def planes_of_slabs(cases: Cases, channels: int) -> dict[str, Any]:
+    """Attributes of convolutions whose input is taken in slabs, with rows that end inside of a vector."""
+    random = cases.random
+    kernel, strides = random.integers(3, 6, 2).tolist(), random.integers(1, 3, 2).tolist()
+    space, pads = random.integers(20, 50, 2).tolist(), random.integers(0, 6, 4).tolist()
+    conv = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": [1, 1]}
+    return {**conv, "input_shape": [channels, *space]}
+
+
 @pytest.fixture(scope="module")
 def cases() -> Cases:
     cases = every_operator(seed=5, each=10)
@@ -40,6 +49,10 @@ def cases() -> Cases:
             arm64_cases.float_depthwise(cases)
             arm64_cases.integer_convolution(cases, "block:1x4", density, signed, residual=False)
             arm64_cases.integer_depthwise(cases, signed)
+        patch.setattr(arm64_cases, "geometry", planes_of_slabs)
+        patch.setattr(arm64_cases, "sizes", lambda cases, top: (1, int(cases.random.integers(30, 60)), 29))
+        for number in range(4):
+            arm64_cases.float_convolution(cases, "unstructured", 0.3, residual=number % 2 == 1)
     return cases
 
 
