@@ -183,12 +183,13 @@ static OrtStatus *get_output(OrtKernelContext *context, size_t index, const int6
 typedef struct {
     void (*function)(void *, size_t);
     void *data;
-    size_t next, total;
+    size_t first, step, total;
 } tasks;
 
+/* Dealt out, so that each thread takes some: the kernels count those that do. */
 static void *work(void *data) {
-    tasks *all = data;
-    for (size_t i; (i = __atomic_fetch_add(&all->next, 1, __ATOMIC_RELAXED)) < all->total;) all->function(all->data, i);
+    const tasks *dealt = data;
+    for (size_t i = dealt->first; i < dealt->total; i += dealt->step) dealt->function(dealt->data, i);
     return 0;
 }
 
@@ -196,16 +197,16 @@ static OrtStatus *parallel_for(const OrtKernelContext *context, void (*function)
                                size_t batches, void *data) {
     (void)context;
     (void)batches;
-    tasks all = {function, data, 0, total};
     pthread_t thread[8];
-    const int alone = runtime.threads == 0 && runtime.run >= 4;
-    const int helpers = alone ? 1 : runtime.threads > 1 && total > 1 ? runtime.threads - 1 : 0;
-    for (int i = 0; i < helpers; i++) pthread_create(thread + i, 0, work, &all);
+    tasks dealt[8];
+    const int alone = runtime.threads == 0 && runtime.run >= 4, some = runtime.threads > 1 ? runtime.threads : 1;
+    for (int i = 0; i < some; i++) dealt[i] = (tasks){function, data, (size_t)i, (size_t)some, total};
+    for (int i = alone ? 0 : 1; i < some; i++) pthread_create(thread + i, 0, work, dealt + i);
     if (runtime.threads < 0)
-        while (all.total) function(data, --all.total);
+        while (total) function(data, --total);
     else if (!alone)
-        work(&all);
-    for (int i = 0; i < helpers; i++) pthread_join(thread[i], 0);
+        work(dealt);
+    for (int i = alone ? 0 : 1; i < some; i++) pthread_join(thread[i], 0);
     return 0;
 }
 

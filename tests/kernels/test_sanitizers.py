@@ -93,6 +93,27 @@ def test_every_operator_stays_in_bounds_and_gives_the_references_result(
 
 
 @pytest.mark.parametrize("level", LEVELS[case_file.MACHINE])
+def test_float_results_depend_neither_on_the_threads_nor_on_the_run(
+    level: str, memory_harnesses: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not usable(level, monkeypatch):
+        pytest.skip(f"this processor has no {level}")
+    cases = Cases(np.random.default_rng(7))
+    for size in range(4, 24):  # tiles of all sizes, and of others where threads share them out
+        for pattern in arm64_cases.PATTERNS:
+            arm64_cases.float_convolution(cases, pattern, 0.3, residual=size % 2 == 0, plane=(size, 1))
+    arm64_cases.float_product(cases, "unstructured", 0.3, residual=False)
+    arm64_cases.float_depthwise(cases)
+    case_file.write_cases(cases, tmp_path / "cases")
+    results = []
+    for threads in (IN_ORDER, 2, 3, 4):
+        # The harness itself compares each run with the one before.
+        case_file.run(memory_harnesses[1], "run", tmp_path / "cases", tmp_path / "results", threads, level=level)
+        results.append((tmp_path / "results").read_bytes())
+    assert all(each == results[0] for each in results)
+
+
+@pytest.mark.parametrize("level", LEVELS[case_file.MACHINE])
 def test_any_allocation_may_fail(
     level: str, memory_harnesses: tuple[Path, Path], cases: Cases, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
