@@ -17,6 +17,7 @@ from edgeprune.mask import Array, Mask
 from edgeprune.metric import Metric
 from edgeprune.store import StrPath
 
+LATER_FIELDS = ("revive", "tied", "files", "weights_sha256")
 WEIGHTS = ("trained", "dense", "rewind", "reinit")
 
 
@@ -30,6 +31,8 @@ class FindSpec:
     may be worse in the metric's own unit and still count as not inferior, at `confidence` (one-sided).
     threads: of PyTorch; sums are ordered by it, so results differ by it in the last bits.
     revive: zeros that the model brings along may grow. tied: further name of a prunable weight -> its first name.
+    files: name -> SHA-256 of what the task's code read while it made the model ("weights.pt") and the data
+    ("data/train.csv"). weights_sha256: of the weights that every seed starts from, "" where each makes its own.
     """
 
     task: str
@@ -50,6 +53,8 @@ class FindSpec:
     torch_version: str
     revive: bool = False
     tied: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    weights_sha256: str = ""
 
     def __post_init__(self) -> None:
         if not self.rates or any(not 0 < rate < 1 for rate in self.rates):
@@ -69,7 +74,9 @@ class FindSpec:
     @property
     def id(self) -> str:
         """SHA-256 of the canonical JSON of all fields and the schema version, 64 hexadecimal digits."""
-        return store.sha256_bytes(store.canonical_json({**asdict(self), "schema_version": store.SCHEMA_VERSION}))
+        # A field that is newer than the first tickets counts where it says something, so that their ids stay.
+        fields = {name: value for name, value in asdict(self).items() if name not in LATER_FIELDS or value}
+        return store.sha256_bytes(store.canonical_json({**fields, "schema_version": store.SCHEMA_VERSION}))
 
 
 @dataclass(frozen=True)
@@ -87,12 +94,13 @@ class LevelRecord:
 
 @dataclass(frozen=True)
 class SeedRecord:
-    """One seed: its levels from 0 (dense), and test metrics of `ticket`, `dense` and `reinit` at the chosen level."""
+    """One seed: its levels from 0 (dense), and test metrics of `ticket`, `dense` and `reinit` at the chosen level;
+    without `reinit`, and with None, where that control is not possible."""
 
     seed: int
     levels: tuple[LevelRecord, ...]
     test: Mapping[str, float]
-    reinit_validation: float
+    reinit_validation: Optional[float]
     tensors_sha256: str
 
 
@@ -101,9 +109,11 @@ class Verdict:
     """The statement about the chosen level, on the test set, over the seeds.
 
     status: "winning" (not inferior to dense and better than the reinit control), "not inferior" (the control does as
-    well), "inferior", "inconclusive" (the interval reaches past the margin, though the mean does not) or "one seed".
+    well), "inferior" (the mean lies below the margin and the interval excludes 0), "not shown" or "one seed".
     difference: mean over seeds of ticket - dense, with `interval`, two-sided at 2 * confidence - 1, or None for one
-    seed; over_reinit and over_reinit_interval: the same for ticket - reinit. controls: control -> "run" or "not run".
+    seed; over_reinit and over_reinit_interval: the same for ticket - reinit, None where that control is not possible.
+    controls: control -> "run", "not run" or "not possible: " and why. examples: of the test set; over_examples: whether
+    the intervals hold what other examples would change, besides other seeds.
     """
 
     status: str
@@ -111,13 +121,15 @@ class Verdict:
     density: float
     difference: float
     interval: Optional[tuple[float, float]]
-    over_reinit: float
+    over_reinit: Optional[float]
     over_reinit_interval: Optional[tuple[float, float]]
     seeds: int
     margin: float
     confidence: float
     controls: Mapping[str, str]
     statement: str
+    examples: int = 0
+    over_examples: bool = False
 
 
 @dataclass(frozen=True)

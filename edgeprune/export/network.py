@@ -45,6 +45,15 @@ def reload_task(ticket: Ticket) -> Task:
             f"the task {reference} has changed since ticket {ticket.path.name} was found (its source differs)",
             "undo the change, or find the ticket again",
         )
+    with loaded.reads.recording("model"):
+        loaded.task.model()
+    known = ticket.spec.files
+    for name, sha256 in loaded.files().items():
+        if known.get(name, sha256) != sha256:
+            raise TicketError(
+                f"{name}, which the task {reference} reads, has changed since ticket {ticket.path.name} was found",
+                "put the old file back, or find the ticket again",
+            )
     return loaded.task
 
 

@@ -22,7 +22,8 @@ PLAIN = (str, bool, int, float, type(None))
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A level between two steps. groups and state: the optimizer's. validations: those since the level began."""
+    """A level between two steps. groups and state: the optimizer's; random: `seeds.states`;
+    validations: those since the level began."""
 
     step: int
     best_step: int
@@ -33,13 +34,13 @@ class Checkpoint:
     rewind: Optional[Weights]
     state: Mapping[int, Mapping[str, Any]]
     groups: list[dict[str, Any]]
-    random: Tensor
+    random: Mapping[str, Any]
     augment: Tensor
 
 
 def to_file(checkpoint: Checkpoint) -> dict[str, Array]:
     """The arrays of a checkpoint; TaskError for a state of the optimizer that no file can hold."""
-    tensors: dict[str, Tensor] = {"rng": checkpoint.random, "augment": checkpoint.augment}
+    tensors: dict[str, Tensor] = {"augment": checkpoint.augment}
     for role in ("model", "best", "rewind"):
         tensors.update({f"{role}/{name}": tensor for name, tensor in (getattr(checkpoint, role) or {}).items()})
     header = {
@@ -47,6 +48,7 @@ def to_file(checkpoint: Checkpoint) -> dict[str, Array]:
         "best": [checkpoint.best_step, checkpoint.best_validation],
         "validations": checkpoint.validations,
         "rewind": checkpoint.rewind is not None,
+        "random": _packed(checkpoint.random, "random", tensors),
         "groups": _packed(checkpoint.groups, "groups", tensors),
         "state": [
             [index, _packed(values, f"optimizer/{index}", tensors)] for index, values in checkpoint.state.items()
@@ -70,7 +72,7 @@ def from_file(arrays: Mapping[str, Array]) -> Checkpoint:
         rewind=_group(tensors, "rewind/") if header["rewind"] else None,
         state={index: _unpacked(values, tensors) for index, values in header["state"]},
         groups=_unpacked(header["groups"], tensors),
-        random=tensors["rng"],
+        random=_unpacked(header["random"], tensors),
         augment=tensors["augment"],
     )
 
@@ -95,6 +97,8 @@ def _packed(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         tensors[key] = value
         return {TENSOR: key}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, Mapping):
         return {str(name): _packed(each, f"{key}/{name}", tensors) for name, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Optional, Union
 
@@ -19,7 +19,7 @@ import torch
 from edgeprune import store
 from edgeprune.errors import TicketError
 from edgeprune.find import work
-from edgeprune.find.checkpoint import Weights
+from edgeprune.find.checkpoint import Weights, copy_state
 from edgeprune.find.events import (
     ControlFinished,
     Event,
@@ -29,11 +29,14 @@ from edgeprune.find.events import (
     RunFinished,
     TrainingProgress,
 )
+from edgeprune.find.origin import random_weights
+from edgeprune.find.resolution import resampled, resolution
+from edgeprune.find.seeds import derived_seed, seed_all
 from edgeprune.find.spec import Problem
-from edgeprune.find.training import LevelStart, Trained, derived_seed, evaluate, to_arrays, to_weights, train
-from edgeprune.find.verdict import choose_level, judge
+from edgeprune.find.training import LevelStart, Trained, outputs_of, to_arrays, to_weights, train
+from edgeprune.find.verdict import Chosen, choose_level, judge
 from edgeprune.find.work import LevelState
-from edgeprune.mask import Mask
+from edgeprune.mask import Array, Mask
 from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
 
 REINIT = "reinit"
@@ -60,8 +63,9 @@ def find_levels(problem: Problem, out: Path) -> Iterator[Event]:
         for seed in spec.seeds:
             for level in range(spec.levels + 1):
                 yield from run.level(seed, level)
-        chosen = choose_level({seed: run.records(seed) for seed in spec.seeds}, spec)
-        for seed in spec.seeds:
+        measure = problem.loaded.task.measure
+        chosen = choose_level({seed: run.records(seed) for seed in spec.seeds}, spec, measure)
+        for seed in spec.seeds if not problem.no_reinit else ():
             yield from run.reinit(seed, chosen)
         ticket = run.finish(chosen)
     yield RunFinished(ticket, resumed=False)
@@ -123,7 +127,7 @@ class _Run:
         if self.file(seed, REINIT).is_file():
             return
         ticket = self.read(seed, chosen)
-        fresh = self.fresh(derived_seed(seed, REINIT))
+        fresh = random_weights(self.task, derived_seed(seed, REINIT), self.problem.origin)
         partial = self.partial(seed, REINIT)
         start = LevelStart(fresh, ticket.mask, 0, seed, REINIT, partial, silent=self.pruner.silent(ticket.mask))
         began = time.monotonic()
@@ -152,8 +156,8 @@ class _Run:
 
     def fresh(self, seed: int) -> Weights:
         """Initial weights of a seed."""
-        torch.manual_seed(seed)
-        return {name: tensor.detach().clone() for name, tensor in self.task.model().state_dict().items()}
+        seed_all(seed)
+        return copy_state(self.task.model())
 
     def prune(self, before: LevelState, first: Mask, level: int) -> Mask:
         """The next mask, by the magnitude of the trained weights; never larger than the last one."""
@@ -189,19 +193,23 @@ class _Run:
 
     def finish(self, chosen: int) -> Ticket:
         """Read the test set, for the chosen level only; write the ticket; drop the work folder."""
-        seeds, test = [], {}
+        seeds: list[SeedRecord] = []
+        test: dict[int, dict[str, float]] = {}
+        again: dict[int, dict[str, Array]] = {}
         for seed in self.spec.seeds:
-            states = {"ticket": self.read(seed, chosen), "dense": self.read(seed, 0), "reinit": self.read(seed, REINIT)}
-            test[seed] = {role: self.test_metric(state) for role, state in states.items()}
+            states = {"ticket": self.read(seed, chosen), "dense": self.read(seed, 0)}
+            if not self.problem.no_reinit:
+                states["reinit"] = self.read(seed, REINIT)
+            test[seed], again[seed] = self.test_metrics(states)
             groups = {
                 "mask": dict(states["ticket"].mask),
                 "trained": states["ticket"].weights,
                 "dense": states["dense"].weights,
                 "rewind": states["ticket"].rewind,
-                "reinit": states["reinit"].weights,
+                "reinit": states["reinit"].weights if "reinit" in states else {},
             }
             sha256 = write_seed(self.folder, seed, groups)
-            control = states["reinit"].record.validation
+            control = states["reinit"].record.validation if "reinit" in states else None
             seeds.append(SeedRecord(seed, tuple(self.records(seed)), test[seed], control, sha256))
         density = float(np.mean([record.levels[chosen].density for record in seeds]))
         loaded = self.problem.loaded
@@ -213,7 +221,14 @@ class _Run:
             metric_name=self.task.metric_name,
             parameters=self.problem.parameters,
             seeds=tuple(seeds),
-            verdict=judge(test, chosen, density, self.spec, self.pruner.whole_density(density)),
+            verdict=judge(
+                test,
+                Chosen(chosen, density, self.pruner.whole_density(density)),
+                self.spec,
+                self.task.measure,
+                resolution(again, len(self.problem.data.test)),
+                self.problem.no_reinit,
+            ),
             smaller_is_better=self.task.smaller_is_better,
             metric_unit=self.task.metric_unit,
             data_dir=self.problem.data_dir,
@@ -222,6 +237,15 @@ class _Run:
         shutil.rmtree(self.work)
         return ticket
 
-    def test_metric(self, state: LevelState) -> float:
-        self.model.load_state_dict(to_weights(state.weights))
-        return evaluate(self.model, self.task, self.problem.data.test)
+    def test_metrics(self, states: Mapping[str, LevelState]) -> tuple[dict[str, float], dict[str, Array]]:
+        """Test metric of each network of a seed, and the metric on each resample of the test examples."""
+        metrics, again = {}, {}
+        split = self.problem.data.test
+        targets = split.targets.numpy()
+        for role, state in states.items():
+            self.model.load_state_dict(to_weights(state.weights))
+            outputs = outputs_of(self.model, self.task, split)
+            metrics[role] = self.task.metric(outputs, targets)
+            if len(self.spec.seeds) > 1:
+                again[role] = resampled(self.task, outputs, targets)
+        return metrics, again

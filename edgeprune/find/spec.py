@@ -11,8 +11,12 @@ import torch
 from torch import nn
 
 from edgeprune import patterns, tasks
+from edgeprune.find.origin import Origin, origin_of, why_no_random_weights
 from edgeprune.find.pruning import Pruner, make_pruner
+from edgeprune.find.rehearsal import rehearse
+from edgeprune.find.resolution import margin_doubt
 from edgeprune.find.schedule import resolve_rates
+from edgeprune.find.seeds import derived_seed, seed_all
 from edgeprune.find.training import to_arrays
 from edgeprune.mask import Mask
 from edgeprune.task import Data
@@ -41,16 +45,20 @@ class Options:
 @dataclass(frozen=True)
 class Problem:
     """A task with its data in memory and the spec of the run. parameters: trainable ones of the dense model. pruner:
-    what is pruned of it. notes: what the user should know of the model before it is trained. data_dir: absolute path of
-    the folder that the data came from, or ""."""
+    what is pruned of it. origin: what its weights start from. notes: what the user should know before it is trained.
+    data_dir: absolute path of the folder that the data came from, or "". no_reinit: why there can be no
+    random-reinit control, or ""."""
 
     loaded: LoadedTask
     data: Data
     spec: FindSpec
     parameters: int
     pruner: Pruner
+    origin: Origin
     notes: tuple[str, ...]
     data_dir: str = ""
+    no_reinit: str = ""
+    unlike: str = ""
 
 
 def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> Problem:
@@ -58,10 +66,14 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
     task, recipe = loaded.task, loaded.task.recipe
     pattern = patterns.load(options.pattern)
     data_dir = data_dir and data_dir.absolute()
-    data = task.data(data_dir)
-    tasks.check(task, data)
-    torch.manual_seed(options.seeds[0] if options.seeds else 0)
-    model = task.model()
+    seed_all(derived_seed("data"))
+    with loaded.reads.recording("data"):
+        data = task.data(data_dir)
+    with loaded.reads.recording("model"):
+        tasks.check(task, data)
+        origin = origin_of(task)
+        seed_all(options.seeds[0] if options.seeds else 0)
+        model = task.model()
     pruner = make_pruner(model, data.train.inputs[:2], recipe.rate_scale, pattern, recipe.scope)
     first = pruner.first(to_arrays(model.state_dict()), options.revive)
     rates = resolve_rates(
@@ -92,10 +104,26 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
         torch_version=torch.__version__,
         revive=options.revive,
         tied=pruner.prunable.tied,
+        files=loaded.files(data_dir),
+        weights_sha256=origin.sha256,
     )
-    notes = tuple(_notes(model, pruner, first, options.revive))
+    notes = [*_notes(model, pruner, first, options.revive)]
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Problem(loaded, data, spec, trainable, pruner, notes, str(data_dir or ""))
+    why = why_no_random_weights(task, origin)
+    notes += [*_notes_of_origin(origin, why), *rehearse(model, task, data, spec)]
+    return Problem(loaded, data, spec, trainable, pruner, origin, tuple(notes), str(data_dir or ""), why)
+
+
+def _notes_of_origin(origin: Origin, no_reinit: str) -> Iterator[str]:
+    """What it means that the model brings weights along, or draws them from elsewhere."""
+    if origin.given:
+        control = f"not possible: {no_reinit}" if no_reinit else "each layer's own reset_parameters"
+        yield (
+            f"the model starts from given weights ({len(origin.given)} tensors, such as {min(origin.given)}): seeds "
+            f"differ in the order of the examples; the random-reinit control is {control}"
+        )
+    if not origin.repeatable:
+        yield "two networks of one seed differ, so a run cannot be repeated: draw from torch's random numbers"
 
 
 def _notes(model: nn.Module, pruner: Pruner, first: Mask, revive: bool) -> Iterator[str]:
@@ -131,6 +159,11 @@ def doubts(problem: Problem) -> list[str]:
         found.append(f"the first pruning removes {100 * spec.rates[0]:.0f} %: above 50 % tickets are mostly lost")
     if spec.rewind_step > 0.5 * spec.iterations:
         found.append("rewinding past half of the training is close to fine-tuning, not a ticket")
+    doubt = margin_doubt(
+        problem.loaded.task.measure, len(problem.data.test), spec.margin, spec.confidence, len(spec.seeds)
+    )
+    if doubt and len(spec.seeds) > 1:
+        found.append(doubt)
     if len(spec.seeds) == 1:
         found.append("one seed says nothing about chance: use three or more for a verdict")
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 import warnings
@@ -18,8 +17,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from edgeprune.errors import TicketError
-from edgeprune.find import work
+from edgeprune.find import seeds, work
 from edgeprune.find.checkpoint import Checkpoint, Weights, copy_state, from_file, load_optimizer, to_file
+from edgeprune.find.seeds import derived_seed
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.task import Data, Split, Task
 from edgeprune.tasks import hooks
@@ -72,11 +72,6 @@ class LevelStart:
     silent: Mapping[str, BoolArray] = field(default_factory=dict)
 
 
-def derived_seed(*parts: object) -> int:
-    """A seed of 63 bits for a named purpose, such as derived_seed(seed, "epoch", 3)."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-
-
 def outputs_of(model: nn.Module, task: Task, split: Split) -> Outputs:
     """The model's outputs for all examples of a split, in evaluation mode: an array, or a tuple of several."""
     training = model.training
@@ -104,7 +99,7 @@ def train(
     Every optimizer step is followed by the mask, so that a pruned weight is exactly 0.0 whatever the optimizer's
     momentum does. The order of examples depends on the seed and the epoch alone: every level sees the same.
     """
-    level = _Level(model, task, data, spec, start)
+    level = Level(model, task, data, spec, start)
     level.resume()
     saved = time.monotonic()
     while level.step < spec.iterations:
@@ -116,7 +111,7 @@ def train(
     return Trained(level.best, level.best_step, level.best_validation, level.loss, level.rewind)
 
 
-class _Level:
+class Level:
     """The moving parts of one level: what a checkpoint has to hold."""
 
     def __init__(self, model: nn.Module, task: Task, data: Data, spec: FindSpec, start: LevelStart) -> None:
@@ -126,11 +121,11 @@ class _Level:
         alive = {name: array for name, array in {**start.mask.counted, **start.silent}.items() if not array.all()}
         self.masked: list[Tensor] = [parameters[name] for name in alive]
         self.masks = [torch.tensor(array, dtype=parameters[name].dtype) for name, array in alive.items()]
-        self.apply_mask()
+        self._apply_mask()
         self.validations: list[float] = []
-        self.build_optimizer(start.step)
+        self._build_optimizer(start.step)
         self.augment = torch.Generator().manual_seed(derived_seed(start.seed, "augment"))
-        torch.manual_seed(derived_seed(start.seed, "training"))
+        seeds.seed_all(derived_seed(start.seed, "training"))
         self.step = start.step
         self.loss = math.nan
         self.best: Weights = {}
@@ -138,17 +133,17 @@ class _Level:
         self.rewind: Optional[Weights] = None
         self.order, self.order_epoch = torch.empty(0, dtype=torch.int64), -1
 
-    def build_optimizer(self, step: int) -> None:
+    def _build_optimizer(self, step: int) -> None:
         self.optimizer = self.task.optimizer(self.model.parameters())
         self.scheduler = scheduler_at(self.task, self.optimizer, self.spec.iterations, step, self.validations)
         self.plateau = hooks.is_plateau(self.scheduler)
 
-    def apply_mask(self) -> None:
+    def _apply_mask(self) -> None:
         if self.masked:
             with torch.no_grad():
                 torch._foreach_mul_(self.masked, self.masks)
 
-    def batch(self) -> tuple[Tensor, Tensor]:
+    def _batch(self) -> tuple[Tensor, Tensor]:
         size = min(self.spec.batch_size, len(self.data.train))
         epoch, position = divmod(self.step, len(self.data.train) // size)
         if epoch != self.order_epoch:
@@ -172,17 +167,16 @@ class _Level:
             total += self.one_step()
         self.loss = total / (end - first)
         validation = evaluate(self.model, self.task, self.data.validation)
-        self.validations.append(validation)
-        if self.plateau:
-            step_plateau(self.task, self.scheduler, validation)
+        self.note_validation(validation)
         if self.task.measure.gain(validation, self.best_validation) > 0:
             self.best, self.best_step, self.best_validation = copy_state(self.model), self.step, validation
         return Progress(self.step, self.spec.iterations, self.loss, validation)
 
     def one_step(self) -> float:
+        """Train on the next batch; the loss. TicketError if that is no finite number."""
         place = f"at step {self.step} of level {self.start.level}, seed {self.start.seed}"
         with user_code(f"task {self.task.name}: training failed {place}"):
-            inputs, targets = self.batch()
+            inputs, targets = self._batch()
             loss = self.task.loss(self.model(inputs), targets)
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -193,16 +187,26 @@ class _Level:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-            self.apply_mask()
+            self._apply_mask()
             if self.scheduler is not None and not self.plateau:
                 self.scheduler.step()
         self.step += 1
         return value
 
+    def note_validation(self, validation: float) -> None:
+        """Tell a scheduler that waits for it, now or after a resumption, a validation's metric."""
+        self.validations.append(validation)
+        if self.plateau:
+            step_plateau(self.task, self.scheduler, validation)
+
     def save(self) -> None:
-        """Write everything that the rest of the level depends on to the checkpoint file."""
+        """Write the checkpoint file."""
+        work.write(self.start.checkpoint, to_file(self.checkpoint()))
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that the rest of the level depends on."""
         state = self.optimizer.state_dict()
-        checkpoint = Checkpoint(
+        return Checkpoint(
             step=self.step,
             best_step=self.best_step,
             best_validation=self.best_validation,
@@ -212,25 +216,26 @@ class _Level:
             rewind=self.rewind,
             state=state["state"],
             groups=state["param_groups"],
-            random=torch.get_rng_state(),
+            random=seeds.states(),
             augment=self.augment.get_state(),
         )
-        work.write(self.start.checkpoint, to_file(checkpoint))
 
     def resume(self) -> None:
         """Go on from the checkpoint file if there is one."""
-        if not self.start.checkpoint.is_file():
-            return
-        checkpoint = from_file(work.read(self.start.checkpoint))
+        if self.start.checkpoint.is_file():
+            self.go_on(from_file(work.read(self.start.checkpoint)))
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Be where a checkpoint was made."""
         self.step, self.validations = checkpoint.step, list(checkpoint.validations)
         # The learning rates come with the optimizer's state, so it is loaded after the scheduler has set its own.
-        self.build_optimizer(self.step)
+        self._build_optimizer(self.step)
         with user_code(f"task {self.task.name}: optimizer cannot load its own state"):
             load_optimizer(self.optimizer, checkpoint)
         self.best_step, self.best_validation = checkpoint.best_step, checkpoint.best_validation
         self.model.load_state_dict(checkpoint.model)
         self.best, self.rewind = checkpoint.best, checkpoint.rewind
-        torch.set_rng_state(checkpoint.random)
+        seeds.set_states(checkpoint.random)
         self.augment.set_state(checkpoint.augment)
 
 

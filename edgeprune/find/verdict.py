@@ -1,100 +1,148 @@
 """Choosing the level on validation data and stating the verdict on test data.
 
-Non-inferiority: the one-sided lower confidence bound of the mean paired difference over seeds (Student's t) lies
-above minus the margin (Wellek 2010, chapter 3; the paired t-test inverted).
+Non-inferiority: the one-sided lower confidence bound of the mean paired difference lies above minus the margin
+(Wellek 2010, chapter 3). Two things make that mean uncertain: which seeds were drawn (Student's t over them) and which
+examples the test set holds (`resolution`). Their half widths are combined as the root of the sum of squares (Zou &
+Donner, Statistics in Medicine 2008), so that no interval is narrower than either.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
 from scipy.special import stdtrit  # scipy.stats' quantiles of t are these; importing it would take a second
 
+from edgeprune.find.resolution import Resolution, examples_half_width
+from edgeprune.metric import Metric
 from edgeprune.ticket import FindSpec, LevelRecord, Verdict
 
 CONTROLS_NOT_BUILT = ("shuffled mask", "dense trained for the ticket's whole budget")
+Interval = tuple[float, float]
 
 
-def mean_interval(differences: Sequence[float], confidence: float) -> Optional[tuple[float, float]]:
-    """Two-sided interval of the mean whose ends are one-sided bounds at `confidence` each; None for one value."""
+@dataclass(frozen=True)
+class Chosen:
+    """The level that the verdict is about. density: of the prunable weights; whole: of the whole network."""
+
+    level: int
+    density: float
+    whole: Optional[float] = None
+
+
+def mean_interval(differences: Sequence[float], confidence: float, examples: float = 0.0) -> Optional[Interval]:
+    """Two-sided interval of the mean whose ends are one-sided bounds at `confidence` each; None for one value.
+    examples: half width that the choice of the test examples alone makes."""
     if len(differences) < 2:
         return None
     count = len(differences)
     mean, error = float(np.mean(differences)), float(np.std(differences, ddof=1)) / count**0.5
-    half = float(stdtrit(count - 1, confidence)) * error
+    half = math.hypot(float(stdtrit(count - 1, confidence)) * error, examples)
     return mean - half, mean + half
 
 
 def lower_bound(differences: Sequence[float], confidence: float) -> float:
-    """One-sided lower confidence bound of the mean; the value itself for one."""
+    """One-sided lower confidence bound of the mean over seeds; the value itself for one."""
     interval = mean_interval(differences, confidence)
     return interval[0] if interval else float(differences[0])
 
 
-def choose_level(levels: Mapping[int, Sequence[LevelRecord]], spec: FindSpec) -> int:
+def choose_level(levels: Mapping[int, Sequence[LevelRecord]], spec: FindSpec, metric: Metric) -> int:
     """The last level (smallest density) whose validation metric is not inferior to the dense level's over the seeds;
     where none is, the pruned level with the best mean validation metric.
 
     levels: seed -> its records from level 0 on.
     """
     runs = list(levels.values())
-    differences = {
-        level: [run[level].validation - run[0].validation for run in runs] for level in range(1, spec.levels + 1)
+    gains = {
+        level: [metric.gain(run[level].validation, run[0].validation) for run in runs]
+        for level in range(1, spec.levels + 1)
     }
-    good = [level for level, values in differences.items() if lower_bound(values, spec.confidence) >= -spec.margin]
-    return max(good) if good else max(differences, key=lambda level: float(np.mean(differences[level])))
+    good = [level for level, values in gains.items() if lower_bound(values, spec.confidence) >= -spec.margin]
+    return max(good) if good else max(gains, key=lambda level: float(np.mean(gains[level])))
 
 
 def judge(
-    test: Mapping[int, Mapping[str, float]], level: int, density: float, spec: FindSpec, whole: Optional[float] = None
+    test: Mapping[int, Mapping[str, float]],
+    chosen: Chosen,
+    spec: FindSpec,
+    metric: Metric,
+    found: Resolution,
+    no_reinit: str = "",
 ) -> Verdict:
-    """The verdict from test metrics. test: seed -> {"ticket", "dense", "reinit"}. density: of the prunable weights;
-    whole: of the whole network."""
+    """The verdict from test metrics. test: seed -> {"ticket", "dense", "reinit"}; no_reinit: why the last is absent."""
     over_dense = [metrics["ticket"] - metrics["dense"] for metrics in test.values()]
-    over_reinit = [metrics["ticket"] - metrics["reinit"] for metrics in test.values()]
-    mean = float(np.mean(over_dense))
-    if len(test) == 1:
-        status = "one seed"
-    elif lower_bound(over_dense, spec.confidence) >= -spec.margin:
-        status = "winning" if lower_bound(over_reinit, spec.confidence) > 0 else "not inferior"
-    else:
-        status = "inferior" if mean < -spec.margin else "inconclusive"
-    interval = mean_interval(over_dense, spec.confidence)
-    return Verdict(
+    over_reinit = [metrics["ticket"] - metrics["reinit"] for metrics in test.values() if "reinit" in metrics]
+    interval = _interval(over_dense, spec, metric, found, "dense")
+    reinit_interval = _interval(over_reinit, spec, metric, found, "reinit")
+    status = _status(metric, float(np.mean(over_dense)), interval, reinit_interval, spec.margin)
+    reinit = f"not possible: {no_reinit}" if no_reinit else "run"
+    verdict = Verdict(
         status=status,
-        level=level,
-        density=density,
-        difference=mean,
+        level=chosen.level,
+        density=chosen.density,
+        difference=float(np.mean(over_dense)),
         interval=interval,
-        over_reinit=float(np.mean(over_reinit)),
-        over_reinit_interval=mean_interval(over_reinit, spec.confidence),
+        over_reinit=float(np.mean(over_reinit)) if over_reinit else None,
+        over_reinit_interval=reinit_interval,
         seeds=len(test),
         margin=spec.margin,
         confidence=spec.confidence,
-        controls={"dense": "run", "random reinit": "run", **dict.fromkeys(CONTROLS_NOT_BUILT, "not run")},
-        statement=f"at density {_densities(density, whole)}: {_statement(status, mean, interval, spec)}",
+        controls={"dense": "run", "random reinit": reinit, **dict.fromkeys(CONTROLS_NOT_BUILT, "not run")},
+        statement="",
+        examples=found.examples,
+        over_examples=found.errors.get("dense") is not None,
     )
+    return replace(verdict, statement=f"at density {_densities(chosen)}: {_statement(verdict, metric)}")
 
 
-def _densities(density: float, whole: Optional[float]) -> str:
+def _densities(chosen: Chosen) -> str:
+    whole = chosen.whole
     of_all = "" if whole is None else f" of the prunable weights ({100 * whole:.2f} % of the whole network)"
-    return f"{100 * density:.2f} %{of_all}"
+    return f"{100 * chosen.density:.2f} %{of_all}"
 
 
-def _statement(status: str, mean: float, interval: Optional[tuple[float, float]], spec: FindSpec) -> str:
+def _interval(
+    differences: Sequence[float], spec: FindSpec, metric: Metric, found: Resolution, control: str
+) -> Optional[Interval]:
+    if len(differences) < 2:
+        return None
+    return mean_interval(differences, spec.confidence, examples_half_width(metric, found, control, spec.confidence))
+
+
+def _status(
+    metric: Metric, mean: float, interval: Optional[Interval], over_reinit: Optional[Interval], margin: float
+) -> str:
+    if interval is None:
+        return "one seed"
+    low, high = metric.gain_interval(interval)
+    if low >= -margin:
+        better = over_reinit is not None and metric.gain_interval(over_reinit)[0] > 0
+        return "winning" if better else "not inferior"
+    return "inferior" if high < 0 and metric.gain(mean) < -margin else "not shown"
+
+
+def _statement(verdict: Verdict, metric: Metric) -> str:
+    alone = "is not possible" if verdict.over_reinit is None else "may do as well"
     words = {
         "one seed": "one seed, which allows no statement about chance",
         "winning": "a winning ticket: not inferior to the dense model and better than its random reinitialisation",
-        "not inferior": "not inferior to the dense model, but its random reinitialisation may do as well",
+        "not inferior": f"not inferior to the dense model, but its random reinitialisation {alone}",
         "inferior": "inferior to the dense model",
-        "inconclusive": "inconclusive: the mean is within the margin, the interval is not; more seeds may tell",
-    }[status]
-    span = (
-        f"{len(spec.seeds)} seeds, {100 * (2 * spec.confidence - 1):.0f} % interval "
-        f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
-        if interval
-        else "no interval"
+        "not shown": "not shown to be as good as the dense model: the interval reaches past the margin; more seeds or "
+        "more test examples may tell",
+    }[verdict.status]
+    unit, span = metric.difference_unit, "no interval"
+    if verdict.interval:
+        low, high = (metric.difference(end) for end in verdict.interval)
+        among = f"{verdict.seeds} seeds" + (f" and {verdict.examples:,} examples" if verdict.over_examples else "")
+        span = f"{among}, {100 * (2 * verdict.confidence - 1):.0f} % interval {low} to {high}"
+    better = ", less is better" if metric.smaller_is_better else ""
+    difference = metric.difference(verdict.difference)
+    return (
+        f"{words} (test difference {difference} {unit}{better}, {span}; "
+        f"margin {metric.scale * verdict.margin:g} {unit})"
     )
-    return f"{words} (test difference {100 * mean:+.2f} points, {span}; margin {100 * spec.margin:g} points)"

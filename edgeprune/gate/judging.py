@@ -180,6 +180,7 @@ def _verdict(measurement: Measurement, out: Path) -> tuple[Optional[Interval], s
             "name the folder that holds it with --out",
         )
     verdict, over = ticket.verdict, ticket.verdict.over_reinit_interval
+    over = ticket.metric.gain_interval(over) if over is not None else None
     most = VERDICTS["not-inferior" if over is not None and over[1] <= 0 else "winning"]
     shown = {
         "winning": (VERDICTS["winning"],) * 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Optional
 
 from edgeprune.metric import Metric
 from edgeprune.report import units
@@ -32,9 +33,9 @@ class Curve:
     """Levels from dense to sparsest, in the metric's own unit, with the axis that shows what matters.
 
     dense: mean validation metric of level 0; margin: as the verdict's; bound: dense less the margin; chosen: the
-    verdict's level; reinit: mean validation metric of the random reinit at that level. axis: the metric at the foot and
-    at the top, better ones above, so turned round where smaller is better; below: levels whose mean lies under the
-    axis, because a collapsed level would squash everything else.
+    verdict's level; reinit: mean validation metric of the random reinit at that level, None without that control. axis:
+    the metric at the foot and at the top, better ones above, so turned round where smaller is better; below: levels
+    whose mean lies under the axis, because a collapsed level would squash everything else.
     """
 
     metric: Metric
@@ -43,7 +44,7 @@ class Curve:
     margin: float
     bound: float
     chosen: Level
-    reinit: float
+    reinit: Optional[float]
     axis: tuple[float, float]
     below: tuple[Level, ...]
     caption: str
@@ -80,9 +81,11 @@ def curve(ticket: Ticket) -> Curve:
     """The curve of one ticket."""
     levels = levels_of(ticket)
     dense, chosen = levels[0], levels[ticket.verdict.level]
-    reinit = sum(record.reinit_validation for record in ticket.seeds) / len(ticket.seeds)
+    controls = [record.reinit_validation for record in ticket.seeds if record.reinit_validation is not None]
+    reinit = sum(controls) / len(controls) if controls else None
     margin, gain = ticket.verdict.margin, ticket.metric.gain
-    axis = _axis([_as_gains(level, ticket.metric) for level in levels], chosen.level, gain(reinit), margin)
+    control = None if reinit is None else gain(reinit)
+    axis = _axis([_as_gains(level, ticket.metric) for level in levels], chosen.level, control, margin)
     return Curve(
         metric=ticket.metric,
         levels=levels,
@@ -103,7 +106,7 @@ def _as_gains(level: Level, metric: Metric) -> Level:
     return replace(level, mean=metric.gain(level.mean), low=low, high=high)
 
 
-def _axis(levels: Sequence[Level], chosen: int, reinit: float, margin: float) -> tuple[float, float]:
+def _axis(levels: Sequence[Level], chosen: int, reinit: Optional[float], margin: float) -> tuple[float, float]:
     """Limits that show the chosen level and the margin, and the rest where it is not far below dense, with room around.
     levels, reinit: as gains.
 
@@ -115,8 +118,8 @@ def _axis(levels: Sequence[Level], chosen: int, reinit: float, margin: float) ->
     span = max(SPAN_IN_MARGINS * margin, LEAST_SPAN)
     floor = min(*always, dense - span)
     near = [level.low for level in levels if level.low >= floor]
-    low = min([*always, *near, *([reinit] if reinit >= dense - 2 * span else [])])
-    high = max([dense + margin / 2, reinit, *(level.high for level in levels)])
+    low = min([*always, *near, *([reinit] if reinit is not None and reinit >= dense - 2 * span else [])])
+    high = max([dense + margin / 2, *([] if reinit is None else [reinit]), *(level.high for level in levels)])
     room = (high - low) * ROOM
     return low - room, high + room
 
@@ -158,7 +161,7 @@ def off_axis(shown: Curve) -> list[tuple[float, str, str]]:
         )
         for level in shown.below
     ]
-    if shown.metric.gain(shown.reinit) < shown.metric.gain(shown.axis[0]):
+    if shown.reinit is not None and shown.metric.gain(shown.reinit) < shown.metric.gain(shown.axis[0]):
         points.append((shown.chosen.density * 100, units.metric(shown.reinit, shown.metric), "reinit"))
     return points
 

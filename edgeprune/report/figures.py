@@ -145,15 +145,19 @@ def _lines(shown: Curve, density: Sequence[float], edges: Sequence[float], scale
             "name": f"chosen: {units.percent(shown.chosen.density)} density",
             "type": "scatter",
         },
-        {
-            "x": chosen,
-            "y": [shown.reinit * scale],
-            "mode": "markers",
-            "marker": {"symbol": "diamond", "size": 10, "color": "--reinit"},
-            "name": "same mask, random reinit",
-            "type": "scatter",
-        },
+        *([] if shown.reinit is None else [_reinit(chosen, shown.reinit * scale)]),
     ]
+
+
+def _reinit(chosen: list[float], value: float) -> dict[str, Any]:
+    return {
+        "x": chosen,
+        "y": [value],
+        "mode": "markers",
+        "marker": {"symbol": "diamond", "size": 10, "color": "--reinit"},
+        "name": "same mask, random reinit",
+        "type": "scatter",
+    }
 
 
 def _arrow(place: int, density: float, label: str, role: str) -> dict[str, Any]:

@@ -131,7 +131,9 @@ def _lines(axes: Axes, shown: Curve, seeds: int) -> None:
         chosen.density * 100, chosen.mean * scale, "o", ms=12, mfc="none", mec=TICKET, mew=2.2,
         label=f"chosen: {units.percent(chosen.density)} density",
     )  # fmt: skip
-    axes.plot(chosen.density * 100, shown.reinit * scale, "D", ms=7.5, color=REINIT, label="same mask, random reinit")
+    if shown.reinit is not None:
+        reinit = shown.reinit * scale
+        axes.plot(chosen.density * 100, reinit, "D", ms=7.5, color=REINIT, label="same mask, random reinit")
 
 
 def _limits(axes: Axes, shown: Curve) -> None:

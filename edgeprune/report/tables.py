@@ -57,7 +57,7 @@ def verdict_table(ticket: Ticket) -> Table:
     return Table("Verdict", ("Fact", "Value"), rows, note)
 
 
-def with_interval(value: float, interval: Optional[Sequence[float]], metric: Metric) -> str:
+def with_interval(value: Optional[float], interval: Optional[Sequence[float]], metric: Metric) -> str:
     """A difference of metrics with its interval in brackets, where there is one."""
     text = units.difference(value, metric)
     return text if interval is None else f"{text} [{units.difference_interval(interval, metric)}]"
@@ -90,8 +90,8 @@ def seeds_table(ticket: Ticket) -> Table:
     name, metric = ticket.metric_name, ticket.metric
     rows = [(str(each.seed), *(units.metric(each.test.get(role), metric) for role in roles)) for each in ticket.seeds]
     if len(ticket.seeds) > 1:
-        means = (sum(each.test[role] for each in ticket.seeds) / len(ticket.seeds) for role in roles)
-        rows.append(("mean", *(units.metric(mean, metric) for mean in means)))
+        columns = ([each.test[role] for each in ticket.seeds if role in each.test] for role in roles)
+        rows.append(("mean", *(units.metric(sum(each) / len(each) if each else None, metric) for each in columns)))
     note = (
         f"Measured on the test set. Exported unless told otherwise: seed {ticket.median_seed} (median on validation)."
     )

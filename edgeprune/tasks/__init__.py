@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Optional
@@ -21,6 +21,7 @@ from edgeprune.task import Data, Task
 from edgeprune.tasks import source
 from edgeprune.tasks.hooks import guarded, kind_of
 from edgeprune.tasks.plain import plain_weights
+from edgeprune.tasks.reads import Reads
 from edgeprune.tasks.trial import check
 
 __all__ = ["LoadedTask", "check", "data_sha256", "load", "names"]
@@ -35,13 +36,26 @@ class LoadedTask:
     """A task and where it came from.
 
     reference: a built-in's name, or what the user wrote. file: absolute path of a user's task file, None for others.
-    source_sha256: of the task's source and of the neighbours that it imports.
+    source_sha256: of the task's source and of the neighbours that it imports; sources: these files, the task's first,
+    for a user's task. reads: the files that its code opens.
     """
 
     task: Task
     reference: str
     file: Optional[Path]
     source_sha256: str
+    sources: tuple[Path, ...] = ()
+    reads: Reads = field(default_factory=Reads, compare=False)
+
+    def files(self, data_dir: Optional[Path] = None) -> dict[str, str]:
+        """Name -> SHA-256 of what its code has read so far, its source apart: while it was imported and made the model
+        by name, while it made the data with "data/" before the name. A built-in's data are known by their hash."""
+        if not self.sources:
+            return {}
+        here = self.sources[0].parent
+        found = {**self.reads.hashes("import", here, self.sources), **self.reads.hashes("model", here, self.sources)}
+        data = self.reads.hashes("data", data_dir or here, self.sources)
+        return {**found, **{f"data/{name}": sha256 for name, sha256 in data.items()}}
 
 
 def names() -> list[str]:
@@ -125,20 +139,27 @@ def _load_file(reference: str, path: Path, function: str) -> LoadedTask:
             f"no file {path}", nearest(path.name, here) if 0 < len(here) <= _MOST_NAMED else "check the path"
         )
     sha256 = source.source_sha256(path, path.parent, source.is_foreign)
-    task = _call(source.import_file(path), function, reference)
-    return LoadedTask(task, reference, path, sha256)
+    sources = (path, *source.source_files(path, path.parent, source.is_foreign))
+    reads = Reads()
+    with reads.recording("import"):
+        task = _call(source.import_file(path), function, reference)
+    return LoadedTask(task, reference, path, sha256, sources, reads)
 
 
 def _load_module(reference: str, name: str, function: str) -> LoadedTask:
-    module = source.import_module(name)
+    reads = Reads()
+    with reads.recording("import"):
+        module = source.import_module(name)
     path, parts = Path(str(getattr(module, "__file__", None))), name.split(".")
     if path.suffix != ".py":
         raise TaskError(f"task {reference}: module {name} has no source file", "write package.module:function")
-    task = _call(module, function, reference)
+    with reads.recording("import"):
+        task = _call(module, function, reference)
     root = path.parents[len(parts) if path.stem == "__init__" else len(parts) - 1]
     alone = len(parts) == 1 and path.stem != "__init__" and root.name not in _INSTALLED
     counts = _is_built_in if _is_built_in(name) else source.is_foreign if alone else _in_package(parts[0])
-    return LoadedTask(task, reference, None, source.source_sha256(path, root, counts))
+    sources = () if _is_built_in(name) else (path, *source.source_files(path, root, counts))
+    return LoadedTask(task, reference, None, source.source_sha256(path, root, counts), sources, reads)
 
 
 def _is_built_in(name: str) -> bool:

@@ -72,15 +72,15 @@ def test_pruned_weights_are_positive_zeros_in_every_pattern(tmp_path, pattern):
 
 
 def test_every_level_starts_from_the_rewind_weights_times_the_mask(tmp_path, monkeypatch):
-    starts = []
-    real = training._Level.__init__
+    found, starts = problem(rewind="10-steps"), []
+    real = training.Level.__init__
 
     def noting(self, *arguments):
         real(self, *arguments)
         starts.append((self.start, training.to_arrays(training.copy_state(self.model))))
 
-    monkeypatch.setattr(training._Level, "__init__", noting)
-    ticket = run(problem(rewind="10-steps"), tmp_path)[-1].ticket
+    monkeypatch.setattr(training.Level, "__init__", noting)
+    ticket = run(found, tmp_path)[-1].ticket
     rewind = ticket.weights(1, "rewind")
     levels = starts[1:4]
     assert len(starts) == 5 and [start.step for start, _ in starts] == [0, 10, 10, 10, 0]
@@ -188,19 +188,19 @@ def test_nan_loss_stops_names_the_step_and_keeps_the_levels_before(tmp_path):
 def test_the_test_set_is_read_only_for_the_verdict(tmp_path):
     found = problem(seeds=(1, 2))
     reads = []
-    real = training.evaluate
+    real = training.outputs_of
 
     def noting(model, task, split):
         reads.append("test" if split is found.data.test else "validation")
         return real(model, task, split)
 
     for module in (training, sys.modules["edgeprune.find.run"]):
-        module.evaluate = noting
+        module.outputs_of = noting
     try:
         run(found, tmp_path)
     finally:
         for module in (training, sys.modules["edgeprune.find.run"]):
-            module.evaluate = real
+            module.outputs_of = real
     assert "test" not in reads[: -2 * 3] and reads[-2 * 3 :] == ["test"] * 6
 
 
