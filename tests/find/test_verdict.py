@@ -127,9 +127,8 @@ def test_less_of_an_error_is_better():
 
 def test_a_control_that_is_not_possible_is_not_called_run():
     test = {seed: {"ticket": 0.99, "dense": 0.98} for seed in (1, 2)}
-    verdict = judge(
-        test, (1, 0.5), spec(seeds=(1, 2)), ACCURACY, Resolution(100_000, {"dense": 1e-6}), "token is given"
-    )
+    found = Resolution(100_000, {"dense": 1e-6})
+    verdict = judge(test, Chosen(1, 0.5), spec(seeds=(1, 2)), ACCURACY, found, "token is given")
     assert verdict.status == "not inferior" and verdict.over_reinit is None
     assert verdict.controls["random reinit"] == "not possible: token is given"
 
