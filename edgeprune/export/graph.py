@@ -74,6 +74,7 @@ def to_onnx(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -
     ExportError if PyTorch cannot trace the module for any batch size, if an operation is outside SUPPORTED (naming
     the node, its type and its module), or if a pruned weight is not exactly zero in the graph.
     """
+    _check_precision(model, example)
     exported = _export(model, example)
     weights = _name_weights(exported, masks)
     settle_ceilings(exported)
@@ -103,6 +104,17 @@ def _silence() -> Iterator[None]:
                 yield
     finally:
         logging.disable(before)
+
+
+def _check_precision(model: nn.Module, example: Tensor) -> None:
+    """ExportError for what no runtime here computes with."""
+    numbers = {name: parameter.dtype for name, parameter in model.named_parameters()} | {"its input": example.dtype}
+    for name, kind in numbers.items():
+        if kind.is_complex or (kind.is_floating_point and kind != torch.float32):
+            raise ExportError(
+                f"{name} is {str(kind).removeprefix('torch.')}, expected float32",
+                "use model.float() and inputs.float()",
+            )
 
 
 def _export(model: nn.Module, example: Tensor) -> ir.Model:

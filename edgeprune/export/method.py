@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from edgeprune import runtimes
 from edgeprune.export.calibrate import calibrate
 from edgeprune.export.network import metric_of
 from edgeprune.export.quantize import METHODS, quantize
 from edgeprune.export.verify import Reference, signal_to_noise
 from edgeprune.mask import Array
+from edgeprune.scratch import Scratch
 
 SAFE = "minmax"  # it clips nothing that calibration saw: what the others are held against
 MOST_LOST_DB = 3.0
@@ -66,10 +68,9 @@ def best_method(tried: Mapping[str, Tried]) -> str:
 
 def run_onnx(model: onnx.ModelProto, inputs: Array) -> list[Array]:
     """Outputs of an in-memory ONNX model for all inputs, in ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {"input": inputs[first : first + 1000]}) for first in range(0, len(inputs), 1000)]
+    with Scratch() as folder:
+        path = folder / "model.onnx"
+        onnx.save(model, path)
+        session = runtimes.load("onnxruntime").open_session(path, threads=0)
+    rows = [session(inputs[first : first + 1000]) for first in range(0, len(inputs), 1000)]
     return [np.concatenate(column) for column in zip(*rows)]

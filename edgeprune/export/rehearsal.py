@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from edgeprune.export.network import outputs_of
 from edgeprune.export.quantize import quantize
 from edgeprune.export.shrink import shrink
 from edgeprune.mask import Array, BoolArray
+from edgeprune.scratch import Scratch
 
 EXAMPLES = 8
 # Of an output's scale: rounding adds up, a wrong layout or operator is far from it.
@@ -62,14 +62,14 @@ def rehearse(
         model, masks, gone = shrunk.model, shrunk.masks, len(shrunk.removed)
     graph = to_onnx(model, inputs[:2], masks)
     forms: dict[str, onnx.ModelProto] = {"fp32": graph.model}
-    with tempfile.TemporaryDirectory() as folder:
+    with Scratch() as folder:
         for arch, runtime, precision in cells:
             try:
                 if precision not in forms:
                     ranges = calibrate(graph.model, inputs.numpy(), "minmax")
                     forms[precision] = quantize(graph.model, ranges)
                 file = _write(forms[precision], graph, (arch, runtime, precision))
-                _check(file, runtime, precision, Path(folder), inputs.numpy(), expected)
+                _check(file, runtime, precision, folder, inputs.numpy(), expected)
             except ExportError as problem:
                 yield Rehearsed(runtime, precision, problem)
             else:

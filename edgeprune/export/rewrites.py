@@ -24,6 +24,7 @@ from onnxscript.rewriter.rules.common import (
 # Folding stays within what an initializer may hold anyway; the library's own limits leave larger weights unfolded.
 FOLD_LIMIT = 1 << 40
 LAYERS = ("Conv", "ConvTranspose", "Gemm")
+POWERS = (1.0, 2.0, 3.0, 4.0)  # as products: exact for negative numbers too, and an integer kernel in each runtime
 
 
 def simplify(model: ir.Model) -> None:
@@ -42,6 +43,7 @@ def simplify(model: ir.Model) -> None:
     for rules in (_BATCH_NORM_RULES, _SEQUENCE_RULES, _RULES, fuse_hardswish_rules()):
         rewriter.rewrite(model, rules)
     move_activations(model)
+    IdentityEliminationPass()(model)
     RemoveUnusedNodesPass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
 
@@ -190,6 +192,17 @@ def _clip_from_below(op: Any, x: ir.Value, bound: ir.Value) -> Any:
     return op.Relu(x) if _scalar(bound) == 0 else op.Clip(x, bound)
 
 
+def _is_whole_power(context: Any, exponent: ir.Value, **_: Any) -> bool:
+    return _scalar(exponent) in POWERS
+
+
+def _multiply(op: Any, x: ir.Value, exponent: ir.Value) -> Any:
+    product = op.Identity(x)
+    for _ in range(int(_scalar(exponent) or 1) - 1):
+        product = op.Mul(product, x)
+    return product
+
+
 def _keeps_channels(context: Any, x: ir.Value, y: ir.Value, **_: Any) -> bool:
     source, result = _dimensions(x), _dimensions(y)
     return len(source) == len(result) > 2 and min(source[1:] + result[1:]) > 0 and source[1] == result[1]
@@ -249,7 +262,8 @@ _RESIZE = RewriteRule(
     _resize_in_space,
     _keeps_channels,
 )
-_RULES = (*map(_pool_of_space, _REDUCTIONS), _POOL_OF_ALL, _FLATTEN, _LOWER_BOUND, _UPPER_BOUND, _RESIZE)
+_POWER = RewriteRule(lambda op, x, exponent: op.Pow(x, exponent), _multiply, _is_whole_power)
+_RULES = (_POWER, *map(_pool_of_space, _REDUCTIONS), _POOL_OF_ALL, _FLATTEN, _LOWER_BOUND, _UPPER_BOUND, _RESIZE)
 # Applied before the others: the reduction inside would otherwise be taken for one over an image.
 _SEQUENCE_RULES = tuple(map(_pool_of_sequence, _REDUCTIONS))
 _BATCH_NORM_RULES = (

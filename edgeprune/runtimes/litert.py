@@ -70,8 +70,11 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
     def infer(example: NDArray[Any]) -> list[NDArray[Any]]:
         # `invoke` lets other threads of Python run, which would set the inputs of this very inference.
         with turn:
-            interpreter.set_tensor(entry, example[None])
-            interpreter.invoke()
+            try:
+                interpreter.set_tensor(entry, example[None])
+                interpreter.invoke()
+            except (ValueError, RuntimeError) as problem:
+                raise ExportError(f"LiteRT cannot run {path}: {' '.join(str(problem).split())}") from None
             return [interpreter.get_tensor(exit["index"]) for exit in exits]
 
     def run(array: NDArray[Any]) -> list[NDArray[Any]]:

@@ -20,6 +20,7 @@ CELLS = {(runtime, precision) for runtime in ("onnxruntime", "litert") for preci
 # Network, pattern and what else the search for its ticket is told.
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ceiling", "unstructured", {"density": 0.1}),
+    ("detector", "block:4x1", {"density": 0.1}),
     ("unsqueezed", "block:1x4", {"density": 0.1}),
     ("unsqueezed", "unstructured", {"density": 0.1}),
     ("variadic", "unstructured", {"rates": (0.5,)}),

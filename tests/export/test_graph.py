@@ -405,6 +405,27 @@ def test_every_refused_operation_is_told_with_its_layer_at_once() -> None:
     assert lines["Elu"].count("(ELU)") == 2 and "(Own), test_graph.py line" in lines["Erf"]
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_only_float32_is_taken(kind: torch.dtype) -> None:
+    name = str(kind).removeprefix("torch.")
+    with pytest.raises(ExportError, match=rf"weight is {name}, expected float32; use model.float\(\)"):
+        to_onnx(nn.Linear(16, 4).to(kind).eval(), ROW.to(kind), {})
+    with pytest.raises(ExportError, match=f"its input is {name}"):
+        to_onnx(nn.ReLU().eval(), ROW.to(kind), {})
+
+
+@pytest.mark.parametrize("exponent", [1, 2, 3, 4])
+def test_a_whole_power_is_a_product(exponent: int) -> None:
+    model = Net(lambda x, a: a(x) ** exponent, nn.Linear(16, 6))
+    graph = export(model, ROW)
+    assert {node.op_type for node in graph.model.graph.node} <= {"Gemm", "Mul"}
+
+
+def test_other_powers_are_refused() -> None:
+    with pytest.raises(RefusedError, match="Pow"):
+        to_onnx(Net(lambda x: torch.relu(x) ** 2.5).eval(), ROW, {})
+
+
 def test_a_pruned_weight_that_is_not_zero_is_an_error_with_its_name_and_number() -> None:
     model = nn.Sequential(nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
     masks = prune(model)
