@@ -9,6 +9,7 @@ fuse an operator with the pairs around it into one integer kernel; the scales ar
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 import numpy as np
@@ -30,6 +31,8 @@ from edgeprune.export.scales import (
     weight_scales,
 )
 from edgeprune.export.scheme import RULES, Rule, Scheme, Wiring, operands, scheme_of
+
+FINEST = 128  # XNNPACK wants less than 256
 
 __all__ = ["METHODS", "RULES", "Rule", "quantize", "with_unsigned_activations"]
 
@@ -99,12 +102,35 @@ class _Quantizer:
         self.weights: dict[tuple[str, int], Floats] = {}
 
     def run(self) -> onnx.ModelProto:
+        for _ in self.wiring.nodes:  # a wider output is a wider input of the next layer
+            if not self._widen_outputs():
+                break
+            self.weights.clear()  # a bias makes them depend on the scale of the input
         self._requantize_before_activations()
         for value in self.model.graph.input:
             self._pair_after(value.name)
         for number, node in enumerate(self.wiring.nodes):
             self._node(number, node)
         return self._assemble()
+
+    def _widen_outputs(self) -> bool:
+        """Give the output of a layer steps of at least a FINEST of the steps that its sums are made of; True if that
+        changed any. A layer that calibration saw nearly silent would otherwise get a grid far finer than its sums are,
+        and factors between the two that XNNPACK's kernels do not take."""
+        result = {inner: outer for outer, inner in self.scheme.fused.items()}
+        changed = False
+        for number, rule in self.scheme.rules.items():
+            node = self.wiring.nodes[number]
+            output = str(self.wiring.nodes[result.get(number, number)].output[0])
+            if rule.weight_axis is None or not rule.integer or output not in self.scales:
+                continue
+            weights = self._weight_scales(node.input[1], rule.weight_axis)
+            least = np.float32(self.scales[node.input[0]].scale * float(weights.max()) / FINEST)
+            if self.scales[output].scale < least and self.scheme.groups[output] not in self.scheme.fixed:
+                group, wider = self.scheme.groups[output], replace(self.scales[output], scale=float(least))
+                self.scales |= {name: wider for name, other in self.scheme.groups.items() if other == group}
+                changed = True
+        return changed
 
     def _requantize_before_activations(self) -> None:
         """Where a tie gave an activation a grid that reaches past its clamp, ONNX Runtime would not drop it, and its

@@ -144,3 +144,21 @@ def test_unsigned_activations_keep_every_real_value_and_the_weights_type() -> No
         shift = 128 if array.dtype == np.int8 and (array.ndim == 0 or name == "c_quantized") else 0
         assert after[name].dtype == (np.uint8 if shift else array.dtype)
         np.testing.assert_array_equal(after[name], array.astype(np.int64) + shift if shift else array)
+
+
+def test_a_layer_that_calibration_saw_nearly_silent_gets_no_grid_finer_than_its_sums() -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    from edgeprune.export.tflite import write_tflite
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1)).eval()
+    graph = to_onnx(model, torch.randn(2, 3, 5, 5), {}).model
+    silent = next(node.output[0] for node in graph.graph.node if node.op_type == "Relu")
+    ranges = {**dict.fromkeys((value.name for value in graph.graph.value_info), (-1.0, 1.0)), "input": (-3.0, 3.0)}
+    quantized = quantize(graph, {**ranges, "output_0": (-1.0, 1.0), silent: (0.0, 1e-9)})
+    arrays = {each.name: onnx.numpy_helper.to_array(each) for each in quantized.graph.initializer}
+    sums = float(arrays["input_scale"]) * float(arrays["0.weight_scale"].max())
+    assert sums / 129 <= float(arrays[f"{silent}_scale"]) <= sums
+    interpreter = Interpreter(model_content=write_tflite(quantized).data)
+    interpreter.allocate_tensors()
