@@ -28,8 +28,6 @@ CACHED = 1 << 16
 # ONNX Runtime blocks the channels of float tensors by as many as its widest vectors hold (NCHWc). A pool must fill all
 # its blocks; a convolution pads fours to them, and reads fewer channels than a block as they are (seen in 1.32).
 NCHWC, NCHWC_PADDED = 16, 4
-# Nanoseconds a channel, see `Costs.gate` (measured in an EfficientNet-B0).
-GATE = 40.0
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
 TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
 
@@ -116,11 +114,13 @@ class Costs:
 
     full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a sparse
     kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that a library
-    must save.
+    must save; worth_unsure: the same where products of activations (gates, SiLU) stand between the layers, whose layout
+    in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower than predicted.
     """
 
     full = 0.9
     worth = 0.03
+    worth_unsure = 0.15
 
     factor = 1.0
 
@@ -155,11 +155,6 @@ class Costs:
         """A float MaxPool, form: "own", or stock: "blocked" or "plain" ([N, C, H, W]); taps: places of its window,
         sizes: channels, cells of its input and of its output."""
         return self._sum(f"fp32 {form}", "max_pool", pool_features(taps, sizes))
-
-    def gate(self, channels: int) -> float:
-        """What the runtime's int8 product with one value a channel takes more where channels come before places, as
-        behind packed tensors, than where they come last, as between its own convolutions."""
-        return self.factor * GATE * channels
 
     def reorder(self, cells: int) -> float:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""

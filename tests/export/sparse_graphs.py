@@ -24,7 +24,7 @@ class Eager(Costs):
     """Every layer pays off in the format with the fewest stored blocks; stock operators are dear."""
 
     full = 1.0
-    worth = 0.0
+    worth = worth_unsure = 0.0
 
     def __init__(self) -> None:
         super().__init__({})
@@ -46,9 +46,6 @@ class Eager(Costs):
 
     def reorder(self, cells: int) -> float:
         return 1.0
-
-    def gate(self, channels: int) -> float:
-        return 0.0
 
 
 class Except(Eager):

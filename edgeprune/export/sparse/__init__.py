@@ -16,6 +16,7 @@ from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, View, f
 from edgeprune.export.sparse.steps import Steps
 from edgeprune.kernels.costs import Costs
 
+IMAGE = 4  # dimensions
 LayerTimes = Mapping[str, Mapping[str, float]]
 
 __all__ = ["DEPTHWISE", "PACKED", "TRANSPOSED", "Rewritten", "layer_name", "name_layers", "rewrite", "stock_layers"]
@@ -58,11 +59,18 @@ def rewrite(model: onnx.ModelProto, precision: str, costs: Costs, measured: Opti
     planned = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices, costs)
     chosen = planned.chosen
     # Without a layer that is sparse, and without a gain that shows, nothing of ours is worth a library.
+    worth = costs.worth_unsure if _has_products(view) else costs.worth
     left = [choice.blocks_left for choice in choices if choice.layer.number in chosen and choice.pattern]
-    if all(share > costs.full for share in left) or planned.saved < costs.worth * planned.stock:
+    if all(share > costs.full for share in left) or planned.saved < worth * planned.stock:
         against = LAYOUT if not left else FULL if min(left) > costs.full else LITTLE
         return Rewritten(model, tuple(choice.record(False, against) for choice in choices))
     return Rewritten(draft.finish(), tuple(choice.record(choice.layer.number in chosen) for choice in choices))
+
+
+def _has_products(view: View) -> bool:
+    """True if activations over images are multiplied with each other."""
+    products = (node for node in view.nodes if node.op_type == "Mul" and not view.constants.keys() & set(node.input))
+    return any(len(view.shapes.get(node.output[0], [])) == IMAGE for node in products)
 
 
 def stock_layers(model: onnx.ModelProto, why: str) -> tuple[Layer, ...]:

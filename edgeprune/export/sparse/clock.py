@@ -45,7 +45,7 @@ Run = Callable[[], object]
 class Forced(Costs):
     """Makes the sparse kernels of one format the cheapest for every layer."""
 
-    full, worth = 1.0, 0.0
+    full, worth, worth_unsure = 1.0, 0.0, 0.0
 
     def __init__(self, pattern: str) -> None:
         super().__init__({})
@@ -69,10 +69,6 @@ class Forced(Costs):
 
     def reorder(self, cells: int) -> float:
         """Layouts are all the same."""
-        return 0.0
-
-    def gate(self, channels: int) -> float:
-        """So are products."""
         return 0.0
 
     def tensor_work(self, work: str, form: str, cells: int) -> float:
@@ -211,7 +207,9 @@ def profile_extra(events: Mapping[str, Sequence[int]], network_ns: float) -> flo
 def _network(name: str, model: onnx.ModelProto, precision: str, costs: Costs, layers: LayerTimes) -> Rewritten:
     """The network of a name in `KernelTimes`, its layers' records with the measured times."""
     if name == LAYERS:
-        return rewrite(model, precision, costs.slowed(speed(model, precision, costs, layers)), layers)
+        here = costs.slowed(speed(model, precision, costs, layers))
+        here.worth = here.worth_unsure = 0.0  # the clock will judge the whole
+        return rewrite(model, precision, here, layers)
     forced = rewrite(model, precision, Forced(name))
     ours = _ours(forced.model)
     records = (_measured(each, layers.get(each.name, {})) if each.name in ours else each for each in forced.layers)

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import NodeProto
 
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT, SLACK, Choice, View, Window, attributes_of, window_of
+from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, View, Window, attributes_of, window_of
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.kernels.costs import NCHWC, Costs
 
@@ -131,7 +131,7 @@ def _pool_option(view: View, number: int, costs: Costs) -> Option:
         sizes = shapes[0][1], math.prod(shapes[0][1:]), math.prod(shapes[1][1:])
         forms = "blocked" if is_blocked else "plain", "own"
         stock, own = (costs.max_pool(form, math.prod(window.kernel), sizes) for form in forms)
-    return Option(*((stock, math.inf) if is_blocked else (math.inf, stock)), DOUBT * own + SLACK)
+    return Option(*((stock, math.inf) if is_blocked else (math.inf, stock)), DOUBT_DENSE * own + SLACK)
 
 
 def _pool_window(view: View, number: int) -> Window | None:

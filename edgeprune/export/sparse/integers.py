@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Choice, View, Weighted
+from edgeprune.export.sparse.layers import Choice, Weighted
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.steps import MOVES, WORK, Grid, Step, Steps
 from edgeprune.kernels.costs import Costs
@@ -42,18 +41,7 @@ def rewrite_integers(draft: Draft, steps: Steps, choices: list[Choice], costs: C
         # Before the region, whose changes of layout read what these write and stand at the same place.
         _move_quantized(draft, steps)
     region.rewrite()
-    gates = sum(costs.gate(channels) for channels in _gates(draft.view)) if region.packed else 0.0
-    return Planned(chosen, saved + region.saved - gates, stock + region.stock)
-
-
-def _gates(view: View) -> Iterator[int]:
-    """The channels of each product with one value a channel, as squeeze-and-excitation has."""
-    for node in view.nodes:
-        shapes = [view.shapes.get(name, []) for name in node.input] if node.op_type == "Mul" else []
-        if len(shapes) == 2 and all(len(shape) == 4 for shape in shapes):
-            ones = [shape[2:] == [1, 1] for shape in shapes]
-            if any(ones) and not all(ones):
-                yield max(shape[1] for shape in shapes)
+    return Planned(chosen, saved + region.saved, stock + region.stock)
 
 
 def _requantize(draft: Draft, steps: Steps, layer: Weighted, step: Step) -> list[str]:

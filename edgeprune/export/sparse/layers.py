@@ -18,9 +18,11 @@ from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
 
 Array = NDArray[Any]
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-# How much faster than dense a kernel must be: one prediction in five is off by a quarter of the time or more, and by a
-# part of a microsecond for each call, which is much of a small layer. A time from a profile is in whole microseconds.
-DOUBT = 1.25
+# How much faster than the runtime's a kernel must be. One prediction in ten of a sparse layer is off by a third, of
+# kernels that are as dense by less: of 735 measured layers four were slower that were predicted faster by so much. Each
+# call is off by a part of a microsecond, much of a small layer. A profile's times are in whole microseconds.
+DOUBT = 1.4
+DOUBT_DENSE = DOUBT_MEASURED = 1.1
 SLACK = 400.0
 MOST_GAIN = 30.0  # the largest that scripts/fit_costs has measured of a layer; above it a formula extrapolates
 DENSE, OWN = "dense", "own"  # kernels of a layer besides the sparse formats: the runtime's, the library's depthwise one
@@ -221,7 +223,8 @@ class Choice:
     @property
     def doubted(self) -> float:
         """The time of the sparse (or our own depthwise) kernel as it is weighed against others: rather too long."""
-        return math.inf if self.refusal else DOUBT * self.sparse + SLACK
+        doubt = DOUBT_MEASURED if self.measured else DOUBT if self.pattern else DOUBT_DENSE
+        return math.inf if self.refusal else doubt * self.sparse + SLACK
 
     @property
     def pays(self) -> bool:
