@@ -21,7 +21,8 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # How much faster than the runtime's a kernel must be. One prediction in ten of a sparse layer is off by a third, of
 # kernels that are as dense by less: of 735 measured layers four were slower that were predicted faster by so much. Each
 # call is off by a part of a microsecond, much of a small layer. A profile's times are in whole microseconds.
-DOUBT = 1.4
+# Matrix products are bound by where their weights lie in the caches, which a network decides.
+DOUBT, DOUBT_GEMM = 1.4, 1.75
 DOUBT_DENSE = DOUBT_MEASURED = 1.1
 SLACK = 400.0
 MOST_GAIN = 30.0  # the largest that scripts/fit_costs has measured of a layer; above it a formula extrapolates
@@ -223,7 +224,9 @@ class Choice:
     @property
     def doubted(self) -> float:
         """The time of the sparse (or our own depthwise) kernel as it is weighed against others: rather too long."""
-        doubt = DOUBT_MEASURED if self.measured else DOUBT if self.pattern else DOUBT_DENSE
+        gemm = self.layer.geometry is not None and self.layer.geometry.gemm
+        doubt = DOUBT_GEMM if gemm else DOUBT if self.pattern else DOUBT_DENSE
+        doubt = DOUBT_MEASURED if self.measured else doubt
         return math.inf if self.refusal else doubt * self.sparse + SLACK
 
     @property
