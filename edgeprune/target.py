@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
+from edgeprune import typed
 from edgeprune.errors import TargetError, nearest
+from edgeprune.store import StrPath, read_file
+
+LARGEST = 1 << 20  # bytes of a file
+SEE = "docs/targets.md describes the file"
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,10 @@ class PayingPattern:
     pattern: str
     from_sparsity: float
     why: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.from_sparsity < 1:
+            raise TargetError(f"from_sparsity must lie in [0, 1), got {self.from_sparsity}")
 
 
 @dataclass(frozen=True)
@@ -30,8 +39,14 @@ class RuntimeChoice:
 
     name: str
     precisions: tuple[str, ...]
-    patterns: tuple[PayingPattern, ...]
+    patterns: tuple[PayingPattern, ...] = ()
     providers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.precisions or set(self.precisions) - {"fp32", "int8"}:
+            raise TargetError(f"precisions of {self.name} must be fp32 and/or int8")
+        if self.providers and self.name != "onnxruntime":
+            raise TargetError(f"{self.name} has no providers, only onnxruntime has some")
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,17 @@ class Target:
     governor: str = ""
     frequency_khz: int = 0
     file: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.runtimes:
+            raise TargetError("[[runtimes]] must have one entry at least")
+        if self.connection not in ("local", "ssh", "adb"):
+            raise TargetError(f"connection {self.connection!r} is unknown: use local, ssh or adb")
+        if self.threads < 1 or self.cores < 0 or self.memory_bytes < 0 or self.frequency_khz < 0:
+            raise TargetError("threads must be 1 or more, cores, memory_bytes and frequency_khz 0 or more")
+        for sensor, needed in (("governor", self.governor), ("frequency", self.frequency_khz)):
+            if needed and sensor not in self.sensors:
+                raise TargetError(f'{sensor} {needed!r} cannot be checked: add "{sensor}" to its sensors')
 
     @property
     def reference(self) -> str:
@@ -98,126 +124,54 @@ def target_names() -> list[str]:
     return sorted(path.stem for path in targets_folder().glob("*.toml"))
 
 
-def load_target(reference: str) -> Target:
+def load_target(reference: StrPath) -> Target:
     """A target from a built-in name or a path to a TOML file of one's own."""
-    path = Path(reference)
-    if path.suffix == ".toml" or os.sep in reference:
-        if not path.is_file():
-            raise TargetError(
-                f"no target file at {reference}", "name a TOML file or one of: " + ", ".join(target_names())
-            )
+    path, name = Path(reference), os.fspath(reference)
+    if path.suffix == ".toml" or os.sep in name:
+        if not path.exists():
+            raise TargetError(f"no target file at {name}", "name a TOML file or one of: " + ", ".join(target_names()))
         return replace(parse_target(path), file=str(path.resolve()))
-    if reference not in target_names():
-        raise TargetError(f"unknown target {reference!r}", nearest(reference, target_names()))
-    return parse_target(targets_folder() / f"{reference}.toml")
+    if name not in target_names():
+        raise TargetError(f"unknown target {name!r}", nearest(name, target_names()))
+    return parse_target(targets_folder() / f"{name}.toml")
 
 
-def parse_target(path: Path) -> Target:
+@dataclass(frozen=True)
+class _Machine:
+    """The table [machine] of a file."""
+
+    os: str
+    arch: str
+    cpu: str
+    cores: int
+    features: tuple[str, ...] = ()
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _File:
+    """A target as its file has it: the fields of `Target`, those of the machine in a table of their own."""
+
+    description: str
+    connection: str
+    machine: _Machine
+    runtimes: tuple[RuntimeChoice, ...]
+    threads: int = 1
+    sensors: tuple[str, ...] = ()
+    budgets: Mapping[str, Any] = field(default_factory=dict)
+    governor: str = ""
+    frequency_khz: int = 0
+
+
+def parse_target(path: StrPath) -> Target:
     """Read one TOML file; TargetError names the file and the key that is missing, unknown or of the wrong type."""
+    path = Path(path)
+    data = read_file(path, "target", TargetError, SEE, LARGEST)
     try:
-        import tomllib
+        found = typed.decode(_File, typed.parse_toml(data))
+        fields = {name: value for name, value in vars(found).items() if name != "machine"}
+        return Target(name=path.stem, **fields, **vars(found.machine))
     except ModuleNotFoundError:
         raise TargetError("reading a target needs Python 3.11 or newer", "run this command on the host") from None
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise TargetError(f"target {path} is not valid TOML: {problem}", "mend the line named") from None
-    reader = _Reader(path, content)
-    target = _target(path.stem, reader)
-    reader.finish()
-    return target
-
-
-def _target(name: str, top: _Reader) -> Target:
-    machine = top.table("machine")
-    runtimes = tuple(_runtime(entry) for entry in top.tables("runtimes"))
-    if not runtimes:
-        raise TargetError(f"target {top.path}: [[runtimes]] must have one entry at least")
-    target = Target(
-        name=name,
-        description=top.get("description", str),
-        os=machine.get("os", str),
-        arch=machine.get("arch", str),
-        cpu=machine.get("cpu", str),
-        cores=machine.get("cores", int),
-        features=machine.texts("features", []),
-        memory_bytes=machine.get("memory_bytes", int, 0),
-        threads=top.get("threads", int, 1),
-        runtimes=runtimes,
-        connection=top.get("connection", str),
-        sensors=top.texts("sensors", []),
-        budgets=top.get("budgets", dict, {}),
-        governor=top.get("governor", str, ""),
-        frequency_khz=top.get("frequency_khz", int, 0),
-    )
-    machine.finish()
-    if target.connection not in ("local", "ssh", "adb"):
-        raise TargetError(f"target {top.path}: connection {target.connection!r} is unknown", "use local, ssh or adb")
-    if target.threads < 1 or target.cores < 0 or target.memory_bytes < 0 or target.frequency_khz < 0:
-        raise TargetError(
-            f"target {top.path}: threads must be 1 or more, cores, memory_bytes and frequency_khz 0 or more"
-        )
-    for sensor, needed in (("governor", target.governor), ("frequency", target.frequency_khz)):
-        if needed and sensor not in target.sensors:
-            raise TargetError(
-                f"target {top.path}: {sensor} {needed!r} cannot be checked", f'add "{sensor}" to its sensors'
-            )
-    return target
-
-
-def _runtime(entry: _Reader) -> RuntimeChoice:
-    patterns = []
-    for row in entry.tables("patterns"):
-        sparsity = float(row.get("from_sparsity", (int, float)))
-        if not 0 <= sparsity < 1:
-            raise TargetError(f"target {entry.path}: from_sparsity must lie in [0, 1), got {sparsity}")
-        patterns.append(PayingPattern(row.get("pattern", str), sparsity, row.get("why", str)))
-        row.finish()
-    name, precisions, providers = entry.get("name", str), entry.texts("precisions"), entry.texts("providers", [])
-    choice = RuntimeChoice(name, precisions, tuple(patterns), providers)
-    if not choice.precisions or set(choice.precisions) - {"fp32", "int8"}:
-        raise TargetError(f"target {entry.path}: precisions of {choice.name} must be fp32 and/or int8")
-    if choice.providers and choice.name != "onnxruntime":
-        raise TargetError(f"target {entry.path}: {choice.name} has no providers", "only onnxruntime has some")
-    entry.finish()
-    return choice
-
-
-class _Reader:
-    """Takes typed keys from a TOML table and remembers which are left, so that a misspelt key is an error."""
-
-    def __init__(self, path: Path, content: Mapping[str, Any], where: str = "") -> None:
-        self.path = path
-        self._left = dict(content)
-        self._where = where
-
-    def get(self, key: str, kind: Any, default: Any = None) -> Any:
-        if key not in self._left:
-            if default is None:
-                raise TargetError(f"target {self.path}: {self._where}{key} is missing")
-            return default
-        value = self._left.pop(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            names = getattr(kind, "__name__", "number")
-            raise TargetError(f"target {self.path}: {self._where}{key} must be {names}, got {value!r}")
-        return value
-
-    def texts(self, key: str, default: Any = None) -> tuple[str, ...]:
-        values = self.get(key, list, default)
-        if any(not isinstance(value, str) for value in values):
-            raise TargetError(f"target {self.path}: {self._where}{key} must be a list of strings, got {values!r}")
-        return tuple(values)
-
-    def table(self, key: str) -> _Reader:
-        return _Reader(self.path, self.get(key, dict), f"{self._where}{key}.")
-
-    def tables(self, key: str) -> list[_Reader]:
-        rows = self.get(key, list, [])
-        if any(not isinstance(row, dict) for row in rows):
-            raise TargetError(f"target {self.path}: {self._where}{key} must be an array of tables ([[{key}]])")
-        return [_Reader(self.path, row, f"{self._where}{key}[{index}].") for index, row in enumerate(rows)]
-
-    def finish(self) -> None:
-        if self._left:
-            known = sorted(self._left)[0]
-            raise TargetError(f"target {self.path}: unknown key {self._where}{known}", "see docs/targets.md")
+    except (typed.WrongContent, TargetError) as problem:
+        raise TargetError(f"target {path}: {problem}", SEE) from None

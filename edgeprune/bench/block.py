@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict, TypeVar
 
-from edgeprune import kernels, store
+from edgeprune import kernels, store, typed
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent
 from edgeprune.bench.plan import Plan
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
 from edgeprune.kernels.profile import layers_ns
-from edgeprune.measurement import Block
+from edgeprune.measurement import Block, Window
 from edgeprune.runtimes.onnxruntime import architecture_of
 from edgeprune.scratch import Scratch
 
+T = TypeVar("T")
 AGENT_FILE = "agent.py"
 PHASES = {
     "start": "before its first phase",
@@ -119,31 +121,78 @@ def run_block(
         if finished.exit_status != 0:
             raise _failure(bundle, job, connection, here, finished, lines)
         connection.pull(job.result_path, here / "result")
-        return _block(bundle, json.loads((here / "result").read_bytes()), lines)
+        result = _read(_Result, (here / "result").read_bytes(), bundle.artifact.path.name)
+        return _block(bundle, result, lines)
 
 
-def _read_lines(connection: Connection, name: str, copy: Path) -> list[dict[str, Any]]:
+class _Line(TypedDict, total=False):
+    """A line of the samples file (see `agent`): one of these."""
+
+    phase: str
+    samples_ns: tuple[int, ...]
+    window: Window
+
+
+class _Result(TypedDict):
+    """The result file of an agent that ended well."""
+
+    start_ns: int
+    import_ns: int
+    load_ns: int
+    first_ns: int
+    warmup_ns: tuple[int, ...]
+    samples: int
+    memory_bytes: Mapping[str, Mapping[str, int]]
+    conditions_before: Mapping[str, Any]
+    conditions_after: Mapping[str, Any]
+    model_sha256: str
+    output_max_abs: float
+    kernels_us: Mapping[str, Sequence[int]]
+    power_uw: Mapping[str, Sequence[Sequence[int]]]
+    environment: Mapping[str, Any]
+
+
+class _Error(TypedDict):
+    message: str
+    hint: str
+
+
+class _Failed(TypedDict):
+    """The result file of an agent that failed and could say why."""
+
+    error: _Error
+
+
+def _read(kind: type[T], data: bytes, name: str) -> T:
+    """What came back from a device; DeviceError if it is not what an agent writes."""
+    try:
+        return typed.decode(kind, typed.parse_json(data))
+    except typed.WrongContent as problem:
+        raise DeviceError(f"{name}: what the agent sent back makes no sense: {problem}", "bench again") from None
+
+
+def _read_lines(connection: Connection, name: str, copy: Path) -> list[_Line]:
     """The complete lines of the samples file; none if the agent never began it."""
     try:
         connection.pull(name, copy)
     except DeviceError:
         return []
-    return [json.loads(line) for line in copy.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [_read(_Line, line, name) for line in copy.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def _failure(
-    bundle: Bundle, job: agent.Job, connection: Connection, here: Path, finished: Finished, lines: list[dict[str, Any]]
+    bundle: Bundle, job: agent.Job, connection: Connection, here: Path, finished: Finished, lines: list[_Line]
 ) -> DeviceError:
     """What to tell of an agent that did not end well."""
     name = bundle.artifact.path.name
     try:
         connection.pull(job.result_path, here / "result")
-        error = json.loads((here / "result").read_bytes())["error"]
+        error = _read(_Failed, (here / "result").read_bytes(), name)["error"]
         return DeviceError(f"{name}: {error['message']}", error["hint"])
-    except (DeviceError, ValueError, KeyError):
+    except DeviceError:
         pass  # it had no time to explain itself
     phases = [line["phase"] for line in lines if "phase" in line]
-    where = PHASES[phases[-1] if phases else "start"]
+    where = PHASES.get(phases[-1] if phases else "start", "in an unknown phase")
     if finished.killed:
         return DeviceError(
             f"{name}: the agent was killed {where}: the device most likely ran out of memory",
@@ -153,11 +202,11 @@ def _failure(
     return DeviceError(f"{name}: the agent failed {where} with exit status {finished.exit_status}: {said}")
 
 
-def _block(bundle: Bundle, result: dict[str, Any], lines: list[dict[str, Any]]) -> tuple[Block, dict[str, Any]]:
+def _block(bundle: Bundle, result: _Result, lines: list[_Line]) -> tuple[Block, dict[str, Any]]:
     """Check the result against the manifest and the samples file."""
     artifact = bundle.artifact
     samples = tuple(sample for line in lines for sample in line.get("samples_ns", ()))
-    if len(samples) != result.pop("samples"):
+    if len(samples) != result["samples"] or not samples:
         raise DeviceError(f"{artifact.path.name}: samples are missing, only {len(samples)} came back", "bench again")
     if result["model_sha256"] != artifact.files[artifact.model_file]:
         raise DeviceError(
@@ -165,9 +214,8 @@ def _block(bundle: Bundle, result: dict[str, Any], lines: list[dict[str, Any]]) 
             f"has {store.sha256_file(artifact.model_path)[:12]}...",
             "bench again; if it stays, export again",
         )
-    environment = result.pop("environment")
-    warmups = tuple(result.pop("warmup_ns"))
-    times = layers_ns(result.pop("kernels_us"), artifact.model_path)
+    kept = {name: value for name, value in result.items() if name not in ("samples", "kernels_us", "environment")}
+    times = layers_ns(result["kernels_us"], artifact.model_path)
     windows = [line["window"] for line in lines if "window" in line]
-    block = Block(role=bundle.role, samples_ns=samples, warmup_ns=warmups, layers_ns=times, windows=windows, **result)
-    return block, environment
+    given: dict[str, Any] = {**kept, "samples_ns": samples, "layers_ns": times, "windows": windows}
+    return Block(role=bundle.role, **given), dict(result["environment"])

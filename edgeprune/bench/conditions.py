@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
-from edgeprune import readings
+from edgeprune import readings, typed
 from edgeprune.bench.block import AGENT_FILE
 from edgeprune.bench.states import changes_of_state
 from edgeprune.connections import Connection
@@ -55,10 +54,9 @@ def read(connection: Connection, sensors: Sequence[str]) -> Reading:
     """What the sensors of a device say now; the agent must lie there already. DeviceError if it cannot tell."""
     said = connection.execute([connection.python, AGENT_FILE, "conditions", *sensors], READ_SECONDS)
     try:
-        found: Reading = json.loads(said)
-    except ValueError:
+        return typed.decode(Mapping[str, Union[int, float, str]], typed.parse_json(said))  # type: ignore[type-abstract]
+    except typed.WrongContent:
         raise DeviceError(f"the agent's readings make no sense: {said[:80]!r}", "bench again") from None
-    return found
 
 
 def around(blocks: Iterable[Ran]) -> list[Reading]:

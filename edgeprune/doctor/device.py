@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from edgeprune import kernels
+from edgeprune import kernels, typed
 from edgeprune.bench.block import push_agent
 from edgeprune.connections import Connection
 from edgeprune.doctor import probe
@@ -21,6 +20,27 @@ PROBE_S = 120.0
 OLDEST_PYTHON = (3, 9)
 SETUP = "run scripts/device_setup on the device"
 ON_ANDROID = "bench --runner benchmark_model does without (docs/android.md)"
+
+
+class _Always(TypedDict):
+    """What probe.py prints on every device."""
+
+    python: str
+    executable: str
+    bits: int
+    environment: Mapping[str, Any]
+    conditions: Mapping[str, Any]
+    packages: Mapping[str, Mapping[str, str]]
+    library: Mapping[str, str]
+    available_bytes: int
+    free_bytes: int
+
+
+class _Found(_Always, total=False):
+    """All that it may print."""
+
+    memory_bytes: int
+    limits_millic: Mapping[str, int]
 
 
 def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator[Check]:
@@ -60,7 +80,10 @@ def _probe(target: Target, connection: Connection, arch: str) -> dict[str, Any]:
         connection.push(kernels.library(arch), LIBRARY_FILE)
     command = [connection.python, PROBE_FILE, ",".join(target.sensors), ",".join(each.name for each in target.runtimes)]
     found = connection.execute([*command, LIBRARY_FILE] if library else command, PROBE_S)
-    return dict(json.loads(found))
+    try:
+        return dict(typed.decode(_Found, typed.parse_json(found)))
+    except typed.WrongContent as problem:
+        raise DeviceError(f"what {PROBE_FILE} found makes no sense: {problem}", SETUP) from None
 
 
 def _all_but_connection(target: Target, found: Mapping[str, Any]) -> Iterator[Check]:

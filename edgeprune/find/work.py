@@ -13,7 +13,7 @@ from typing import Optional
 
 import numpy as np
 
-from edgeprune import store
+from edgeprune import store, typed
 from edgeprune.errors import TicketError
 from edgeprune.mask import Array, Mask
 from edgeprune.ticket import LevelRecord
@@ -45,12 +45,19 @@ def write_level(path: Path, state: LevelState) -> None:
 def read_level(path: Path, tied: Mapping[str, str]) -> LevelState:
     """Read a finished level; TicketError if its file is damaged. tied: as in `Mask`."""
     arrays = read(path)
-    record = LevelRecord(**json.loads(arrays.pop("record").tobytes()))
+    record = _record(path, arrays.pop("record"))
     groups: dict[str, dict[str, Array]] = {"mask": {}, "weights": {}, "rewind": {}}
     for key, array in arrays.items():
         role, name = key.split("/", 1)
         groups[role][name] = array
     return LevelState(record, Mask(groups["mask"], tied), groups["weights"], groups["rewind"])
+
+
+def _record(path: Path, data: Array) -> LevelRecord:
+    try:
+        return typed.decode(LevelRecord, typed.parse_json(data.tobytes()))
+    except typed.WrongContent as problem:
+        raise TicketError(f"{path} is damaged: record: {problem}", AGAIN) from None
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:

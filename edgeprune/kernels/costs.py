@@ -6,7 +6,6 @@ in costs.json, one set an architecture, and come from measurements (scripts/fit_
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune import typed
 from edgeprune.kernels.packing import BLOCKS
 
 FILE = Path(__file__).with_name("costs.json")
@@ -172,7 +172,8 @@ def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:
 
 def load(arch: str) -> Costs:
     """The constants of an architecture of costs.json; KeyError for one that has none."""
-    return Costs(json.loads(FILE.read_text())[arch])
+    kind = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
+    return Costs(typed.decode(kind, typed.parse_json(FILE.read_bytes()))[arch])  # type: ignore[type-abstract]
 
 
 def stored_blocks(weight: NDArray[Any], pattern: str) -> int:

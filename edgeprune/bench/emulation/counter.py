@@ -21,6 +21,7 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune import typed
 from edgeprune.bench.emulation import machine
 from edgeprune.errors import DeviceError
 from edgeprune.scratch import Scratch
@@ -77,7 +78,14 @@ def count(
         found.python(PROGRAM, folder, options)
         with np.load(folder / "outputs.npz") as file:
             outputs = tuple(file[f"arr_{index}"] for index in range(len(file.files)))
-        return Counted(_read(folder / "log"), outputs, json.loads((folder / "versions.json").read_text()))
+        return Counted(_read(folder / "log"), outputs, _versions(folder / "versions.json"))
+
+
+def _versions(path: Path) -> Mapping[str, Any]:
+    try:
+        return typed.decode(Mapping[str, Any], typed.parse_json(path.read_bytes()))  # type: ignore[type-abstract]
+    except typed.WrongContent as problem:
+        raise DeviceError(f"the emulated machine's {path.name} makes no sense: {problem}", "bench again") from None
 
 
 def build(name: str, target: str, *flags: str) -> Path:
