@@ -172,8 +172,8 @@ def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:
 
 def load(arch: str) -> Costs:
     """The constants of an architecture of costs.json; KeyError for one that has none."""
-    kind = Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]]
-    return Costs(typed.decode(kind, typed.parse_json(FILE.read_bytes()))[arch])  # type: ignore[type-abstract]
+    constants = typed.parse_json(FILE.read_bytes())[arch]
+    return Costs(typed.decode(Mapping[str, Mapping[str, Mapping[str, float]]], constants))  # type: ignore[type-abstract]
 
 
 def stored_blocks(weight: NDArray[Any], pattern: str) -> int:
