@@ -232,6 +232,8 @@ class Artifact:
                 raise ExportError(f"artifact {folder} is incomplete: {name} is missing", _AGAIN)
             if inside not in file.resolve().parents:
                 raise ExportError(f"artifact file {file} is a link that leaves the bundle", "copy the file there")
+            if file.stat().st_size > archive.LARGEST:
+                raise ExportError(f"artifact file {file} is larger than {archive.LARGEST:,} bytes", _AGAIN)
             if store.sha256_file(file) != sha256:
                 raise ExportError(
                     f"artifact file {file} was edited or damaged: SHA-256 differs from the manifest's", _AGAIN

@@ -68,6 +68,8 @@ class Block:
             raise MeasurementError(f"a block's role must be one of {', '.join(ROLES)}, got {self.role!r}")
         if not self.samples_ns:
             raise MeasurementError("a block without samples measures nothing")
+        if min(self.samples_ns) < 1:
+            raise MeasurementError(f"samples_ns: expected 1 or more, got {min(self.samples_ns)}")
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,9 @@ class Measurement:
                 f"a measurement holds blocks ({MEASURED}), counts ({EMULATED}) or native runs ({AGGREGATED}), got kind "
                 f"{self.kind!r} with {held[MEASURED]}, {held[EMULATED]} and {held[AGGREGATED]}"
             )
+        roles = {each.role for each in self.ran} | {each.role for each in self.counts}
+        if "artifact" not in roles or ("floor_a" in roles) != ("floor_b" in roles):
+            raise MeasurementError(f"a measurement needs its artifact, and floors in pairs, got {sorted(roles)}")
 
     @property
     def ran(self) -> Sequence[Ran]:

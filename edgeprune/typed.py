@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -22,6 +23,7 @@ from edgeprune.errors import EdgepruneError
 DEEPEST = 32  # levels of nesting; the deepest file of ours has six
 LARGEST_INT = 1 << 63  # what NumPy, C and other readers of JSON take
 SHOWN = 40  # characters of a wrong value
+MANY_KEYS = re.compile(rb"(?:[\w\"'-]+[ \t]*\.[ \t]*){%d}" % DEEPEST)
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
 UNIONS = (Union, getattr(types, "UnionType", Union))
 T = TypeVar("T")
@@ -49,6 +51,8 @@ def parse_toml(data: bytes) -> Any:
     """The table that TOML text holds; WrongContent for what is none. Needs Python 3.11."""
     import tomllib
 
+    if MANY_KEYS.search(data):  # the time that tomllib takes grows with the square of their number
+        raise WrongContent("it is nested too deep")
     try:
         value = tomllib.loads(data.decode("utf-8"))
     except RecursionError:

@@ -89,6 +89,12 @@ def test_a_block_needs_a_known_role_and_samples() -> None:
         Block(**{**vars(make_block("artifact", 1)), "samples_ns": ()})
 
 
+def test_floors_come_in_pairs_and_the_artifact_is_there(tmp_path: Path) -> None:
+    for blocks in ((make_block("against", 1),), (make_block("artifact", 1), make_block("floor_b", 1))):
+        with pytest.raises(MeasurementError, match="needs its artifact, and floors in pairs"):
+            make_measurement(tmp_path / "m.json", blocks=blocks)
+
+
 def test_the_bundle_is_found_where_it_lay_or_not_at_all(tmp_path: Path) -> None:
     measurement = make_measurement(tmp_path / "m.json")
     assert find_artifact(measurement) is None

@@ -146,6 +146,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
     [
         (b"x = " + b"[" * DEEP + b"]" * DEEP, "nested too deep"),
         (b"x." * 40 + b"y = 1", "nested too deep"),
+        (b"x . " * DEEP + b"y = 1", "nested too deep"),
         (b"x = " + b"9" * 5000, "not valid TOML"),
         (b"x = \xff", "not valid TOML"),
         (b"x = 1\nx = 2", "not valid TOML"),
