@@ -10,8 +10,9 @@ from PIL import Image
 
 from edgeprune.report import density_plot
 from edgeprune.report.curve import curve, density_ticks, headline
-from edgeprune.report.figures import latency_figure
+from edgeprune.report.figures import density_figure, latency_figure
 from edgeprune.report.plot import density_png, latency_png
+from edgeprune.report.tables import seeds_table, verdict_table
 from edgeprune.report.timing import timing
 
 
@@ -140,6 +141,24 @@ def test_of_an_error_the_smaller_values_lie_above(tmp_path, make, drawn):
     density_png(error)
     foot, top = drawn[0].get_ylim()
     assert foot > top and drawn[0].get_ylabel() == "validation error (degrees)"
+
+
+def test_a_ticket_without_a_random_control_is_drawn_and_told_without_one(tmp_path, make, drawn):
+    ticket = make.ticket(tmp_path, make.spec())
+    alone = [
+        replace(record, reinit_validation=None, test={role: record.test[role] for role in ("ticket", "dense")})
+        for record in ticket.seeds
+    ]
+    given = replace(
+        ticket, seeds=tuple(alone), verdict=replace(ticket.verdict, over_reinit=None, over_reinit_interval=None)
+    )
+    assert curve(given).reinit is None and "reinit" not in curve(given).caption
+    density_png(given)
+    assert "same mask, random reinit" not in lines(drawn[0])
+    assert "same mask, random reinit" not in [each["name"] for each in density_figure(given)["data"]]
+    assert all(row[3] == "–" for row in seeds_table(given).rows)
+    facts = dict(verdict_table(given).rows)
+    assert facts["Ticket − random reinit, test accuracy"] == "–"
 
 
 def test_the_blocks_of_the_noise_floor_are_drawn(built, drawn):
