@@ -101,7 +101,7 @@ def _choose(
     if elsewhere:
         return _fastest(ticket_id, target, _same_machine(elsewhere), kept, ELSEWHERE)
     smallest = min(accurate, key=_size)
-    why = f"nothing was measured; of the {_many(accurate)} {kept} it is the smallest."
+    why = f"nothing was measured; of {_many(accurate)} {kept} it is the smallest."
     return Choice(ticket_id, target, smallest, None, SIZE, why)
 
 
@@ -147,7 +147,7 @@ def _fastest(ticket_id: str, target: str, timed: Sequence[tuple[Artifact, Run]],
     artifact, run = min(equal, key=lambda pair: _size(pair[0]))
     place = machine_words(run.measurement)
     which = "the smallest of the fastest" if len(equal) > 1 else "the fastest"
-    why = f"of the {_many([each for each, _ in timed])} {kept} it is {which} on {place}"
+    why = f"of {_many([each for each, _ in timed])} {kept} it is {which} on {place}"
     others = sorted((pair for pair in timed if pair[0] is not artifact), key=lambda pair: pair[1].latency_ns)
     beside = f"; next {bundle_words(others[0][0])}, {units.latency(others[0][1].latency_ns)}" if others else ""
     why = f"{why} ({units.latency(run.latency_ns)}{beside})."
@@ -170,4 +170,4 @@ def _size(artifact: Artifact) -> tuple[int, bool]:
 
 
 def _many(bundles: Sequence[Artifact]) -> str:
-    return "1 bundle" if len(bundles) == 1 else f"{len(bundles)} bundles"
+    return "the one bundle" if len(bundles) == 1 else f"the {len(bundles)} bundles"

@@ -72,7 +72,7 @@ def page(nouns: Nouns) -> str:
         counts=counts_table(nouns.counted, nouns.artifacts),
         native=native_table(_named(nouns.aggregated), nouns.artifacts),
         native_facts=[native_facts_table(each, nouns.artifacts) for each in nouns.aggregated],
-        bundles=[(build.name, artifact_table(build.artifact)) for build in builds],
+        bundles=[(build.artifact.origin.name, artifact_table(build.artifact)) for build in builds],
         kernels=[kernels_table(build.artifact) for build in builds if build.artifact.layers],
         certificates=[zeros_table(build.artifact) for build in builds if build.artifact.variant == "ticket"],
         commands=make_again(nouns),

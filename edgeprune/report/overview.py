@@ -18,7 +18,7 @@ COLUMNS = ("Build", "Test metric", "Fidelity", "Size", "Zipped", "Resident memor
 NOTE = (
     "Measured: sizes of all that the device needs, model file and library; memory and latency on the machine named. "
     "Below each, its dense twin: the same seed's dense model in the same runtime and precision. Test metric: in the "
-    "runtime, on the test set, which chose nothing; PyTorch: the dense model there. Fidelity: zeros lost, the largest "
+    "runtime, on the test set, which chose nothing. Fidelity: zeros lost, the largest "
     "error of an output against PyTorch, and of int8 the weakest output's signal to noise. Resident memory: while "
     "running, less the runtime's own."
 )
@@ -63,7 +63,7 @@ def _test(build: Build) -> str:
     lines = [units.metric(artifact.metric_test_runtime, artifact.metric)]
     if twin is not None:
         lines.append(f"{units.metric(twin.metric_test_runtime, twin.metric)} dense")
-    return "\n".join([*lines, f"{units.metric(artifact.metric_test_dense, artifact.metric)} PyTorch"])
+    return "\n".join([*lines, f"{units.metric(artifact.metric_test_dense, artifact.metric)} dense, PyTorch"])
 
 
 def _place(run: Optional[Timing], artifact: Artifact) -> str:

@@ -112,7 +112,7 @@ def test_the_table_of_builds_gives_the_figures_of_artifacts_and_measurements(sho
         twin, measured = twins[artifact.twin_path()], statistics.summarize(timed[str(artifact.path)])
         row = by_name[f"{artifact.runtime} {artifact.precision} for rpi4, seed {artifact.seed}"]
         told = (artifact.metric_test_runtime, twin.metric_test_runtime, artifact.metric_test_dense)
-        assert row[1] == "{} {} dense {} PyTorch".format(*(units.metric(value, ACCURACY) for value in told))
+        assert row[1] == "{} {} dense {} dense, PyTorch".format(*(units.metric(value, ACCURACY) for value in told))
         assert row[2].startswith(f"0 of 3 126 zeros lost error {units.small(artifact.parity_max_abs)}")
         for cell, name in ((row[3], "size_bytes"), (row[4], "size_zip_bytes")):
             mine, other = getattr(artifact, name), getattr(twin, name)
