@@ -53,7 +53,8 @@ def verdict_table(ticket: Ticket) -> Table:
     )
     note = "Measured on the test set, read once, at the chosen level."
     if verdict.interval is not None:
-        note += f" Brackets: {units.confidence(2 * verdict.confidence - 1)} interval over the seeds."
+        over = f"the seeds and the {units.count(verdict.examples)} examples" if verdict.over_examples else "the seeds"
+        note += f" Brackets: {units.confidence(2 * verdict.confidence - 1)} interval over {over}."
     return Table("Verdict", ("Fact", "Value"), rows, note)
 
 

@@ -161,6 +161,13 @@ def test_a_ticket_without_a_random_control_is_drawn_and_told_without_one(tmp_pat
     assert facts["Ticket − random reinit, test accuracy"] == "–"
 
 
+def test_the_verdict_says_what_its_brackets_are_over(tmp_path, make):
+    ticket = make.ticket(tmp_path, make.spec())
+    assert verdict_table(ticket).note.endswith("90 % interval over the seeds.")
+    both = replace(ticket, verdict=replace(ticket.verdict, examples=10_000, over_examples=True))
+    assert verdict_table(both).note.endswith("over the seeds and the 10\u00a0000 examples.")
+
+
 def test_the_blocks_of_the_noise_floor_are_drawn(built, drawn):
     measurement = built.measurements[0]
     mine = [block for block in measurement.blocks if block.role == "artifact"]
