@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from edgeprune import tasks
 from edgeprune.errors import TaskError, TicketError
-from edgeprune.export.network import reload_task
+from edgeprune.export.network import reload_data, reload_task
 from edgeprune.find import Options, find_levels, prepare
 
 TASK = """
@@ -230,6 +231,19 @@ def test_a_network_that_is_the_same_on_every_call_is_refused(folder, function, w
 
 def test_a_copy_of_one_network_is_given_weights(folder):
     assert len(problem(folder, "with_copy").origin.given) == 4
+
+
+def test_export_reads_the_data_where_find_did_unless_told_otherwise(folder, tmp_path, monkeypatch):
+    path, other = folder / "given.py", tmp_path / "elsewhere"
+    reading = "def data(folder):\n    (folder / 'extra.bin').read_bytes()\n"
+    path.write_text(TASK.replace("def data(folder):\n", reading))
+    monkeypatch.chdir(folder.parent)
+    loaded = tasks.load(f"{path}:make")
+    made = ticket(prepare(loaded, Options(levels=1, seeds=(1,)), Path(folder.name)), tmp_path / "out")
+    monkeypatch.chdir("/")
+    assert made.data_dir == str(folder) and len(reload_data(made, loaded.task, None).train) == 40
+    with pytest.raises(TaskError, match="FileNotFoundError"):
+        reload_data(made, loaded.task, other)
 
 
 def test_export_refuses_a_task_whose_files_changed(folder, tmp_path):

@@ -3,6 +3,7 @@ momentum and a schedule, so that every kind of state that a checkpoint has to ho
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -78,6 +79,23 @@ def slow():
 
     training.CHECKPOINT_SECONDS = 0.0
     return make(recipe={"iterations": 160, "evaluate_every": 20})
+
+
+def tensor_rate():
+    return make(optimizer=lambda parameters: torch.optim.Adam(parameters, lr=torch.tensor(1e-2)))
+
+
+def plateau():
+    return make(
+        schedule=lambda optimizer, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    )
+
+
+def numpy_jitter():
+    """Draws from NumPy's global generator."""
+    return make(
+        augment=lambda batch, generator: batch + torch.from_numpy(np.random.normal(0, 0.1, batch.shape)).float()
+    )
 
 
 def diverging():

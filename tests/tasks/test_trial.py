@@ -170,3 +170,93 @@ def test_data_hash_sees_values_shapes_types_and_roles() -> None:
     assert tasks.data_sha256(Data(strided, SPLIT, SPLIT)) == tasks.data_sha256(DATA), (
         "the layout in memory is no matter"
     )
+
+
+def split(targets: list[int]) -> Split:
+    return Split(INPUTS, torch.tensor(targets))
+
+
+def floats(inputs: torch.Tensor) -> Data:
+    one = Split(inputs, SPLIT.targets)
+    return Data(one, one, one)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (
+            Data(split([0, 1, 2, 0, 1, 7]), SPLIT, SPLIT),
+            "its loss cannot be computed from outputs [2, 3] and targets [2]: IndexError: Target 7 is out of bounds. "
+            "(training examples 4 to 5, targets 1 to 7)",
+        ),
+        (Data(SPLIT, split([0, 1, 2, 0, 1, 7]), SPLIT), "validation targets hold the label 7 (example 5), but the"),
+        (Data(SPLIT, SPLIT, split([0, -1, 2, 0, 1, 1])), "test targets hold the label -1 (example 1), but the network"),
+        (floats(INPUTS.double()), "train inputs are float64, expected float32"),
+        (floats(INPUTS.bfloat16()), "train inputs are bfloat16, expected float32"),
+        (Data([1, 2], SPLIT, SPLIT), "train data are of type list, expected an edgeprune.Split of tensors; collect"),  # type: ignore[arg-type]
+    ],
+)
+def test_wrong_labels_and_types_are_named(data: Data, line: str) -> None:
+    with pytest.raises(TaskError) as error:
+        tasks.check(TASK, data)
+    assert str(error.value).startswith(f"task small: {line}")
+
+
+def test_a_label_that_the_loss_leaves_out_may_stand_in_every_split() -> None:
+    ignored = split([0, 1, -100, 0, 1, 2])
+    tasks.check(TASK, Data(ignored, ignored, ignored))
+
+
+TARGET = Split(INPUTS, INPUTS[:, :1] * 3)
+REGRESSION = dataclasses.replace(
+    TASK,
+    model=lambda: nn.Sequential(nn.Linear(2, 1), nn.Sigmoid()),
+    loss=nn.functional.mse_loss,
+    metric=lambda outputs, targets: float(np.mean((outputs - targets) ** 2) / 1000),
+    metric_name="error",
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "line"),
+    [
+        (REGRESSION, Data(TARGET, TARGET, TARGET), "metric error is 0 for outputs that equal the targets and"),
+        (
+            dataclasses.replace(TASK, metric=lambda outputs, targets: 100 * accuracy(outputs, targets)),
+            DATA,
+            "metric accuracy is ",
+        ),
+        (dataclasses.replace(TASK, metric=lambda outputs, targets: "0.5"), DATA, "metric accuracy returned str"),  # type: ignore[arg-type, return-value]
+        (dataclasses.replace(TASK, metric=lambda outputs, targets: float("nan")), DATA, "metric accuracy is nan"),
+        (dataclasses.replace(TASK, model=lambda: nn.LazyLinear(3)), DATA, "model has a lazy layer"),
+        (dataclasses.replace(TASK, model=lambda: nn.Linear(2, 3).double()), DATA, "model has float64 parameters"),
+        (dataclasses.replace(TASK, model=lambda: nn.Linear(2, 3).bfloat16()), DATA, "model has bfloat16 parameters"),
+        (dataclasses.replace(TASK, augment=lambda batch, random: batch[:1]), DATA, "augment returned float32 [1, 2]"),
+        (dataclasses.replace(TASK, augment=lambda batch, random: None), DATA, "augment returned None"),  # type: ignore[arg-type, return-value]
+        (dataclasses.replace(TASK, schedule=lambda optimizer, steps: 3), DATA, "schedule returned int"),  # type: ignore[arg-type, return-value]
+        (
+            dataclasses.replace(
+                REGRESSION,
+                smaller_is_better=True,
+                metric_unit="degrees",
+                schedule=lambda optimizer, steps: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max"),
+            ),
+            Data(TARGET, TARGET, TARGET),
+            "schedule: ReduceLROnPlateau has mode 'max', but it is stepped with metric error, of which less is better",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_or_judged_is_refused_at_the_start(task: Task, data: Data, line: str) -> None:
+    with pytest.raises(TaskError) as error:
+        tasks.check(task, data)
+    assert str(error.value).startswith(f"task small: {line}")
+
+
+@pytest.mark.parametrize("number", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), torch.tensor([0.5]), True])
+def test_any_kind_of_number_is_a_metric(number: Any) -> None:
+    tasks.check(dataclasses.replace(TASK, metric=lambda outputs, targets: number), DATA)
+
+
+def test_an_error_says_its_direction_and_unit() -> None:
+    task = dataclasses.replace(REGRESSION, smaller_is_better=True, metric_unit="degrees")
+    tasks.check(task, Data(TARGET, TARGET, TARGET))
