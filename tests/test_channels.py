@@ -131,6 +131,7 @@ def test_joined_maps_stay_apart_and_a_view_reads_each_place():
     made = channels.makes["layers.a.weight"].tolist() + channels.makes["layers.b.weight"].tolist()
     assert len(set(made)) == 5
     assert channels.reads["layers.c.weight"].tolist() == [group for group in made for _ in range(4)]
+    assert not channels.fixed.keys() & set(made)
 
 
 @pytest.mark.parametrize("name", ["next_block", "lstm", "patches", "encoder"])

@@ -184,8 +184,6 @@ class Watch:
 
     def result(self, outputs: list[Any], regular: bool) -> Channels:
         """What was found, in numbers of groups."""
-        for output in outputs:
-            self.unions.fix(self.ids(output), OUTPUT)
         for name, why in self._kept.items():
             for found in (self._rows, self._columns):
                 if name in found:
