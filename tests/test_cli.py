@@ -417,3 +417,21 @@ def test_what_a_framework_makes_of_an_interruption_is_an_interruption(run, monke
     code, _, err = run("find", "digits")
     assert code == 143 and "interrupted" in err and "Traceback" not in err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_an_object_s_end_swallows_comes_again(run, monkeypatch):
+    from edgeprune import tasks
+
+    class Thrown:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            sum(range(1000))
+
+    def interrupted(_name):
+        Thrown()
+        for _ in range(6000):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(tasks, "load", interrupted)
+    code, _, err = run("find", "digits")
+    assert code == 143 and "interrupted" in err and "Traceback" not in err

@@ -77,7 +77,18 @@ def _asked_to_end() -> Iterator[list[int]]:
         signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    before = {}
+    def swallowed(lost: sys.UnraisableHookArgs) -> None:
+        """A signal that came while an object was thrown away is lost there: it is sent once more, in a moment."""
+        if not (asked and issubclass(lost.exc_type, KeyboardInterrupt)):
+            hook(lost)
+            return
+        signal.signal(asked[-1], stop)
+        again = threading.Timer(0.05, os.kill, (os.getpid(), asked[-1]))
+        again.daemon = True
+        again.start()
+
+    before, hook = {}, sys.unraisablehook
+    sys.unraisablehook = swallowed
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # nohup ignores one of them
@@ -85,6 +96,7 @@ def _asked_to_end() -> Iterator[list[int]]:
     try:
         yield asked
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
