@@ -50,7 +50,7 @@ def cases() -> Cases:
             arm64_cases.integer_convolution(cases, "block:1x4", density, signed, residual=False)
             arm64_cases.integer_depthwise(cases, signed)
         patch.setattr(arm64_cases, "geometry", planes_of_slabs)
-        patch.setattr(arm64_cases, "sizes", lambda cases, top: (1, int(cases.random.integers(30, 60)), 29))
+        patch.setattr(arm64_cases, "sizes", lambda cases, top: (1, int(cases.random.integers(30, 60)), 28))
         for number in range(4):
             arm64_cases.float_convolution(cases, "unstructured", 0.3, residual=number % 2 == 1)
     return cases

@@ -146,10 +146,9 @@ typedef struct {
     int32_t lanes;
 } conv_job;
 
-/* Floats that a tile of several slabs has its sums so far in. */
-static inline int64_t partial_sums(const sparse_conv *w) {
-    return w->slabs > 1 ? (int64_t)w->row_blocks * TILE_CELLS + OVER_READ / 4 : 0;
-}
+/* A tile of several slabs keeps the sums so far of each row here; what is read behind one must not be another thread's. */
+enum { PARTIAL_ROW = TILE_CELLS + OVER_READ / 4 };
+static inline int64_t partial_sums(const sparse_conv *w) { return w->slabs > 1 ? (int64_t)w->row_blocks * PARTIAL_ROW : 0; }
 
 enum { MOST_TAPS = 1 << 12 };
 

@@ -272,7 +272,7 @@ static void tile_by_tap(const conv_job *job, const tile *t, int32_t block, const
 #endif
 
 /* Row blocks [first, end) of one tile; x is where the planes begin that the entries' offsets count from. All rows take
- * one slab of the input after the other; partial: [row blocks][TILE_CELLS] sums so far. */
+ * one slab of the input after the other; partial: [row blocks][PARTIAL_ROW] sums so far. */
 static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, int32_t first, int32_t end,
                       float *partial) {
     const sparse_conv *w = job->weights;
@@ -293,7 +293,7 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
             const int at_once = whole && (block + 1) * w->rows <= w->outputs;
             const activation *clip = at_once ? float_end : 0;
             float *sums = own_sums;
-            if (w->slabs > 1) sums = partial + (int64_t)block * TILE_CELLS;
+            if (w->slabs > 1) sums = partial + (int64_t)block * PARTIAL_ROW;
             if (at_once) sums = (float *)job->output + block * w->rows * cells + t.part[0].output;
 #if MASKED_TILES
             if (w->taps) {
