@@ -28,7 +28,7 @@ LIMIT_S = 60.0
 POLL_S = 0.005
 OUT = Path("edgeprune-out")
 MODULES = (
-    "torch", "torch_pruning", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert.interpreter", "scipy.stats",
+    "torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert.interpreter", "scipy.stats",
     "matplotlib.pyplot", "plotly.graph_objects", "jinja2", "safetensors.numpy", "edgeprune.cli", "edgeprune.find",
     "edgeprune.export", "edgeprune.bench", "edgeprune.bench.devices", "edgeprune.report", "edgeprune.doctor",
     "edgeprune.gate", "edgeprune.connections.local", "edgeprune.runtimes",
