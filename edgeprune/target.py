@@ -75,8 +75,6 @@ class Target:
     file: str = ""
 
     def __post_init__(self) -> None:
-        if not self.runtimes:
-            raise TargetError("[[runtimes]] must have one entry at least")
         if self.connection not in ("local", "ssh", "adb"):
             raise TargetError(f"connection {self.connection!r} is unknown: use local, ssh or adb")
         if self.threads < 1 or self.cores < 0 or self.memory_bytes < 0 or self.frequency_khz < 0:
@@ -161,6 +159,10 @@ class _File:
     budgets: Mapping[str, Any] = field(default_factory=dict)
     governor: str = ""
     frequency_khz: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.runtimes:
+            raise TargetError("[[runtimes]] must have one entry at least")
 
 
 def parse_target(path: StrPath) -> Target:
