@@ -40,6 +40,10 @@ NEXT_STEP = {
     "measurement": "make one with: edgeprune bench --target local",
     "report": "make one with: edgeprune report",
 }
+UNFINISHED = {  # what to do about one that was begun
+    "ticket": "give the same edgeprune find command once more: it goes on from there",
+    "artifact": "give the same edgeprune export command once more",
+}
 MEND = {  # what to do about one that is there, but damaged
     "ticket": "remove its folder and run the same edgeprune find again",
     "artifact": "build it again with: edgeprune export",
@@ -217,12 +221,16 @@ def read_tensors(
 
 
 def newest(out: Path, kind: str, error: type[EdgepruneError]) -> Path:
-    """The most recently completed ticket, artifact, measurement or report in an output folder."""
+    """The most recently completed ticket, artifact, measurement or report in an output folder. Where there is none but
+    one that was begun, the error names it."""
     main = MAIN_FILE[kind]
     folder = out / f"{kind}s"
     found = folder.glob(f"*/{main}") if main else (p for p in folder.glob("*.*") if not p.name.startswith("."))
     files = sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))
     if not files:
+        begun = sorted(path.name for path in folder.glob("[!.]*") if main and path.is_dir())
+        if begun:
+            raise error(f"no {kind} in {folder} is complete: {begun[-1]} was broken off", UNFINISHED[kind])
         raise error(f"no {kind} in {folder}", NEXT_STEP[kind])
     return files[-1].parent if main else files[-1]
 

@@ -182,6 +182,8 @@ def test_newest_takes_the_last_complete_one(tmp_path: Path) -> None:
         store.write_json(tmp_path / "tickets" / name / "ticket.json", {})
         os.utime(tmp_path / "tickets" / name / "ticket.json", (number, number))
     (tmp_path / "tickets" / "unfinished").mkdir()
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "digits-1.zip").touch()
     assert store.newest(tmp_path, "ticket", TicketError) == tmp_path / "tickets" / "digits-1"
     store.write_json(tmp_path / "measurements" / "a.json", {})
     (tmp_path / "measurements" / ".b.json.123.tmp").touch()
@@ -189,6 +191,13 @@ def test_newest_takes_the_last_complete_one(tmp_path: Path) -> None:
     with pytest.raises(TicketError, match="no artifact in") as caught:
         store.newest(tmp_path, "artifact", TicketError)
     assert "edgeprune export" in caught.value.hint
+
+
+def test_one_that_was_broken_off_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tickets" / "digits-1" / "work").mkdir(parents=True)
+    with pytest.raises(TicketError, match="digits-1 was broken off") as caught:
+        store.newest(tmp_path, "ticket", TicketError)
+    assert "same edgeprune find" in caught.value.hint
 
 
 HOLDER = """
