@@ -47,6 +47,7 @@ DOCUMENTED = {" ".join(("edgeprune", *arguments)): arguments for text in TEXTS f
 def test_every_example_is_understood(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
+    Path("free-spoken-digit-dataset").mkdir()
     Path("benchmark_model").touch()
     with cli.commands[arguments[0]].make_context(arguments[0], arguments[1:]):
         pass
