@@ -37,13 +37,33 @@ def run(python: str, *arguments: str, folder: Path) -> str:
     return done.stdout
 
 
+# Wide enough for sparse kernels to pay: those of the built-in digits are too small for that.
+WIDE = """
+from dataclasses import replace
+
+from torch import nn
+
+from edgeprune import Recipe
+from edgeprune.tasks.digits import digits
+
+
+def model():
+    return nn.Sequential(nn.Linear(64, 1024), nn.ReLU(), nn.Linear(1024, 256), nn.ReLU(), nn.Linear(256, 10))
+
+
+def wide():
+    return replace(digits(), model=model, recipe=Recipe(iterations=60, batch_size=64))
+"""
+
+
 @pytest.fixture(scope="module")
 def sparse_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """precision -> bundle for this machine that sparse kernels run, in part: a made one, and one of a digits ticket."""
+    """precision -> bundle for this machine that sparse kernels run, in part: a made one, and one of a ticket."""
     folder = tmp_path_factory.mktemp("sparse")
     made = make_bundle(folder / "made", sparse=True, twin="dense")
     make_bundle(folder / "dense", variant="dense")
-    find = ("find", "digits", "--pattern", "block:1x4", "--seeds", "1", "--levels", "1", "--rate", "0.92")
+    (folder / "wide.py").write_text(WIDE)
+    find = ("find", "wide.py:wide", "--pattern", "block:1x4", "--seeds", "1", "--levels", "1", "--rate", "0.92")
     run(sys.executable, "-m", "edgeprune", *find, folder=folder)
     narrowed = ("--runtime", "onnxruntime", "--precision", "int8", "--max-drop", "20")
     (line,) = run(sys.executable, "-m", "edgeprune", "export", "--target", "local", *narrowed, folder=folder).split()

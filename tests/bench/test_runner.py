@@ -194,7 +194,7 @@ def test_what_is_shown_and_judged_of_a_native_runner(bundle: Artifact, tmp_path:
     assert page.exit_code == 0, page.output
     assert "as fast as the dense twin" in page.stderr and "Not measured yet" not in page.stderr
     html = Path(page.stdout.strip()).read_text()
-    assert "<h2>Native runner</h2>" in html and "--runner benchmark_model" in html
+    assert "<h2>Native runner</h2>" in html and f"--runner {program}" in html
 
     judge = ["gate", found["path"], "--out", str(out), "--budget"]
     assert CliRunner().invoke(cli, [*judge, "speedup=2x,size=1MB"]).exit_code == 0
@@ -377,7 +377,7 @@ INFO: Inference timings in us: Init: 12, First inference: 0, Warmup (avg): nan, 
 )
 def test_what_the_tool_prints_is_read(text: str, expected: tuple[int, ...]) -> None:
     found = parse(text, "benchmark_model", "against", "m")
-    assert tuple(asdict(found).values()) == ("against", *expected, "m", {}, {})
+    assert tuple(asdict(found).values()) == ("against", *expected, "m", {}, {}, 0.0)
 
 
 @pytest.mark.parametrize("text", [NEWEST.replace(" min=", " "), NEWEST.replace("std=", "")], ids=["min", "std"])

@@ -284,9 +284,10 @@ def test_windows_and_power_come_back_with_the_block(
         block, environment = run_block(side, replace(job, sustained_seconds=0.1, window_seconds=0.0), connection, 60.0)
     assert len(block.samples_ns) == short_plan.samples and len(block.windows) > 1
     assert list(block.power_uw) == ["idle", "steady", "sustained"]
-    needed = [each.name for each in fields(Measurement) if each.default is each.default_factory is MISSING]
+    needed = [each for each in fields(Measurement) if each.default is each.default_factory is MISSING]
+    filled = {each.name: 1 if each.type == "int" else "x" for each in needed}
     given = {"path": tmp_path / "m.json", "environment": environment, "blocks": (block,), "kind": "measured"}
-    measurement = Measurement(**{**dict.fromkeys(needed, "x"), **given})
+    measurement = Measurement(**{**filled, **given})
     measurement.save()
     assert Measurement.load(measurement.path).blocks == (block,)
     found = energy([block])
