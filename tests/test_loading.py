@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import edgeprune
 from edgeprune import kernels, loading
 from edgeprune.bench import agent
 from edgeprune.errors import DeviceError
@@ -120,7 +121,8 @@ for name in ("onnxruntime", "litert"):
 print(version_of(agent.import_onnxruntime))
 print(_package("onnxruntime", "bench").detail)
 """
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}"}
+    root = Path(edgeprune.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     lines = done.stdout.splitlines()
     assert len(lines) == 6, done.stderr

@@ -99,6 +99,10 @@ OTHER: dict[str, Any] = {
     "confidence": 0.9,
     "threads": 2,
     "torch_version": "2.12.0",
+    "revive": True,
+    "tied": {"out.weight": "embed.weight"},
+    "files": {"weights.pt": "3" * 64},
+    "weights_sha256": "3" * 64,
 }
 
 
