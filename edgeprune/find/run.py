@@ -51,7 +51,7 @@ def find_levels(problem: Problem, out: Path) -> Iterator[Event]:
     """Run a spec to its end, or on from where an earlier process stopped. TicketError if another one is at it."""
     spec = problem.spec
     # Absolute, because a user's code may change the current folder.
-    folder = out.absolute() / "tickets" / f"{problem.loaded.task.name}-{spec.id[:12]}"
+    folder = folder_of(problem, out.absolute())
     with store.lock(folder, TicketError):
         finished = yield from _finished(folder)
         if finished is not None:

@@ -65,7 +65,9 @@ def print_report(nouns: Nouns, console: Console) -> None:
             _line(str(choice.artifact.origin), console)
         _line(RULE, console)
     for ticket_id in dict.fromkeys(build.artifact.ticket_id for build in builds):
-        _print(from_dense_table([build for build in builds if build.artifact.ticket_id == ticket_id]), console)
+        table = from_dense_table([build for build in builds if build.artifact.ticket_id == ticket_id])
+        if table.rows:  # none where no dense fp32 twin was built
+            _print(table, console)
     for build in builds:
         _heading(f"{build.name} for {build.artifact.target}", console)
         _line(f"{build.artifact.origin}", console)

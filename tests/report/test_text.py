@@ -40,6 +40,13 @@ def test_a_report_shows_verdict_controls_and_each_build_beside_its_twin(built):
     assert "To deploy on rpi4" in text and "Against the dense fp32 network" in text
 
 
+def test_no_table_has_a_head_alone(built):
+    nouns = collect([], built.out)
+    int8 = tuple(each for each in nouns.artifacts if each.precision == "int8")
+    text = printed(print_report, replace(nouns, artifacts=int8))
+    assert f"int8 for {int8[0].target}" in text and "Against the dense fp32 network" not in text
+
+
 def test_plain_output_has_no_escapes_and_stays_within_80_columns_where_tables_are(built):
     nouns = collect([], built.out)
     outputs = [printed(print_report, nouns), *(printed(print_noun, noun) for noun in (built.ticket, built.bundles[0]))]
