@@ -16,8 +16,10 @@ from edgeprune import Artifact
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and what they start inherits that.
+# A shell that starts the tests in the background has them ignore Ctrl-C, nohup the end of the terminal, and what they
+# start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # No time limits, since a loaded machine must not turn a test red; the same examples in every run.
 settings.register_profile(

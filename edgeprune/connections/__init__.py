@@ -102,7 +102,8 @@ class Connection(Protocol):
         ...
 
     def close(self) -> None:
-        """End all that runs and remove the work folder."""
+        """End all that runs and remove the work folder. Any thread may call it while others use the connection; the
+        second call waits for the first."""
         ...
 
     def __enter__(self) -> Connection: ...

@@ -101,6 +101,8 @@ class LocalConnection:
         self._folder = self._scratch.path
         self._warden = Warden(self._folder)
         self._processes: list[LocalProcess] = []
+        self._closed = False
+        self._starting_or_closing = threading.Lock()
 
     def push(self, source: Path, name: str) -> None:
         """See `connections.Connection`; the free space is looked at first."""
@@ -135,17 +137,22 @@ class LocalConnection:
 
     def background(self, arguments: Sequence[str]) -> LocalProcess:
         """See `connections.Connection`."""
-        process = LocalProcess(arguments, self._folder)
-        self._processes.append(process)
+        with self._starting_or_closing:
+            if self._closed:
+                raise DeviceError("the connection to this machine is closed")
+            process = LocalProcess(arguments, self._folder)
+            self._processes.append(process)
         return process
 
     def close(self) -> None:
         """See `connections.Connection`."""
-        for process in self._processes:
-            process.terminate()
-        self._processes.clear()
-        self._scratch.close()
-        self._warden.close()
+        with self._starting_or_closing:
+            self._closed = True
+            for process in self._processes:
+                process.terminate()
+            self._processes.clear()
+            self._scratch.close()
+            self._warden.close()
 
     def __enter__(self) -> LocalConnection:
         return self

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,24 @@ def test_work_folder_is_private_and_gone_afterwards(connection: Connection) -> N
     assert mode == "0o700"
     connection.close()
     assert not Path(folder).exists()  # the test devices are this machine
+
+
+def test_several_threads_may_close_it_at_once(connect: Connect) -> None:
+    """What stops a measurement closes it while the measurement's own thread does: the second waits for the first."""
+    for _ in range(5):
+        opened = connect()
+        folder = Path(opened.execute(["pwd"], 10).strip())
+        together = threading.Barrier(4)
+        with ThreadPoolExecutor(4) as pool:
+            closed = [pool.submit(_close_together, opened, folder, together) for _ in range(4)]
+        assert [closing.result() for closing in closed] == [False] * 4
+
+
+def _close_together(opened: Connection, folder: Path, together: threading.Barrier) -> bool:
+    """Close it as soon as all are there; is its folder still there then?"""
+    together.wait()
+    opened.close()
+    return folder.exists()
 
 
 def test_missing_files_and_names_outside_are_refused(connection: Connection, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -125,6 +126,7 @@ class ShellConnection:
         self._numbers = itertools.count(1)
         self._processes: list[ShellProcess] = []
         self._open = False
+        self._closing = threading.Lock()
         self._name = f"edgeprune-{secrets.token_hex(8)}"
         self._warden = line.warden(_quoted("sh", "-c", LAST, "sh", line.parent, self._name))
         try:
@@ -177,13 +179,14 @@ class ShellConnection:
 
     def close(self) -> None:
         """See `connections.Connection`. A device that cannot be reached any more cleans up when the lease is over."""
-        if self._open:
-            self._open = False
-            with contextlib.suppress(DeviceError):
-                self.verb("close")
-        self._processes.clear()
-        self._line.close()
-        self._warden.close()
+        with self._closing:
+            if self._open:
+                self._open = False
+                with contextlib.suppress(DeviceError):
+                    self.verb("close")
+            self._processes.clear()
+            self._line.close()
+            self._warden.close()
 
     def __enter__(self) -> ShellConnection:
         return self
