@@ -1,5 +1,5 @@
-"""A fault in each of a user's functions at each phase of find and export: it raises, exits, returns nonsense, prints or
-changes the folder."""
+"""A fault in each of a user's functions at each phase of find and export: it raises, exits, returns nonsense, prints,
+changes the folder or the values that it is given."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ FAULTS = {
     "gives many": "return torch.zeros(7, 5, 3)",
     "prints": "print('spilled'); os.write(1, b'spilled'); os.system('echo spilled')",
     "changes the folder": "os.chdir('/')",
+    "changes what it gets": "turn_round(locals())",
 }
-HARMLESS = ("prints", "changes the folder")
+HARMLESS = ("prints", "changes the folder", "changes what it gets")
 CASES = [(hook, phase, fault) for hook, phase, fault in itertools.product(HOOKS, PHASES, FAULTS)]
 COUNT = len(CASES)
 FIND = ("find", "hooks.py:make", "--seeds", "1,2", "--levels", "1", "--threads", "1")
@@ -70,6 +71,15 @@ def at_fault(hook):
         return False
     (HERE / "happened").touch()
     return True
+
+
+def turn_round(given):
+    """The last value first, in place."""
+    for value in given.values():
+        if isinstance(value, torch.Tensor):
+            value.copy_(value.flip(0))
+        elif hasattr(value, "__array__"):
+            value[:] = value[::-1].copy()
 
 
 class Net(nn.Sequential):
@@ -164,6 +174,9 @@ def case(folder: Path, shown: bool, number: int) -> Optional[str]:
                 return f"case {number}: no ticket to export: {ran.err}"
             os.environ["EDGEPRUNE_FAULT"] = f"{hook} {phase}"
             ran = fault_runs.command(EXPORT, here)
+        elif fault == "changes what it gets" and ran.code == 0:
+            os.environ["EDGEPRUNE_FAULT"] = ""
+            ran = fault_runs.command(EXPORT, here)  # refused if the data are not what they were
         wrong = problem(ran, here, hook, phase, fault)
         if shown:
             click.echo(f"{hook} {fault} at {phase}: exit code {ran.code}\n{ran.out}{ran.err}")

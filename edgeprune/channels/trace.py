@@ -22,6 +22,7 @@ def trace(model: nn.Module, example: Tensor, regular: bool = False) -> Channels:
     from torch.utils._pytree import tree_leaves
 
     watch = Watch(model)
+    example = example.clone()  # the forward pass may change it in place
 
     class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

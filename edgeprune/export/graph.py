@@ -125,7 +125,7 @@ def _export(model: nn.Module, example: Tensor) -> ir.Model:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
                 plain,
-                (example.contiguous(),),
+                (example.clone(memory_format=torch.contiguous_format),),  # the forward pass may change it in place
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},),
                 opset_version=OPSET,

@@ -82,7 +82,7 @@ def _probes(example: Tensor) -> list[Tensor]:
 
 def _outputs(model: nn.Module, probes: Iterable[Tensor]) -> list[Tensor]:
     with torch.no_grad():
-        return [leaf for probe in probes for leaf in tree_leaves(model(probe)) if isinstance(leaf, Tensor)]
+        return [leaf for probe in probes for leaf in tree_leaves(model(probe.clone())) if isinstance(leaf, Tensor)]
 
 
 def _equal(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

@@ -168,7 +168,7 @@ def _judge_augment(batch: Any, given: Any, random: Any) -> Optional[str]:
 
 def _wrapped_metric(function: Callable[..., Any], who: str, measure: Metric) -> Callable[..., float]:
     def number(outputs: Any, targets: Any) -> float:
-        returned = function(outputs, targets)
+        returned = function(_copied(outputs), targets.copy())  # a metric may change what it gets
         value = _number(returned)
         if value is None:
             raise TaskError(f"{who}: metric {measure.name} returned {kind_of(returned)}, expected a number")
@@ -184,6 +184,10 @@ def _wrapped_metric(function: Callable[..., Any], who: str, measure: Metric) -> 
         return None if math.isfinite(value) else f"metric {measure.name} is {value}, expected a finite number"
 
     return _wrapped(number, who, lambda outputs, targets: "its metric cannot be computed", judge)
+
+
+def _copied(outputs: Any) -> Any:
+    return tuple(one.copy() for one in outputs) if isinstance(outputs, tuple) else outputs.copy()
 
 
 def _number(value: Any) -> Optional[float]:
@@ -231,7 +235,7 @@ def run_model(model: Any, inputs: Any, who: str) -> tuple[Any, ...]:
     told = f"{_type(inputs)} inputs {list(inputs.shape)}"
     mode = "" if model.training else " in evaluation mode"
     with user_code(f"{who}: its model cannot run its own data{mode}, {told}"):
-        output = model(inputs)
+        output = model(inputs.clone())  # which it may change in place: a slice shares its values with all the data
     outputs = tuple(output) if isinstance(output, (tuple, list)) else (output,)
     if not outputs or not all(isinstance(one, torch.Tensor) for one in outputs):
         raise TaskError(f"{who}: model gives {kind_of(output)}, expected a tensor or a tuple of tensors")

@@ -38,7 +38,7 @@ def check(task: Task, data: Data) -> None:
 def _check_training(task: Task, model: Any, split: Split) -> None:
     import torch
 
-    inputs, targets = split.inputs[:EXAMPLES], split.targets[:EXAMPLES]
+    inputs, targets = split.inputs[:EXAMPLES].clone(), split.targets[:EXAMPLES].clone()
     who = f"task {task.name}"
     if task.augment is not None:
         inputs = task.augment(inputs, torch.Generator().manual_seed(0))
@@ -80,11 +80,11 @@ def _check_labels(task: Task, data: Data, outputs: tuple[Any, ...]) -> None:
 
     train = data.train.targets
     size = min(task.recipe.batch_size, len(train))
-    batch = as_returned(tuple(one.detach().requires_grad_(one.is_floating_point()) for one in repeated(outputs, size)))
+    batch = [one.detach().requires_grad_(one.is_floating_point()) for one in repeated(outputs, size)]
     for first in [*range(0, len(train) - size, size), len(train) - size]:
-        targets = train[first : first + size]
+        targets = train[first : first + size].clone()
         try:
-            task.loss(batch, targets)
+            task.loss(as_returned(tuple(one.clone() for one in batch)), targets)
         except TaskError as problem:
             place = f" (training examples {first} to {first + size - 1}{_extremes(targets)})"
             raise TaskError(problem.message + place, problem.hint) from problem

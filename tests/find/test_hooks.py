@@ -16,7 +16,7 @@ CHOSEN = {
     ("loss", "step", "gives many"), ("forward", "test", "gives None"), ("metric", "validation", "stops iteration"),
     ("optimizer", "control", "gives None"), ("schedule", "step", "raises a group"), ("augment", "step", "gives NaN"),
     ("step", "step", "exits with words"), ("forward", "step", "changes the folder"), ("forward", "export", "exits"),
-    ("metric", "validation", "prints"),
+    ("metric", "validation", "prints"), ("forward", "validation", "changes what it gets"),
 }  # fmt: skip
 RUN = """
 import sys
