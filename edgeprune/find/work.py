@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Optional
 
@@ -15,11 +15,13 @@ import numpy as np
 
 from edgeprune import store, typed
 from edgeprune.errors import TicketError
+from edgeprune.find.checkpoint import Checkpoint
 from edgeprune.mask import Array, Mask
 from edgeprune.ticket import LevelRecord
 
 SEAL = "sha256"
 DAMAGED = ".damaged"
+KEPT = (*fields(LevelRecord), *fields(Checkpoint))
 AGAIN = "run the same command again: what is damaged is trained again"
 
 
@@ -93,8 +95,9 @@ def move_aside(path: Path) -> Path:
 
 
 def _seal(arrays: Mapping[str, Array]) -> Array:
-    """SHA-256 over names, types, shapes and contents, as 32 bytes."""
-    digest = hashlib.sha256()
+    """SHA-256 over names, types, shapes and contents, as 32 bytes; and over what this edgeprune keeps in such a file:
+    one of another edgeprune, which kept something else, is trained again too."""
+    digest = hashlib.sha256("".join(f"{part.name}: {part.type}\n" for part in KEPT).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

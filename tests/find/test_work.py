@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,18 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-40])
 
 
-@pytest.mark.parametrize("spoil", [flip, truncate])
+def of_another_edgeprune(path):
+    """Its record lacks a field that this edgeprune has."""
+    arrays = work.read(path)
+    record = json.loads(arrays["record"].tobytes())
+    del record["loss"]
+    arrays["record"] = np.frombuffer(json.dumps(record).encode(), dtype=np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "KEPT", [part for part in work.KEPT if part.name != "loss"])
+        work.write(path, arrays)
+
+
+@pytest.mark.parametrize("spoil", [flip, truncate, of_another_edgeprune])
 def test_a_damaged_level_is_set_aside_and_trained_again(tmp_path, spoil):
     found = problem()
     whole = list(find_levels(found, tmp_path / "whole"))[-1].ticket
