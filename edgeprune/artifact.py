@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypedDict
 
 from edgeprune import archive, store
 from edgeprune.errors import ExportError
@@ -61,6 +61,16 @@ class Layer:
     predicted_gain: float
 
 
+class Asked(TypedDict, total=False):
+    """What export was asked for, by the names of its options. max_drop: of the metric, as it is computed."""
+
+    target: str
+    max_drop: float
+    portable: bool
+    measure: bool
+    data_dir: str
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A bundle on disk: `path` holds manifest.json, the model file and probes.safetensors (inputs and expected
@@ -81,7 +91,7 @@ class Artifact:
 
     metric_test_runtime, metric_test_torch, metric_test_dense: on the whole test set, of this bundle in its runtime, of
     the same network in PyTorch, and of the same seed's dense model in PyTorch. They are there to be told: nothing is
-    chosen by them. options: what export was asked for, by the names of its options. signals: of each output (int8).
+    chosen by them. signals: of each output (int8).
     kernel_times: what `layers` was chosen by, None where that were predictions (docs/kernels.md).
     Manifests from before these were known lack everything from `library` on. source: the folder or .zip that was
     given to `load`, not in the manifest.
@@ -124,7 +134,7 @@ class Artifact:
     metric_test_runtime: Optional[float] = None
     metric_test_torch: Optional[float] = None
     metric_test_dense: Optional[float] = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Asked = field(default_factory=lambda: Asked())
     signals: tuple[Signal, ...] = ()
     kernel_times: Optional[KernelTimes] = None
     channels_kept: tuple[str, ...] = ()

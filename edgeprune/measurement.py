@@ -149,11 +149,11 @@ class Measurement:
     created: str
     environment: Mapping[str, Any]
     blocks: tuple[Block, ...]
-    plan: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Union[bool, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     counts: tuple[Count, ...] = ()
     native: tuple[NativeRun, ...] = ()
-    asked: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         held = {MEASURED: len(self.blocks), EMULATED: len(self.counts), AGGREGATED: len(self.native)}

@@ -160,12 +160,14 @@ def read_json(path: Path, kind: str, error: type[EdgepruneError], again: str = "
         raise error(f"{kind} {path} is damaged: {problem}", again) from None
     if not isinstance(body, dict) or "schema_version" not in body:
         raise error(f"{path} is not a {kind}: expected a JSON object with schema_version", again)
-    version = body["schema_version"]
-    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
-        newer = type(version) is int and version > SCHEMA_VERSION
+    try:
+        version = typed.decode(int, body["schema_version"], "schema_version")
+    except typed.WrongContent as problem:
+        raise error(f"{kind} {path} is damaged: {problem}", again) from None
+    if not 1 <= version <= SCHEMA_VERSION:
         raise error(
-            f"{kind} {path} has schema version {str(version)[:20]}; this edgeprune reads up to {SCHEMA_VERSION}",
-            "update with: pip install --upgrade edgeprune" if newer else again,
+            f"{kind} {path} has schema version {version}; this edgeprune reads up to {SCHEMA_VERSION}",
+            "update with: pip install --upgrade edgeprune" if version > SCHEMA_VERSION else again,
         )
     seal = body.pop("seal", None)
     if seal != sha256_bytes(canonical_json(body)):

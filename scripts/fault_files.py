@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Kind:
 EXPORT = ("export", "--target", "mine.toml", "--max-drop", "50", "--runtime", "onnxruntime", "--precision", "fp32")
 BENCH = ("bench", "--target", "mine.toml", "--pairs", "1")
 GATE = ("gate", "--budget", "size=1MB,accuracy_drop=90pp,latency_p50=1s")
+UNFINISHED = (*FIND, "--rate", "0.5")  # broken off before its last level
 INSPECTS = (("inspect", "{}"), ("inspect", "{}", "--json"))
 REPORTS = (("report",), ("report", "{}"))
 KINDS = (
@@ -51,6 +53,7 @@ KINDS = (
         "../mine.toml", file_damage.damage_toml_file,
         (EXPORT, *((name, *more, "--target", "mine.toml") for name, *more in (("doctor",), ("gate",), FIND))),
     ),
+    Kind("tickets/*/work/seed-*.safetensors", file_damage.damage_tensors_file, (UNFINISHED, ("report",))),
 )  # fmt: skip
 
 
@@ -58,7 +61,17 @@ def run(count: int, seed: int, folder: Path, only: Optional[int] = None) -> list
     """Spoil a file and run a command on it, `count` times; the cases that ended badly."""
     fault_runs.preload()
     base = fault_runs.make_base(folder / "base")
+    break_off(base)
     return fault_runs.sweep(partial(_case, base, seed, only is not None), count, only)
+
+
+def break_off(base: Path) -> None:
+    """Begin a second ticket in a run's folder, with at least one level finished."""
+    for tenths in range(10, 100):
+        fault_runs.forked(partial(fault_runs.main, UNFINISHED), base, 60.0, (tenths / 10, signal.SIGTERM))
+        if list((base / OUT).glob("tickets/*/work/seed-*-level-0.safetensors")):
+            return
+    raise RuntimeError("no ticket could be broken off in the middle")
 
 
 def _case(base: Path, seed: int, shown: bool, number: int) -> Optional[str]:

@@ -215,6 +215,7 @@ def test_a_file_that_is_a_link_out_of_the_bundle_is_refused(tmp_path: Path) -> N
         ({"input": {"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "NHWC"}}, "input: layout: expected"),
         ({"layers": [{"name": "fc"}]}, r"layers\[0\].op: missing"),
         ({"zeros": {"fc1.weight": None}}, r"zeros\['fc1.weight'\]: expected an object, got null"),
+        ({"options": {"max_drop": "1 %"}}, "options.max_drop: expected a number, got '1 %'"),
         ({"size_bytes": None}, "size_bytes: expected a whole number, got null"),
     ],
 )

@@ -66,12 +66,17 @@ def test_an_edited_sample_is_noticed(tmp_path: Path) -> None:
         Measurement.load(tmp_path / "m.json")
 
 
-def test_a_missing_or_unknown_field_is_noticed(tmp_path: Path) -> None:
+def test_a_missing_unknown_or_wrong_field_is_noticed(tmp_path: Path) -> None:
     make_measurement(tmp_path / "m.json").save()
     body = json.loads((tmp_path / "m.json").read_text())
     del body["seal"], body["schema_version"]
-    less = {"blocks": [{"role": "artifact"}]}
-    for change, says in (({"speed": 1}, "speed: unknown field"), (less, r"blocks\[0\].start_ns: missing")):
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"speed": 1}, "speed: unknown field"),
+        ({"blocks": [{"role": "artifact"}]}, r"blocks\[0\].start_ns: missing"),
+        ({"plan": {"spread_seconds": [60]}}, "plan.spread_seconds: expected true or false or a number, got a list"),
+        ({"asked": {"host": 7}}, "asked.host: expected text, got 7"),
+    ]
+    for change, says in changes:
         store.write_json(tmp_path / "m.json", {**body, **change})
         with pytest.raises(MeasurementError, match=says):
             Measurement.load(tmp_path / "m.json")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
-from edgeprune.artifact import PORTABLE, Artifact
+from edgeprune.artifact import PORTABLE, Artifact, Asked
 from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export import place
 from edgeprune.export.build import Cell, Network, bundle
@@ -63,9 +63,11 @@ def export(
     task = reload_task(ticket)
     data = reload_data(ticket, task, data_dir)
     seed = ticket.median_seed if options.seed is None else ticket.record(options.seed).seed
-    asked = {"target": target.reference, "max_drop": options.max_drop, "portable": options.portable}
-    asked |= {"measure": True} if options.measure else {}
-    asked |= {"data_dir": str(data_dir.resolve())} if data_dir else {}
+    asked = Asked(target=target.reference, max_drop=options.max_drop, portable=options.portable)
+    if options.measure:
+        asked["measure"] = True
+    if data_dir:
+        asked["data_dir"] = str(data_dir.resolve())
     folders = {
         (runtime, precision): Path(out)
         / "artifacts"

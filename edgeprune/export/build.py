@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from edgeprune import kernels, runtimes, store
-from edgeprune.artifact import Artifact, Port, sizes_of, to_file_layout
+from edgeprune.artifact import Artifact, Asked, Port, sizes_of, to_file_layout
 from edgeprune.evidence import Signal
 from edgeprune.export import place
 from edgeprune.export.certificate import certify
@@ -97,7 +96,7 @@ class Cell:
     max_drop: float
     stock: bool = False
     clock: Optional[Clock] = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Asked = field(default_factory=lambda: Asked())
 
 
 def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
