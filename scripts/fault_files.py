@@ -36,7 +36,7 @@ class Kind:
 EXPORT = ("export", "--target", "mine.toml", "--max-drop", "50", "--runtime", "onnxruntime", "--precision", "fp32")
 BENCH = ("bench", "--target", "mine.toml", "--pairs", "1")
 GATE = ("gate", "--budget", "size=1MB,accuracy_drop=90pp,latency_p50=1s")
-UNFINISHED = (*FIND, "--rate", "0.5")  # broken off before its last level
+UNFINISHED = (*FIND, "--levels", "9")  # broken off before its last one
 INSPECTS = (("inspect", "{}"), ("inspect", "{}", "--json"))
 REPORTS = (("report",), ("report", "{}"))
 KINDS = (
@@ -67,11 +67,13 @@ def run(count: int, seed: int, folder: Path, only: Optional[int] = None) -> list
 
 def break_off(base: Path) -> None:
     """Begin a second ticket in a run's folder, with at least one level finished."""
-    for tenths in range(10, 100):
-        fault_runs.forked(partial(fault_runs.main, UNFINISHED), base, 60.0, (tenths / 10, signal.SIGTERM))
-        if list((base / OUT).glob("tickets/*/work/seed-*-level-0.safetensors")):
-            return
-    raise RuntimeError("no ticket could be broken off in the middle")
+
+    def is_under_way(_elapsed: float) -> bool:
+        return any((base / OUT).glob("tickets/*/work/seed-*-level-0.safetensors"))
+
+    ran = fault_runs.forked(partial(fault_runs.main, UNFINISHED), base, 60.0, (is_under_way, signal.SIGTERM))
+    if ran.code != 128 + signal.SIGTERM or not is_under_way(0):
+        raise RuntimeError(f"no ticket was broken off in the middle: {ran}")
 
 
 def _case(base: Path, seed: int, shown: bool, number: int) -> Optional[str]:

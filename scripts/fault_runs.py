@@ -104,10 +104,13 @@ def main(arguments: tuple[str, ...]) -> None:
 
 
 def forked(
-    work: Callable[[], None], folder: Path, limit_s: float = LIMIT_S, sign: Optional[tuple[float, int]] = None
+    work: Callable[[], None],
+    folder: Path,
+    limit_s: float = LIMIT_S,
+    sign: Optional[tuple[Callable[[float], bool], int]] = None,
 ) -> Ran:
     """Run a function in a fork of this process, in a folder; it is killed with all that it started after `limit_s`.
-    sign: so many seconds after which it gets a signal, and which."""
+    sign: seconds since it began -> is it time for a signal, and which."""
     names = [folder.with_name(f"{folder.name}.{stream}") for stream in ("stdout", "stderr")]
     child = os.fork()
     if not child:
@@ -116,7 +119,7 @@ def forked(
     began = time.monotonic()
     end = began + limit_s
     while time.monotonic() < end:
-        if sign is not None and time.monotonic() >= began + sign[0]:
+        if sign is not None and sign[0](time.monotonic() - began):
             os.kill(child, sign[1])
             sign = None
         done, status = os.waitpid(child, os.WNOHANG)

@@ -73,7 +73,7 @@ def _case(base: Path, lasts: list[float], seed: int, shown: bool, number: int) -
     work = partial(_marked, f"{here.name}-{os.getpid()}", temporary, arguments)
     try:
         _begin(base, here, needed)
-        first = fault_runs.forked(work, here, moment + 60.0, (moment, sign))
+        first = fault_runs.forked(work, here, moment + 60.0, (lambda elapsed: elapsed >= moment, sign))
         problem = _wrong(first, sign) or _left(f"{here.name}-{os.getpid()}")
         again = fault_runs.forked(work, here, 300.0)
         if shown:
