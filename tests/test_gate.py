@@ -130,7 +130,7 @@ def test_a_quantile_that_the_sample_does_not_support_is_inconclusive(tmp_path: P
     few = replace(measurement, blocks=measurement.blocks[:6])
     (judged,) = judge(few, parse_budgets({"latency_p99": "1s"}))
     assert (judged.status, judged.low) == ("inconclusive", None)
-    assert judged.why.endswith("samples do not support the quantile, it needs 662")
+    assert judged.why.endswith("samples do not support the quantile, it needs 662: give bench more --pairs")
     fewer = replace(measurement, blocks=measurement.blocks[:5])
     assert verdicts(fewer, "latency_p50=1s,memory=1MiB") == {"latency_p50": "inconclusive", "memory": "inconclusive"}
 
@@ -145,7 +145,10 @@ def test_the_size_counts_the_library(tmp_path: Path) -> None:
 
 def test_a_bundle_that_tells_no_test_metric_is_bad_input(tmp_path: Path) -> None:
     make_artifact(tmp_path / "bundle", metric_test_runtime=None)
-    with pytest.raises(MeasurementError, match="does not say what it reaches on the test set; .*export it again"):
+    with pytest.raises(
+        MeasurementError,
+        match="does not say what it reaches on the test set; .*export the ticket again, then bench that",
+    ):
         verdicts(make_measurement(tmp_path), "accuracy_drop=1pp")
 
 
@@ -214,8 +217,24 @@ def test_a_verdict_can_be_asked_for(
         assert f"(digits: {status}), at least {wanted.replace(' ', '-')}: {expected}" in judged.why
     with pytest.raises(MeasurementError, match="ticket .* is not in .*elsewhere"):
         judge(measurement, parse_budgets({"verdict": "winning"}), tmp_path / "elsewhere")
-    (ticket.path / "ticket.json").write_text("{")
-    with pytest.raises(TicketError, match=r"ticket\.json"):
+
+
+def test_a_verdict_whose_ticket_is_damaged_says_so_and_how_to_mend_it(tmp_path: Path) -> None:
+    ticket = make_ticket(tmp_path, "winning", (0.01, 0.02))
+    measurement = make_measurement(tmp_path, ticket_id=ticket.id, path=tmp_path / "measurements" / "m.json")
+    file = ticket.path / "ticket.json"
+    whole = file.read_text()
+    file.write_text("{")
+    with pytest.raises(TicketError, match=r"ticket .*ticket\.json is damaged: .*; remove its folder and run the same"):
+        judge(measurement, parse_budgets({"verdict": "winning"}))
+    # Beside a sound one it is passed over: that is not the ticket that is asked for.
+    other = tmp_path / "tickets" / f"digits-{ticket.id[:12]}"
+    other.mkdir()
+    (other / "ticket.json").write_text(whole)
+    assert judge(measurement, parse_budgets({"verdict": "winning"}))[0].status == "pass"
+    # What find set aside, and what was broken off, is told by the folder's name.
+    (other / "ticket.json").rename(other / "ticket.json.damaged")
+    with pytest.raises(TicketError, match=rf"ticket {other} is not complete: it has no ticket.json; give the same"):
         judge(measurement, parse_budgets({"verdict": "winning"}))
 
 
@@ -248,7 +267,8 @@ def test_energy_is_judged_where_it_was_measured(tmp_path: Path) -> None:
     [
         ("latency_p80=1ms", "no budget 'latency_p80'; did you mean latency_p"),
         ("latency_p90=1min", "latency_p90 has no unit 'min'"),
-        ("latency_p90=10", "latency_p90 has no unit ''"),
+        ("latency_p90=10", "latency_p90 needs a unit, got '10'; known: ms, ns, s, us"),
+        ("accuracy_drop=1%", "accuracy_drop has no unit '%' (got '1%'); known: no unit at all, pp"),
         ("size=5GB", "size has no unit 'GB' (got '5GB'); did you mean"),
         ("verdict=wining", "verdict is one of not-inferior, winning, got 'wining'; did you mean winning"),
         ("size=manyMB", "has no unit 'manyMB'"),
@@ -269,8 +289,12 @@ def test_a_budget_that_cannot_be_read_is_one_line(text: str, message: str) -> No
 @pytest.mark.parametrize(
     ("changes", "budget", "message"),
     [
-        ({"against": 0}, "speedup=1x", "nothing was compared"),
-        ({}, "size=1MB", "the bundle is not at"),
+        (
+            {"against": 0},
+            "speedup=1x",
+            "nothing was compared in this measurement; bench the ticket's bundle, or name one",
+        ),
+        ({}, "size=1MB", "the bundle is not at .*; put it back, or bench it where it lies now"),
         ({}, "accuracy_drop=1pp", "the bundle is not at"),
     ],
 )
@@ -315,7 +339,7 @@ def test_a_bundle_that_was_built_anew_is_not_the_one_measured(tmp_path: Path) ->
 def test_memory_that_the_device_does_not_tell_is_bad_input(tmp_path: Path) -> None:
     measurement = make_measurement(tmp_path, against=0)
     blocks = tuple(replace(block, memory_bytes={}) for block in measurement.blocks)
-    with pytest.raises(MeasurementError, match="high-water mark"):
+    with pytest.raises(MeasurementError, match="high-water mark of a process; leave this budget out"):
         verdicts(replace(measurement, blocks=blocks), "memory=1MB")
 
 
@@ -397,6 +421,14 @@ def test_the_command_exits_with_what_it_found(gate: Any, budget: str, code: int)
     assert out == ("" if code == 2 else "junit.xml\n")
     assert Path("junit.xml").exists() == (code != 2)
     assert budget.partition("=")[0] in err and "Traceback" not in err
+
+
+def test_a_junit_file_that_cannot_be_written_is_named(gate: Any, tmp_path: Path) -> None:
+    Path("junit").write_text("in the way")
+    code, out, err = gate("--budget", "latency_p90=10ms", "--junit", "junit/junit.xml")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("error: cannot write junit/junit.xml: ")
+    assert err.endswith("; name another file: --junit\n")
 
 
 def test_unfair_conditions_outweigh_the_budgets(gate: Any, tmp_path: Path) -> None:

@@ -218,7 +218,10 @@ def gate(
     for line in (*(each.why for each in judged), *([f"unfair: {unfair}"] if unfair else [])):
         say(line)
     if junit is not None:
-        store.write_bytes(junit, rules.junit(measured, judged, unfair))
+        try:
+            store.write_bytes(junit, rules.junit(measured, judged, unfair))
+        except OSError as problem:
+            raise MeasurementError(f"cannot write {junit}: {problem.strerror}", "name another file: --junit") from None
     if as_json:
         found = {"path": str(measured.path), "exit_code": code, "unfair": unfair}
         click.echo(json.dumps({**found, "budgets": [asdict(each) for each in judged]}, indent=1))

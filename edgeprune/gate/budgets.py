@@ -61,7 +61,8 @@ def parse_budgets(given: Mapping[str, Any]) -> list[Budget]:
     """Budgets from names and texts such as {"latency_p90": "10ms"}; MeasurementError for an unknown name or unit."""
     if not given:
         raise MeasurementError(
-            "there is no budget to judge by", "give --budget latency_p90=10ms, or the target a [budgets] table"
+            "there is no budget to judge by",
+            "give --budget latency_p90=10ms, or add a [budgets] table to the target's file",
         )
     return [_budget(name, str(text).strip()) for name, text in given.items()]
 
@@ -85,7 +86,9 @@ def _budget(name: str, text: str) -> Budget:
     number = text.rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ\N{MICRO SIGN}%")
     unit = text[len(number) :].replace("\N{MICRO SIGN}", "u").replace("kB", "KB")
     if unit not in UNITS[name]:
-        raise MeasurementError(f"{name} has no unit {unit!r} (got {text!r})", nearest(unit, UNITS[name]))
+        lacking = f"has no unit {unit!r} (got {text!r})" if unit else f"needs a unit, got {text!r}"
+        known = {each or "no unit at all" for each in UNITS[name]}
+        raise MeasurementError(f"{name} {lacking}", nearest(unit, known))
     try:
         limit = float(number)
     except ValueError:

@@ -21,6 +21,7 @@ from edgeprune.target import Target
 
 PASS, FAIL, UNFAIR, INCONCLUSIVE = 0, 1, 3, 4
 NORMAL_95 = 1.96  # standard errors on either side that hold 95 %
+MORE = "give bench more --pairs"
 Interval = tuple[float, float]
 
 
@@ -43,7 +44,9 @@ def unfairness(measurement: Measurement, target: Target) -> str:
     held += [place for place, block in enumerate(measurement.ran, 1) if conditions.throttled(block)]
     if held:
         places = ", ".join(map(str, sorted(set(held))))
-        return f"the device was throttled (blocks {places}); cool it or feed it better, and bench again"
+        return (
+            f"the device was throttled (blocks {places}); cool it, or give it a stronger power supply, and bench again"
+        )
     if measurement.plan.get("allow_governor"):
         return ""
     problem = conditions.unfair(conditions.around(measurement.ran), target)
@@ -91,10 +94,10 @@ def _latency(measurement: Measurement, q: float) -> tuple[Optional[Interval], st
     blocks = statistics.steady_samples(measurement.of("artifact"))
     count, least = sum(map(len, blocks)), statistics.smallest_sample(q)
     if count < least:
-        return None, f"{count} samples do not support the quantile, it needs {least}"
+        return None, f"{count} samples do not support the quantile, it needs {least}: {MORE}"
     interval = statistics.quantile_between(blocks, q)
     if interval is None:
-        return None, f"{len(blocks)} processes give no interval, it needs {statistics.FEWEST_PROCESSES}"
+        return None, f"{len(blocks)} processes give no interval, it needs {statistics.FEWEST_PROCESSES}: {MORE}"
     worth = statistics.effective_blocks([float(np.median(block)) for block in blocks])
     alike = f", worth {worth:.0f}, since neighbours in time are alike" if worth < len(blocks) else ""
     return interval, f"95 %, {len(blocks)} processes{alike}"
@@ -104,19 +107,24 @@ def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
     marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in measurement.of("artifact")]
     known = [mark for mark in marks if mark is not None]
     if len(known) < len(marks):
-        raise MeasurementError("memory: the device does not tell the high-water mark of a process")
+        raise MeasurementError(
+            "memory: the device does not report the high-water mark of a process", "leave this budget out"
+        )
     interval = statistics.quantile_interval(known, 0.5)
     if interval is None:
-        return None, f"{len(known)} processes give no interval, it needs {statistics.FEWEST_PROCESSES}"
+        return None, f"{len(known)} processes give no interval, it needs {statistics.FEWEST_PROCESSES}: {MORE}"
     return interval, f"95 %, {len(known)} processes"
 
 
 def _speedup(measurement: Measurement) -> tuple[Optional[Interval], str]:
     ratio = statistics.summarize(measurement)["ratio"]
     if ratio is None:
-        raise MeasurementError("speedup: nothing was compared in this measurement", "bench it against its dense twin")
+        raise MeasurementError(
+            "speedup: nothing was compared in this measurement",
+            "bench the ticket's bundle, or name one to compare with: bench --against",
+        )
     if ratio["low"] is None:
-        return None, f"{ratio['pairs']} pairs give no interval, it needs 6"
+        return None, f"{ratio['pairs']} pairs give no interval, it needs 6: {MORE}"
     # Never narrower than what the device shows where nothing differs.
     floor = 1 + (ratio["floor"] or 0.0)
     low, high = min(ratio["low"], ratio["value"] / floor), max(ratio["high"], ratio["value"] * floor)
@@ -126,7 +134,9 @@ def _speedup(measurement: Measurement) -> tuple[Optional[Interval], str]:
 def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
     found = energy(measurement.of("artifact"))
     if found is None:
-        raise MeasurementError("energy: absent, the device has no power sensor that the agent can read")
+        raise MeasurementError(
+            "energy: absent, the device has no power sensor that the agent can read", "leave this budget out"
+        )
     if found.gross_error_j is None:
         return None, f"{found.readings} readings of the power give no uncertainty"
     half = NORMAL_95 * found.gross_error_j
@@ -164,7 +174,7 @@ def _drop(measurement: Measurement, budget: Budget) -> tuple[Optional[Interval],
     if here is None or other is None:
         raise MeasurementError(
             f"{budget.name}: {artifact.path} does not say what it reaches on the test set",
-            "it was built by an earlier edgeprune: export it again",
+            "it was built by an earlier edgeprune: export the ticket again, then bench that",
         )
     drop = round(metric.gain(other, here), DROP_DIGITS)
     words = f"{split} {metric.name} {metric.words(here)} here, {metric.words(other)} of {whose} in PyTorch"
@@ -177,7 +187,7 @@ def _verdict(measurement: Measurement, out: Path) -> tuple[Optional[Interval], s
     if ticket is None:
         raise MeasurementError(
             f"verdict: the measurement's ticket {measurement.ticket_id[:12]} is not in {out / 'tickets'}",
-            "name the folder that holds it with --out",
+            "name the output folder that holds it with --out",
         )
     verdict, over = ticket.verdict, ticket.verdict.over_reinit_interval
     over = ticket.metric.gain_interval(over) if over is not None else None
@@ -196,7 +206,10 @@ def _artifact(measurement: Measurement, name: str) -> Artifact:
     """The bundle that was measured: the very one."""
     path = find_artifact(measurement)
     if path is None:
-        raise MeasurementError(f"{name}: the bundle is not at {measurement.artifact_path} any more")
+        raise MeasurementError(
+            f"{name}: the bundle is not at {measurement.artifact_path} any more",
+            "put it back, or bench it where it lies now",
+        )
     artifact = Artifact.load(path)
     if artifact.files[artifact.model_file] != measurement.artifact_sha256:
         raise MeasurementError(f"{name}: {path} holds another model than the one measured", "bench it again")

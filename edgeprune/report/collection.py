@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +106,31 @@ def is_of(measurement: Measurement, artifact: Artifact) -> bool:
 
 
 def ticket_of(ticket_id: str, out: Path) -> Optional[Ticket]:
-    """The ticket with this id in an output folder, or None; TicketError if one is damaged there that may be it."""
-    found = _Found(out)
-    tickets = found.tickets_of({ticket_id})
-    if not tickets and found.left_out:
-        raise TicketError(found.left_out[0])
-    return tickets[0] if tickets else None
+    """The ticket with this id in an output folder, or None; TicketError, with the way to mend it, if one is damaged or
+    incomplete there that may be it."""
+    broken: dict[bool, TicketError] = {}
+    for folder in sorted(path for path in out.glob("tickets/[!.]*") if path.is_dir()):
+        named = folder.name.endswith(ticket_id[:12])
+        if not (named or os.path.lexists(folder / "ticket.json")):
+            continue  # another run, which is not finished
+        try:
+            ticket = Ticket.load(folder)
+        except TicketError as problem:
+            missing = not os.path.lexists(folder / "ticket.json")
+            broken.setdefault(named, _incomplete(folder) if missing else problem)
+            continue
+        if ticket.id == ticket_id:
+            return ticket
+    if broken:
+        raise broken[max(broken)]  # the one with that name, if there is any
+    return None
+
+
+def _incomplete(folder: Path) -> TicketError:
+    return TicketError(
+        f"ticket {folder} is not complete: it has no ticket.json",
+        store.UNFINISHED["ticket"],
+    )
 
 
 def artifacts_of(measurement: Measurement) -> list[Artifact]:
@@ -154,7 +174,7 @@ class _Found:
             try:
                 nouns.append(load(path))
             except EdgepruneError as problem:
-                self.left_out.append(problem.message)
+                self.left_out.append(str(problem))
         return nouns
 
     def artifacts(self) -> list[Artifact]:

@@ -120,6 +120,7 @@ def test_a_damaged_file_that_was_merely_found_is_listed_and_the_rest_stays(tmp_p
     assert {made.bundles[1].path, made.bundles[2].path} <= paths(found.artifacts)
     assert paths(found.measurements) == {made.measurements[1].path}
     assert any(str(made.bundles[0].path) in line for line in found.left_out)
+    assert any(line.endswith("build it again with: edgeprune export") for line in found.left_out)
     assert any(str(made.measurements[2].path) in line for line in found.left_out)
 
 
