@@ -16,6 +16,7 @@ from edgeprune.errors import TaskError, TicketError
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
 from edgeprune.tasks import hooks
+from edgeprune.tasks.seeds import kept
 from edgeprune.tasks.source import user_code
 from edgeprune.ticket import Ticket
 
@@ -61,15 +62,38 @@ def reload_data(ticket: Ticket, task: Task, data_dir: Optional[Path]) -> Data:
     """Load the task's data again, from the folder given or else the ticket's.
 
     TicketError if they are not those that the ticket was found on."""
-    if data_dir is None and ticket.data_dir:
-        data_dir = Path(ticket.data_dir)
-    data = task.data(data_dir)
-    if tasks.data_sha256(data) != ticket.spec.data_sha256:
+    recorded = Path(ticket.data_dir) if ticket.data_dir else None
+    folder = data_dir or recorded
+    try:
+        with kept():
+            data = tasks.load_data(task, folder)
+    except TaskError as problem:
+        if data_dir is not None or recorded is None or recorded.is_dir():
+            raise
         raise TicketError(
-            f"the data of task {ticket.task_name} differ from those that ticket {ticket.path.name} was found on",
-            "point --data-dir at the same data, or find the ticket again",
+            f"the data of ticket {ticket.path.name} were read from {recorded}, which is no folder now: "
+            f"{problem.message}",
+            "put it back, or name another folder with these data: --data-dir",
+        ) from None
+    if tasks.data_sha256(data) != ticket.spec.data_sha256:
+        place = f" in {folder}" if folder else ""
+        raise TicketError(
+            f"the data of task {ticket.task_name}{place} differ from those that ticket {ticket.path.name} was found on",
+            f"{_same_data(ticket, data_dir)}, or find the ticket again",
         )
     return data
+
+
+def _same_data(ticket: Ticket, data_dir: Optional[Path]) -> str:
+    """What to do to have the data that a ticket was found on. data_dir: what the user gave."""
+    if data_dir is not None:
+        where = f"they were read from {ticket.data_dir}" if ticket.data_dir else "find was given none"
+        return f"leave --data-dir out ({where}), or point it at the same data"
+    if ticket.data_dir:
+        return "put the same files back there, or name a folder that has them: --data-dir"
+    if ":" in ticket.spec.task:
+        return "let the task read the same files as then and draw random data from a fixed seed"
+    return "point $EDGEPRUNE_DATA or --data-dir at the same files"
 
 
 def load_network(task: Task, weights: dict[str, Array]) -> nn.Module:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from edgeprune.errors import TaskError
 from edgeprune.find.checkpoint import Weights, copy_state
-from edgeprune.find.seeds import derived_seed, kept, seed_all
 from edgeprune.task import Task
+from edgeprune.tasks.seeds import derived_seed, kept, seed_all
 from edgeprune.tasks.source import user_code
 
 RESETS = ("reset_parameters", "_reset_parameters")

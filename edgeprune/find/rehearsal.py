@@ -12,10 +12,10 @@ from torch import nn
 
 from edgeprune.errors import TicketError
 from edgeprune.find.checkpoint import Weights, copy_state, from_file, to_file
-from edgeprune.find.seeds import kept
 from edgeprune.find.training import Level, LevelStart
 from edgeprune.mask import Mask
 from edgeprune.task import Data, Task
+from edgeprune.tasks.seeds import kept
 from edgeprune.ticket import FindSpec
 
 UNLIKE = (

@@ -14,11 +14,11 @@ from typing import Optional
 import numpy as np
 
 from edgeprune.errors import TaskError
-from edgeprune.find.seeds import derived_seed
 from edgeprune.find.training import Outputs
 from edgeprune.mask import Array
 from edgeprune.metric import Metric
 from edgeprune.task import Task
+from edgeprune.tasks.seeds import derived_seed
 
 MOST_RESAMPLES, FEWEST_RESAMPLES = 200, 40
 # So many numbers are gathered for one network and seed, so that the time has a bound that does not depend on a clock.

@@ -31,12 +31,12 @@ from edgeprune.find.events import (
 )
 from edgeprune.find.origin import random_weights
 from edgeprune.find.resolution import resampled, resolution
-from edgeprune.find.seeds import derived_seed, seed_all
 from edgeprune.find.spec import Problem
 from edgeprune.find.training import LevelStart, Trained, outputs_of, to_arrays, to_weights, train
 from edgeprune.find.verdict import Chosen, choose_level, judge
 from edgeprune.find.work import LevelState
 from edgeprune.mask import Array, Mask
+from edgeprune.tasks.seeds import derived_seed, seed_all
 from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
 
 REINIT = "reinit"

@@ -16,12 +16,12 @@ from edgeprune.find.pruning import Pruner, make_pruner
 from edgeprune.find.rehearsal import rehearse
 from edgeprune.find.resolution import margin_doubt
 from edgeprune.find.schedule import resolve_rates
-from edgeprune.find.seeds import derived_seed, seed_all
 from edgeprune.find.training import to_arrays
 from edgeprune.mask import Mask
 from edgeprune.task import Data
 from edgeprune.tasks import LoadedTask
 from edgeprune.tasks.plain import FOLDED
+from edgeprune.tasks.seeds import seed_all
 from edgeprune.ticket import FindSpec, rewind_step
 
 CONFIDENCE = 0.95
@@ -66,9 +66,8 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
     task, recipe = loaded.task, loaded.task.recipe
     pattern = patterns.load(options.pattern)
     data_dir = data_dir and data_dir.absolute()
-    seed_all(derived_seed("data"))
     with loaded.reads.recording("data"):
-        data = task.data(data_dir)
+        data = tasks.load_data(task, data_dir)
     with loaded.reads.recording("model"):
         tasks.check(task, data)
         origin = origin_of(task)

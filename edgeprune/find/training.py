@@ -17,12 +17,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from edgeprune.errors import TicketError
-from edgeprune.find import seeds, work
+from edgeprune.find import work
 from edgeprune.find.checkpoint import Checkpoint, Weights, copy_state, from_file, load_optimizer, to_file
-from edgeprune.find.seeds import derived_seed
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.task import Data, Split, Task
-from edgeprune.tasks import hooks
+from edgeprune.tasks import hooks, seeds
+from edgeprune.tasks.seeds import derived_seed
 from edgeprune.tasks.source import user_code
 from edgeprune.ticket import FindSpec
 

@@ -22,9 +22,10 @@ from edgeprune.tasks import source
 from edgeprune.tasks.hooks import guarded, kind_of
 from edgeprune.tasks.plain import plain_weights
 from edgeprune.tasks.reads import Reads
+from edgeprune.tasks.seeds import derived_seed, seed_all
 from edgeprune.tasks.trial import check
 
-__all__ = ["LoadedTask", "check", "data_sha256", "load", "names"]
+__all__ = ["LoadedTask", "check", "data_sha256", "load", "load_data", "names"]
 
 _OWN_ROOT = Path(__file__).parents[2]
 _MOST_NAMED = 20
@@ -85,6 +86,13 @@ def _load(reference: str) -> LoadedTask:
     if place.endswith(".py") or "/" in place:
         return _load_file(reference, Path(place).expanduser().absolute(), function)
     return _load_module(reference, place, function)
+
+
+def load_data(task: Task, data_dir: Optional[Path]) -> Data:
+    """A task's data, under one seed of their own: what is drawn from the global generators is the same in every run, in
+    `find` and in `export`. Leaves the generators seeded."""
+    seed_all(derived_seed("data"))
+    return task.data(data_dir)
 
 
 def data_sha256(data: Data) -> str:

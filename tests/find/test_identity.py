@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +246,43 @@ def test_export_reads_the_data_where_find_did_unless_told_otherwise(folder, tmp_
     assert made.data_dir == str(folder) and len(reload_data(made, loaded.task, None).train) == 40
     with pytest.raises(TaskError, match="FileNotFoundError"):
         reload_data(made, loaded.task, other)
+
+    folder.rename(folder.parent / "moved")
+    with pytest.raises(TicketError, match=rf"read from {folder}, which is no folder now: .*FileNotFound.*--data-dir"):
+        reload_data(made, loaded.task, None)
+
+
+def test_data_that_differ_come_with_the_step_that_helps(folder, tmp_path):
+    def differ(given, **changes):
+        made = replace(found, spec=replace(found.spec, data_sha256="0" * 64, **changes.pop("spec", {})), **changes)
+        with pytest.raises(TicketError, match=r"the data of task \w+.* differ from those that ticket ") as caught:
+            reload_data(made, task, given)
+        return str(caught.value).partition("was found on; ")[2], caught.value.message
+
+    found = ticket(problem(folder, "make", seeds=(1,)), tmp_path / "out")
+    task = reload_task(found)
+    there = str(tmp_path)
+    assert differ(None)[0] == (
+        "let the task read the same files as then and draw random data from a fixed seed, or find the ticket again"
+    )
+    assert differ(None, spec={"task": "digits"})[0].startswith(
+        "point $EDGEPRUNE_DATA or --data-dir at the same files, "
+    )
+    hint, message = differ(None, data_dir=there)
+    assert hint.startswith("put the same files back there, ") and f" in {there} differ" in message
+    hint, message = differ(folder, data_dir=there)
+    assert hint.startswith(f"leave --data-dir out (they were read from {there}), or ") and f" in {folder} " in message
+    assert differ(folder)[0].startswith("leave --data-dir out (find was given none), or ")
+
+
+def test_data_that_are_drawn_at_random_are_the_same_in_export(folder, tmp_path):
+    path = folder / "given.py"
+    drawn = "def split(count, seed):\n    inputs = torch.randn(count, 6) + float(np.random.rand())\n"
+    path.write_text(re.sub(r"def split.*\n.*\n", drawn, TASK))
+    made = ticket(problem(folder, "make", seeds=(1,)), tmp_path / "out")
+    task, before = reload_task(made), torch.random.get_rng_state()
+    assert len(reload_data(made, task, None).train) == 40
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_export_refuses_a_task_whose_files_changed(folder, tmp_path):

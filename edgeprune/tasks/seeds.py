@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 
 
 def derived_seed(*parts: object) -> int:
@@ -19,6 +18,8 @@ def derived_seed(*parts: object) -> int:
 
 def seed_all(seed: int) -> None:
     """Seed PyTorch, and NumPy's and Python's global generators, which a model or an augment may use as well."""
+    import torch
+
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -26,11 +27,15 @@ def seed_all(seed: int) -> None:
 
 def states() -> dict[str, Any]:
     """What `set_states` brings back."""
+    import torch
+
     return {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
 
 
 def set_states(kept: Mapping[str, Any]) -> None:
     """Bring all generators into an earlier state."""
+    import torch
+
     torch.set_rng_state(kept["torch"])
     name, keys, *rest = kept["numpy"]
     np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))
