@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgeprune.find import Problem
 
 LATER = "change that, or find the ticket all the same with --export-later"
+FOR_ANY_TARGET = ("channel", "block:4x1", "block:1x4")  # patterns that some runtime runs faster
 
 
 def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
@@ -40,7 +41,7 @@ def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
     except ExportError as refused:
         raise ExportError(f"this network cannot be exported: {refused.message}", _hint(refused)) from None
     _judge(results, target, began)
-    _say_gain(results, problem)
+    _say_gain(results, problem.spec.pattern, target)
 
 
 def _cells(target: Optional[str]) -> list[tuple[str, str, str]]:
@@ -82,12 +83,24 @@ def _words(results: Iterable[Rehearsed]) -> str:
     return ", ".join(f"{runtime} ({', '.join(precisions)})" for runtime, precisions in kinds.items())
 
 
-def _say_gain(results: list[Rehearsed], problem: Problem) -> None:
+def _say_gain(results: list[Rehearsed], pattern: str, target: Optional[str]) -> None:
     """Where the zeros are predicted to be of no use for the time that the network takes."""
     can = [each for each in results if each.error is None]
     faster, idle = [each for each in can if each.faster], _words(each for each in can if not each.faster)
-    asked = f"pattern {problem.spec.pattern}"
     if not faster:
-        warn(f"with {asked} nothing is predicted to run faster in {idle}: try another --pattern, or a lower --density")
+        warn(f"with pattern {pattern} nothing is predicted to run faster in {idle}{_step(pattern, target)}")
     elif idle:
-        say(f"with {asked} layers are predicted to run faster in {_words(faster)}, none in {idle}")
+        say(f"with pattern {pattern} layers are predicted to run faster in {_words(faster)}, none in {idle}")
+
+
+def _step(pattern: str, target: Optional[str]) -> str:
+    """What may gain something: patterns that pay off there, and fewer weights where the pattern is one of them."""
+    from edgeprune.target import load_target
+
+    choices = load_target(target).runtimes if target else ()
+    paying = [each.pattern for choice in choices for each in choice.patterns] if target else FOR_ANY_TARGET
+    others = [each for each in dict.fromkeys(paying) if each != pattern]
+    steps = [f"--pattern {' or '.join(others)}"] * bool(others)
+    if pattern in paying or (not target and pattern == "unstructured"):
+        steps.append("a lower density (--density)")
+    return f": try {', or '.join(steps)}" if steps else ""

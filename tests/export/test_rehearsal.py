@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import torch
@@ -70,7 +70,11 @@ def test_what_one_runtime_refuses_is_a_warning_unless_no_other_is_there(
 @pytest.mark.parametrize(
     ("faster", "told"),
     [
-        ((0, 0), "warning: with pattern unstructured nothing is predicted to run faster in litert (fp32, int8)"),
+        (
+            (0, 0),
+            "warning: with pattern unstructured nothing is predicted to run faster in litert (fp32, int8): try "
+            "--pattern channel or block:4x1 or block:1x4, or a lower density (--density)\n",
+        ),
         (
             (2, 0),
             "with pattern unstructured layers are predicted to run faster in litert (fp32), none in litert (int8)",
@@ -90,6 +94,25 @@ def test_where_the_zeros_gain_nothing_is_told(
     check_export(problem_of("together"), None, tmp_path)
     said = capsys.readouterr().err
     assert told in said and ("faster" in said) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target", "step"),
+    [
+        ("unstructured", "rpi4", "--pattern channel or block:1x4 or block:4x1\n"),
+        ("block:4x1", "rpi4", "--pattern channel or block:1x4, or a lower density (--density)\n"),
+        ("channel", None, "--pattern block:4x1 or block:1x4, or a lower density (--density)\n"),
+        ("2:4", None, "--pattern channel or block:4x1 or block:1x4\n"),  # which cannot go lower
+    ],
+)
+def test_the_step_that_may_gain_something_is_one_that_the_target_has(
+    pattern: str, target: Optional[str], step: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("edgeprune.export.rehearse", lambda *_: [Rehearsed("litert", "fp32", None, 0, 3)])
+    rates = () if pattern == "2:4" else (0.9,)
+    problem = problem_of("together", pattern=pattern, levels=1 if rates else None, rates=rates)
+    check_export(problem, target, tmp_path)
+    assert f"faster in litert (fp32): try {step}" in capsys.readouterr().err
 
 
 def test_a_sketch_has_the_zeros_of_the_last_level_and_leaves_chance_alone() -> None:
