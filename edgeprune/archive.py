@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edgeprune.errors import ExportError
 from edgeprune.scratch import Scratch
-from edgeprune.store import MEND, is_plain_name
+from edgeprune.store import MEND, is_plain_name, naming
 
 LARGEST = 1 << 32  # bytes unpacked: an .onnx file of more cannot be made
 MOST_FILES = 64
@@ -25,7 +25,8 @@ _unpacked: dict[tuple[str, int, int, int], Path] = {}
 
 def is_archive(path: Path) -> bool:
     """True for a file that is named as an archive or is one."""
-    return path.is_file() and (path.suffix == ".zip" or zipfile.is_zipfile(path))
+    # os.path: a folder that may not be looked into is a matter for whoever reads the bundle.
+    return os.path.isfile(path) and (path.suffix == ".zip" or zipfile.is_zipfile(path))
 
 
 def unpack(archive: Path) -> Path:
@@ -54,7 +55,8 @@ def _unpack(archive: Path) -> Path:
             (place / name).mkdir()
             for entry in file.infolist():
                 if not entry.is_dir():
-                    with file.open(entry) as source, (place / entry.filename).open("wb") as target:
+                    place_of_file = place / entry.filename
+                    with naming(place_of_file), file.open(entry) as source, place_of_file.open("wb") as target:
                         shutil.copyfileobj(source, target)
         atexit.register(_remove, scratch, os.getpid())
         return place / name

@@ -148,7 +148,7 @@ class Artifact:
             if name and name not in self.files:
                 raise ExportError(f"{role}: {name} is not among its files")
         if not self.outputs:
-            raise ExportError("outputs: expected one at least, got none")
+            raise ExportError("outputs: expected at least one, got none")
 
     @property
     def metric(self) -> Metric:

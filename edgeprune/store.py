@@ -46,7 +46,7 @@ UNFINISHED = {  # what to do about one that was begun
 }
 MEND = {  # what to do about one that is there, but damaged
     "ticket": "remove its folder and run the same edgeprune find again",
-    "artifact": "build it again with: edgeprune export",
+    "artifact": "copy it again, or build it again with: edgeprune export",
     "measurement": "remove the file and bench again",
 }
 
@@ -89,6 +89,17 @@ def write_bytes(path: Path, data: bytes) -> None:
         if isinstance(problem, OSError):  # a write that fails does not know what it writes to
             raise OSError(problem.errno, problem.strerror, str(path)) from None
         raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError inside that names no file gets this one: a write that fails does not know what it writes to."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.filename is not None or problem.errno is None:
+            raise
+        raise OSError(problem.errno, problem.strerror, str(path)) from None
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -143,11 +154,15 @@ def read_file(path: Path, kind: str, error: type[EdgepruneError], again: str = "
             raise error(f"{kind} {path} is too large: {found.st_size:,} bytes, expected at most {limit:,}", again)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise error(f"no {kind} at {path}: the file does not exist", NEXT_STEP.get(kind, again)) from None
+        raise error(f"no {kind} at {path}: the file does not exist", _where_is(kind, again)) from None
     except PermissionError:
         raise error(f"cannot read {kind} {path}: permission denied", "let this user read it") from None
     except (OSError, ValueError) as problem:  # ValueError: no path can hold a NUL
         raise error(f"cannot read {kind} {path}: {getattr(problem, 'strerror', None) or problem}", again) from None
+
+
+def _where_is(kind: str, again: str) -> str:
+    return f"check the path, or {NEXT_STEP[kind]}" if kind in NEXT_STEP else again
 
 
 def read_json(path: Path, kind: str, error: type[EdgepruneError], again: str = "") -> dict[str, Any]:

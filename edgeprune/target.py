@@ -44,7 +44,7 @@ class RuntimeChoice:
 
     def __post_init__(self) -> None:
         if not self.precisions or set(self.precisions) - {"fp32", "int8"}:
-            raise TargetError(f"precisions of {self.name} must be fp32 and/or int8")
+            raise TargetError(f"precisions of {self.name} must be fp32, int8 or both, got {list(self.precisions)}")
         if self.providers and self.name != "onnxruntime":
             raise TargetError(f"{self.name} has no providers, only onnxruntime has some")
 
@@ -77,8 +77,9 @@ class Target:
     def __post_init__(self) -> None:
         if self.connection not in ("local", "ssh", "adb"):
             raise TargetError(f"connection {self.connection!r} is unknown: use local, ssh or adb")
-        if self.threads < 1 or self.cores < 0 or self.memory_bytes < 0 or self.frequency_khz < 0:
-            raise TargetError("threads must be 1 or more, cores, memory_bytes and frequency_khz 0 or more")
+        for name, least in (("threads", 1), ("cores", 0), ("memory_bytes", 0), ("frequency_khz", 0)):
+            if getattr(self, name) < least:
+                raise TargetError(f"{name} must be {least} or more, got {getattr(self, name)}")
         for sensor, needed in (("governor", self.governor), ("frequency", self.frequency_khz)):
             if needed and sensor not in self.sensors:
                 raise TargetError(f'{sensor} {needed!r} cannot be checked: add "{sensor}" to its sensors')
@@ -105,8 +106,9 @@ class Target:
         pairs = [(choice.name, each) for choice in chosen for each in choice.precisions if precision in (None, each)]
         if not pairs:
             known = {each for choice in chosen for each in choice.precisions}
+            there = f" for {runtime}" if runtime else ""
             raise TargetError(
-                f"target {self.name} has no precision {precision!r} there", nearest(str(precision), known)
+                f"target {self.name} has no precision {precision!r}{there}", nearest(str(precision), known)
             )
         return pairs
 
@@ -162,7 +164,7 @@ class _File:
 
     def __post_init__(self) -> None:
         if not self.runtimes:
-            raise TargetError("[[runtimes]] must have one entry at least")
+            raise TargetError("[[runtimes]] must have at least one entry")
 
 
 def parse_target(path: StrPath) -> Target:

@@ -58,13 +58,15 @@ class FindSpec:
 
     def __post_init__(self) -> None:
         if not self.rates or any(not 0 < rate < 1 for rate in self.rates):
-            raise TicketError(f"rates must lie in (0, 1) and there must be one at least: got {self.rates}")
+            raise TicketError(f"rates must lie in (0, 1), and there must be at least one, got {self.rates}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise TicketError(f"seeds must be distinct and there must be one at least: got {self.seeds}")
+            raise TicketError(f"seeds must differ, and there must be at least one, got {self.seeds}")
         if not 0 <= self.rewind_step < self.iterations:
             raise TicketError(f"rewind step {self.rewind_step} must lie in 0..{self.iterations - 1}, inside a level")
-        if not 0 < self.margin < math.inf or not 0.5 <= self.confidence < 1:
-            raise TicketError(f"margin {self.margin} or confidence {self.confidence} is out of range")
+        if not 0 < self.margin < math.inf:
+            raise TicketError(f"margin must be a number above 0, got {self.margin:g}")
+        if not 0.5 <= self.confidence < 1:
+            raise TicketError(f"confidence must lie in [0.5, 1), got {self.confidence}")
 
     @property
     def levels(self) -> int:
@@ -201,7 +203,7 @@ class Ticket:
         for record in self.seeds:
             path = self.path / f"seed-{record.seed}.safetensors"
             if not path.is_file() or store.sha256_file(path) != record.tensors_sha256:
-                raise TicketError(f"ticket file {path} is missing or damaged", store.NEXT_STEP["ticket"])
+                raise TicketError(f"ticket file {path} is missing or damaged", store.MEND["ticket"])
 
     def mask(self, seed: int) -> Mask:
         """The mask of one seed at the chosen level."""

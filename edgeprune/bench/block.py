@@ -22,6 +22,7 @@ from edgeprune.scratch import Scratch
 
 T = TypeVar("T")
 AGENT_FILE = "agent.py"
+WITHOUT_PYTHON = "bench --runner benchmark_model does without (docs/android.md)"
 PHASES = {
     "start": "before its first phase",
     "import": "while importing the runtime",
@@ -71,9 +72,8 @@ class Bundle:
 def push_agent(connection: Connection) -> None:
     """Send the agent: its own source file. DeviceError if nothing there can run it."""
     if not connection.python:
-        raise DeviceError(
-            "there is no Python on the device", "run scripts/device_setup on it, or name one with --python"
-        )
+        without = "run scripts/device_setup on it" if connection.name != "adb" else WITHOUT_PYTHON
+        raise DeviceError("there is no Python on the device", f"{without}, or name one with --python")
     connection.push(Path(agent.__file__), AGENT_FILE)
 
 
@@ -110,7 +110,8 @@ def run_block(
     `timeout_seconds`. Whatever happens, the process is gone.
     """
     with Scratch() as here:
-        (here / "job.json").write_text(json.dumps(asdict(job)))
+        with store.naming(here / "job.json"):
+            (here / "job.json").write_text(json.dumps(asdict(job)))
         connection.push(here / "job.json", "job.json")
         process = connection.background([connection.python, AGENT_FILE, "job.json"])
         try:

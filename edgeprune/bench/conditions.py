@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 
 from edgeprune import readings, typed
 from edgeprune.bench.block import AGENT_FILE
-from edgeprune.bench.states import changes_of_state
+from edgeprune.bench.states import changes_of_state, longer_spread
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, UnfairConditionsError
 from edgeprune.measurement import Block, Measurement, Ran
@@ -24,14 +24,13 @@ HOT_MILLIC = 80_000  # where a Raspberry Pi begins to throttle
 FREQUENCY_TOLERANCE = 0.01  # some kernels tell the frequency that they measured
 READ_SECONDS = 30.0
 STOLEN_SHARE = 0.02  # of a block's time that a host took away
-SPREAD = "spread the blocks: --spread 10m"
 SET_GOVERNOR = {
     "android": "adb shell cmd power set-fixed-performance-mode-enabled true",
     "linux": "sudo cpupower frequency-set -g {0}, or: echo {0} | sudo tee "
     "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor (on a Jetson: sudo jetson_clocks)",
 }
 SET_FREQUENCY = (
-    "sudo cpupower frequency-set -d {0}kHz -u {0}kHz; a device that is too hot, or too weakly fed, stays below"
+    "sudo cpupower frequency-set -d {0}kHz -u {0}kHz; too hot or on a weak power supply, a device stays below"
 )
 
 
@@ -44,10 +43,13 @@ def warnings(measurement: Measurement) -> list[str]:
     found = list(measurement.notes)
     checks = [(sum(map(is_so, measurement.ran)), *words) for is_so, *words in _CHECKS]
     checks += [(sum(map(is_so, measurement.blocks)), *words) for is_so, *words in _CHECKS_OF_SAMPLES]
+    spread = longer_spread(measurement)
     found += [
-        f"{cause} in {count} of {len(measurement.ran)} blocks: {remedy}" for count, cause, remedy in checks if count
+        f"{cause} in {count} of {len(measurement.ran)} blocks: {str(remedy).format(spread=spread)}"
+        for count, cause, remedy in checks
+        if count
     ]
-    return found + changes_of_state(measurement.ran, measurement.threads)
+    return found + changes_of_state(measurement.ran, measurement.threads, spread)
 
 
 def read(connection: Connection, sensors: Sequence[str]) -> Reading:
@@ -193,5 +195,9 @@ _CHECKS_OF_SAMPLES: tuple[tuple[Callable[[Block], bool], str, str], ...] = (
     (_crowded, "other programs waited for the processor", "stop them and bench again"),
     (_preempted, "the agent was often taken off its core", "stop other programs and bench again"),
     (_swapped, "part of the agent's memory was in swap", "free memory on the device and bench again"),
-    (_stolen, "the host gave the processor to its other guests (steal time)", f"bench when it has fewer, or {SPREAD}"),
+    (
+        _stolen,
+        "the host gave the processor to its other guests (steal time)",
+        "bench when it has fewer, or spread the blocks: {spread}",
+    ),
 )

@@ -42,7 +42,7 @@ class _Fleet:
         except BaseException as problem:  # noqa: BLE001  a thread that raised would say so to nobody
             last = DeviceError(
                 f"the measurement broke off: {type(problem).__name__}: {problem}",
-                "this is a fault of edgeprune: run it again with --debug, and report what it shows",
+                "this is a fault of edgeprune: run it again as edgeprune --debug bench, and report what it shows",
             )
             last.__cause__ = problem
         self.events.put(DeviceEvent(host, last))

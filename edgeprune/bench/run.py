@@ -21,6 +21,8 @@ from edgeprune.measurement import AGGREGATED, MEASURED, Block, Measurement, Nati
 from edgeprune.target import Target
 
 SIGN_OF_LIFE_S = 30.0  # a device behind a line gives up a host that is silent for longer
+OTHER = "name another bundle to compare with: --against"
+OTHER_TWIN = f"leave --against out to compare with the dense twin, or {OTHER}"
 REPEATS = 3  # of one block, where the device was throttled in it
 PROFILE_BLOCKS = 5  # of each side, its last ones
 PROFILE_RUNS = 30
@@ -67,8 +69,8 @@ class Run:
         if against is not None and (against.runtime, against.precision) != (artifact.runtime, artifact.precision):
             raise MeasurementError(
                 f"{artifact.path.name} is for {artifact.runtime} {artifact.precision}, {against.path.name} for "
-                f"{against.runtime} {against.precision}: a comparison needs the same of both",
-                f"bench against {artifact.twin}" if artifact.twin else "choose another artifact to compare with",
+                f"{against.runtime} {against.precision}: a comparison needs the same runtime and precision",
+                OTHER_TWIN if artifact.twin else OTHER,
             )
         if self.request.runner is not None and artifact.runtime != "litert":
             raise MeasurementError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -15,18 +16,26 @@ WARMED_MILLIC = 10_000
 BUSY = 0.5  # of the load average: what the measurement does not explain
 EARLIER = 3  # of the newest benches, that a new one is held against
 APART = 0.03  # relative: by how much two intervals must miss each other to be told of
-STEP = "the interval holds for this time alone; spread the blocks over more of them: --spread 10m"
+SPREAD_S, LONG_SPREAD_S = 600.0, 1800.0  # what is proposed first
 
 
-def changes_of_state(ran: Sequence[Ran], threads: int) -> list[str]:
+def longer_spread(measurement: Measurement, least_s: float = SPREAD_S) -> str:
+    """The option of bench that spreads the blocks over more time than this measurement took for them."""
+    given = measurement.plan.get("spread_seconds")
+    seconds = max(least_s, 2 * given if isinstance(given, (int, float)) else 0)
+    return f"--spread {math.ceil(seconds / 60)}m"
+
+
+def changes_of_state(ran: Sequence[Ran], threads: int, spread: str = "--spread 10m") -> list[str]:
     """A line for each thing about the machine that differed between the blocks of a run, with the next step. threads:
-    of the model, which make load themselves."""
+    of the model, which make load themselves. spread: see `longer_spread`."""
     found = []
+    step = f"the interval holds for this time alone; spread the blocks over a longer one: {spread}"
     for what, read, unit in (("its clock", _clock_khz, "MHz"), ("a fixed piece of work", _reference_ns, "us")):
         values = [value for each in ran if (value := read(each)) is not None]
         if values and max(values) > (1 + CHANGED) * min(values):
             seen = f"{what}: {min(values) / 1e3:.0f} to {max(values) / 1e3:.0f} {unit}"
-            found.append(f"the machine's speed changed between the blocks ({seen}): {STEP}")
+            found.append(f"the machine's speed changed between the blocks ({seen}): {step}")
     warmest = [value for each in ran if (value := readings.hottest_millic(each.conditions_after)) is not None]
     if warmest and max(warmest) - min(warmest) > WARMED_MILLIC:
         found.append(
@@ -36,8 +45,8 @@ def changes_of_state(ran: Sequence[Ran], threads: int) -> list[str]:
     loads = [value for each in ran if isinstance(value := each.conditions_before.get("load_1m"), (int, float))]
     if loads and max(loads) - min(min(loads), threads) > max(1, threads) + BUSY:
         found.append(
-            f"the load was between {min(loads):.1f} and {max(loads):.1f}, of which this is {max(1, threads)} at most: "
-            "stop what else runs there and bench again"
+            f"the load was between {min(loads):.1f} and {max(loads):.1f}, to which this measurement adds at most "
+            f"{max(1, threads)}: stop what else runs there and bench again"
         )
     return found
 
@@ -69,7 +78,8 @@ def compare_with_earlier(measurement: Measurement) -> list[str]:
                 return [
                     f"the same file had a median of {theirs['p50_ns'] / 1e3:.4g} us on {other.created}, and "
                     f"{mine['p50_ns'] / 1e3:.4g} us now{_why(measurement, other)}: the machine's state differs between "
-                    "benches, so that neither interval holds for both; spread the blocks over more time: --spread 30m"
+                    "benches, so that neither interval holds for both; spread the blocks over more time: "
+                    + longer_spread(measurement, LONG_SPREAD_S)
                 ]
     return []
 

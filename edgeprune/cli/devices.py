@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @PYTHON
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
 @click.option("--pairs", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Blocks of each side.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the order of the blocks.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the order of the blocks.")
 @click.option(
     "--runner", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="For a phone without Python: LiteRT's benchmark_model, built for it; aggregates only.",
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 @click.option("--emulate", is_flag=True, help="Count instructions on the target's processor in QEMU; no device.")
 @click.option(
     "--sustained", "sustained_seconds", type=Duration(), default=0.0, metavar="10m",
-    help="Go on so long with each side: what becomes of latency, frequency and temperature.",
+    help="Also run each side for this long: how latency, frequency and temperature change.",
 )  # fmt: skip
 @click.option(
     "--spread", "spread_seconds", type=Duration(), default=0.0, metavar="10m",
-    help="Spread the blocks over so long: an interval that holds in the next bench, too.",
+    help="Spread the blocks over this time: an interval that holds in the next bench, too.",
 )  # fmt: skip
 @click.option("--allow-governor", is_flag=True, help="Measure though the target asks for another governor; recorded.")
 @OUT
@@ -77,7 +77,7 @@ def bench(
     plan = Plan(**planned)
     machine, devices = _devices(target, hosts, python)
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(newest(out, "artifact", ExportError))]
-    others = [Artifact.load(other) if other else None for other in (against or each.twin_path() for each in bundles)]
+    others = [Artifact.load(against) if against else _twin(each) for each in bundles]
     summaries = []
     for artifact, other in zip(bundles, others):
         request = Request(artifact, other, machine, plan, out, runner)
@@ -87,6 +87,19 @@ def bench(
                 click.echo(measurement.path)
     if as_json:
         click.echo(json.dumps(summaries, indent=1))
+
+
+def _twin(artifact: Artifact) -> Optional[Artifact]:
+    """The dense twin of a bundle; None for a dense one. ExportError if the bundle was moved without it."""
+    from edgeprune.artifact import Artifact
+
+    path = artifact.twin_path()
+    if path is not None and not path.exists():
+        raise ExportError(
+            f"{artifact.origin} has no dense twin beside it: there is no {path}",
+            "copy that there, too, or name another bundle to compare with: --against",
+        )
+    return Artifact.load(path) if path is not None else None
 
 
 def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) -> Iterator[Measurement]:

@@ -59,7 +59,7 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 class Numbers(click.ParamType):  # type: ignore[type-arg]
-    """Numbers divided by commas, such as 0.2,0.2,0.05."""
+    """Numbers separated by commas, such as 0.2,0.2,0.05."""
 
     def __init__(self, kind: type[int] | type[float]) -> None:
         self.kind = kind
@@ -76,7 +76,7 @@ class Numbers(click.ParamType):  # type: ignore[type-arg]
         if all(map(math.isfinite, found)):
             return found
         words = "whole numbers" if self.kind is int else "numbers"
-        self.fail(f"{value!r} is not a list of {words} divided by commas", param, ctx)
+        self.fail(f"{value!r} is not a list of {words} separated by commas", param, ctx)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]

@@ -31,13 +31,13 @@ OWN_FAILURE = 255  # ssh's exit status for what is not the command's
 # What ssh says -> what to do about it: none of these gets better by trying again.
 STABLE = {
     "Host key verification failed": (
-        "the host key of {host} is not the known one",
-        "if the device is new or was set up anew: ssh-keygen -R {host}, then ssh {host} once, and compare the key",
+        "the host key of {host} is not known, or not the one that is",
+        "run ssh {host} once and compare the key; if the device was set up anew, first: ssh-keygen -R {host}",
     ),
     "Permission denied": ("{host} does not let this user in", "ssh-copy-id {host}, and look at User in ~/.ssh/config"),
     "Could not resolve hostname": ("there is no host {host}", "give its name or address as ssh knows it"),
     "Bad owner or permissions": ("ssh does not read its configuration", "chmod 600 ~/.ssh/config"),
-    "Bad configuration option": ("ssh does not understand its configuration", "mend the file that ssh names"),
+    "Bad configuration option": ("ssh does not understand its configuration", "correct the file that ssh names"),
 }
 
 

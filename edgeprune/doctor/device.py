@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from edgeprune import kernels, typed
-from edgeprune.bench.block import push_agent
+from edgeprune.bench.block import WITHOUT_PYTHON, push_agent
 from edgeprune.connections import Connection
 from edgeprune.doctor import probe
 from edgeprune.doctor.check import Check
 from edgeprune.doctor.state import state_checks
 from edgeprune.errors import DeviceError
+from edgeprune.kernels.build import LEVELS
 from edgeprune.target import Target
 
 PROBE_FILE, LIBRARY_FILE = "probe.py", "libedgeprune.so"
 PROBE_S = 120.0
 OLDEST_PYTHON = (3, 9)
 SETUP = "run scripts/device_setup on the device"
-ON_ANDROID = "bench --runner benchmark_model does without (docs/android.md)"
 
 
 class _Always(TypedDict):
@@ -57,18 +57,18 @@ def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator
             yield Check("system", "missing", f"{arch}, the target {target.name} is {target.arch}", _other_system(arch))
             return
         if not connection.python:
-            yield Check("python", "missing", "there is none", ON_ANDROID if target.os == "android" else SETUP)
+            yield Check("python", "missing", "there is none", WITHOUT_PYTHON if target.os == "android" else SETUP)
             return
         try:
             yield from _all_but_connection(target, _probe(target, connection, arch))
         except DeviceError as problem:
-            yield Check("python", "missing", f"{connection.python}: {problem.message}", SETUP)
+            yield Check("python", "missing", f"{connection.python}: {problem.message}", problem.hint or SETUP)
 
 
 def _other_system(arch: str) -> str:
     if arch in ("armv6l", "armv7l", "armv8l"):
         return "this is a 32-bit system: install the 64-bit one, the runtimes have no wheels for 32 bits"
-    return "name the target that this device is"
+    return "name this device's own target: --target (edgeprune targets lists them)"
 
 
 def _probe(target: Target, connection: Connection, arch: str) -> dict[str, Any]:
@@ -118,4 +118,7 @@ def _kernels(library: Mapping[str, str]) -> Check:
         return Check("sparse kernels", "note", "none for this architecture: dense kernels run sparse weights")
     if "error" in library:
         return Check("sparse kernels", "missing", library["error"], "export with --portable for this device")
+    if library["version"] not in {level for levels in LEVELS.values() for level in levels}:  # then it says why not
+        step = "unset EDGEPRUNE_KERNELS_LEVEL there, or choose another level"
+        return Check("sparse kernels", "missing", library["version"], step)
     return Check("sparse kernels", "ok", library["version"])

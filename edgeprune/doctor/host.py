@@ -31,6 +31,7 @@ HOST_PACKAGES = {
     "jinja2": "report",
     "plotly": "report",
 }
+STEP_OF_DATA = "to read your own: set it, or give find --data-dir"
 MODULES = {"scikit-learn": "sklearn", "ai-edge-litert": "ai_edge_litert.interpreter"}
 
 
@@ -95,10 +96,15 @@ def _kernels() -> Check:
 def _data() -> Check:
     folder = os.environ.get("EDGEPRUNE_DATA", "")
     if not folder:
-        return Check("data", "note", "$EDGEPRUNE_DATA is not set: data sets are downloaded", "or give --data-dir")
+        return Check("data", "note", "$EDGEPRUNE_DATA is not set: data sets are downloaded", STEP_OF_DATA)
     if not Path(folder).is_dir():
         return Check("data", "missing", f"$EDGEPRUNE_DATA is {folder}, which is no folder", "correct it or unset it")
-    return Check("data", "ok", f"{folder}: " + ", ".join(sorted(entry.name for entry in Path(folder).iterdir())))
+    try:
+        names = sorted(entry.name for entry in Path(folder).iterdir())
+    except OSError as problem:
+        step = "let this user read it, or set $EDGEPRUNE_DATA to another folder"
+        return Check("data", "missing", f"cannot read {folder}: {problem.strerror}", step)
+    return Check("data", "ok", f"{folder}: {', '.join(names)}")
 
 
 def _writable(out: Path) -> Check:

@@ -60,7 +60,7 @@ def _space(free_bytes: int) -> Check:
 
 def _memory(available: int, total: int) -> Check:
     if available < 0:
-        return Check("memory", "note", "the kernel does not tell how much is available")
+        return Check("memory", "note", "the kernel does not say how much is available")
     text = f"{available / 1e6:.0f} MB available" + (f" of {total / 1e6:.0f}" if total else "")
     step = "close other programs there"
     if available < LEAST_MEMORY_BYTES:
@@ -85,7 +85,7 @@ def _sensor(name: str, value: Any, cores: int) -> Check:
 
 def _load(load: float, cores: int) -> Check:
     if load >= max(1, cores):
-        text = f"{load:g} on {cores} cores: the model would wait for a core, and its figure tell of the others"
+        text = f"{load:g} on {cores} cores: the model would wait for a core, and its time would be that of others, too"
         return Check("load_1m", "unfair", text, f"stop what else runs there (top shows it), {WAIT}")
     if load > BUSY_LOAD * cores:
         text = f"{load:g} on {cores} cores: something else runs there, and shares caches and clock with the model"
@@ -101,12 +101,12 @@ def _temperature(name: str, value: Any, limit: Optional[int]) -> Check:
     if name.endswith(readings.NO_SENSORS):
         return Check(name, "ok", text)
     if limit is not None and value >= limit:
-        return Check(name, "unfair", f"{text}: from {limit / 1000:.0f} on the clock is taken back", f"{COOL}, {WAIT}")
+        return Check(name, "unfair", f"{text}: the clock is slowed from {limit / 1000:.0f} on", f"{COOL}, {WAIT}")
     if limit is not None and value >= limit - NEAR_MILLIC:
-        text += f": near {limit / 1000:.0f}, from where on the clock is taken back; a measurement may get there"
+        text += f": near {limit / 1000:.0f}, where the clock is slowed; a measurement may get there"
         return Check(name, "note", text, COOL)
     if limit is None and value >= conditions.HOT_MILLIC:
-        return Check(name, "note", f"{text}: many devices take their clock back at such heat", COOL)
+        return Check(name, "note", f"{text}: many devices slow their clock at this temperature", COOL)
     return Check(name, "ok", text)
 
 
@@ -119,11 +119,11 @@ def _throttling(name: str, value: int) -> Check:
     if not value:
         return _none(name)
     said = STATUS[min(value, len(STATUS) - 1)] if name.endswith(".thermalservice") else f"{value} steps"
-    return Check(name, "unfair", f"{value}: held back now ({said}): slower than the device is", f"{COOL}, {WAIT}")
+    return Check(name, "unfair", f"{value}: throttled now ({said}): slower than the device can be", f"{COOL}, {WAIT}")
 
 
 def _none(name: str) -> Check:
-    return Check(name, "ok", "0: nothing holds it back")
+    return Check(name, "ok", "0: not throttled")
 
 
 def _vcgencmd(name: str, value: int) -> Check:
@@ -136,5 +136,5 @@ def _vcgencmd(name: str, value: int) -> Check:
     steps = [FEED] * (BITS[0] in (now or past)) + [COOL] * any(bit != BITS[0] for bit in now or past)
     text = f"{value:#x}: {'; '.join(words)}"
     if now:
-        return Check(name, "unfair", f"{text}: slower than the device is", f"{', '.join(steps)}, {WAIT}")
+        return Check(name, "unfair", f"{text}: slower than the device can be", f"{', '.join(steps)}, {WAIT}")
     return Check(name, "note", f"{text}: over for now, it may come back under load", ", ".join(steps))

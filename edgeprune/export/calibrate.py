@@ -51,7 +51,7 @@ def calibrate(model: onnx.ModelProto, inputs: NDArray[Any], method: str) -> dict
     if method not in METHODS:
         raise ExportError(f"unknown calibration method {method!r}", nearest(method, METHODS))
     if len(inputs) == 0:
-        raise ExportError("calibration got no examples, expected one at least")
+        raise ExportError("calibration got no examples, expected at least one")
     names = list(scheme_of(model).calibrated)
     with Scratch() as folder:
         activations = _watch(model, names, inputs, folder / "watched.onnx")

@@ -23,6 +23,7 @@ from edgeprune.export.quantize import quantize
 from edgeprune.export.shrink import shrink
 from edgeprune.mask import Array, BoolArray
 from edgeprune.scratch import Scratch
+from edgeprune.store import naming
 
 EXAMPLES = 8
 # Of an output's scale: rounding adds up, a wrong layout or operator is far from it.
@@ -111,7 +112,8 @@ def _check(file: ModelFile, runtime: str, precision: str, folder: Path, inputs: 
     """Open the file in its runtime and run the examples; fp32 has to give what PyTorch does, int8 numbers of that
     shape: without training nothing can be said about its loss."""
     path = folder / runtimes.load(runtime).MODEL_FILE
-    path.write_bytes(file.data)
+    with naming(path):
+        path.write_bytes(file.data)
     library = kernels.library(own_architecture()) if file.library else None
     session = runtimes.load(runtime).open_session(path, threads=1, library=library)
     outputs = session(to_file_layout(inputs, file.input))

@@ -67,7 +67,7 @@ def activation_scale(low: float, high: float) -> Scale:
 def symmetric_scale(low: float, high: float) -> Scale:
     """The grid -127..127 with zero point 0 over the larger side of [low, high]."""
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ExportError(f"a range of weights is not finite: [{low}, {high}]", "retrain: the weights hold NaN")
+        raise ExportError(f"a range of weights is not finite: [{low}, {high}]", "check the network's weights for NaN")
     largest = max(-low, high, 0.0)
     return Scale(float(np.float32(max(largest / WEIGHT_MAX, SMALLEST) if largest else 1 / WEIGHT_MAX)), 0)
 

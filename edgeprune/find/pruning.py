@@ -118,13 +118,13 @@ class Pruner:
             return []
         ranked = sorted(dense, key=lambda name: -math.prod(self.sizes.get(name, (0,))))
         parts = [f"{name} ({math.prod(self.sizes[name]):,}: {dense[name]})" for name in ranked if name in self.sizes]
-        more = f"; and {len(parts) - SHOWN} more" if len(parts) > SHOWN else ""
+        more = [f"and {len(parts) - SHOWN} more"] if len(parts) > SHOWN else []
         rest = self.parameters - free - sum(math.prod(self.sizes[name]) for name in ranked if name in self.sizes)
-        vectors = f"; biases and norms ({rest:,})" if rest else ""
+        vectors = [f"biases and norms ({rest:,})"] if rest else []
         return [
             f"{100 * free / self.parameters:.0f} % of the network's {self.parameters:,} weights can be pruned; not: "
-            + "; ".join(parts[:SHOWN]) + more + vectors
-        ]  # fmt: skip
+            + "; ".join([*parts[:SHOWN], *more, *vectors])
+        ]
 
 
 def make_pruner(

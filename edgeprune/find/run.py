@@ -187,7 +187,8 @@ class _Run:
         """Note the time a level took in log.jsonl: timings are no part of the ticket, which must not depend on them."""
         level = event.record.level if isinstance(event, LevelFinished) else REINIT
         line = json.dumps({"seed": event.seed, "level": level, "seconds": round(event.seconds, 3)})
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        path = self.folder / "log.jsonl"
+        with store.naming(path), path.open("a", encoding="utf-8") as log:
             log.write(line + "\n")
         return event
 

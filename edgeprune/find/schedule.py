@@ -77,7 +77,7 @@ def resolve_rates(
         raise TicketError(
             f"density {density} cannot be reached {within}: {lowest:.4g} is the lowest, since a part is kept dense, "
             "pruned at a smaller rate, or down to its last channel or block",
-            f"use --density {math.ceil(1000 * lowest) / 1000:g} or more" + (", or more --levels" if levels else ""),
+            _reachable(lowest) + (", or more --levels" if levels else ""),
         )
     if levels is not None:
         return (_smallest(lambda rate: reached((rate,) * levels), density),) * levels
@@ -85,6 +85,11 @@ def resolve_rates(
         if reached(_extend(given, count)) <= density + SLACK:
             return _with_last_rate(_extend(given, count)[:-1], reached, density)
     raise TicketError(f"density {density} is not reached in {MOST_LEVELS} levels", "use a larger --rate or --density")
+
+
+def _reachable(lowest: float) -> str:
+    least = math.ceil(1000 * lowest) / 1000
+    return f"use --density {least:g} or more" if least < 1 else "use another --pattern, which can prune more"
 
 
 def _check(levels: Optional[int], rates: Sequence[float], density: Optional[float], pattern: Pattern) -> None:

@@ -133,7 +133,7 @@ def _statement(verdict: Verdict, metric: Metric) -> str:
         "not inferior": f"not inferior to the dense model, but its random reinitialisation {alone}",
         "inferior": "inferior to the dense model",
         "not shown": "not shown to be as good as the dense model: the interval reaches past the margin; more seeds or "
-        "more test examples may tell",
+        "more test examples may show it",
     }[verdict.status]
     unit, span = metric.difference_unit, "no interval"
     if verdict.interval:

@@ -69,7 +69,7 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
 
 def read(path: Path) -> dict[str, Array]:
     """The arrays of a work file; TicketError if it cannot be read or its content is not what was written."""
-    arrays = store.read_tensors(path, "work file", TicketError)
+    arrays = store.read_tensors(path, "work", TicketError, again=AGAIN)
     seal = arrays.pop(SEAL, None)
     if seal is None or not np.array_equal(seal, _seal(arrays)):
         raise TicketError(f"work file {path} is damaged: its content does not match its hash", AGAIN)

@@ -55,15 +55,19 @@ def read(path: StrPath) -> Noun:
     Raises the noun's own error if it is damaged, and EdgepruneError if there is nothing of the three at `path`.
     """
     path = Path(path)
-    if path.name == "ticket.json" or (path / "ticket.json").exists():
+    if path.name == "ticket.json" or os.path.exists(path / "ticket.json"):
         return Ticket.load(path)
-    if path.name == "manifest.json" or (path / "manifest.json").exists() or archive.is_archive(path):
+    if path.name == "manifest.json" or os.path.exists(path / "manifest.json") or archive.is_archive(path):
         return Artifact.load(path)
-    if path.is_file() and path.suffix == ".json":
+    if os.path.isfile(path) and path.suffix == ".json":
         return Measurement.load(path)
     wanted = "give a ticket's folder, an artifact's folder or .zip, or a measurement's .json file"
-    if not path.exists():
-        raise EdgepruneError(f"nothing lies at {path}", wanted)
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise EdgepruneError(f"nothing lies at {path}", wanted) from None
+    except OSError as problem:
+        raise EdgepruneError(f"cannot read {path}: {problem.strerror}", "let this user read it") from None
     if path.is_dir() and path.parent.name == "tickets":
         raise TicketError(
             f"{path} holds a run that is not finished yet", "run the same find command again to finish it"

@@ -21,6 +21,7 @@ from edgeprune.errors import EdgepruneError, TaskError
 
 _OWN_FOLDER = Path(__file__).parents[1]
 _MESSAGE_LENGTH = 300
+WHOLE = "edgeprune --debug COMMAND shows the whole traceback"
 T = TypeVar("T")
 
 
@@ -141,7 +142,7 @@ def user_code(what: Union[str, Callable[[], str]], always: bool = True) -> Itera
         if not (always or isinstance(problem, SystemExit) or _place(problem)):
             raise
         told = what if isinstance(what, str) else what()
-        raise TaskError(f"{told}: {_described(problem)}", "--debug shows the whole traceback") from problem
+        raise TaskError(f"{told}: {_described(problem)}", WHOLE) from problem
 
 
 def _described(problem: BaseException) -> str:

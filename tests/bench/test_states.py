@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgeprune.bench.conditions import warnings
 from edgeprune.bench.states import changes_of_state, compare_with_earlier
 from edgeprune.measurement import Block, Measurement
 
@@ -47,6 +48,16 @@ def measurement(folder: Path, level_ns: int, number: int, **changes: Any) -> Mea
 def test_each_change_between_blocks_is_told_once_with_a_step(changes: dict[str, Any], words: str) -> None:
     (line,) = changes_of_state([block(), block(**changes), block()], threads=1)
     assert words in line and any(step in line for step in ("--spread", "bench again", "bench longer"))
+
+
+@pytest.mark.parametrize(
+    ("plan", "minutes"), [({}, 10), ({"spread_seconds": 60.0}, 10), ({"spread_seconds": 900.0}, 30)]
+)
+def test_a_longer_time_than_the_last_one_is_proposed(tmp_path: Path, plan: dict[str, float], minutes: int) -> None:
+    uneven = (block(), block(reference_ns=58_000), block(steal_us=10**9))
+    after = replace(uneven[2], conditions_before={**CALM, "steal_us": 0})
+    lines = warnings(replace(measurement(tmp_path, 100_000, 1), blocks=(*uneven[:2], after), plan=plan))
+    assert len([line for line in lines if line.endswith(f": --spread {minutes}m")]) == 2
 
 
 def test_what_does_not_change_or_is_not_there_is_not_told_of() -> None:

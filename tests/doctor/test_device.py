@@ -61,7 +61,10 @@ def test_what_is_missing_comes_with_the_line_that_installs_it(
 def test_another_architecture_ends_the_look(server: SshServer, target: Target) -> None:
     found = look(dataclasses.replace(target, arch="s390x"))
     assert list(found) == ["connection", "system"]
-    assert (found["system"].state, found["system"].next_step) == ("missing", "name the target that this device is")
+    assert (found["system"].state, found["system"].next_step) == (
+        "missing",
+        "name this device's own target: --target (edgeprune targets lists them)",
+    )
 
 
 def test_a_python_that_does_not_run(server: SshServer, target: Target) -> None:

@@ -83,7 +83,7 @@ def test_every_bit_has_its_word(now: int, past: int) -> None:
         ({"free_bytes": 10**6}, "disk", "missing", "1 MB free"),
         ({"available_bytes": 5 * 10**7}, "memory", "missing", "may not fit"),
         ({"available_bytes": 4 * 10**8}, "memory", "note", "swap"),
-        ({"available_bytes": -1}, "memory", "note", "does not tell"),
+        ({"available_bytes": -1}, "memory", "note", "does not say"),
     ],
 )
 def test_each_state_says_what_it_means(

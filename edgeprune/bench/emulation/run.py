@@ -12,6 +12,7 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench.block import Bundle
 from edgeprune.bench.emulation import machine
 from edgeprune.bench.emulation.counter import Counted, count
+from edgeprune.bench.run import OTHER, OTHER_TWIN
 from edgeprune.errors import DeviceError, MeasurementError, TargetError
 from edgeprune.measurement import EMULATED, Count, Measurement
 from edgeprune.target import Target
@@ -32,7 +33,7 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
     if against is not None and (against.runtime, against.precision) != (artifact.runtime, artifact.precision):
         raise MeasurementError(
             f"{artifact.path.name} and {against.path.name} are for different runtimes or precisions",
-            f"bench against {artifact.twin}" if artifact.twin else "choose another artifact to compare with",
+            OTHER_TWIN if artifact.twin else OTHER,
         )
     sides = {"artifact": artifact, **({"against": against} if against else {})}
     runs = {role: [_run(each, role, cpu) for _ in range(RUNS)] for role, each in sides.items()}

@@ -153,7 +153,7 @@ class ShellConnection:
                     f"no space for {name} on {self.host}: it has {size} bytes, {int(said[1])} bytes are free",
                     "free some space there",
                 )
-        raise DeviceError(f"{name} does not arrive whole on {self.host}", "look at the device's disk and its line")
+        raise DeviceError(f"{name} did not arrive whole on {self.host}", "check the device's disk and the connection")
 
     def pull(self, name: str, destination: Path) -> None:
         """See `connections.Connection`."""
@@ -202,7 +202,7 @@ class ShellConnection:
         if answer.exit_status != 0:
             raise DeviceError(
                 f"{self.host} has lost the work folder {self._folder}: {answer.stderr.strip() or answer.exit_status}",
-                "it was restarted, or the folder was removed; bench again",
+                "it was restarted, or the folder was removed: try again",
             )
         return answer.stdout
 
@@ -223,7 +223,10 @@ class ShellConnection:
         answer = self._line.call(_quoted("sh", "-c", BEGIN, "sh", self._line.parent, self._name), SCRIPT, CALL_S)
         if answer.exit_status != 0:
             reason = answer.stderr.strip().splitlines() or ["it said nothing"]
-            raise DeviceError(f"cannot make a work folder on {self.host}: {reason[-1]}", "free some space there")
+            raise DeviceError(
+                f"cannot make a work folder on {self.host}: {reason[-1]}",
+                f"see that {self._line.parent} there has space and may be written to, or set TMPDIR there",
+            )
         self._folder = PurePosixPath(_text(answer.stdout).strip())
         self._line.folder = str(self._folder)
         self._open = True
