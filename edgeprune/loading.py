@@ -45,7 +45,7 @@ LOADING = (
     (
         r"failed to map segment|Operation not permitted",
         "lies on a disk from which nothing may be run (mounted noexec)",
-        "put it on another disk: a virtual environment elsewhere, TMPDIR for what bench sends; mount | grep noexec",
+        "put it on another disk: a virtual environment elsewhere, TMPDIR for what bench sends (see mount | grep noexec)",
     ),
     (
         # Of another processor's library, named by its path, the dynamic loader says that it does not exist.
@@ -60,10 +60,10 @@ LOADING = (
     ),
     (
         r"undefined symbol",
-        "does not fit to another package that it uses",
+        "does not match another package that it uses",
         "run: pip install --force-reinstall --no-cache-dir {package}",
     ),
-    (r"Permission denied", "may not be read by this user", "look at who may read it: ls -l"),
+    (r"Permission denied", "may not be read by this user", "let this user read it (ls -l shows who may)"),
     (r"annot allocate memory", "does not fit into memory", "close other programs"),
 )
 

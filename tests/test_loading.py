@@ -32,7 +32,7 @@ SAID = {
     "libgomp.so.1: cannot open shared object file: No such file or directory": ("library libgomp.so.1", "apt-file"),
     "/x/y.so: cannot open shared object file: No such file or directory": ("another processor", "force-reinstall"),
     "/x/y.so: wrong ELF class: ELFCLASS32": ("another processor", "force-reinstall"),
-    "/x/y.so: undefined symbol: _ZN3foo": ("does not fit to another package", "force-reinstall"),
+    "/x/y.so: undefined symbol: _ZN3foo": ("does not match another package", "force-reinstall"),
     "/x/y.so: cannot open shared object file: Permission denied": ("another processor", ""),
     "nobody has heard of this": ("cannot be loaded", "force-reinstall"),
 }

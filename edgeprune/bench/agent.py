@@ -544,7 +544,7 @@ LOADING = (
     (
         r"failed to map segment|Operation not permitted",
         "lies on a disk from which nothing may be run (mounted noexec)",
-        "put it on another disk: a virtual environment elsewhere, TMPDIR for what bench sends; mount | grep noexec",
+        "put it on another disk: a virtual environment elsewhere, TMPDIR for what bench sends (see mount | grep noexec)",
     ),
     (
         # Of another processor's library, named by its path, the dynamic loader says that it does not exist.
@@ -559,10 +559,10 @@ LOADING = (
     ),
     (
         r"undefined symbol",
-        "does not fit to another package that it uses",
+        "does not match another package that it uses",
         "run: pip install --force-reinstall --no-cache-dir {package}",
     ),
-    (r"Permission denied", "may not be read by this user", "look at who may read it: ls -l"),
+    (r"Permission denied", "may not be read by this user", "let this user read it (ls -l shows who may)"),
     (r"annot allocate memory", "does not fit into memory", "close other programs"),
 )
 
@@ -627,7 +627,7 @@ def open_onnxruntime(module: Any, job: Job, profile: str = "") -> Any:
             options.register_custom_ops_library(os.path.abspath(job.library))
     except Exception as problem:  # noqa: BLE001  the binding raises its own classes, derived from Exception alone
         means, step = loading_problem("the bundle", str(problem))
-        known = step if means != UNKNOWN and "processor" not in means else ""
+        known = step if means != UNKNOWN and "pip install" not in step else ""  # it comes with no package
         message = f"{job.library} does not load on this {platform.machine()}: {f'it {means}: ' * bool(known)}{problem}"
         raise Failure(message, known or "bench the bundle on its own target") from None
     offered = module.get_available_providers() if job.providers else []

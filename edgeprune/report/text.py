@@ -86,9 +86,16 @@ def print_report(nouns: Nouns, console: Console) -> None:
             where = where_words(run.measurement, build.artifact)
             _line(f"{run.measurement.created}, {where}: {speed_words(run)}", console)
         if not any(is_of(each, build.artifact) for each in (*nouns.timed, *nouns.aggregated)):
-            _line(f"Not measured yet: edgeprune bench {build.artifact.origin} --target local", console)
+            _line(f"Not measured yet: {_bench(build.artifact)}", console)
     for line in nouns.left_out:
         _line(f"Left out: {line}", console)
+
+
+def _bench(artifact: Artifact) -> str:
+    """The command that measures a bundle where it is meant to run; any machine will do for a first look."""
+    target = str(artifact.options.get("target") or artifact.target)
+    elsewhere = "" if target == "local" else " --host HOST, or here: --target local"
+    return f"edgeprune bench {artifact.origin} --target {target}{elsewhere}"
 
 
 def speed_line(measurement: Measurement) -> str:

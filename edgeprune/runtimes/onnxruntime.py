@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeprune.errors import DeviceError, EdgepruneError, ExportError
 from edgeprune.loading import UNKNOWN, import_module, loading_problem
 from edgeprune.runtimes import Session
+from edgeprune.store import MEND
 
 PRECISIONS = ("fp32", "int8")
 MODEL_FILE = "model.onnx"
@@ -61,7 +62,7 @@ def architecture_of(library: Path) -> str:
         with library.open("rb") as file:
             head = file.read(20)
     except OSError as problem:
-        raise ExportError(f"cannot read the kernel library {library}: {problem.strerror}", "export again") from None
+        raise ExportError(f"cannot read the kernel library {library}: {problem.strerror}", MEND["artifact"]) from None
     number = int.from_bytes(head[18:20], "little")
     return MACHINES.get(number, f"machine {number}") if head[:4] == b"\x7fELF" else ""
 
@@ -74,7 +75,7 @@ def _register(runtime: Any, options: Any, library: Path) -> None:
         raise DeviceError(
             f"the kernel library {library} is "
             + (f"built for {found}, this machine is {platform.machine()}" if found else "no ELF library"),
-            "run the bundle on its target, or export with --target local",
+            "run the bundle on its target, or one that was exported for this machine" if found else MEND["artifact"],
         )
     refused = f"ONNX Runtime {runtime.__version__} refuses the kernel library {library}"
     try:
@@ -85,7 +86,8 @@ def _register(runtime: Any, options: Any, library: Path) -> None:
         means, step = loading_problem("onnxruntime", problem.message)
         if means == UNKNOWN:
             raise
-        raise DeviceError(f"{refused}, which {means}", step) from None
+        # It comes with no package that could be installed again.
+        raise DeviceError(f"{refused}, which {means}", MEND["artifact"] if "pip install" in step else step) from None
 
 
 @contextmanager

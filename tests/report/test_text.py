@@ -92,7 +92,8 @@ def test_builds_without_measurement_or_twin_are_shown(tmp_path, build_at):
     made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
     (made.bundles[0].twin_path() / "manifest.json").unlink()
     text = printed(print_report, collect([made.bundles[0].path], tmp_path))
-    assert f"Not measured yet: edgeprune bench {made.bundles[0].path}" in text
+    command = f"edgeprune bench {made.bundles[0].path} --target rpi4 --host HOST, or here: --target local"
+    assert f"Not measured yet: {command}" in text
     assert "dense twin" not in text
 
 

@@ -71,7 +71,10 @@ def test_a_missing_library_is_told(model: Path, tmp_path: Path) -> None:
 def test_a_library_of_another_machine_is_told(model: Path) -> None:
     here = platform.machine()
     other = next(arch for arch in kernels.ARCHITECTURES if arch != here)
-    with pytest.raises(DeviceError, match=f"is built for {other}, this machine is {here}; run the bundle on its"):
+    with pytest.raises(
+        DeviceError,
+        match=f"is built for {other}, this machine is {here}; run the bundle on its target, or one that was",
+    ):
         runtimes.load("onnxruntime").open_session(model, 1, kernels.library(other))
 
 
@@ -85,6 +88,7 @@ def test_a_damaged_library_is_told(
     with pytest.raises(DeviceError, match=message) as caught:
         runtimes.load("onnxruntime").open_session(model, 1, tmp_path / "bad.so")
     assert "\n" not in str(caught.value) and caught.value.exit_code == 1
+    assert caught.value.hint == "copy it again, or build it again with: edgeprune export"
 
 
 def test_a_level_that_does_not_exist_is_told(model: Path, library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
