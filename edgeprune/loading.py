@@ -45,7 +45,7 @@ LOADING = (
     (
         r"failed to map segment|Operation not permitted",
         "lies on a disk from which nothing may be run (mounted noexec)",
-        "put it on another disk: a virtual environment elsewhere, TMPDIR for what bench sends (see mount | grep noexec)",
+        "put it on another disk: a virtual environment elsewhere, TMPDIR for what bench sends (mount | grep noexec)",
     ),
     (
         # Of another processor's library, named by its path, the dynamic loader says that it does not exist.
