@@ -70,7 +70,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.batch_size < 1 or (self.evaluate_every is not None and self.evaluate_every < 1):
-            raise TaskError("a recipe needs iterations, batch_size and evaluate_every of at least 1")
+            raise TaskError(
+                f"a recipe needs iterations, batch_size and evaluate_every of at least 1, got {self.iterations}, "
+                f"{self.batch_size} and {self.evaluate_every}"
+            )
         if not 0 < self.rate < 1:
             raise TaskError(f"recipe rate {self.rate} is outside (0, 1)")
         if self.scope not in ("layer", "global"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from edgeprune import archive, kernels, store
 from edgeprune.bench.block import push_agent
-from edgeprune.cli import devices, faults
+from edgeprune.cli import _interrupted, devices, faults
 from edgeprune.doctor import checks
 from edgeprune.doctor.device import _kernels
 from edgeprune.errors import DeviceError, EdgepruneError, ExportError, TicketError
@@ -102,6 +103,23 @@ def test_an_error_of_no_file_is_not_that_of_the_output() -> None:
     assert said == "the system refused: Too many open files; raise the limit of open files: ulimit -n 4096"
     said = faults.line(OSError(errno.ENOTBLK, "Block device required", "/x"))
     assert said == "cannot use /x: Block device required; edgeprune --debug COMMAND shows where"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "step"),
+    [
+        (["--debug", "find", "digits"], "what is finished is kept, and the same command goes on from there"),
+        (["bench"], "what is finished is kept, and the same command goes on from there"),
+        (["bench", "--emulate"], "give the command again"),
+        (["export", "--target", "rpi4"], "give the command again"),
+    ],
+)
+def test_only_what_goes_on_is_said_to(
+    arguments: list[str], step: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["edgeprune", *arguments])
+    assert _interrupted(2) == 130
+    assert capsys.readouterr().err == f"interrupted; {step}\n"
 
 
 def test_a_density_that_nothing_reaches_is_not_proposed() -> None:

@@ -23,6 +23,8 @@ from edgeprune.cli import devices, faults, reports, tickets
 from edgeprune.errors import EdgepruneError
 from edgeprune.progress import say
 
+GO_ON = ("find", "bench")  # these keep what they did; the others begin anew
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgeprune")
@@ -102,8 +104,11 @@ def _asked_to_end() -> Iterator[list[int]]:
 
 
 def _interrupted(number: int) -> int:
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    goes_on = command in GO_ON and "--emulate" not in sys.argv
+    step = "what is finished is kept, and the same command goes on from there" if goes_on else "give the command again"
     with contextlib.suppress(OSError):  # the terminal may be gone
-        say("interrupted; what is finished is kept, and the same command goes on from there")
+        say(f"interrupted; {step}")
     return 128 + number
 
 

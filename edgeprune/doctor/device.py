@@ -103,7 +103,7 @@ def _python(found: Mapping[str, Any]) -> Check:
     if found["bits"] != 64:
         return Check("python", "missing", text, "install a 64-bit Python: the runtimes have no wheels for 32 bits")
     if version < OLDEST_PYTHON:
-        return Check("python", "missing", text, "it takes 3.9 or newer; " + SETUP)
+        return Check("python", "missing", text, "install Python 3.9 or newer, then " + SETUP)
     return Check("python", "ok", text)
 
 

@@ -126,5 +126,5 @@ def _clock(target: Target, runtimes: Sequence[str], out: Path) -> Clock:
         )
     kernels = sparse_kernels(target.arch)
     if isinstance(kernels, str):
-        raise ExportError(f"--measure has nothing to choose from: {kernels}")
+        raise ExportError(f"--measure has nothing to choose from: {kernels}", "leave --measure out")
     return Clock(kernels.library, out / "measured")

@@ -103,7 +103,10 @@ def load_network(task: Task, weights: dict[str, Array]) -> nn.Module:
         model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
     except RuntimeError as problem:
         first = str(problem).splitlines()[-1].strip()
-        raise TicketError(f"the weights do not fit the model of task {task.name}: {first}") from None
+        raise TicketError(
+            f"the weights do not fit the model of task {task.name}: {first}",
+            "bring back the packages that its model was made with, or find the ticket again",
+        ) from None
     return model.eval()
 
 

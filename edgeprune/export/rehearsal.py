@@ -86,7 +86,8 @@ def _expected(model: nn.Module, inputs: Tensor) -> list[Array]:
     for index, output in enumerate(together):
         if not _close(again[index], output):
             raise ExportError(
-                f"output {index} differs from call to call in evaluation mode", "leave chance out of it: model.eval()"
+                f"output {index} differs from call to call in evaluation mode",
+                "draw random numbers in training alone, such as F.dropout(x, training=self.training)",
             )
         rows = np.concatenate([row[index] for row in single])
         if rows.shape != output[: len(single)].shape or not _close(rows, output[: len(single)]):

@@ -144,7 +144,8 @@ def make_pruner(
     pruner = Pruner(pattern, scope, prunable, factors, coupled, sizes)
     if not any(factors.values()):
         reasons = "; ".join(f"{name}: {why}" for name, why in list(pruner.dense().items())[:SHOWN])
-        raise TaskError(f"nothing to prune: every layer is kept dense ({reasons})")
+        step = "use another --pattern" if coupled else "give layers a factor above 0 in the recipe's rate_scale"
+        raise TaskError(f"nothing to prune: every layer is kept dense ({reasons})", step)
     return pruner
 
 

@@ -182,7 +182,7 @@ class Level:
             if not math.isfinite(value):
                 raise TicketError(
                     f"loss is {value} {place}",
-                    "finished levels are kept; lower the learning rate in the task's optimizer",
+                    "lower the learning rate in the task's optimizer; a task that was changed begins a new run",
                 )
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

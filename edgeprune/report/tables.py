@@ -178,7 +178,7 @@ def kernels_words(artifact: Artifact) -> str:
     if not times.chosen_ns:
         return f"times measured on {times.machine}: the runtime's own alone"
     both = (
-        f"{units.latency(times.chosen_ns)} an inference, {units.latency(times.stock_ns)} with the runtime's own alone"
+        f"{units.latency(times.chosen_ns)} per inference, {units.latency(times.stock_ns)} with the runtime's own alone"
     )
     kept = "" if artifact.library else ", which are kept"
     return f"times measured on {times.machine}: {both}{kept}"

@@ -71,7 +71,7 @@ def locate(data_set: DataSet, data_dir: Optional[Path]) -> dict[str, Path]:
         if present and not _official(data_set, present):
             raise TaskError(
                 f"{data_set.title} in {folder} is incomplete: {_listed(data_set, present)} missing",
-                "put it there, or delete the others to have all of them downloaded",
+                "put what is missing there, or delete the others to have all of them downloaded",
             )
         try:
             _download_all(missing, folder)

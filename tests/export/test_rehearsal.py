@@ -146,7 +146,10 @@ def rehearsed(forward: Callable[[nn.Module, Tensor], Any]) -> list[Any]:
     [
         (lambda layer, x: layer(x * float(x[0, 0])), "depends on the other examples of its batch"),
         (lambda layer, x: layer(x - x.mean(0)), "depends on the other examples of its batch"),
-        (lambda layer, x: layer(torch.dropout(x, 0.5, True)), "differs from call to call"),
+        (
+            lambda layer, x: layer(torch.dropout(x, 0.5, True)),
+            "differs from call to call in evaluation mode; draw random numbers in training",
+        ),
         (lambda layer, x: layer(x) if x.sum() > 0 else -layer(x), "depends on the other examples of its batch"),
         (lambda layer, x: torch.stack([layer(row) for row in x]), "batches of 2 only"),
         (lambda layer, x: layer(x) + torch.zeros(len(x), 4), "batches of 2 only"),

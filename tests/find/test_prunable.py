@@ -84,7 +84,9 @@ def test_a_decoders_bottleneck_is_no_answer():
 def test_nothing_to_prune_is_an_error():
     with pytest.raises(TaskError, match="nothing to prune"):
         find_prunable(nn.Sequential(nn.BatchNorm1d(4)))
-    with pytest.raises(TaskError, match=r"nothing to prune.*0.weight: it is an output of the network"):
+    with pytest.raises(
+        TaskError, match=r"nothing to prune.*0.weight: it is an output of the network.*; use another --pattern"
+    ):
         factors(nn.Sequential(nn.Linear(4, 2)), (4,), pattern="channel")
 
 

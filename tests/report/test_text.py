@@ -120,7 +120,7 @@ def test_an_artifact_says_what_its_kernels_were_chosen_by(built):
     )
     text = printed(print_noun, replace(artifact, kernel_times=times, library=artifact.model_file), width=200)
     assert cells(text, "Kernels chosen by") == [
-        "times measured on a Board, onnxruntime 1.32.0, 1 thread: 500 µs an inference, "
+        "times measured on a Board, onnxruntime 1.32.0, 1 thread: 500 µs per inference, "
         "1.20 ms with the runtime's own alone"
     ]
     assert "Measured gain: time of the runtime's dense kernel" in text

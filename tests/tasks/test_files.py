@@ -195,7 +195,7 @@ def test_a_download_that_was_cut_short_goes_on(tmp_path: Path, two_files: DataSe
 
 def test_downloads_are_not_mixed_with_other_files(tmp_path: Path, two_files: DataSet) -> None:
     fill(tmp_path / "data" / "two", "a")
-    with pytest.raises(TaskError, match="Two in .*two is incomplete: b missing; put it there"):
+    with pytest.raises(TaskError, match="Two in .*two is incomplete: b missing; put what is missing there"):
         files.locate(two_files, tmp_path / "data")
     assert not (tmp_path / "data" / "two" / "b").exists()
 

@@ -194,7 +194,10 @@ def test_failing_data_and_models_are_task_errors(folder: Path) -> None:
 
 def test_errors_of_its_own_pass_unchanged(folder: Path) -> None:
     (folder / "mine.py").write_text(GOOD.replace("iterations=1", "iterations=0"))
-    assert said("mine.py:make") == "a recipe needs iterations, batch_size and evaluate_every of at least 1"
+    assert (
+        said("mine.py:make")
+        == "a recipe needs iterations, batch_size and evaluate_every of at least 1, got 0, 4 and None"
+    )
 
 
 def test_a_dash_is_as_good_as_an_underscore() -> None:

@@ -194,7 +194,7 @@ def _product(view: View, number: int, name: str, initializer: str) -> Weighted:
     elif attributes["transA"] or attributes["alpha"] != 1 or attributes["beta"] != 1:
         refusal = "it scales or transposes its input"
     elif bias and view.constants.get(view.initializer_of(bias), np.zeros(0)).shape != weight.shape[:1]:
-        refusal = "its bias is not one number an output"
+        refusal = "its bias is not one number per output"
     elif weight.shape[1] > MOST_INPUTS:
         refusal = f"it has {weight.shape[1]} inputs, the kernel takes up to {MOST_INPUTS}"
     geometry = None if refusal else Geometry(weight.shape[0], weight.shape[1], 1, 1, 1, gemm=True)

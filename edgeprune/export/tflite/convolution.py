@@ -86,7 +86,7 @@ def bias_of(writer: Writer, node: Node, outputs: int, factor: float = 1.0) -> in
     if not name:
         return _zero_bias(writer, node, outputs)
     if name not in constants or constants[name].size not in (1, outputs):
-        raise node.fail(f"its bias {name} is not a constant with one number an output")
+        raise node.fail(f"its bias {name} is not a constant with one number per output")
     array = constants[name]
     if array.size == outputs and factor == 1.0:
         return writer.place(name, layout.identity(array.ndim), shape=(outputs,))
@@ -112,7 +112,7 @@ def conv_transpose(writer: Writer, node: Node) -> None:
     strides, begin = _transposed_geometry(node, rank)
     whole = [(size - 1) * step + k for size, step, k in zip(value.shape[2:], strides, kernel[2:], strict=True)]
     if any(first + size > full for first, size, full in zip(begin, target[2:], whole, strict=True)):
-        raise node.fail("its output padding reaches behind the last product")
+        raise node.fail("its output padding reaches past the last product")
     spatial = (1, *kernel[2:]) if rank == 3 else kernel[2:]
     weights = writer.place(node.inputs[1], (1, *range(2, rank), 0), shape=(kernel[1], *spatial, kernel[0]))
     shape, axes = (*target[:2], *whole), layout.planes(rank)

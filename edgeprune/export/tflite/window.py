@@ -78,7 +78,7 @@ def window(node: Node, kernel: Sequence[int], shape: Shape, output: Shape) -> Wi
     end = tuple(max((steps[i] - 1) * stride[i] + reach[i] - size[i] - begin[i], 0) for i in range(2))
     if any((steps[i] - 1) * stride[i] >= size[i] + begin[i] for i in range(2)):
         # ONNX's shape inference counts such a window where sizes are rounded up, ONNX Runtime and PyTorch leave it out.
-        raise node.fail("its last window lies behind the input")
+        raise node.fail("its last window begins past the input")
     return Window(size, steps, kernel_2d, stride, dilation, begin, (end[0], end[1]))
 
 
