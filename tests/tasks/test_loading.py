@@ -196,7 +196,7 @@ def test_errors_of_its_own_pass_unchanged(folder: Path) -> None:
     (folder / "mine.py").write_text(GOOD.replace("iterations=1", "iterations=0"))
     assert (
         said("mine.py:make")
-        == "a recipe needs iterations, batch_size and evaluate_every of at least 1, got 0, 4 and None"
+        == "a recipe needs iterations, batch_size and evaluate_every of at least 1, got 0, 1 and None"
     )
 
 
