@@ -134,6 +134,29 @@ def _draw(generator: torch.Generator) -> nn.Module:
     return nn.Sequential(*layers, *head(channels, 10))
 
 
+def small(seed: int) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network drawn from a seed of the size that devices run in microseconds, and the shape of one input."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def choose(*values: int) -> int:
+        return values[int(torch.randint(len(values), (), generator=generator))]
+
+    if choose(0, 1):
+        widths = [choose(16, 23, 64, 256, 784), *(choose(16, 32, 100, 128, 300, 512) for _ in range(choose(1, 2, 3)))]
+        layers = [layer for pair in zip(widths, widths[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
+        return nn.Sequential(*layers, nn.Linear(widths[-1], choose(1, 2, 10))), (widths[0],)
+    inputs, side, channels = choose(1, 3), choose(16, 28, 32, 64), choose(8, 12, 16, 32)
+    layers = convolution(inputs, channels, 3, activation=nn.ReLU())
+    for _ in range(choose(1, 2, 4)):
+        outputs, size, stride = choose(16, 24, 32, 64, 128), choose(1, 3, 5), choose(1, 2)
+        if choose(0, 1):
+            layers += convolution(channels, outputs, size, stride, nn.ReLU())
+        else:
+            layers.append(Inverted(channels, outputs, max(size, 3), stride, choose(2, 4)))
+        channels = outputs
+    return nn.Sequential(*layers, *head(channels, 10)), (inputs, side, side)
+
+
 def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Multiply-adds of the convolutions and linear layers for one input."""
     total = 0
@@ -156,9 +179,11 @@ def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network by its name, one of NAMES or random-SEED, and the shape of one input."""
+    """A network by its name, one of NAMES, random-SEED or small-SEED, and the shape of one input."""
     if name.startswith("random-"):
         return drawn(int(name.removeprefix("random-"))), IMAGE
+    if name.startswith("small-"):
+        return small(int(name.removeprefix("small-")))
     makers = {"resnet18": resnet18, "vgg16": vgg16, "mobilenetv1": mobilenetv1, "mlp": mlp}
     shapes = {"mobilenetv1": (3, 224, 224), "mlp": (1024,)}
     return makers[name](), shapes.get(name, IMAGE)

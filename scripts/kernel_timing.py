@@ -54,11 +54,11 @@ def local(call: Callable[[Any], Any], example: Any) -> Side:
     return block
 
 
-def alternate(sides: Mapping[str, Side], rounds: int) -> Blocks:
+def alternate(sides: Mapping[str, Side], rounds: int, calls: int = CALLS) -> Blocks:
     """Every side's block once a round. Whole blocks, since a large model evicts the other side's weights from the
     cache: in single calls each would pay for the other."""
     ms: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, block in sides.items():
-            ms[name].append(block(CALLS))
+            ms[name].append(block(calls))
     return Blocks(ms)

@@ -115,6 +115,22 @@ def test_the_rows_are_named_as_they_are_published_and_a_second_run_exports_nothi
     assert list(threads["mlp"]) == ["fp32 unstructured, 2 threads vs 1"]
 
 
+def test_choices_are_drawn_and_those_that_are_slower_are_counted(
+    bench: Any, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--choices", "2", "--seed", "3", "--rounds", "1", "--work", str(exported))
+    drawn = run(bench, *arguments, "--json")
+    assert list(drawn) == ["small-3", "small-4"]
+    for row in drawn.values():
+        assert [name.split()[0] in bench.PRECISIONS and name.split()[1] in bench.PATTERNS for name in row] == [True]
+    times = iter([{"dense": [1.0], "sparse": [1.1]}, {"dense": [1.1], "sparse": [1.0]}])
+    blocks = sys.modules["kernel_timing"].Blocks
+    monkeypatch.setattr(bench, "alternate", lambda *_: blocks(next(times)))
+    done = CliRunner().invoke(bench.main, arguments, catch_exceptions=False)
+    assert "1 of 2 bundles are slower" in done.stdout
+    assert [done.stdout.count(bar) for bar in ("below 0.97x", ">= 0.97x")] == [1, 1]
+
+
 def test_bundles_hold_what_the_masks_left(bench: Any, exported: Path) -> None:
     cell = bench.Cell("mlp", "block:1x4", 90.0, "fp32")
     sparse = bench.kernel_bundles.bundle(exported, cell)
@@ -200,6 +216,14 @@ def test_a_drawn_network_is_its_seeds(networks: Any) -> None:
     for network, shape in drawn:
         assert networks.MACS[0] <= networks.macs(network, shape) <= networks.MACS[1]
         assert network.eval()(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_small_networks_are_their_seeds(networks: Any) -> None:
+    for seed in range(20):
+        network, shape = networks.network_of(f"small-{seed}")
+        assert str(network) == str(networks.network_of(f"small-{seed}")[0])
+        assert network.eval()(torch.zeros(2, *shape)).shape[0] == 2
+        assert networks.macs(network, shape) < networks.MACS[0]
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "block:4x1", "block:1x4"])
