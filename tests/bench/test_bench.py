@@ -115,7 +115,8 @@ def test_threads_of_the_target_reach_the_runtime(
 def test_only_like_is_compared_with_like(
     bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, change: dict[str, str]
 ) -> None:
-    with connect() as connection, pytest.raises(MeasurementError, match="a comparison needs the same of both"):
+    needs = "needs the same runtime and precision; name another bundle to compare with: --against"
+    with connect() as connection, pytest.raises(MeasurementError, match=needs):
         bench(bundle("one"), bundle("other", **change), target, connection, short_plan, tmp_path)
 
 
