@@ -60,7 +60,7 @@ class FindSpec:
         if not self.rates or any(not 0 < rate < 1 for rate in self.rates):
             raise TicketError(f"rates must lie in (0, 1), and there must be at least one, got {self.rates}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise TicketError(f"seeds must differ, and there must be at least one, got {self.seeds}")
+            raise TicketError(f"seeds must be distinct, and there must be at least one, got {self.seeds}")
         if not 0 <= self.rewind_step < self.iterations:
             raise TicketError(f"rewind step {self.rewind_step} must lie in 0..{self.iterations - 1}, inside a level")
         if not 0 < self.margin < math.inf:

@@ -140,7 +140,7 @@ def test_a_spec_survives_json(rates: list[float], seeds: list[int], scale: dict[
         ("rates", (0.2, 1.0), "rates"),
         ("rates", (0.0,), "rates"),
         ("seeds", (), "seeds"),
-        ("seeds", (1, 1), "seeds must differ"),
+        ("seeds", (1, 1), "distinct"),
         ("rewind_step", 100, "rewind step 100"),
         ("rewind_step", -1, "rewind step -1"),
         ("margin", 0.0, "margin"),
