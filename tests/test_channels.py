@@ -190,3 +190,54 @@ def test_an_operation_that_no_rule_knows_keeps_what_it_reads():
     channels = trace(model, torch.randn(5, 4))
     assert channels.fixed.keys() >= set(channels.makes["layers.a.weight"].tolist())
     assert outputs(channels) == {"layers.b.weight"}
+
+
+def write_part(x, a):
+    out = torch.zeros(2, 8, 8, 8)
+    out[:, :4].add_(a(x))
+    return out
+
+
+def write_view(x, a):
+    out = torch.zeros(2, 4, 8, 8)
+    out.view(2, -1).add_(a(x).flatten(1))
+    return out
+
+
+@pytest.mark.parametrize("write", [write_part, write_view])
+def test_what_is_written_into_a_part_of_a_tensor_has_to_stay(write):
+    channels = trace(Net(write, a=nn.Conv2d(3, 4, 3, padding=1)), torch.randn(2, 3, 8, 8))
+    assert channels.fixed.keys() >= set(channels.makes["layers.a.weight"].tolist())
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        F.hardswish,
+        F.logsigmoid,
+        F.rrelu,
+        lambda x: x + torch.zeros_like(x) + x.new_ones(4, 1, 1),
+    ],
+)
+def test_what_works_element_by_element_holds_no_channel(function):
+    model = Net(lambda x, a, b: b(function(a(x))), a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Conv2d(4, 2, 1))
+    channels = trace(model, torch.randn(2, 3, 8, 8))
+    made = channels.makes["layers.a.weight"].tolist()
+    assert len(set(made)) == 4
+    assert not channels.fixed.keys() & set(made)
+
+
+def test_a_weight_that_is_read_both_ways_has_to_stay():
+    def forward(x, first, a, middle):
+        return F.linear(F.relu(middle(F.relu(a(F.relu(first(x)))))), a.weight.t())
+
+    model = Net(forward, first=nn.Linear(5, 6), a=nn.Linear(6, 6), middle=nn.Linear(6, 6))
+    channels = trace(model, torch.randn(2, 5))
+    for name in ("first", "a", "middle"):
+        assert channels.fixed.keys() >= set(channels.makes[f"layers.{name}.weight"].tolist())
+
+
+def test_bytes_read_as_other_numbers_have_to_stay():
+    model = Net(lambda x, a, b: b((a(x).view(torch.int32) & 1).float()), a=nn.Linear(4, 3), b=nn.Linear(3, 2))
+    channels = trace(model, torch.randn(2, 4))
+    assert channels.fixed.keys() >= set(channels.makes["layers.a.weight"].tolist())

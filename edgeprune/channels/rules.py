@@ -186,6 +186,11 @@ def pointwise(watch: Watch, call: Call) -> Sequence[Ids]:
     return [np.broadcast_to(joint, tuple(output.shape)) for output in call.outputs]
 
 
+def filled(watch: Watch, call: Call) -> Sequence[Ids]:
+    """A new tensor that takes only its shape from another one."""
+    return [np.zeros(call.shape, dtype=np.int64)]
+
+
 def same(watch: Watch, call: Call) -> Sequence[Ids]:
     """Copies and casts."""
     return [watch.ids(next(iter(call.arguments.values())))]
@@ -193,6 +198,8 @@ def same(watch: Watch, call: Call) -> Sequence[Ids]:
 
 def movement(watch: Watch, call: Call) -> Sequence[Ids]:
     """What only moves values: the numbers are moved by the operation itself."""
+    if call["dtype"] is not None:
+        return mixed(watch, call)  # the same bytes read as other numbers
     moved = watch.moved(call)
     if call.name in ("view", "_unsafe_view", "reshape", "_reshape_alias", "unflatten"):
         watch.split_axis(moved[0])
@@ -261,10 +268,12 @@ _PRODUCTS: dict[str, Rule] = {
     "glu": gated, "native_group_norm": group_norm, "native_layer_norm": layer_norm, "constant_pad_nd": padding,
 }  # fmt: skip
 _RULES: tuple[tuple[str, Rule], ...] = (
-    (r"_prelu_kernel|prelu|rrelu\w*|where", pointwise),
+    # Elementwise, though PyTorch does not tag them so.
+    (r"_prelu_kernel|prelu|rrelu\w*|where|hardswish|log_sigmoid_forward", pointwise),
+    (r"(zeros|ones|full|empty|rand|randn)_like|new_(zeros|ones|full|empty)", filled),
     (r"_scaled_dot_product\w+", attention),
     (r"(native|cudnn|mkldnn)_batch_norm|_native_batch_norm\w*|_batch_norm\w*|batch_norm", channelwise_norm),
-    (r"_?(log_)?softmax|(log)?cumsum\w*|cumprod|cummax|cummin|logcumsumexp", along_axis),
+    (r"_?(log_)?softmax|_safe_softmax|(log)?cumsum\w*|cumprod|cummax|cummin|logcumsumexp", along_axis),
     (r"_?(adaptive_)?(max|avg|lp)_pool[123]d\w*|_?upsample_\w+[123]d\w*|fractional_max_pool[23]d", window),
     (r"mean|sum|amax|amin|max|min|var|std|var_mean|std_mean|prod|logsumexp|argmax|argmin|any|all|linalg_vector_norm|norm",
      reduction),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgeprune.channels.rules import mixed, rule_for
 from edgeprune.channels.watch import Call, Channels, Watch
 
@@ -62,4 +64,7 @@ def _see(watch: Watch, function: Any, arguments: dict[str, Any], result: Any) ->
     except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):
         made = mixed(watch, call)  # a form of the operation that its rule does not know
     for tensor, ids in zip(outputs, made):
+        if function._schema.is_mutable and tensor._is_view():
+            # What else shares these values is not known, and a constant would no longer be one there.
+            watch.unions.fix(np.where(watch.ids(tensor) == 0, ids, 0), "it is written into a part of another tensor")
         watch.set(tensor, ids)

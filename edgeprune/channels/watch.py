@@ -136,10 +136,13 @@ class Watch:
         return (self._flipped if flipped else self._names).get(id(tensor))
 
     def rows(self, name: str, count: int, axis: int) -> Ids:
-        """The channels that a layer makes: an axis of its weight."""
+        """The channels that a layer makes: an axis of its weight. ValueError if another layer makes them of another."""
         if name not in self._rows:
             self._rows[name] = (self.unions.new(count), axis)
-        return self._rows[name][0]
+        found, place = self._rows[name]
+        if (len(found), place) != (count, axis):
+            raise ValueError(f"{name} is read both ways")
+        return found
 
     def columns(self, name: str, read: Optional[Ids], axis: Optional[int], count: int = 0) -> Ids:
         """The channels that a layer reads, united with those in what it is given."""
