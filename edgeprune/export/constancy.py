@@ -1,21 +1,26 @@
 """Which channels, as a layer sees them, are constants whatever the network's input is.
 
-An output channel of a layer that reads nothing but constants is a constant; every other one is replaced by noise of
-either sign and of nine orders of magnitude, at each place and for each of many examples. What a later layer then still
-sees as one value does not depend on the input. Real inputs could not show that: a ReLU may be silent for all of them
-by chance.
+An output channel of a layer that reads nothing but constants is a constant; every other one is replaced by noise, at
+each place and for each of some examples. What a later layer then still sees as one value does not depend on the
+input. Real inputs could not show that: a ReLU may be silent for all of them by chance. Nor could noise of one kind: the
+largest of many values behind a ReLU6 is 6 whenever one of them is large.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-EXAMPLES = 32
+from edgeprune.export.standins import Varied
+
+EXAMPLES = 8  # of each kind of noise
+# (least, most) power of ten, sign or 0 for both.
+KINDS = ((-3, 6, 0), (-3, -1, 0), (3, 6, 1), (3, 6, -1))
 # Equal sums in another order differ in the last bits of a float64.
 EQUAL = 1e-12
 
@@ -23,16 +28,16 @@ EQUAL = 1e-12
 def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     """For each convolution and linear layer the value of each input channel, [inputs] in float64, NaN where it is none.
 
-    model: in eval mode, float64. example: [n, ...]; its values do not matter unless they are integers.
+    model: in eval mode, float64. example: [n, ...]; its values do not matter unless they are integers, which only say places.
     """
     probe = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(0)
     constants: dict[str, Tensor] = {}
+    noise_of: Callable[[tuple[int, ...]], Tensor]
 
     def stand_in(name: str, layer: nn.Module, real: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
             once = real(x[:1])
-            noise = _noise((len(x), *once.shape[1:]), generator)
+            noise = noise_of((len(x), *once.shape[1:]))
             if not isinstance(layer, (_ConvNd, nn.Linear)):
                 return noise
             seen = _constant_channels(x, channel_axis(layer))
@@ -49,9 +54,15 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
         if isinstance(layer, (_ConvNd, nn.Linear, nn.Embedding)):
             layer.forward = stand_in(name, layer, layer.forward)  # type: ignore[method-assign]
     rows = torch.arange(EXAMPLES) % len(example)
-    inputs = _noise(example[rows].shape, generator) if example.is_floating_point() else example[rows]
-    with torch.no_grad():
-        probe(inputs)
+    for kind in KINDS:
+        noise_of = _noise_of(*kind)
+        inputs = example[rows]
+        if example.is_floating_point():
+            inputs = noise_of(tuple(inputs.shape))
+        elif example.dtype == torch.bool:
+            inputs = noise_of(tuple(inputs.shape)) > 0
+        with torch.no_grad(), nullcontext() if example.is_floating_point() else Varied(inputs, noise_of):
+            probe(inputs)
     return constants
 
 
@@ -92,6 +103,13 @@ def _close(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).abs() <= EQUAL * torch.maximum(a.abs(), b.abs())
 
 
-def _noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    sign = torch.randint(2, shape, generator=generator, dtype=torch.float64) * 2 - 1
-    return sign * 10 ** (torch.rand(shape, generator=generator, dtype=torch.float64) * 9 - 3)
+def _noise_of(least: float, most: float, sign: int) -> Callable[[tuple[int, ...]], Tensor]:
+    """A function from a shape to noise of that shape."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(shape: tuple[int, ...]) -> Tensor:
+        signs = torch.randint(2, shape, generator=generator, dtype=torch.float64) * 2 - 1
+        powers = least + (most - least) * torch.rand(shape, generator=generator, dtype=torch.float64)
+        return (signs if sign == 0 else sign) * 10**powers
+
+    return noise

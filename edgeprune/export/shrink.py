@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgeprune.export.cuts import Cut, Plan, layers_by_weight, plan_cuts
 from edgeprune.export.shorten import row_axis, shorten
+from edgeprune.export.standins import Double
 
 BoolArray = NDArray[np.bool_]
 TOLERANCE = 1e-9
@@ -57,12 +58,13 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor, to
     began = time.monotonic()
     try:
         probes = _probes(example)
-        expected = _outputs(work, probes)
-        while (plan := plan_cuts(work, probes[0], refused, together)).cuts:
-            if time.monotonic() - began > LIMIT_SECONDS:
-                refused = dict.fromkeys([*refused, *(cut.root for cut in plan.cuts)], "the time for it ran out")
-                continue
-            work = _apply_exactly(work, plan.cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
+        with Double():  # type: ignore[no-untyped-call]
+            expected = _outputs(work, probes)
+            while (plan := plan_cuts(work, probes[0], refused, together)).cuts:
+                if time.monotonic() - began > LIMIT_SECONDS:
+                    refused = dict.fromkeys([*refused, *(cut.root for cut in plan.cuts)], "the time for it ran out")
+                    continue
+                work = _apply_exactly(work, plan.cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
     except Exception as problem:  # noqa: BLE001
         # Whatever the network's own code raises where its values are followed: the network as it is will do.
         reason = (str(problem).splitlines() or [""])[0]
