@@ -9,7 +9,7 @@ Fang et al. 2023, DepGraph, on values in place of modules).
 
 from __future__ import annotations
 
-from edgeprune.channels.trace import trace
+from edgeprune.channels.trace import layer_by_layer, trace
 from edgeprune.channels.watch import Channels
 
-__all__ = ["Channels", "trace"]
+__all__ = ["Channels", "layer_by_layer", "trace"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,17 +34,27 @@ def trace(model: nn.Module, example: Tensor, regular: bool = False) -> Channels:
             _see(watch, func, {**_named(func, args), **(kwargs or {})}, result)
             return result
 
-    training, fast = model.training, torch.backends.mha.get_fastpath_enabled()
-    # Fused attention in evaluation would hide the layers inside.
-    torch.backends.mha.set_fastpath_enabled(False)
+    training = model.training
     try:
-        with torch.no_grad(), Mode():  # type: ignore[no-untyped-call]
+        with layer_by_layer(), torch.no_grad(), Mode():  # type: ignore[no-untyped-call]
             watch.enter(example)
             outputs = model.eval()(example)
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         model.train(training)
     return watch.result([leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)], regular)
+
+
+@contextmanager
+def layer_by_layer() -> Iterator[None]:
+    """Without PyTorch's fused attention in evaluation, which would hide the layers inside."""
+    import torch
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def _named(function: Any, args: Any) -> dict[str, Any]:

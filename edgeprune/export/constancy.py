@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from edgeprune.export.standins import Varied
+from edgeprune.channels import layer_by_layer
+from edgeprune.export.standins import Double, Varied
 
 EXAMPLES = 8  # of each kind of noise
 # (least, most) power of ten, sign or 0 for both.
@@ -28,7 +29,7 @@ EQUAL = 1e-12
 def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     """For each convolution and linear layer the value of each input channel, [inputs] in float64, NaN where it is none.
 
-    model: in eval mode, float64. example: [n, ...]; its values do not matter unless they are integers, which only say places.
+    model: in eval mode, float64. example: [n, ...]; its values do not matter unless they are integers.
     """
     probe = copy.deepcopy(model)
     constants: dict[str, Tensor] = {}
@@ -36,14 +37,16 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
 
     def stand_in(name: str, layer: nn.Module, real: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
-            once = real(x[:1])
-            noise = noise_of((len(x), *once.shape[1:]))
+            batched = x.dim() > -channel_axis(layer) if isinstance(layer, (_ConvNd, nn.Linear)) else x.dim() > 0
+            once = real(x[:1] if batched else x)
+            noise = noise_of((len(x), *once.shape[1:]) if batched else tuple(once.shape))
             if not isinstance(layer, (_ConvNd, nn.Linear)):
                 return noise
             seen = _constant_channels(x, channel_axis(layer))
             before = constants.get(name, seen)
             constants[name] = torch.where(_close(before, seen), seen, torch.nan)
             moving = ~seen.isfinite() if sees_no_border(layer) else seen != 0
+            moving = moving | (x.numel() == len(seen))  # one value alone shows nothing
             alive = reading(layer)[:, moving].any(1)
             axis = channel_axis(layer)
             return torch.where(alive, noise.movedim(axis, -1), once.movedim(axis, -1)).movedim(-1, axis)
@@ -61,14 +64,15 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
             inputs = noise_of(tuple(inputs.shape))
         elif example.dtype == torch.bool:
             inputs = noise_of(tuple(inputs.shape)) > 0
-        with torch.no_grad(), nullcontext() if example.is_floating_point() else Varied(inputs, noise_of):
+        varied = nullcontext() if example.is_floating_point() else Varied(inputs, noise_of)
+        with layer_by_layer(), torch.no_grad(), Double(), varied:  # type: ignore[no-untyped-call]
             probe(inputs)
     return constants
 
 
 def channel_axis(layer: nn.Module) -> int:
-    """Where the channels lie in a layer's input and output."""
-    return 1 if isinstance(layer, _ConvNd) else -1
+    """Where the channels lie in a layer's input and output, counted from the end: both may be without a batch."""
+    return -1 - len(layer.kernel_size) if isinstance(layer, _ConvNd) else -1
 
 
 def sees_no_border(layer: _ConvNd | nn.Linear) -> bool:
@@ -94,7 +98,7 @@ def reading(layer: _ConvNd | nn.Linear) -> Tensor:
 
 def _constant_channels(x: Tensor, axis: int) -> Tensor:
     """The value of each channel of x, NaN where it is not everywhere the same."""
-    flat = x.movedim(axis, 0).flatten(1)
+    flat = x.movedim(axis, 0).reshape(x.shape[axis], -1)
     low, high = flat.amin(1), flat.amax(1)
     return torch.where(_close(low, high), low / 2 + high / 2, torch.nan)
 

@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from edgeprune.channels import Channels, trace
 from edgeprune.channels.unions import Ids
 from edgeprune.export.constancy import find_constants, sees_no_border
+from edgeprune.export.standins import Double
 
 Layer = _ConvNd | nn.Linear
 # (tensor, axis) -> the indices of it that go. Axis None: the inputs of a grouped convolution, which are no axis.
@@ -67,7 +68,8 @@ def plan_cuts(model: nn.Module, example: Tensor, refused: Mapping[str, str], tog
     model: float64, in eval mode. example: [n, ...]. together: channels go in aligned groups of so many, if all of a
     group can. What the model's own forward raises is passed on.
     """
-    channels = trace(model, example, regular=True)
+    with Double():  # type: ignore[no-untyped-call]
+        channels = trace(model, example, regular=True)
     layers = layers_by_weight(model)
     constants = find_constants(model, example)
     made = {int(group) for groups in channels.makes.values() for group in groups}

@@ -58,13 +58,12 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor, to
     began = time.monotonic()
     try:
         probes = _probes(example)
-        with Double():  # type: ignore[no-untyped-call]
-            expected = _outputs(work, probes)
-            while (plan := plan_cuts(work, probes[0], refused, together)).cuts:
-                if time.monotonic() - began > LIMIT_SECONDS:
-                    refused = dict.fromkeys([*refused, *(cut.root for cut in plan.cuts)], "the time for it ran out")
-                    continue
-                work = _apply_exactly(work, plan.cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
+        expected = _outputs(work, probes)
+        while (plan := plan_cuts(work, probes[0], refused, together)).cuts:
+            if time.monotonic() - began > LIMIT_SECONDS:
+                refused = dict.fromkeys([*refused, *(cut.root for cut in plan.cuts)], "the time for it ran out")
+                continue
+            work = _apply_exactly(work, plan.cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
     except Exception as problem:  # noqa: BLE001
         # Whatever the network's own code raises where its values are followed: the network as it is will do.
         reason = (str(problem).splitlines() or [""])[0]
@@ -83,8 +82,10 @@ def _probes(example: Tensor) -> list[Tensor]:
 
 
 def _outputs(model: nn.Module, probes: Iterable[Tensor]) -> list[Tensor]:
-    with torch.no_grad():
-        return [leaf for probe in probes for leaf in tree_leaves(model(probe.clone())) if isinstance(leaf, Tensor)]
+    with torch.no_grad(), Double():  # type: ignore[no-untyped-call]
+        return [
+            leaf.double() for probe in probes for leaf in tree_leaves(model(probe.clone())) if isinstance(leaf, Tensor)
+        ]
 
 
 def _equal(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:

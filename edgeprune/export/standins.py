@@ -18,8 +18,10 @@ class Double(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = tree_map_only(torch.dtype, lambda dtype: WIDER.get(dtype, dtype), kwargs or {})
-        result = func(*args, **kwargs)
-        return tree_map_only(Tensor, _wider, result) if _is_fresh(func) else result
+        if not _is_fresh(func):
+            return func(*args, **kwargs)
+        args, kwargs = tree_map_only(Tensor, _wider, (args, kwargs))
+        return tree_map_only(Tensor, _wider, func(*args, **kwargs))
 
 
 def _wider(made: Tensor) -> Tensor:

@@ -86,3 +86,54 @@ def test_a_mask_of_padding_makes_a_constant_vary_unless_it_is_zero(bias: float, 
     shrunk = shrunk_without(model, torch.randint(1, 9, (2, 5)), dead=(1, 2))
     assert shrunk.removed == removed
     assert_same(model, shrunk, torch.randint(0, 9, (9, 5)))
+
+
+def test_a_threshold_in_each_row_alone_is_no_constant() -> None:
+    """A layer that is given one example at a time sees one value of each channel."""
+    torch.manual_seed(0)
+    model = Net(lambda x, a, b: torch.stack([b(F.relu(a(row))) for row in x]), a=nn.Linear(5, 8), b=nn.Linear(8, 2))
+    shrunk = shrunk_without(model, torch.randn(2, 5), dead=(2, 3))
+    assert shrunk.removed == {"layers.a": 2}
+    assert_same(model, shrunk, torch.randn(7, 5))
+
+
+def test_pictures_without_a_batch_are_followed() -> None:
+    torch.manual_seed(0)
+    model = Net(
+        lambda x, a, b: torch.stack([b(F.relu(a(row))) for row in x]), a=nn.Conv2d(1, 8, 3), b=nn.Conv2d(8, 2, 3)
+    )
+    shrunk = shrunk_without(model, torch.randn(2, 1, 8, 8), dead=(2, 3))
+    assert shrunk.removed == {"layers.a": 2}
+    assert_same(model, shrunk, torch.randn(3, 1, 8, 8))
+
+
+def test_fused_attention_hides_no_layer() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    layer.linear1.weight.data[:3] = 0
+    shrunk = shrink(layer, {"linear1.weight": layer.linear1.weight.detach().numpy() != 0}, torch.randn(2, 5, 8))
+    assert shrunk.removed == {"linear1": 3}
+    assert_same(layer, shrunk, torch.randn(4, 5, 8))
+
+
+def test_yes_and_no_as_an_output_can_be_compared() -> None:
+    torch.manual_seed(0)
+    model = Net(lambda x, a, b: b(F.relu(a(x))) > 0, a=nn.Linear(5, 8), b=nn.Linear(8, 2))
+    assert shrunk_without(model, torch.randn(2, 5), dead=(2, 3)).removed == {"layers.a": 2}
+
+
+def test_a_network_keeps_tensors_of_its_own() -> None:
+    class Gridded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+            self.grid = torch.linspace(0, 1, 24).reshape(4, 6)  # no buffer, so that it stays float32
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(F.relu(self.a(x)) + x @ self.grid)
+
+    torch.manual_seed(0)
+    model = Gridded().eval()
+    shrunk = shrink(model, {}, torch.randn(2, 4))
+    assert shrunk.notes == ()
+    assert_same(model, shrunk, torch.randn(3, 4))
