@@ -241,3 +241,21 @@ def test_bytes_read_as_other_numbers_have_to_stay():
     model = Net(lambda x, a, b: b((a(x).view(torch.int32) & 1).float()), a=nn.Linear(4, 3), b=nn.Linear(3, 2))
     channels = trace(model, torch.randn(2, 4))
     assert channels.fixed.keys() >= set(channels.makes["layers.a.weight"].tolist())
+
+
+def test_a_weight_that_an_unknown_operation_computes_with_is_no_weight():
+    model = Net(lambda x, a, b: b(F.conv2d(x, a.weight.sort(1)[0])), a=nn.Conv2d(3, 4, 3), b=nn.Conv2d(4, 2, 1))
+    channels = trace(model, torch.randn(2, 3, 5, 5))
+    assert "layers.a.weight" in channels.computed and "layers.b.weight" not in channels.computed
+
+
+def test_a_linear_layer_may_read_one_example_alone():
+    model = Net(
+        lambda x, a, b: torch.stack([b(F.relu(a(row))) for row in x]),
+        a=nn.Linear(5, 8, bias=False),
+        b=nn.Linear(8, 2, bias=False),
+    )
+    channels = trace(model, torch.randn(2, 5))
+    made = channels.makes["layers.a.weight"].tolist()
+    assert channels.reads["layers.b.weight"].tolist() == made and not channels.fixed.keys() & set(made)
+    assert outputs(channels) == {"layers.b.weight"} and not channels.computed

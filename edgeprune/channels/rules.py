@@ -63,13 +63,14 @@ def _made_by_unknown(watch: Watch, call: Call, axis: int) -> Ids:
 def product(watch: Watch, call: Call) -> Sequence[Ids]:
     """x @ matrix (+ vector): a linear layer where the matrix is a parameter, as it is or transposed."""
     name = call.name
-    x = call["input"] if name == "linear" else call["mat1"] if name == "addmm" else call["self"]
-    matrix = call["weight"] if name == "linear" else call["mat2"]
-    weight = watch.parameter(matrix, flipped=name != "linear") or watch.parameter(matrix)
+    keys = {"linear": ("input", "weight"), "addmm": ("mat1", "mat2"), "mm": ("self", "mat2"), "mv": ("vec", "self")}
+    x, matrix = (call[key] for key in keys[name])
+    by_rows = name in ("linear", "mv")
+    weight = watch.parameter(matrix, flipped=not by_rows) or watch.parameter(matrix)
     bias = call["bias"] if name == "linear" else call["self"] if name == "addmm" else None
     if weight is None:
-        return batched_product(watch, call)
-    flipped = name != "linear" and watch.parameter(matrix, flipped=True) is None
+        return mixed(watch, call) if name == "mv" else batched_product(watch, call)
+    flipped = not by_rows and watch.parameter(matrix, flipped=True) is None
     read = watch.unions.along(watch.ids(x), -1)
     made = watch.rows(weight, call.shape[-1], 1 if flipped else 0)
     watch.columns(weight, read, 0 if flipped else 1)
@@ -264,7 +265,7 @@ def mixed(watch: Watch, call: Call) -> Sequence[Ids]:
 
 _PRODUCTS: dict[str, Rule] = {
     "convolution": convolution, "convolution_overrideable": convolution, "addmm": product, "mm": product,
-    "linear": product, "bmm": batched_product, "baddbmm": batched_product, "embedding": embedding,
+    "linear": product, "bmm": batched_product, "baddbmm": batched_product, "mv": product, "embedding": embedding,
     "glu": gated, "native_group_norm": group_norm, "native_layer_norm": layer_norm, "constant_pad_nd": padding,
 }  # fmt: skip
 _RULES: tuple[tuple[str, Rule], ...] = (

@@ -203,7 +203,7 @@ class Watch:
             fixed={**fixed, **dict.fromkeys(reached, OUTPUT)},
             outputs=frozenset(reached),
             balanced=[roots(blocks) for blocks in self._balanced],
-            computed=frozenset(self._whole.keys() - self._rows.keys()),
+            computed=frozenset((self._whole.keys() | self._kept.keys()) - self._rows.keys()),
         )
 
     def _keep_views_regular(self) -> None:
