@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Optional
 
 from edgeprune import statistics
@@ -93,13 +94,11 @@ def _choose(
         lost = units.difference(-_lost(nearest, ticket), nearest.metric)
         why = f"no bundle for {target} stays {kept}; {bundle_words(nearest)} comes nearest ({lost})."
         return Choice(ticket_id, target, None, None, NONE, why)
-    there, elsewhere = (
-        [(each, run) for each in accurate if (run := _newest(each, runs, on)) is not None] for on in (True, False)
-    )
+    there, elsewhere = (_comparable(accurate, runs, on) for on in (True, False))
     if there:
         return _fastest(ticket_id, target, there, f"{kept}{_unmeasured(accurate, there)}", MEASURED)
     if elsewhere:
-        return _fastest(ticket_id, target, _same_machine(elsewhere), kept, ELSEWHERE)
+        return _fastest(ticket_id, target, elsewhere, kept, ELSEWHERE)
     smallest = min(accurate, key=_size)
     why = f"nothing was measured; of {_many(accurate)} {kept} it is the smallest."
     return Choice(ticket_id, target, smallest, None, SIZE, why)
@@ -121,18 +120,17 @@ def _lost(artifact: Artifact, ticket: Optional[Ticket]) -> float:
     return artifact.metric.gain(ticket.record(artifact.seed).levels[0].validation, artifact.metric_runtime)
 
 
-def _newest(artifact: Artifact, runs: Sequence[tuple[str, Run]], on: bool) -> Optional[Run]:
-    """The newest time of a bundle, of those on its target or of the others."""
-    mine = artifact.files.get(artifact.model_file)
-    found = (run for sha256, run in runs if sha256 == mine and on_target(run.measurement, artifact) == on)
-    return next(found, None)
-
-
-def _same_machine(timed: Sequence[tuple[Artifact, Run]]) -> list[tuple[Artifact, Run]]:
-    """Those of the machine on which most were measured: times of different ones cannot be compared."""
-    names = [machine_words(run.measurement) for _, run in timed]
-    most = max(dict.fromkeys(names), key=names.count)
-    return [pair for pair, name in zip(timed, names) if name == most]
+def _comparable(accurate: Sequence[Artifact], runs: Sequence[tuple[str, Run]], on: bool) -> list[tuple[Artifact, Run]]:
+    """The newest time of each bundle on its target, or of each elsewhere: those of the machine and number of threads
+    with which most were measured, of equals the last used. Times of different ones cannot be compared."""
+    places: dict[tuple[str, int], dict[Path, tuple[Artifact, Run]]] = {}
+    for sha256, run in runs:
+        place = machine_words(run.measurement), run.measurement.threads
+        for each in accurate:
+            if each.files.get(each.model_file) == sha256 and on_target(run.measurement, each) == on:
+                places.setdefault(place, {}).setdefault(each.path, (each, run))
+    most = max(places.values(), key=len, default={})
+    return [most[each.path] for each in accurate if each.path in most]
 
 
 def _unmeasured(accurate: Sequence[Artifact], timed: Sequence[tuple[Artifact, Run]]) -> str:

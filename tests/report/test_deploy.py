@@ -134,3 +134,21 @@ def test_targets_and_tickets_are_kept_apart(made, make, build_at):
     }
     for choice in found:
         assert choice.artifact.ticket_id == choice.ticket_id and choice.artifact.target == choice.target
+
+
+def test_times_with_other_threads_are_not_compared(made):
+    """Two bundles ran with one thread, one with four, which is the faster only for that."""
+    for measurement in made.measurements:
+        threads = 4 if (measurement.runtime, measurement.precision) == ("onnxruntime", "int8") else 1
+        replace(measurement, threads=threads).save()
+    choice = chosen(made.out)
+    assert cell(choice) == ("onnxruntime", "fp32", "ticket") and choice.run.measurement.threads == 1
+    assert "and measured there (2 more were not)" in choice.why
+
+
+def test_times_of_two_machines_are_not_compared_though_both_are_the_target(made):
+    other = {"machine": "Raspberry Pi 4 overclocked", "cpu": "Cortex-A72", "arch": "aarch64"}
+    for measurement in made.measurements:
+        if (measurement.runtime, measurement.precision) == ("onnxruntime", "int8"):
+            replace(measurement, environment=other).save()
+    assert cell(chosen(made.out)) == ("onnxruntime", "fp32", "ticket")
