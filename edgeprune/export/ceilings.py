@@ -1,7 +1,7 @@
 """Pools whose output size is rounded up, rewritten so that it need not be.
 
-PyTorch leaves out a last window that would begin behind the input, ONNX's shape inference counts it, and kernels differ
-in what they make of a window that is larger than its plane. With the padding behind the input made explicit all agree.
+PyTorch leaves out a last window that would begin past the input, ONNX's shape inference counts it, and kernels differ
+in what they make of a window that is larger than its plane. With the padding past the input made explicit all agree.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Axis:
 
     @property
     def exact_end(self) -> int:
-        """Padding behind the input with which rounding down gives as many windows; never less than there was."""
+        """Padding past the input with which rounding down gives as many windows; never less than there was."""
         return max(self.end, (self.steps - 1) * self.stride + self.reach - self.size - self.begin)
 
 

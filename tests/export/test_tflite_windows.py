@@ -165,7 +165,7 @@ def test_pooling(
     nodes = [helper.make_node("Relu", ["input"], ["positive"])] if relu else []
     source = "positive" if relu else "input"
     nodes.append(helper.make_node(kind, [source], ["output_0"], ceil_mode=int(ceil), **attributes))
-    # ONNX's shape inference counts a last window that lies wholly behind the input; nobody computes it.
+    # ONNX's shape inference counts a last window that lies wholly past the input; nobody computes it.
     for size, k, s, begin, end in zip(case["size"], case["kernel_shape"], case["strides"], *halves(case["pads"])):
         assume(not ceil or -(-(size + begin + end - k) // s) * s < size + begin)
     shape = [3, *case["size"]]

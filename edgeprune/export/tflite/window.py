@@ -49,7 +49,7 @@ class Window:
     def counts(self, include_padding: bool, padded_end: Pair) -> NDArray[np.float32]:
         """How many elements an average is taken over, [height, width] of the output.
 
-        include_padding: elements of the padding count, up to `padded_end` behind the input (a window that reaches
+        include_padding: elements of the padding count, up to `padded_end` past the input (a window that reaches
         further, because the output's size was rounded up, counts only what is there).
         """
         along = []
