@@ -10,11 +10,13 @@ import re
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Optional
 
 from edgeprune import warden
+from edgeprune.warden import Warden
 
 PREFIX = "edgeprune-run-"
 NAME = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")  # as tempfile makes it
@@ -27,6 +29,11 @@ class Scratch:
     def __init__(self, parent: Optional[Path] = None) -> None:
         self.path, self._lock = _make(Path(parent or tempfile.gettempdir()))
         remove_left(self.path.parent)
+
+    def warden(self, commands: Sequence[Sequence[str]] = ()) -> Warden:
+        """What removes it, after these commands, if this process dies before it closes. It shares the lock: what the
+        commands need is not taken from them as left behind."""
+        return Warden(self.path, commands, [self._lock])
 
     def close(self) -> None:
         """Remove it with all that is in it. Nothing happens the second time."""

@@ -27,9 +27,11 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # those that ask
 
 class Warden:
     """Watches over this process. folder: what to empty and remove after its death, or None; commands: what to run
-    before that, each a list of arguments."""
+    before that, each a list of arguments; held: open descriptors that it keeps to its end, locks for example."""
 
-    def __init__(self, folder: Optional[Path], commands: Sequence[Sequence[str]] = ()) -> None:
+    def __init__(
+        self, folder: Optional[Path], commands: Sequence[Sequence[str]] = (), held: Sequence[int] = ()
+    ) -> None:
         watch = [sys.executable, "-I", "-S", __file__, str(folder or ""), json.dumps([list(each) for each in commands])]
         # In a session of its own: what ends a terminal, or this process's group, does not end it.
         self._process = subprocess.Popen(
@@ -39,6 +41,7 @@ class Warden:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=held,
         )
 
     def close(self) -> None:

@@ -110,6 +110,34 @@ def test_the_warden_ends_what_a_process_left(tmp_path: Path, number: int) -> Non
     assert until(lambda: worker not in warden.working_in(tmp_path) and not _runs(worker))
 
 
+WATCHED = """
+import sys, time
+from pathlib import Path
+from edgeprune.scratch import Scratch
+scratch = Scratch(Path(sys.argv[1]))
+(scratch.path / "socket").touch()
+wait = "import sys, time; from pathlib import Path; end = time.monotonic() + 30\\n"
+wait += "while not Path(sys.argv[1]).exists() and time.monotonic() < end: time.sleep(0.02)"
+warden = scratch.warden([[sys.executable, "-c", wait, sys.argv[2]], ["cp", str(scratch.path / "socket"), sys.argv[3]]])
+print(scratch.path, flush=True)
+time.sleep(60)
+"""
+
+
+def test_nobody_takes_from_a_warden_what_its_commands_need(tmp_path: Path) -> None:
+    parent, go, found = tmp_path / "parent", tmp_path / "go", tmp_path / "found"
+    parent.mkdir()
+    process = start(WATCHED, parent, go, found)
+    folder = Path(first_line(process))
+    process.kill()
+    process.wait(10)
+    with Scratch(parent):  # removes what others left
+        assert (folder / "socket").exists()
+    go.touch()
+    assert until(lambda: not folder.exists())
+    assert found.exists()
+
+
 def _runs(pid: int) -> bool:
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()

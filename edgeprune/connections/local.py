@@ -19,7 +19,6 @@ from typing import IO, Optional
 from edgeprune.connections import Finished, output_of
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
 from edgeprune.scratch import Scratch
-from edgeprune.warden import Warden
 
 GRACE_S = 3.0  # between the request to end and the kill
 
@@ -99,7 +98,7 @@ class LocalConnection:
         self.python = python
         self._scratch = Scratch()
         self._folder = self._scratch.path
-        self._warden = Warden(self._folder)
+        self._warden = self._scratch.warden()
         self._processes: list[LocalProcess] = []
         self._closed = False
         self._starting_or_closing = threading.Lock()

@@ -72,7 +72,7 @@ class SshLine:
 
     def warden(self, last: str) -> Warden:
         """See `connections.shell.Line`."""
-        return Warden(self._sockets.path, [self._words(last), self._hang_up])
+        return self._sockets.warden([self._words(last), self._hang_up])
 
     def close(self) -> None:
         """See `connections.shell.Line`."""
