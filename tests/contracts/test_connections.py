@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -226,17 +227,38 @@ time.sleep(100)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
-def test_a_host_that_is_killed_leaves_nothing(connection: Connection, number: int) -> None:
+@contextlib.contextmanager
+def working_host(connection: Connection) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Another process that works on the device, and its work folder there."""
     connection.close()  # a device has one user at a time
     command = [sys.executable, "-c", HOST, connection.name, connection.host]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as host:
         assert host.stdout is not None
         folder = Path(host.stdout.readline().strip())  # the test devices are this machine
         assert folder.is_dir() and list(working_in(folder))
+        yield host, folder
+
+
+def assert_vanishes(folder: Path) -> None:
+    """The folder and whoever works in it, without anybody's doing."""
+    end = time.monotonic() + 30
+    while (folder.exists() or any(working_in(folder))) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not folder.exists() and list(working_in(folder)) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_a_host_that_is_killed_leaves_nothing(connection: Connection, number: int) -> None:
+    with working_host(connection) as (host, folder):
         host.send_signal(number)
         host.wait()
-        end = time.monotonic() + 30
-        while (folder.exists() or any(working_in(folder))) and time.monotonic() < end:
-            time.sleep(0.05)
-    assert not folder.exists() and list(working_in(folder)) == []
+        assert_vanishes(folder)
+
+
+def test_the_next_host_need_not_wait_for_one_that_was_killed(connection: Connection, connect: Connect) -> None:
+    with working_host(connection) as (host, folder):
+        host.kill()
+        host.wait()
+        with connect() as following:
+            assert following.execute([following.python, "-c", "print(1)"], 60).strip() == "1"
+            assert_vanishes(folder)
