@@ -220,8 +220,9 @@ def test_environment_of_the_host_process_is_not_changed(connection: Connection) 
 HOST = """
 import sys, time
 from edgeprune import connections
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)"
 connection = connections.load(sys.argv[1]).connect(sys.argv[2])
-connection.background([connection.python, "-c", "import time; time.sleep(100)"])
+connection.background([connection.python, "-c", STUBBORN])
 print(connection.execute(["pwd"], 60).strip(), flush=True)
 time.sleep(100)
 """

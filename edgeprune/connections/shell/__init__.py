@@ -34,7 +34,6 @@ PATIENCE_S = 60.0  # for which calls are repeated over a line that breaks
 CALL_S = 60.0  # one call, and so many more for a transfer by its size:
 SLOWEST_BYTES_PER_S = 100_000
 WAIT_S = 20  # one call that waits for a process
-HANDOVER_S = 5.0  # for a host that was killed: its warden needs so long to give the device back
 # A private folder with the script from stdin in it; prints its path.
 BEGIN = 'umask 077; d=${TMPDIR:-$1}/$2; mkdir "$d" && cat >"$d/.device.sh" && echo "$d"'
 LAST = 'exec sh "${TMPDIR:-$1}/$2/.device.sh" close'
@@ -233,15 +232,12 @@ class ShellConnection:
         self._open = True
         owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
         lock = str(self._folder.with_name("edgeprune.lock"))
-        end = time.monotonic() + HANDOVER_S
-        while (said := self.verb("open", lock, str(lease_s), owner).decode().strip()) != "open":
-            if time.monotonic() > end:
-                holder = " ".join(said.split()[2:]) or "somebody"
-                raise DeviceError(
-                    f"{self.host} is taken: {holder} measures there",
-                    "wait for it to end, two at once disturb each other",
-                )
-            time.sleep(0.5)
+        said = self.verb("open", lock, str(lease_s), owner).decode().strip()
+        if said != "open":
+            holder = " ".join(said.split()[2:]) or "somebody"
+            raise DeviceError(
+                f"{self.host} is taken: {holder} measures there", "wait for it to end, two at once disturb each other"
+            )
 
     def _find_python(self) -> str:
         """The interpreter that scripts/device_setup made, else the system's."""
