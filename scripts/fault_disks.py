@@ -32,7 +32,8 @@ COMMANDS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 )
 FAULTS = ("size", "full output", "read-only output", "full temporary", "read-only temporary")
 DISK_BYTES = 64 << 20
-LEFT_BYTES = (4096, 16384, 65536, 262144)  # on a full disk, or for a file: a command's own words have to fit
+LEFT_BYTES = (4096, 16384, 65536, 262144)  # on a full disk, or for a file
+WORDS_BYTES = 16384  # a command's own words go to files here, and have to fit
 ALLOWED = {"doctor": (1, 2), "bench": (1, 2)}  # doctor finds something missing; with no space there, a device fails
 DISK_WORDS = (
     "No space left", "Read-only file system", "File too large", "temporary directory", "cannot write", "no space",
@@ -103,7 +104,7 @@ def _limited(arguments: tuple[str, ...], temporary: Path, size: Optional[int]) -
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None  # so that it is looked for again
     if size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max(size, WORDS_BYTES),) * 2)
     fault_runs.main(arguments)
 
 

@@ -314,6 +314,14 @@ def test_an_output_that_cannot_be_written_is_one_line(copy):
     assert done.returncode == 2 and "cannot write the output: No space left" in one_line(done.stderr)
 
 
+@pytest.mark.parametrize("arguments", [["targets", "--wrong"], ["inspect", "missing"], ["report"]])
+def test_words_that_cannot_be_written_change_no_exit_code(tmp_path, arguments):
+    command = [sys.executable, "-m", "edgeprune", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=full, timeout=120)
+    assert done.returncode == 2
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_in_order(tmp_path, number, status):
     command = [sys.executable, "-m", "edgeprune", "find", f"{TINY}:slow", "--levels", "1", "--seeds", "1"]

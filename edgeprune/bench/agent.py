@@ -658,10 +658,17 @@ def profile_onnxruntime(module: Any, job: Job, examples: list[Any], log: Log) ->
             run(examples[count % len(examples)])
     finally:
         file = Path(session.end_profiling())
-        text = file.read_bytes()
-        file.unlink()
+        text = file.read_bytes() if file.exists() else b""
+        file.unlink(missing_ok=True)
+    try:
+        events = json.loads(text)
+    except ValueError:  # the runtime itself says nothing of a disk that is full
+        raise Failure(
+            "ONNX Runtime's profile is missing or cut short: most likely there is no space left on the device",
+            "free some space there",
+        ) from None
     found: dict[str, list[int]] = {}
-    for event in json.loads(text):
+    for event in events:
         node, is_kernel, _ = event["name"].partition("_kernel_time")
         if is_kernel:
             found.setdefault(node, []).append(event["dur"])

@@ -107,33 +107,39 @@ def _interrupted(number: int) -> int:
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     goes_on = command in GO_ON and "--emulate" not in sys.argv
     step = "what is finished is kept, and the same command goes on from there" if goes_on else "give the command again"
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        say(f"interrupted; {step}")
+    _tell(f"interrupted; {step}")
     return 128 + number
 
 
+def _tell(line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone, or the disk is full that stderr goes to
+        say(line)
+
+
 def _forget_output() -> None:
-    """What could not be written to stdout would be tried again, and told of again, as Python ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """What could not be written would be tried again, and told of again, as Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _explain(problem: BaseException) -> Optional[int]:
     """Print one line about a problem and give the exit code; None for an error that is no fault of the input."""
     if isinstance(problem, click.ClickException):
-        problem.show()
+        with contextlib.suppress(OSError):
+            problem.show()
         return problem.exit_code
     if isinstance(problem, EdgepruneError):
-        say(f"error: {problem}")
+        _tell(f"error: {problem}")
         return problem.exit_code
     if isinstance(problem, BrokenPipeError):  # whoever read the output has read enough
         return 1
     if isinstance(problem, OSError):
         line = faults.line(problem)
         if line:
-            say(f"error: {line}")
+            _tell(f"error: {line}")
         return 2 if line else None
     if isinstance(problem, (click.Abort, KeyboardInterrupt)):
         return _interrupted(signal.SIGINT)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import pytest
@@ -403,6 +403,19 @@ def test_an_interrupted_profile_leaves_no_file(folder: Path, bundle: Make, fake_
     status, _, _ = run(folder, bundle(expected=zeros), plan, profile_runs=9)
     assert status == 143
     assert {path.name for path in folder.iterdir()} == {"agent.py", "job.json", "artifact"}
+
+
+@pytest.mark.parametrize("written", ['[{"name": "fc', None])
+def test_a_profile_that_the_disk_had_no_space_for_is_one_line(
+    folder: Path, bundle: Make, fake_runtime: Fake, zeros: Any, short_plan: Plan, written: Optional[str]
+) -> None:
+    lost = "'profile.json'" if written is None else f"(open('profile.json', 'w').write({written!r}), 'profile.json')[1]"
+    fake_runtime(run=f"InferenceSession.end_profiling = lambda self: {lost}")
+    status, stderr, result = run(folder, bundle(expected=zeros), short_plan, profile_runs=2)
+    assert status == 1 and "Traceback" not in stderr
+    assert "profile is missing or cut short" in result["error"]["message"]
+    assert "free some space" in result["error"]["hint"]
+    assert not (folder / "profile.json").exists()
 
 
 def windows(folder: Path) -> list[dict[str, Any]]:
