@@ -181,16 +181,21 @@ def lay_down(folder: Path) -> None:
 def sweep(
     case: Callable[[int], Optional[str]], count: int, only: Optional[int], jobs: int = os.cpu_count() or 1
 ) -> list[str]:
-    """The failures of cases 0 to count - 1, or of one; case: number -> one line, or None if all is well."""
+    """The failures of cases 0 to count - 1, or of one, each printed when it is known; case: number -> one line, or None
+    if all is well."""
     numbers = range(count) if only is None else range(only, only + 1)
     if jobs == 1 or len(numbers) == 1:
-        return [line for line in map(case, numbers) if line]
+        return _told(map(case, numbers), len(numbers))
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
-        return [line for line in _told(pool.map(case, numbers, chunksize=8), len(numbers)) if line]
+        return _told(pool.map(case, numbers, chunksize=8), len(numbers))
 
 
-def _told(lines: Iterator[Optional[str]], count: int) -> Iterator[Optional[str]]:
+def _told(lines: Iterator[Optional[str]], count: int) -> list[str]:
+    failures = []
     for number, line in enumerate(lines, start=1):
         if sys.stderr.isatty():
             click.echo(f"\r{number} of {count}", nl=False, err=True)
-        yield line
+        if line:
+            failures.append(line)
+            click.echo(line)
+    return failures

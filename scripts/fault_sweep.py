@@ -3,8 +3,8 @@
 A part has
 
     COUNT                          how many cases a full sweep runs
-    run(count, seed, folder, only) -> list of failures, one line each; `folder` is empty and removed afterwards; only:
-                                   the number of the one case to run, or None
+    run(count, seed, folder, only) -> list of failures, one line each, printed when it is known; `folder` is empty and
+                                   removed afterwards; only: the number of the one case to run, or None
 """
 
 from __future__ import annotations
@@ -41,8 +41,6 @@ def main(parts: tuple[str, ...], count: Optional[int], seed: int, only: Optional
             failures = module.run(count or module.COUNT, seed, folder, only)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        for line in failures:
-            click.echo(f"{name}: {line}")
         cases = 1 if only is not None else count or module.COUNT
         click.echo(f"{name}: {len(failures)} of {cases} cases failed, {time.monotonic() - began:.0f} s", err=True)
         failed += len(failures)
