@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Optional
+from typing import Optional, TypeVar
 
 import click
 
+T = TypeVar("T")
 LIMIT_S = 60.0
 POLL_S = 0.005
 OUT = Path("edgeprune-out")
@@ -182,15 +183,18 @@ def sweep(
     case: Callable[[int], Optional[str]], count: int, only: Optional[int], jobs: int = os.cpu_count() or 1
 ) -> list[str]:
     """The failures of cases 0 to count - 1, or of one; case: number -> one line, or None if all is well."""
-    numbers = range(count) if only is None else range(only, only + 1)
-    if jobs == 1 or len(numbers) == 1:
-        return [line for line in map(case, numbers) if line]
+    if only is not None:
+        return [line for line in [case(only)] if line]
+    return [line for line in mapped(case, count, jobs) if line]
+
+
+def mapped(case: Callable[[int], T], count: int, jobs: int = os.cpu_count() or 1) -> Iterator[T]:
+    """What `case` gives for the numbers 0 to count - 1, in this order, in so many processes."""
+    if jobs == 1 or count == 1:
+        yield from map(case, range(count))
+        return
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
-        return [line for line in _told(pool.map(case, numbers, chunksize=8), len(numbers)) if line]
-
-
-def _told(lines: Iterator[Optional[str]], count: int) -> Iterator[Optional[str]]:
-    for number, line in enumerate(lines, start=1):
-        if sys.stderr.isatty():
-            click.echo(f"\r{number} of {count}", nl=False, err=True)
-        yield line
+        for number, result in enumerate(pool.map(case, range(count), chunksize=8), start=1):
+            if sys.stderr.isatty():
+                click.echo(f"\r{number} of {count}", nl=False, err=True)
+            yield result
