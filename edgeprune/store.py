@@ -202,6 +202,20 @@ def decoded(
         raise error(f"{kind} {file}: {problem}", MEND.get(kind, "write it again")) from None
 
 
+def joined(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Groups of tensors as they lie in one file: {"weights": {"0.bias": ...}} -> {"weights/0.bias": ...}."""
+    return {f"{group}/{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+
+
+def parted(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The other way: group -> name -> tensor; what has no group is in that of the name ""."""
+    groups: dict[str, dict[str, Any]] = {}
+    for key, tensor in tensors.items():
+        group, slash, name = key.partition("/")
+        groups.setdefault(group if slash else "", {})[name if slash else key] = tensor
+    return groups
+
+
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> str:
     """Write arrays as safetensors and give the file's SHA-256. Equal arrays give equal bytes."""
     import numpy as np

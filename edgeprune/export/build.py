@@ -19,12 +19,13 @@ from edgeprune.export.certificate import certify
 from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, SparseKernels, own_architecture, sparse_kernels
 from edgeprune.export.graph import Graph, to_onnx
 from edgeprune.export.method import Quantized, quantize_well
-from edgeprune.export.network import load_network, masks_of, metric_of, outputs_of
+from edgeprune.export.network import load_network, masks_of
 from edgeprune.export.shrink import Shrunk, shrink
 from edgeprune.export.sparse.clock import Clock
 from edgeprune.export.verify import Parity, Reference, judge_parity, measure_parity, runtime_outputs
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
+from edgeprune.tasks.evaluation import metric_of, outputs_of
 from edgeprune.ticket import Ticket
 
 CALIBRATION_EXAMPLES = 512
@@ -46,8 +47,8 @@ class Network:
         groups = ticket.tensors(seed)
         self.module: nn.Module = load_network(task, groups[role])
         self.masks = masks_of(self.module, groups["mask"], variant)
-        outputs = outputs_of(self.module, data.validation.inputs)
-        metric = metric_of(task, outputs, data.validation.targets)
+        outputs = outputs_of(self.module, data.validation.inputs, "export")
+        metric = metric_of(task, outputs, data.validation.targets.numpy())
         self.reference = Reference(f"{ticket.task_name} ({variant})", task, data.validation, outputs, metric)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(data.train), generator=generator)[:CALIBRATION_EXAMPLES]
@@ -179,7 +180,7 @@ def _metrics(network: Network, parity: Parity, runs: Runnable) -> dict[str, Any]
         "metric_unit": network.task.metric_unit,
         "metric_torch": network.reference.metric,
         "metric_runtime": parity.metric,
-        "metric_test_runtime": metric_of(network.task, runtime_outputs(*runs, test), test.targets),
+        "metric_test_runtime": metric_of(network.task, runtime_outputs(*runs, test), test.targets.numpy()),
         "metric_test_torch": told[network.variant],
         "metric_test_dense": told["dense"],
     }

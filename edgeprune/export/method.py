@@ -10,11 +10,11 @@ import onnx
 
 from edgeprune import runtimes
 from edgeprune.export.calibrate import calibrate
-from edgeprune.export.network import metric_of
 from edgeprune.export.quantize import METHODS, quantize
 from edgeprune.export.verify import Reference, signal_to_noise
 from edgeprune.mask import Array
 from edgeprune.scratch import Scratch
+from edgeprune.tasks.evaluation import in_batches, metric_of
 
 SAFE = "minmax"  # it clips nothing that calibration saw: what the others are held against
 MOST_LOST_DB = 3.0
@@ -46,7 +46,7 @@ def quantize_well(model: onnx.ModelProto, examples: Array, reference: Reference)
         models[method] = quantize(model, calibrate(model, examples, method))
         outputs = run_onnx(models[method], reference.validation.inputs.numpy())
         tried[method] = Tried(
-            metric_of(reference.task, outputs, reference.validation.targets),
+            metric_of(reference.task, outputs, reference.validation.targets.numpy()),
             signal_to_noise(outputs, reference.outputs),
         )
     method = best_method(tried)
@@ -66,11 +66,10 @@ def best_method(tried: Mapping[str, Tried]) -> str:
     return max(allowed, key=lambda name: (allowed[name].gain, float(np.mean(allowed[name].db))))
 
 
-def run_onnx(model: onnx.ModelProto, inputs: Array) -> list[Array]:
+def run_onnx(model: onnx.ModelProto, inputs: Array) -> tuple[Array, ...]:
     """Outputs of an in-memory ONNX model for all inputs, in ONNX Runtime."""
     with Scratch() as folder:
         path = folder / "model.onnx"
         onnx.save(model, path)
         session = runtimes.load("onnxruntime").open_session(path, threads=0)
-    rows = [session(inputs[first : first + 1000]) for first in range(0, len(inputs), 1000)]
-    return [np.concatenate(column) for column in zip(*rows)]
+    return in_batches(session, inputs)

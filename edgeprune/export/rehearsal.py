@@ -9,7 +9,6 @@ from typing import Optional
 
 import numpy as np
 import onnx
-import torch
 from torch import Tensor, nn
 
 from edgeprune import kernels, runtimes
@@ -18,12 +17,12 @@ from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export.calibrate import calibrate
 from edgeprune.export.files import WRITERS, ModelFile, own_architecture, sparse_kernels
 from edgeprune.export.graph import HINT, Graph, to_onnx
-from edgeprune.export.network import outputs_of
 from edgeprune.export.quantize import quantize
 from edgeprune.export.shrink import shrink
 from edgeprune.mask import Array, BoolArray
 from edgeprune.scratch import Scratch
 from edgeprune.store import naming
+from edgeprune.tasks.evaluation import outputs_of
 
 EXAMPLES = 8
 # Of an output's scale: rounding adds up, a wrong layout or operator is far from it.
@@ -77,12 +76,10 @@ def rehearse(
                 yield Rehearsed(runtime, precision, None, gone or len(file.sparse), whole)
 
 
-def _expected(model: nn.Module, inputs: Tensor) -> list[Array]:
+def _expected(model: nn.Module, inputs: Tensor) -> tuple[Array, ...]:
     """The outputs; ExportError where one example's are not its own alone."""
-    with torch.no_grad():
-        together = outputs_of(model, inputs)
-        again = outputs_of(model, inputs)
-        single = [outputs_of(model, inputs[index : index + 1]) for index in range(min(2, len(inputs)))]
+    together, again = (outputs_of(model, inputs, "export") for _ in range(2))
+    single = [outputs_of(model, inputs[index : index + 1], "export") for index in range(min(2, len(inputs)))]
     for index, output in enumerate(together):
         if not _close(again[index], output):
             raise ExportError(
@@ -109,7 +106,9 @@ def _write(model: onnx.ModelProto, graph: Graph, cell: tuple[str, str, str]) -> 
     return write(model, graph, precision, sparse_kernels(arch))
 
 
-def _check(file: ModelFile, runtime: str, precision: str, folder: Path, inputs: Array, expected: list[Array]) -> None:
+def _check(
+    file: ModelFile, runtime: str, precision: str, folder: Path, inputs: Array, expected: tuple[Array, ...]
+) -> None:
     """Open the file in its runtime and run the examples; fp32 has to give what PyTorch does, int8 numbers of that
     shape: without training nothing can be said about its loss."""
     path = folder / runtimes.load(runtime).MODEL_FILE

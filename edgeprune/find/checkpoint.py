@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from edgeprune import store
 from edgeprune.errors import TaskError
 from edgeprune.mask import Array
 
@@ -40,9 +41,8 @@ class Checkpoint:
 
 def to_file(checkpoint: Checkpoint) -> dict[str, Array]:
     """The arrays of a checkpoint; TaskError for a state of the optimizer that no file can hold."""
-    tensors: dict[str, Tensor] = {"augment": checkpoint.augment}
-    for role in ("model", "best", "rewind"):
-        tensors.update({f"{role}/{name}": tensor for name, tensor in (getattr(checkpoint, role) or {}).items()})
+    groups = {"model": checkpoint.model, "best": checkpoint.best, "rewind": checkpoint.rewind or {}}
+    tensors: dict[str, Tensor] = {"augment": checkpoint.augment, **store.joined(groups)}
     header = {
         "step": checkpoint.step,
         "best": [checkpoint.best_step, checkpoint.best_validation],
@@ -62,14 +62,15 @@ def from_file(arrays: Mapping[str, Array]) -> Checkpoint:
     """The checkpoint that `to_file` made arrays of."""
     header = json.loads(arrays["header"].tobytes())
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items() if name != "header"}
+    groups = store.parted(tensors)
     return Checkpoint(
         step=header["step"],
         best_step=header["best"][0],
         best_validation=header["best"][1],
         validations=tuple(header["validations"]),
-        model=_group(tensors, "model/"),
-        best=_group(tensors, "best/"),
-        rewind=_group(tensors, "rewind/") if header["rewind"] else None,
+        model=groups["model"],
+        best=groups.get("best", {}),
+        rewind=groups["rewind"] if header["rewind"] else None,
         state={index: _unpacked(values, tensors) for index, values in header["state"]},
         groups=_unpacked(header["groups"], tensors),
         random=_unpacked(header["random"], tensors),
@@ -120,7 +121,3 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tuple(_unpacked(each, tensors) for each in value[TUPLE])
         return {name: _unpacked(each, tensors) for name, each in value.items()}
     return [_unpacked(each, tensors) for each in value] if isinstance(value, list) else value
-
-
-def _group(tensors: Mapping[str, Tensor], prefix: str) -> Weights:
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}

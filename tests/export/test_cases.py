@@ -12,8 +12,9 @@ import pytest
 from edgeprune import Artifact, Ticket, load, load_target, tasks
 from edgeprune.errors import ExportError, RefusedError
 from edgeprune.export import ExportOptions, Refused, export
-from edgeprune.export.network import load_network, outputs_of
+from edgeprune.export.network import load_network
 from edgeprune.find import Options, RunFinished, find_levels, prepare
+from edgeprune.tasks.evaluation import outputs_of
 
 FILE = Path(__file__).parents[1] / "cases" / "networks.py"
 CELLS = {(runtime, precision) for runtime in ("onnxruntime", "litert") for precision in ("fp32", "int8")}
@@ -79,7 +80,7 @@ def test_it_computes_what_pytorch_does(name: str, pattern: str, options: dict[st
     task = tasks.load(f"{FILE}:{name}").task
     # Export sees training and validation examples only.
     fresh = task.data(None).test.inputs
-    expected = outputs_of(load_network(task, ticket.tensors(1)["trained"]), fresh)
+    expected = outputs_of(load_network(task, ticket.tensors(1)["trained"]), fresh, "test")
     cells = set()
     for artifact in export(ticket, load_target("local"), ExportOptions(max_drop=1.0), None, tmp_path):
         assert isinstance(artifact, Artifact)

@@ -11,8 +11,9 @@ import pytest
 from edgeprune import Ticket, load, load_target, tasks
 from edgeprune.artifact import to_file_layout, to_torch_layout
 from edgeprune.export import ExportOptions, export
-from edgeprune.export.network import load_network, outputs_of, reload_data, reload_task
+from edgeprune.export.network import load_network, reload_data, reload_task
 from edgeprune.find import Options, RunFinished, find_levels, prepare
+from edgeprune.tasks.evaluation import outputs_of
 
 FOLDER = Path(__file__).parents[1] / "user_tasks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -87,7 +88,7 @@ def test_the_expected_outputs_are_those_of_the_masked_pytorch_model(exported):
     task = reload_task(ticket)
     data = reload_data(ticket, task, None)
     network = load_network(task, ticket.weights(1))
-    expected = outputs_of(network, data.validation.inputs[:16])
+    expected = outputs_of(network, data.validation.inputs[:16], "test")
     for artifact in artifacts:
         if artifact.variant == "ticket":
             probes = artifact.probes()

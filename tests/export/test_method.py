@@ -16,8 +16,8 @@ from edgeprune import Task
 from edgeprune.errors import VerificationError
 from edgeprune.export.graph import to_onnx
 from edgeprune.export.method import Tried, best_method, quantize_well, run_onnx
-from edgeprune.export.network import metric_of, outputs_of
 from edgeprune.export.verify import LIMIT_DB, Parity, Reference, judge_parity, signal_to_noise
+from edgeprune.tasks.evaluation import metric_of, outputs_of
 
 CASES = Path(__file__).parents[1] / "cases" / "networks.py"
 
@@ -64,8 +64,8 @@ class TwoOutputs(nn.Module):
 
 def reference_of(task: Task, module: nn.Module) -> Reference:
     split = task.data(None).validation
-    outputs = outputs_of(module, split.inputs)
-    return Reference(task.name, task, split, outputs, metric_of(task, outputs, split.targets))
+    outputs = outputs_of(module, split.inputs, "test")
+    return Reference(task.name, task, split, outputs, metric_of(task, outputs, split.targets.numpy()))
 
 
 def made(cases: Any, name: str) -> tuple[Task, nn.Module]:

@@ -23,6 +23,7 @@ from edgeprune.find import (
     Options,
     RunFinished,
     TrainingProgress,
+    conclusion,
     find_levels,
     prepare,
     training,
@@ -189,17 +190,14 @@ def test_the_test_set_is_read_only_for_the_verdict(tmp_path):
     reads = []
     real = training.outputs_of
 
-    def noting(model, task, split):
-        reads.append("test" if split is found.data.test else "validation")
-        return real(model, task, split)
+    def noting(model, inputs, who):
+        reads.append("test" if inputs is found.data.test.inputs else "validation")
+        return real(model, inputs, who)
 
-    for module in (training, sys.modules["edgeprune.find.run"]):
-        module.outputs_of = noting
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (training, conclusion):
+            patch.setattr(module, "outputs_of", noting)
         run(found, tmp_path)
-    finally:
-        for module in (training, sys.modules["edgeprune.find.run"]):
-            module.outputs_of = real
     assert "test" not in reads[: -2 * 3] and reads[-2 * 3 :] == ["test"] * 6
 
 
