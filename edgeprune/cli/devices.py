@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Optional
 import click
 
 from edgeprune import store
-from edgeprune.cli.parts import HOST, JSON, OUT, PYTHON, Duration, newest, print_rows
-from edgeprune.errors import EdgepruneError, ExportError, MeasurementError, UnfairConditionsError
+from edgeprune.cli.parts import EXIT_CODES, HOST, JSON, OUT, PYTHON, Duration, newest, print_rows
+from edgeprune.errors import EdgepruneError, ExitCode, ExportError, MeasurementError
 from edgeprune.progress import ProgressDisplay, say, warn
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _say_measurement(artifact: Artifact, measurement: Measurement, host: str) ->
         warn(line)
 
 
-@click.command()
+@click.command(epilog=EXIT_CODES)
 @click.option("--target", help="Look at a device of this kind instead of this machine.")
 @HOST
 @PYTHON
@@ -161,8 +161,6 @@ def _say_measurement(artifact: Artifact, measurement: Measurement, host: str) ->
 @JSON
 def doctor(target: Optional[str], hosts: tuple[str, ...], python: str, out: Path, as_json: bool) -> None:
     """Check that this machine has what find, export, bench and report need, or a device what bench needs there.
-
-    Exits with 0, or with 1 if something is missing, or with 3 if the device's state forbids a fair measurement.
 
     \b
     edgeprune doctor
@@ -184,7 +182,7 @@ def doctor(target: Optional[str], hosts: tuple[str, ...], python: str, out: Path
             found += [{**beside, **asdict(check)} for check in device_checks(machine, connect)]
     print_rows(found, as_json)
     states = {check["state"] for check in found}
-    sys.exit(1 if "missing" in states else UnfairConditionsError.exit_code if "unfair" in states else 0)
+    sys.exit(ExitCode.FAILED if "missing" in states else ExitCode.UNFAIR if "unfair" in states else ExitCode.DONE)
 
 
 def _devices(target: str, hosts: tuple[str, ...], python: str) -> tuple[Target, dict[str, Callable[[], Connection]]]:
@@ -197,7 +195,7 @@ def _devices(target: str, hosts: tuple[str, ...], python: str) -> tuple[Target, 
     return machine, {host or "this device": partial(module.connect, host, python) for host in hosts or ("",)}
 
 
-@click.command()
+@click.command(epilog=EXIT_CODES)
 @click.argument("measurement", required=False, type=click.Path(path_type=Path))
 @click.option("--budget", metavar="NAME=VALUE[,...]", help="Such as latency_p90=10ms,size=5MB; else the target's.")
 @click.option("--target", help="Whose budgets and governor count, instead of the measurement's own target.")
@@ -209,9 +207,6 @@ def gate(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Hold MEASUREMENT (else the newest) against budgets, on the bounds of its intervals.
-
-    Exits with 0 if all are kept, 1 if one is not, 2 for bad input, 3 for a device in an unfair state, 4 if an interval
-    straddles its budget.
 
     \b
     edgeprune gate --budget latency_p90=10ms,size=5MB,accuracy_drop=0.5pp,verdict=winning
@@ -227,7 +222,7 @@ def gate(
     budgets = rules.parse_budgets(rules.split_budgets(budget) if budget else machine.budgets)
     judged = rules.judge(measured, budgets, out)
     unfair = rules.unfairness(measured, machine)
-    code = rules.UNFAIR if unfair else rules.exit_code(judged)
+    code = ExitCode.UNFAIR if unfair else rules.exit_code(judged)
     for line in (*(each.why for each in judged), *([f"unfair: {unfair}"] if unfair else [])):
         say(line)
     if junit is not None:

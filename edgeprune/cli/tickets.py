@@ -12,7 +12,7 @@ import click
 
 from edgeprune.cli.early import check_export
 from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Number, Numbers, newest, print_path, users_code
-from edgeprune.errors import TicketError, VerificationError
+from edgeprune.errors import ExitCode, TicketError, VerificationError
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def export(
             click.echo(json.dumps(summaries, indent=1), file=results)
     # What a runtime cannot run is no failure as long as another one can; a bundle that computes something else is.
     if any(isinstance(each.error, VerificationError) for each in refused):
-        sys.exit(VerificationError.exit_code)
+        sys.exit(ExitCode.FAILED)
 
 
 def _say_artifact(artifact: Artifact) -> None:
