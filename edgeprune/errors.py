@@ -32,6 +32,7 @@ class ExitCode(IntEnum):
     meaning: str
 
     def __new__(cls, value: int, meaning: str) -> ExitCode:
+        """A member from its number and meaning."""
         code = int.__new__(cls, value)
         code._value_, code.meaning = value, meaning
         return code

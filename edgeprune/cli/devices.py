@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
 from edgeprune import store
-from edgeprune.cli.parts import EXIT_CODES, HOST, JSON, OUT, PYTHON, Duration, newest, print_rows
+from edgeprune.cli.fields import filled
+from edgeprune.cli.parts import EXIT_CODES, HOST, JSON, OUT, PYTHON, newest, print_rows
 from edgeprune.errors import EdgepruneError, ExitCode, ExportError, MeasurementError
+from edgeprune.plan import Plan
 from edgeprune.progress import ProgressDisplay, say, warn
 
 if TYPE_CHECKING:
@@ -31,27 +33,17 @@ if TYPE_CHECKING:
 @HOST
 @PYTHON
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
-@click.option("--pairs", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Blocks of each side.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the order of the blocks.")
 @click.option(
     "--runner", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="For a phone without Python: LiteRT's benchmark_model, built for it; aggregates only.",
 )  # fmt: skip
 @click.option("--emulate", is_flag=True, help="Count instructions on the target's processor in QEMU; no device.")
-@click.option(
-    "--sustained", "sustained_seconds", type=Duration(), default=0.0, metavar="10m",
-    help="Also run each side for this long: how latency, frequency and temperature change.",
-)  # fmt: skip
-@click.option(
-    "--spread", "spread_seconds", type=Duration(), default=0.0, metavar="10m",
-    help="Spread the blocks over this time: an interval that holds in the next bench, too.",
-)  # fmt: skip
-@click.option("--allow-governor", is_flag=True, help="Measure though the target asks for another governor; recorded.")
+@filled(Plan, "plan")
 @OUT
 @JSON
 def bench(
     artifacts: tuple[Path, ...], target: str, hosts: tuple[str, ...], python: str, against: Optional[Path],
-    runner: Optional[Path], emulate: bool, out: Path, as_json: bool, **planned: Any,
+    runner: Optional[Path], emulate: bool, plan: Plan, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure ARTIFACTS (else the newest), each against its dense twin, in alternating blocks of fresh processes.
 
@@ -65,16 +57,15 @@ def bench(
     edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
     """
     from edgeprune.artifact import Artifact
-    from edgeprune.bench import Plan, Request
+    from edgeprune.bench import Request
     from edgeprune.report import summary
 
     if emulate and hosts:
         raise click.UsageError("--emulate counts on this machine, it takes no --host")
-    if emulate and (planned["spread_seconds"] or planned["sustained_seconds"]):
+    if emulate and (plan.spread_seconds or plan.sustained_seconds):
         raise click.UsageError("--emulate counts instructions: it takes none of --spread and --sustained")
-    if runner and (emulate or python or planned["sustained_seconds"]):
+    if runner and (emulate or python or plan.sustained_seconds):
         raise click.UsageError("--runner goes with none of --emulate, --python and --sustained")
-    plan = Plan(**planned)
     machine, devices = _devices(target, hosts, python)
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(newest(out, "artifact", ExportError))]
     others = [Artifact.load(against) if against else _twin(each) for each in bundles]

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from edgeprune.errors import PatternError, nearest
 from edgeprune.mask import Mask
 
+DEFAULT = "unstructured"  # where neither the user nor a target asks for another
+
 Scores = NDArray[Any]
 BoolArray = NDArray[np.bool_]
 GroupIds = NDArray[np.intp]

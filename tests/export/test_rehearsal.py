@@ -15,7 +15,8 @@ from edgeprune.cli import tickets
 from edgeprune.cli.early import check_export
 from edgeprune.errors import ExportError, RefusedError
 from edgeprune.export import Rehearsed, rehearse
-from edgeprune.find import Options, Problem, folder_of, prepare, sketch
+from edgeprune.find import Problem, folder_of, prepare, sketch
+from edgeprune.options import FindOptions
 
 FILE = Path(__file__).parents[1] / "cases" / "networks.py"
 REFUSED = {
@@ -36,7 +37,7 @@ REFUSED = {
 
 def problem_of(name: str, **options: Any) -> Problem:
     chosen = {"levels": 1, "rates": (0.9,), "seeds": (1,), "threads": 1, **options}
-    return prepare(tasks.load(f"{FILE}:{name}"), Options(**chosen), None)
+    return prepare(tasks.load(f"{FILE}:{name}"), FindOptions(**chosen), None)
 
 
 @pytest.mark.parametrize("name", REFUSED)
