@@ -71,7 +71,7 @@ class FindOptions:
     rewind: Annotated[
         Optional[str], Option("Point of the training that each level goes back to.", metavar="init|N-steps|N-epochs")
     ] = None
-    seeds: Annotated[tuple[int, ...], Option("One run for each.")] = (1, 2, 3)
+    seeds: Annotated[tuple[int, ...], Option("One run per seed.")] = (1, 2, 3)
     margin: Annotated[
         Optional[float],
         Option(f"Points a ticket may lose ({MARGIN:g}), or so much in the metric's unit.", metavar="M", least=0),

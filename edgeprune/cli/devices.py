@@ -54,7 +54,7 @@ def bench(
     edgeprune bench --target android-arm64 --runner benchmark_model
     edgeprune bench --target local --spread 10m
     edgeprune bench --target local --sustained 10m
-    edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
+    edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local --pairs 12
     """
     from edgeprune.artifact import Artifact
     from edgeprune.bench import Request
@@ -201,6 +201,7 @@ def gate(
 
     \b
     edgeprune gate --budget latency_p90=10ms,size=5MB,accuracy_drop=0.5pp,verdict=winning
+    edgeprune gate edgeprune-out/measurements/digits.json --target rpi4 --junit gate.xml
     """
     from dataclasses import asdict
 

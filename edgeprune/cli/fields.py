@@ -41,7 +41,7 @@ def _settings(field: Described) -> dict[str, Any]:
     return {
         "type": _type(field),
         "help": option.help,
-        "metavar": option.metavar,
+        "metavar": option.metavar or ("N" if field.kind is int else None),
         "default": ",".join(map(str, default)) if default and listed else default,
         "show_default": bool(default),
     }

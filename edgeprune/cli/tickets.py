@@ -42,7 +42,8 @@ def find(
     \b
     edgeprune find digits
     edgeprune find mnist --levels 10 --seeds 1,2,3 --data-dir data
-    edgeprune find mytask.py:make --target rpi4 --density 0.1
+    edgeprune find mnist-cnn --target rpi4 --density 0.1
+    edgeprune find mytask.py:make --pattern block:1x4 --rate 0.2,0.2,0.1,0.05
     """
     # Threads that wait by spinning make a level ten times slower as soon as another process wants their core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -128,11 +129,13 @@ def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
 def export(
     ticket: Optional[Path], target: str, options: ExportOptions, data_dir: Optional[Path], out: Path, as_json: bool
 ) -> None:
-    """Build a bundle of TICKET (else the newest) for each runtime and precision of a target, and verify each.
+    """Build a bundle of TICKET (else the newest) per runtime and precision of a target, and verify each.
 
     \b
     edgeprune export --target rpi4
-    edgeprune export edgeprune-out/tickets/digits-0123456789ab --target rpi4 --runtime litert --precision int8
+    edgeprune export --target rpi4 --runtime litert --precision int8
+    edgeprune export --target rpi5 --runtime onnxruntime --portable
+    edgeprune export edgeprune-out/tickets/digits-0123456789ab --target ./mine.toml --seed 2
     """
     from edgeprune.export import Refused
     from edgeprune.export import export as run
