@@ -15,6 +15,7 @@ from edgeprune.metric import Metric
 
 MARGIN, MAX_DROP = 0.5, 1.0  # points, where the metric is a share
 SECONDS = "_seconds"
+HERE = "local"  # the target that is the machine that edgeprune runs on
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from edgeprune import store
 from edgeprune.cli.fields import filled
 from edgeprune.cli.parts import EXIT_CODES, HOST, JSON, OUT, PYTHON, newest, print_rows
 from edgeprune.errors import EdgepruneError, ExitCode, ExportError, MeasurementError
+from edgeprune.options import HERE
 from edgeprune.plan import Plan
 from edgeprune.progress import ProgressDisplay, say, warn
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--target", default="local", show_default=True, help="Name or TOML file: threads, sensors, connection.")
+@click.option("--target", default=HERE, show_default=True, help="Name or TOML file: threads, sensors, connection.")
 @HOST
 @PYTHON
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")

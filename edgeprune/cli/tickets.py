@@ -77,11 +77,11 @@ def _pattern(pattern: Optional[str], target: Optional[str]) -> Optional[str]:
     """The pattern asked for, else the first that pays off on the target."""
     from edgeprune.target import load_target
 
-    paying = load_target(target).first_paying_pattern() if target else None
-    if pattern is None and paying is not None:
-        say(f"pattern {paying.pattern}: {paying.why} (target {target})")
-        return paying.pattern
-    return pattern
+    paying = load_target(target).paying if target else []
+    if pattern is not None or not paying:
+        return pattern
+    say(f"pattern {paying[0].pattern}: {paying[0].why} (target {target})")
+    return paying[0].pattern
 
 
 def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
+from edgeprune import runtimes
 from edgeprune.artifact import PORTABLE, Artifact, Asked
 from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export import place
@@ -104,17 +105,20 @@ def _bundles(networks: list[Network], cell: Cell, folder: Path, portable: bool) 
         yield place.put(artifact)
 
 
-def _clock(target: Target, runtimes: Sequence[str], out: Path) -> Clock:
-    """What times kernels on this machine; ExportError where that says nothing about the target."""
+def _clock(target: Target, names: Sequence[str], out: Path) -> Clock:
+    """What times kernels on this machine; ExportError where that says nothing about the target, or about these
+    runtimes."""
     here = own_architecture()
     if target.arch not in ("any", here):
         raise ExportError(
             f"--measure times kernels on this machine, which is {here}, but target {target.name} is {target.arch}",
             f"export on a machine of that architecture ({target.arch}), or leave --measure out",
         )
-    if "onnxruntime" not in runtimes:
+    choosing = [name for name in runtimes.names() if runtimes.load(name).TAKES_LIBRARY]
+    if not set(choosing) & set(names):
         raise ExportError(
-            f"--measure chooses kernels for onnxruntime, and only {', '.join(dict.fromkeys(runtimes))} is exported",
+            f"--measure chooses kernels for {', '.join(choosing)}, "
+            f"and only {', '.join(dict.fromkeys(names))} is exported",
             "leave --measure out: this runtime chooses its kernels itself",
         )
     kernels = sparse_kernels(target.arch)

@@ -74,7 +74,7 @@ def test_what_one_runtime_refuses_is_a_warning_unless_no_other_is_there(
         (
             (0, 0),
             "warning: with pattern unstructured nothing is predicted to run faster in litert (fp32, int8): try "
-            "--pattern channel or block:4x1 or block:1x4, or a lower density (--density)\n",
+            "--pattern channel or block:1x4 or block:4x1, or a lower density (--density)\n",
         ),
         (
             (2, 0),
@@ -102,8 +102,8 @@ def test_where_the_zeros_gain_nothing_is_told(
     [
         ("unstructured", "rpi4", "--pattern channel or block:1x4 or block:4x1\n"),
         ("block:4x1", "rpi4", "--pattern channel or block:1x4, or a lower density (--density)\n"),
-        ("channel", None, "--pattern block:4x1 or block:1x4, or a lower density (--density)\n"),
-        ("2:4", None, "--pattern channel or block:4x1 or block:1x4\n"),  # which cannot go lower
+        ("channel", None, "--pattern block:1x4 or block:4x1 or unstructured, or a lower density (--density)\n"),
+        ("2:4", None, "--pattern channel or block:1x4 or block:4x1 or unstructured\n"),  # which cannot go lower
     ],
 )
 def test_the_step_that_may_gain_something_is_one_that_the_target_has(
