@@ -1,20 +1,14 @@
-"""What a user may choose for `find` and `export`, each field with the help of its option beside it.
-
-`cli/fields.py` makes a command's options from such a dataclass. Nothing here is imported but the standard library, so
-that `edgeprune --help` is quick.
-"""
+"""What a user may choose for `find` and `export`: `cli/fields.py` makes the options from these fields."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Optional
 
 from edgeprune.errors import TicketError
 from edgeprune.metric import Metric
 
 MARGIN, MAX_DROP = 0.5, 1.0  # points, where the metric is a share
-SECONDS = "_seconds"
 HERE = "local"  # the target that is the machine that edgeprune runs on
 
 
@@ -31,41 +25,12 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Described:
-    """A field with an `Option`. kind: its type without Optional."""
-
-    field: str
-    kind: Any
-    default: Any
-    option: Option
-
-    @property
-    def name(self) -> str:
-        """Of the option, such as "--max-drop"; a field in seconds takes times such as 10m and says no unit."""
-        return "--" + (self.option.name or self.field.removesuffix(SECONDS).replace("_", "-"))
-
-
-def described(kind: type[Any]) -> list[Described]:
-    """The fields of a dataclass that are options, in their order."""
-    hints: Mapping[str, Any] = get_type_hints(kind, include_extras=True)
-    found = []
-    for field in fields(kind):
-        if get_origin(hints[field.name]) is Annotated:
-            bare, option = get_args(hints[field.name])
-            bare = get_args(bare)[0] if get_origin(bare) is Union else bare
-            found.append(Described(field.name, bare, field.default, option))
-    return found
-
-
-@dataclass(frozen=True)
 class FindOptions:
     """What steers `find`; None or empty: the task's recipe decides. pattern: None for `patterns.DEFAULT`; margin: in
     points where the metric is a share (None: MARGIN), else in its unit (None: an error)."""
 
     pattern: Annotated[Optional[str], Option("Granularity of a zero, such as channel, block:1x4 or 2:4.")] = None
-    levels: Annotated[
-        Optional[int], Option("Number of prunings after the dense level.", metavar="N", least=1, most=1000)
-    ] = None
+    levels: Annotated[Optional[int], Option("Number of prunings after the dense level.", least=1, most=1000)] = None
     rates: Annotated[tuple[float, ...], Option("Share of the weights pruned at each level.", name="rate")] = ()
     density: Annotated[Optional[float], Option("Nonzero / all prunable weights to end at.", metavar="D")] = None
     revive: Annotated[bool, Option("Let zeros that the model brings along grow.")] = False
@@ -90,9 +55,7 @@ class ExportOptions:
 
     runtime: Annotated[Optional[str], Option("Only this runtime of the target.")] = None
     precision: Annotated[Optional[str], Option("Only this precision: fp32 or int8.")] = None
-    seed: Annotated[Optional[int], Option("Seed to export instead of the one with the median validation metric.")] = (
-        None
-    )
+    seed: Annotated[Optional[int], Option("Seed to export; else the one with the median validation metric.")] = None
     max_drop: Annotated[
         Optional[float],
         Option(f"Points int8 may lose ({MAX_DROP:g}), or so much in the metric's unit.", metavar="D", least=0),

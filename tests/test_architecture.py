@@ -95,6 +95,16 @@ def test_what_is_special_about_a_name_is_said_in_its_own_file(name: str) -> None
         assert room(name) == folder or not asked, f"{name} compares with {asked}: let {folder}/ say what is special"
 
 
+@pytest.mark.parametrize("name", [name for name in FILES if name != "errors"])
+def test_exit_codes_stand_in_one_place(name: str) -> None:
+    for node in ast.walk(TREES[name]):
+        ends = isinstance(node, ast.Call) and ast.unparse(node.func) in ("sys.exit", "SystemExit")
+        sets = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "exit_code"
+        if ends or sets:
+            numbers = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and type(part.value) is int]
+            assert not numbers or name == "bench.agent", f"{name}: {ast.unparse(node)}; see errors.ExitCode"
+
+
 def test_there_is_no_cycle() -> None:
     list(TopologicalSorter({name: own(name) for name in FILES}).static_order())
 

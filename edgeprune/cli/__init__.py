@@ -50,7 +50,7 @@ def main() -> None:
     """Entry point: run the command and translate what it raises into one line and an exit code."""
     with _asked_to_end() as asked:
         try:
-            code = cli.main(standalone_mode=False) or 0
+            code = cli.main(standalone_mode=False) or ExitCode.DONE
             sys.stdout.flush()
             sys.exit(code)
         except SystemExit:
