@@ -12,16 +12,18 @@ from pathlib import Path
 import pytest
 
 import edgeprune
+from edgeprune import patterns
 
 ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
     {"errors", "progress", "warden"},
     {"typed"},
     {"store", "metric", "evidence", "scratch", "loading"},
-    {"archive"},
-    {"mask", "task", "ticket", "target", "port", "artifact", "measurement"},
+    {"archive", "options"},
+    {"mask", "task", "ticket", "port", "artifact", "measurement", "plan"},
     {"statistics", "energy", "readings"},
     {"patterns", "tasks", "runtimes", "connections", "kernels", "channels"},
+    {"target"},
     {"find", "export", "bench", "report"},
     {"doctor", "gate", "cli"},
     {"__main__"},
@@ -72,6 +74,35 @@ def test_imports_go_downward(name: str) -> None:
     for there in map(room, own(name)):
         allowed = LEVEL[there] < LEVEL[here] or there == here or (here, there) in INSIDE_A_LAYER
         assert allowed, f"{name} imports {there}: layer {LEVEL[here]} may import lower layers only"
+
+
+def compared(tree: ast.AST) -> Iterator[str]:
+    """The texts that stand in a comparison, in a list there or after `case`."""
+    for node in ast.walk(tree):
+        sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        sides += [node.value] if isinstance(node, ast.MatchValue) else []
+        for side in sides:
+            parts = side.elts if isinstance(side, (ast.Tuple, ast.List, ast.Set)) else [side]
+            yield from (part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_special_about_a_name_is_said_in_its_own_file(name: str) -> None:
+    folders = {"patterns": {*patterns.names(), "n:m"}, "connections": set(), "runtimes": set()}
+    for folder, names in folders.items():
+        names |= {file.split(".")[1] for file in FILES if room(file) == folder} - {"__init__"}
+        asked = set(compared(TREES[name])) & names
+        assert room(name) == folder or not asked, f"{name} compares with {asked}: let {folder}/ say what is special"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "errors"])
+def test_exit_codes_stand_in_one_place(name: str) -> None:
+    for node in ast.walk(TREES[name]):
+        ends = isinstance(node, ast.Call) and ast.unparse(node.func) in ("sys.exit", "SystemExit")
+        sets = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "exit_code"
+        if ends or sets:
+            numbers = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and type(part.value) is int]
+            assert not numbers or name == "bench.agent", f"{name}: {ast.unparse(node)}; see errors.ExitCode"
 
 
 def test_there_is_no_cycle() -> None:

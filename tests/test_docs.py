@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import edgeprune
@@ -67,6 +69,27 @@ def test_every_option_named_on_its_page_exists(name: str) -> None:
     assert section
     options = {option for parameter in cli.commands[name].params for option in parameter.opts}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section[1])) <= options | {"--out", "--json"}
+
+
+def test_the_pages_hold_the_facts_as_they_are() -> None:
+    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")
+    assert spec is not None and spec.loader is not None
+    make_docs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_docs)
+    generated = re.findall(r"^<!-- generated: ([\w -]+) -->$", "\n".join(PAGES.values()), re.MULTILINE)
+    assert {f"command {name}" for name in COMMANDS} | {"exit codes", "targets", "what pays off"} == set(generated)
+    for name, page in PAGES.items():
+        assert make_docs.filled(page) == page, f"{name} is out of date: run scripts/make_docs.py"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_on_the_page(name: str) -> None:
+    section = re.search(rf"^## {name}$(.*?)(?=^## |\Z)", PAGES["docs/commands.md"], re.MULTILINE | re.DOTALL)
+    introduction = PAGES["docs/commands.md"].partition("## ")[0]
+    assert section
+    for parameter in cli.commands[name].params:
+        if isinstance(parameter, click.Option):
+            assert f"`{parameter.opts[0]}" in section[1] + introduction, f"docs/commands.md lacks {parameter.opts[0]}"
 
 
 @pytest.mark.parametrize("page", PAGES)

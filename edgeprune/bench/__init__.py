@@ -10,12 +10,12 @@ from typing import Optional, Union
 
 from edgeprune.artifact import Artifact
 from edgeprune.bench.journal import open_journal
-from edgeprune.bench.plan import Plan
 from edgeprune.bench.run import Request, Run
 from edgeprune.bench.states import compare_with_earlier
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, MeasurementError
 from edgeprune.measurement import Measurement, Ran
+from edgeprune.plan import Plan
 from edgeprune.target import Target
 
 __all__ = ["BlockDone", "Plan", "Request", "bench", "bench_blocks"]

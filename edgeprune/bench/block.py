@@ -12,17 +12,16 @@ from typing import Any, Optional, TypedDict, TypeVar
 from edgeprune import kernels, store, typed
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent
-from edgeprune.bench.plan import Plan
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
 from edgeprune.kernels.profile import layers_ns
 from edgeprune.measurement import Block, Window
+from edgeprune.plan import Plan
 from edgeprune.runtimes.onnxruntime import architecture_of
 from edgeprune.scratch import Scratch
 
 T = TypeVar("T")
 AGENT_FILE = "agent.py"
-WITHOUT_PYTHON = "bench --runner benchmark_model does without (docs/android.md)"
 PHASES = {
     "start": "before its first phase",
     "import": "while importing the runtime",
@@ -72,8 +71,7 @@ class Bundle:
 def push_agent(connection: Connection) -> None:
     """Send the agent: its own source file. DeviceError if nothing there can run it."""
     if not connection.python:
-        without = "run scripts/device_setup on it" if connection.name != "adb" else WITHOUT_PYTHON
-        raise DeviceError("there is no Python on the device", f"{without}, or name one with --python")
+        raise DeviceError("there is no Python on the device", f"{connection.without_python}, or name one with --python")
     connection.push(Path(agent.__file__), AGENT_FILE)
 
 

@@ -13,11 +13,11 @@ from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent, conditions
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
-from edgeprune.bench.plan import Plan
-from edgeprune.bench.runner import Runner, read_conditions, read_environment
+from edgeprune.bench.runner import MODEL_ENDING, Runner, read_conditions, read_environment
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceTransientError, MeasurementError, UnfairConditionsError
 from edgeprune.measurement import AGGREGATED, MEASURED, Block, Measurement, NativeRun, Ran
+from edgeprune.plan import Plan
 from edgeprune.target import Target
 
 SIGN_OF_LIFE_S = 30.0  # a device behind a line gives up a host that is silent for longer
@@ -72,7 +72,7 @@ class Run:
                 f"{against.runtime} {against.precision}: a comparison needs the same runtime and precision",
                 OTHER_TWIN if artifact.twin else OTHER,
             )
-        if self.request.runner is not None and artifact.runtime != "litert":
+        if self.request.runner is not None and Path(artifact.model_file).suffix != MODEL_ENDING:
             raise MeasurementError(
                 f"a native runner runs LiteRT's models, {artifact.path.name} is for {artifact.runtime}",
                 "bench a bundle from: edgeprune export --runtime litert",

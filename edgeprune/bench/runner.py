@@ -15,15 +15,16 @@ from typing import Any
 
 from edgeprune import store
 from edgeprune.bench import agent
-from edgeprune.bench.plan import Plan
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
 from edgeprune.measurement import NativeRun
+from edgeprune.plan import Plan
 
 RUNNER_FILE = "benchmark_model"
 CALL_S = 120.0
 NOT_RUNNABLE = (126, 127)  # a shell's exit status for a program that it cannot start; Android's says 1 and:
 NOT_EXECUTABLE = "not executable"
+MODEL_ENDING = ".tflite"
 MODEL_SIGN = b"TFL3"  # at the fifth byte [LiteRT's schema.fbs: file_identifier]
 MEBIBYTE = 1024 * 1024
 STEP = "give LiteRT's benchmark_model, built for the device (bazel build --config=android_arm64)"
@@ -71,7 +72,7 @@ class Runner:
         for model in models.values():
             if _head(model)[4:8] != MODEL_SIGN:
                 raise DeviceError(
-                    f"a native runner takes .tflite models, {model.name} is none", "export with --runtime litert"
+                    f"a native runner takes {MODEL_ENDING} models, {model.name} is none", "export with --runtime litert"
                 )
         files = {RUNNER_FILE: program, **{_file_of(role): model for role, model in models.items()}}
         hashes = _push(connection, files)

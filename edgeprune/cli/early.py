@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from edgeprune.find import Problem
 
 LATER = "change that, or find the ticket all the same with --export-later"
-FOR_ANY_TARGET = ("channel", "block:4x1", "block:1x4")  # patterns that some runtime runs faster
 
 
 def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
@@ -33,7 +32,7 @@ def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
     say(f"checking that it can be exported for {target or names} ...")
     began = time.monotonic()
     model, masks = sketch(problem)
-    inputs, channels = problem.data.validation.inputs, problem.spec.pattern == "channel"
+    inputs, channels = problem.data.validation.inputs, problem.pruner.pattern.whole_channels
     try:
         results = list(rehearse(model, masks, inputs, channels, cells))
     except RefusedError as refused:
@@ -95,12 +94,12 @@ def _say_gain(results: list[Rehearsed], pattern: str, target: Optional[str]) -> 
 
 def _step(pattern: str, target: Optional[str]) -> str:
     """What may gain something: patterns that pay off there, and fewer weights where the pattern is one of them."""
-    from edgeprune.target import load_target
+    from edgeprune.target import load_target, target_names
 
-    choices = load_target(target).runtimes if target else ()
-    paying = [each.pattern for choice in choices for each in choice.patterns] if target else FOR_ANY_TARGET
-    others = [each for each in dict.fromkeys(paying) if each != pattern]
+    devices = [load_target(name) for name in ([target] if target else target_names())]
+    paying = dict.fromkeys(choice.pattern for device in devices for choice in device.paying)
+    others = [name for name in paying if name != pattern]
     steps = [f"--pattern {' or '.join(others)}"] * bool(others)
-    if pattern in paying or (not target and pattern == "unstructured"):
+    if pattern in paying:
         steps.append("a lower density (--density)")
     return f": try {', or '.join(steps)}" if steps else ""

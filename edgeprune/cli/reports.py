@@ -25,6 +25,7 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
 
     \b
     edgeprune report
+    edgeprune report edgeprune-out/tickets/digits-0123456789ab
     """
     from rich.console import Console
 
@@ -49,7 +50,9 @@ def inspect(path: Path, as_json: bool) -> None:
     """Show a ticket, an artifact or a measurement.
 
     \b
+    edgeprune inspect edgeprune-out/tickets/digits-0123456789ab
     edgeprune inspect edgeprune-out/tickets/digits-0123456789ab --json
+    edgeprune inspect edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-onnxruntime-int8
     """
     from rich.console import Console
 

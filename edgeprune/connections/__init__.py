@@ -9,6 +9,7 @@ to it. A connection that can read the device's monotonic clock sets EDGEPRUNE_ST
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from typing import Any, Optional, Protocol
 
 from edgeprune.errors import DeviceError, TargetError, nearest
 
+DEVICE_SETUP = "run scripts/device_setup on it"
 FREE_MEMORY = "close other programs there, or export a smaller model"
 
 
@@ -84,6 +86,11 @@ class Connection(Protocol):
         """The Python interpreter that the device has for the agent, "" if it has none."""
         ...
 
+    @property
+    def without_python(self) -> str:
+        """What helps where the device has no Python."""
+        ...
+
     def push(self, source: Path, name: str) -> None:
         """Copy a file of the host to `name` in the work folder (complete or not at all); DeviceError says why not."""
         ...
@@ -124,7 +131,7 @@ class Module(Protocol):
 
 def names() -> list[str]:
     """Names of all kinds of connection."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
 
 
 def load(name: str) -> Module:

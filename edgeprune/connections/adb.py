@@ -55,6 +55,7 @@ class AdbLine:
 
     name = "adb"
     parent = "/data/local/tmp"
+    without_python = "bench --runner benchmark_model does without (docs/android.md)"
 
     def __init__(self, host: str) -> None:
         if host.startswith("-"):

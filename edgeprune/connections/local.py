@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Optional
 
-from edgeprune.connections import Finished, output_of
+from edgeprune.connections import DEVICE_SETUP, Finished, output_of
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
 from edgeprune.scratch import Scratch
 
@@ -92,7 +92,7 @@ class LocalProcess:
 class LocalConnection:
     """See `connections.Connection`."""
 
-    name, host = "local", ""
+    name, host, without_python = "local", "", DEVICE_SETUP
 
     def __init__(self, python: str) -> None:
         self.python = python

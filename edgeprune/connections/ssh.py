@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Optional
 
+from edgeprune.connections import DEVICE_SETUP
 from edgeprune.connections.shell import Answer, ShellConnection, run_client
 from edgeprune.errors import DeviceError, DeviceTransientError
 from edgeprune.scratch import Scratch
@@ -51,6 +52,7 @@ class SshLine:
 
     name = "ssh"
     parent = "/tmp"
+    without_python = DEVICE_SETUP
 
     def __init__(self, host: str) -> None:
         if not host or host.startswith("-"):

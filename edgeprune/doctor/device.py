@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from edgeprune import kernels, typed
-from edgeprune.bench.block import WITHOUT_PYTHON, push_agent
+from edgeprune.bench.block import push_agent
 from edgeprune.connections import Connection
 from edgeprune.doctor import probe
 from edgeprune.doctor.check import Check
@@ -57,7 +57,7 @@ def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator
             yield Check("system", "missing", f"{arch}, the target {target.name} is {target.arch}", _other_system(arch))
             return
         if not connection.python:
-            yield Check("python", "missing", "there is none", WITHOUT_PYTHON if target.os == "android" else SETUP)
+            yield Check("python", "missing", "there is none", connection.without_python)
             return
         try:
             yield from _all_but_connection(target, _probe(target, connection, arch))

@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import nn
 
-from edgeprune import kernels, runtimes, store
+from edgeprune import kernels, patterns, runtimes, store
 from edgeprune.artifact import Artifact, Asked, Port, sizes_of, to_file_layout
 from edgeprune.evidence import Signal
 from edgeprune.export import place
@@ -61,7 +61,7 @@ class Network:
             return Shrunk(self.module, self.masks, {}, 0, ())
         # Where channels are not what was pruned, few are dead; taken out one by one they would leave numbers of
         # channels that neither blocks of four nor the runtimes' own layouts fit.
-        together = 1 if self.ticket.spec.pattern == "channel" else GROUP
+        together = 1 if patterns.load(self.ticket.spec.pattern).whole_channels else GROUP
         return shrink(self.module, self.masks, self.data.validation.inputs[:2], together)
 
     @cached_property
@@ -77,10 +77,12 @@ class Network:
     def model_file(self, cell: Cell) -> ModelFile:
         """The model file of one cell; a dense twin has the runtime's own operators only."""
         model = self.graph.model if cell.precision == "fp32" else self.quantized.model
-        wanted: MaybeKernels = "" if cell.stock or self.variant == "dense" else sparse_kernels(cell.arch)
+        runtime = runtimes.load(cell.runtime)
+        stock = cell.stock or self.variant == "dense" or not runtime.TAKES_LIBRARY
+        wanted: MaybeKernels = "" if stock else sparse_kernels(cell.arch)
         if isinstance(wanted, SparseKernels):
             wanted = replace(wanted, clock=cell.clock)
-        write = WRITERS[Path(runtimes.load(cell.runtime).MODEL_FILE).suffix]
+        write = WRITERS[Path(runtime.MODEL_FILE).suffix]
         return write(model, self.graph, cell.precision, wanted)
 
 

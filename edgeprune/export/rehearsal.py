@@ -101,9 +101,10 @@ def _close(a: Array, b: Array) -> bool:
 
 
 def _write(model: onnx.ModelProto, graph: Graph, cell: tuple[str, str, str]) -> ModelFile:
-    arch, runtime, precision = cell
-    write = WRITERS[Path(runtimes.load(runtime).MODEL_FILE).suffix]
-    return write(model, graph, precision, sparse_kernels(arch))
+    arch, name, precision = cell
+    runtime = runtimes.load(name)
+    wanted = sparse_kernels(arch) if runtime.TAKES_LIBRARY else ""
+    return WRITERS[Path(runtime.MODEL_FILE).suffix](model, graph, precision, wanted)
 
 
 def _check(

@@ -90,7 +90,7 @@ class Pruner:
         shapes = {name: layout.outputs_first for name, layout in self.prunable.layouts.items()}
         if self.coupled:
             return self.coupled.reached(rates, shapes)
-        together = self.scope == "global" and not self.pattern.lowest_density
+        together = self.scope == "global" and self.pattern.competes
         return network_density(rates, self.factors, shapes, self.pattern, self.start(first), together)
 
     def silent(self, mask: Mask) -> dict[str, BoolArray]:
@@ -136,7 +136,7 @@ def make_pruner(
     prunable = find_prunable(model, channels.computed if channels else ())
     factors = rate_factors(prunable, channels, rate_scale, pattern)
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    coupled = couple(channels, factors, sizes) if pattern.name == "channel" and channels else None
+    coupled = couple(channels, factors, sizes) if pattern.whole_channels and channels else None
     if coupled:
         # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.
         scope = "layer"
@@ -154,7 +154,7 @@ def _follow(model: nn.Module, example: Tensor, pattern: Pattern) -> Optional[Cha
     try:
         return trace(model, example)
     except Exception as problem:  # noqa: BLE001  the network's own code may raise anything
-        if pattern.name != "channel":
+        if not pattern.whole_channels:
             return None
         raise TaskError(
             f"the network's channels cannot be followed ({type(problem).__name__}: {problem})", "use another --pattern"

@@ -18,6 +18,7 @@ from edgeprune.find.resolution import margin_doubt
 from edgeprune.find.schedule import resolve_rates
 from edgeprune.find.training import to_arrays
 from edgeprune.mask import Mask
+from edgeprune.options import MARGIN, FindOptions, in_metric
 from edgeprune.task import Data
 from edgeprune.tasks import LoadedTask
 from edgeprune.tasks.plain import FOLDED
@@ -25,21 +26,6 @@ from edgeprune.tasks.seeds import seed_all
 from edgeprune.ticket import FindSpec, rewind_step
 
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user may choose; None or empty: the recipe's. rates: fractions; margin: in the metric's own unit."""
-
-    pattern: str = "unstructured"
-    levels: Optional[int] = None
-    rates: tuple[float, ...] = ()
-    density: Optional[float] = None
-    rewind: Optional[str] = None
-    seeds: tuple[int, ...] = (1, 2, 3)
-    margin: float = 0.005
-    threads: Optional[int] = None
-    revive: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,10 +47,11 @@ class Problem:
     unlike: str = ""
 
 
-def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> Problem:
+def prepare(loaded: LoadedTask, options: FindOptions, data_dir: Optional[Path]) -> Problem:
     """Load the data, check that the model runs on them, and fix the spec."""
     task, recipe = loaded.task, loaded.task.recipe
-    pattern = patterns.load(options.pattern)
+    margin = in_metric(task.measure, "--margin", options.margin, MARGIN)
+    pattern = patterns.load(options.pattern or patterns.DEFAULT)
     data_dir = data_dir and data_dir.absolute()
     with loaded.reads.recording("data"):
         data = tasks.load_data(task, data_dir)
@@ -97,7 +84,7 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
         evaluate_every=recipe.evaluate_every or epoch,
         rewind_step=rewind_step(options.rewind or recipe.rewind, epoch),
         seeds=options.seeds,
-        margin=options.margin,
+        margin=margin,
         confidence=CONFIDENCE,
         threads=options.threads or _threads(pruner.prunable.shapes),
         torch_version=torch.__version__,

@@ -13,13 +13,12 @@ from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.bench import conditions
 from edgeprune.energy import energy
-from edgeprune.errors import MeasurementError
+from edgeprune.errors import ExitCode, MeasurementError
 from edgeprune.gate.budgets import AT_LEAST, DROP_DIGITS, DROPS, LATENCIES, VERDICTS, Budget
 from edgeprune.measurement import Measurement, find_artifact
 from edgeprune.report import size_parts, ticket_of
 from edgeprune.target import Target
 
-PASS, FAIL, UNFAIR, INCONCLUSIVE = 0, 1, 3, 4
 NORMAL_95 = 1.96  # standard errors on either side that hold 95 %
 MORE = "give bench more --pairs"
 Interval = tuple[float, float]
@@ -59,10 +58,12 @@ def judge(measurement: Measurement, budgets: Iterable[Budget], out: Optional[Pat
     return [_judge(measurement, budget, out or measurement.path.parent.parent) for budget in budgets]
 
 
-def exit_code(judgements: Iterable[Judgement]) -> int:
-    """1 if any budget failed, else 4 if any is inconclusive, else 0."""
-    states = {each.status for each in judgements}
-    return FAIL if "fail" in states else INCONCLUSIVE if "inconclusive" in states else PASS
+def exit_code(judgements: Iterable[Judgement]) -> ExitCode:
+    """FAILED if any budget did, else INCONCLUSIVE if any is, else DONE."""
+    states = {judgement.status for judgement in judgements}
+    if "fail" in states:
+        return ExitCode.FAILED
+    return ExitCode.INCONCLUSIVE if "inconclusive" in states else ExitCode.DONE
 
 
 def _judge(measurement: Measurement, budget: Budget, out: Path) -> Judgement:

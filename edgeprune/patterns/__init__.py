@@ -12,9 +12,9 @@ Weights have shape [out, in, *kernel] or [out, in]: axis 0 is the output channel
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Optional, Protocol
 
 import numpy as np
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import PatternError, nearest
 from edgeprune.mask import Mask
+
+DEFAULT = "unstructured"  # where neither the user nor a target asks for another
 
 Scores = NDArray[Any]
 BoolArray = NDArray[np.bool_]
@@ -42,13 +44,25 @@ class Pattern(Protocol):
         ...
 
     @property
+    def competes(self) -> bool:
+        """True if tensors can be ranked together, group by group; False where every group keeps a share of its own."""
+        ...
+
+    @property
+    def whole_channels(self) -> bool:
+        """True if a group is an output channel that can leave the network: layers that write the same channels lose one
+        together, with its biases and norms, and compare channels among themselves alone; what reaches an output stays;
+        export cuts one at a time."""
+        ...
+
+    @property
     def natural_rates(self) -> tuple[float, ...]:
         """The rates of a run that takes the pattern's own steps down to its lowest density; () where there are none."""
         ...
 
     def group_ids(self, shape: tuple[int, ...]) -> Optional[GroupIds]:
         """For each weight the number (0, 1, ...) of the group that it lives or dies with, in the tensor's shape; None
-        where every group keeps a share of its own, so that tensors cannot compete (n:m)."""
+        where tensors do not compete."""
         ...
 
     def reachable(self, shape: tuple[int, ...], density: float) -> float:
@@ -72,10 +86,13 @@ class Pattern(Protocol):
 def names() -> list[str]:
     """The names of all patterns that users are shown."""
     found: list[str] = []
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem != "__init__":
-            found += importlib.import_module(f"edgeprune.patterns.{path.stem}").NAMES
+    for stem in _stems():
+        found += importlib.import_module(f"edgeprune.patterns.{stem}").NAMES
     return found
+
+
+def _stems() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Pattern:
@@ -83,7 +100,7 @@ def load(name: str) -> Pattern:
     stem, _, parameters = name.partition(":")
     if re.fullmatch(r"\d+:\d+", name):
         stem, parameters = "n_of_m", name
-    if stem == "__init__" or not re.fullmatch(r"\w+", stem) or not (Path(__file__).parent / f"{stem}.py").is_file():
+    if stem not in _stems():
         raise PatternError(f"unknown pattern {name!r}", nearest(name, names()))
     module: Any = importlib.import_module(f"edgeprune.patterns.{stem}")
     pattern: Pattern = module.parse(parameters)
@@ -101,10 +118,10 @@ def prune_together(pattern: Pattern, scores: Mapping[str, Scores], mask: Mask, d
     The result has at least round(density * weights) weights (the last group may overshoot) or all that `mask` has.
     A tensor that would lose its last group keeps the best one, since a layer without weights passes nothing on.
     """
+    if not pattern.competes:
+        return prune_each(pattern, scores, mask, dict.fromkeys(mask, density))
     found = {name: pattern.group_ids(mask[name].shape) for name in mask}
     grouped = {name: ids for name, ids in found.items() if ids is not None}
-    if len(grouped) < len(mask):
-        return prune_each(pattern, scores, mask, dict.fromkeys(mask, density))
     means, sizes, owners = [], [], []
     for index, name in enumerate(mask):
         ids = grouped[name].ravel()
@@ -128,6 +145,8 @@ class GroupPattern:
     """What the patterns share whose groups live or die whole: a child says which weights form a group."""
 
     lowest_density: float = 0.0
+    competes: bool = True
+    whole_channels: bool = False
     natural_rates: tuple[float, ...] = ()
 
     def group_ids(self, shape: tuple[int, ...]) -> GroupIds:

@@ -17,6 +17,7 @@ class Channel(GroupPattern):
     """A group is everything that one output channel reads."""
 
     name: str = "channel"
+    whole_channels: bool = True
 
     def group_ids(self, shape: tuple[int, ...]) -> GroupIds:
         """The number of the output channel."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ class NOfM:
 
     n: int
     m: int
+    competes: ClassVar[bool] = False
+    whole_channels: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

@@ -111,7 +111,8 @@ def _bench(measurement: Measurement, bundle: Path, here: Path) -> str:
         options["emulate"] = True
     else:
         plan = measurement.plan
-        options |= {name: plan[name] for name in ("pairs", "seed", "allow_governor") if plan.get(name) is not None}
+        options |= {"pairs": plan.get("pairs"), "order_seed": plan.get("seed")}
+        options["allow_governor"] = plan.get("allow_governor")
         for name in ("sustained", "spread"):
             if plan.get(f"{name}_seconds"):
                 options[name] = f"{plan[f'{name}_seconds']:.10g}s"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.artifact import Artifact
 from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement
+from edgeprune.options import HERE
 from edgeprune.report import units
 from edgeprune.report.builds import build_table, builds_of, environment_table, slow_table, timing_table
 from edgeprune.report.collection import Noun, Nouns, artifacts_of, is_of
@@ -94,7 +95,7 @@ def print_report(nouns: Nouns, console: Console) -> None:
 def _bench(artifact: Artifact) -> str:
     """The command that measures a bundle where it is meant to run; any machine will do for a first look."""
     target = str(artifact.options.get("target") or artifact.target)
-    elsewhere = "" if target == "local" else " --host HOST, or here: --target local"
+    elsewhere = "" if target == HERE else f" --host HOST, or here: --target {HERE}"
     return f"edgeprune bench {artifact.origin} --target {target}{elsewhere}"
 
 

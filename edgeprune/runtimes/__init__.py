@@ -2,7 +2,9 @@
 
 Each module has
     PRECISIONS: tuple of precisions it runs
-    MODEL_FILE: name of the model file in a bundle
+    MODEL_FILE: name of the model file in a bundle; export has a writer for its ending, .onnx or .tflite
+    TAKES_LIBRARY: True if it loads a library of operators, so that export may choose sparse kernels
+    PROVIDERS: True if a target may name execution providers for it
     version() -> str                                 of the runtime found, DeviceError with the install line if none
     open_session(path, threads, library) -> Session  loads a model file, with a library of operators if it needs one
 A Session takes one float32 (or int) array in the file's layout and gives the list of outputs.
@@ -11,6 +13,7 @@ A Session takes one float32 (or int) array in the file's layout and gives the li
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
@@ -30,6 +33,8 @@ class Runtime(Protocol):
 
     PRECISIONS: tuple[str, ...]
     MODEL_FILE: str
+    TAKES_LIBRARY: bool
+    PROVIDERS: bool
 
     def version(self) -> str:
         """Version of the runtime found on this machine."""
@@ -46,7 +51,7 @@ class Runtime(Protocol):
 
 def names() -> list[str]:
     """Names of all runtimes."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Runtime:

@@ -16,6 +16,7 @@ from edgeprune.runtimes import Session
 
 PRECISIONS = ("fp32", "int8")
 MODEL_FILE = "model.tflite"
+TAKES_LIBRARY = PROVIDERS = False
 # In order of preference: the maintained package, the last one for old devices, the whole of TensorFlow.
 INTERPRETERS = {
     "ai_edge_litert.interpreter": "ai-edge-litert",

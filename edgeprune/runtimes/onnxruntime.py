@@ -18,6 +18,7 @@ from edgeprune.store import MEND
 
 PRECISIONS = ("fp32", "int8")
 MODEL_FILE = "model.onnx"
+TAKES_LIBRARY = PROVIDERS = True
 MACHINES = {62: "x86_64", 183: "aarch64"}  # e_machine of an ELF file (ELF-64 Object File Format, and its supplements)
 
 

@@ -15,14 +15,15 @@ from onnx import numpy_helper
 import edgeprune
 from edgeprune import Artifact, kernels, load_target, store, tasks
 from edgeprune.errors import VerificationError
-from edgeprune.export import ExportOptions, build, export, files
+from edgeprune.export import build, export, files
 from edgeprune.export.certificate import certify, onnx_weights
 from edgeprune.export.files import SparseKernels, sparse_kernels, write_onnx
 from edgeprune.export.graph import to_onnx
 from edgeprune.export.shrink import shrink
 from edgeprune.export.sparse import clock
-from edgeprune.find import Options, RunFinished, find_levels, prepare
+from edgeprune.find import RunFinished, find_levels, prepare
 from edgeprune.kernels import packing
+from edgeprune.options import ExportOptions, FindOptions
 from tests.export.sparse_graphs import Eager, constants, run_library, run_stock, to_int8
 
 FOLDER = Path(__file__).parents[1] / "user_tasks"
@@ -73,7 +74,7 @@ def test_eight_models_keep_results_and_zeros_in_blocks(name: str) -> None:
 def ticket(tmp_path_factory):
     """A ticket of 1x4 blocks with a tenth of the weights."""
     out = tmp_path_factory.mktemp("ticket")
-    options = Options(levels=1, density=0.1, seeds=(1,), threads=1, pattern="block:1x4")
+    options = FindOptions(levels=1, density=0.1, seeds=(1,), threads=1, pattern="block:1x4")
     problem = prepare(tasks.load(f"{FOLDER / 'residual'}.py:make"), options, None)
     events = list(find_levels(problem, out))
     assert isinstance(events[-1], RunFinished)
@@ -87,7 +88,7 @@ def eager(monkeypatch):
 
 
 def exported(ticket, out, target="local", **options):
-    chosen = ExportOptions(runtime="onnxruntime", max_drop=0.05, **options)
+    chosen = ExportOptions(runtime="onnxruntime", max_drop=5.0, **options)
     return list(export(ticket, load_target(target), chosen, None, out))
 
 

@@ -11,11 +11,12 @@ import onnx
 import pytest
 
 from edgeprune import ExportError, kernels, load_target
-from edgeprune.export import ExportOptions, export
+from edgeprune.export import export
 from edgeprune.export.files import own_architecture
 from edgeprune.export.sparse import clock, name_layers, rewrite
 from edgeprune.export.sparse.clock import Clock
 from edgeprune.kernels import costs
+from edgeprune.options import ExportOptions
 from tests.export.sparse_graphs import Builder, run_library, run_stock, to_int8
 
 WINDOW = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1]}

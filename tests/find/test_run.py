@@ -20,7 +20,6 @@ from edgeprune.errors import TicketError
 from edgeprune.find import (
     LevelFinished,
     LevelStarted,
-    Options,
     RunFinished,
     TrainingProgress,
     conclusion,
@@ -28,6 +27,7 @@ from edgeprune.find import (
     prepare,
     training,
 )
+from edgeprune.options import FindOptions
 from edgeprune.patterns import load, names
 
 TINY = Path(__file__).parent / "tiny_task.py"
@@ -35,7 +35,7 @@ COMMAND = [sys.executable, "-m", "edgeprune"]
 
 
 def problem(function="make", **options):
-    return prepare(tasks.load(f"{TINY}:{function}"), Options(**{"levels": 3, "seeds": (1,), **options}), None)
+    return prepare(tasks.load(f"{TINY}:{function}"), FindOptions(**{"levels": 3, "seeds": (1,), **options}), None)
 
 
 def run(found, out):
@@ -204,9 +204,9 @@ def test_the_test_set_is_read_only_for_the_verdict(tmp_path):
 def test_an_edited_task_makes_another_ticket(tmp_path):
     copy = tmp_path / "task.py"
     copy.write_text(TINY.read_text())
-    first = prepare(tasks.load(f"{copy}:make"), Options(levels=1, seeds=(1,)), None).spec
+    first = prepare(tasks.load(f"{copy}:make"), FindOptions(levels=1, seeds=(1,)), None).spec
     copy.write_text(TINY.read_text().replace("nn.Linear(12, 32)", "nn.Linear(12, 32, bias=True)"))
-    second = prepare(tasks.load(f"{copy}:make"), Options(levels=1, seeds=(1,)), None).spec
+    second = prepare(tasks.load(f"{copy}:make"), FindOptions(levels=1, seeds=(1,)), None).spec
     assert first.id != second.id
 
 

@@ -424,7 +424,7 @@ def test_the_commands_to_rerun_are_commands_of_the_program(shown, built):
     assert sum(line.startswith("edgeprune export") for line in lines) == len(built.bundles)  # of 4 that rpi4 has
     benches = [line for line in lines if line.startswith("edgeprune bench")]
     assert len(benches) == len(built.measurements)
-    assert all("--target rpi4 --host pi@bench-01 --pairs 8 --seed 5" in line for line in benches)
+    assert all("--target rpi4 --host pi@bench-01 --pairs 8 --order-seed 5" in line for line in benches)
 
 
 def test_the_find_command_gives_the_same_rates_margin_and_seeds(tmp_path, make):

@@ -66,6 +66,11 @@ class Line(Protocol):
         ...
 
     @property
+    def without_python(self) -> str:
+        """See `connections.Connection`."""
+        ...
+
+    @property
     def parent(self) -> str:
         """The folder on the device in which work folders are made, unless $TMPDIR there names another."""
         ...
@@ -121,7 +126,7 @@ class ShellConnection:
 
     def __init__(self, line: Line, python: str = "", lease_s: int = LEASE_S, patience_s: float = PATIENCE_S) -> None:
         self._line, self._patience_s = line, patience_s
-        self.name, self.host = line.name, line.host
+        self.name, self.host, self.without_python = line.name, line.host, line.without_python
         self._folder = PurePosixPath()
         self._numbers = itertools.count(1)
         self._processes: list[ShellProcess] = []

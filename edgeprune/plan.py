@@ -1,12 +1,14 @@
-"""How much is measured and in which order."""
+"""How much `bench` measures and in which order."""
 
 from __future__ import annotations
 
 import math
 import random
 from dataclasses import dataclass
+from typing import Annotated
 
 from edgeprune.errors import MeasurementError
+from edgeprune.options import Option
 
 GROUP = 4  # blocks of an ABBA
 
@@ -25,17 +27,23 @@ class Plan:
     which the blocks are spread, so that they meet more than one state of the machine; 0 for one after the other.
     """
 
-    seed: int
-    pairs: int = 32
+    seed: Annotated[
+        int, Option("Draws the order of the blocks; it has nothing to do with a ticket's seeds.", name="order-seed")
+    ] = 1
+    pairs: Annotated[int, Option("Blocks of each side.", least=1, most=10_000)] = 32
     floor_pairs: int = 8
     samples: int = 100
     seconds: float = 0.3
     limit_seconds: float = 1.0
     warmups: int = 50
     timeout_seconds: float = 300.0
-    allow_governor: bool = False
-    sustained_seconds: float = 0.0
-    spread_seconds: float = 0.0
+    allow_governor: Annotated[bool, Option("Measure though the target asks for another governor; recorded.")] = False
+    sustained_seconds: Annotated[
+        float, Option("Also run each side for this long: how latency, frequency and temperature change.", metavar="10m")
+    ] = 0.0
+    spread_seconds: Annotated[
+        float, Option("Spread the blocks over this time: an interval that holds in the next bench, too.", metavar="10m")
+    ] = 0.0
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or self.samples < 1 or self.warmups < 0 or self.floor_pairs < 0:
