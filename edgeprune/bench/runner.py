@@ -16,9 +16,9 @@ from typing import Any
 from edgeprune import store
 from edgeprune.bench import agent
 from edgeprune.bench.plan import Plan
+from edgeprune.blocks import NativeRun
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
-from edgeprune.measurement import NativeRun
 
 RUNNER_FILE = "benchmark_model"
 CALL_S = 120.0

@@ -15,7 +15,7 @@ from edgeprune.bench import conditions
 from edgeprune.energy import energy
 from edgeprune.errors import MeasurementError
 from edgeprune.gate.budgets import AT_LEAST, DROP_DIGITS, DROPS, LATENCIES, VERDICTS, Budget
-from edgeprune.measurement import Measurement, find_artifact
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, find_artifact, timed
 from edgeprune.report import size_parts, ticket_of
 from edgeprune.target import Target
 
@@ -82,7 +82,7 @@ def _judge(measurement: Measurement, budget: Budget, out: Path) -> Judgement:
 def _interval(measurement: Measurement, budget: Budget, out: Path) -> tuple[Optional[Interval], str]:
     """The interval in the base unit and a remark on it, or None and the reason."""
     if budget.name in LATENCIES:
-        return _latency(measurement, LATENCIES[budget.name])
+        return _latency(timed(measurement), LATENCIES[budget.name])
     if budget.name in DROPS:
         return _drop(measurement, budget)
     if budget.name == "verdict":
@@ -90,8 +90,8 @@ def _interval(measurement: Measurement, budget: Budget, out: Path) -> tuple[Opti
     return _INTERVALS[budget.name](measurement)
 
 
-def _latency(measurement: Measurement, q: float) -> tuple[Optional[Interval], str]:
-    blocks = statistics.steady_samples(measurement.of("artifact"))
+def _latency(measurement: Timed, q: float) -> tuple[Optional[Interval], str]:
+    blocks = measurement.steady_samples()
     count, least = sum(map(len, blocks)), statistics.smallest_sample(q)
     if count < least:
         return None, f"{count} samples do not support the quantile, it needs {least}: {MORE}"
@@ -104,7 +104,7 @@ def _latency(measurement: Measurement, q: float) -> tuple[Optional[Interval], st
 
 
 def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in measurement.of("artifact")]
+    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in timed(measurement).of("artifact")]
     known = [mark for mark in marks if mark is not None]
     if len(known) < len(marks):
         raise MeasurementError(
@@ -117,22 +117,23 @@ def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
 
 
 def _speedup(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    ratio = statistics.summarize(measurement)["ratio"]
+    compared = timed(measurement) if not isinstance(measurement, Aggregated) else measurement
+    ratio = compared.summary.ratio
     if ratio is None:
         raise MeasurementError(
             "speedup: nothing was compared in this measurement",
             "bench the ticket's bundle, or name one to compare with: bench --against",
         )
-    if ratio["low"] is None:
-        return None, f"{ratio['pairs']} pairs give no interval, it needs 6: {MORE}"
+    if ratio.low is None or ratio.high is None:
+        return None, f"{ratio.pairs} pairs give no interval, it needs 6: {MORE}"
     # Never narrower than what the device shows where nothing differs.
-    floor = 1 + (ratio["floor"] or 0.0)
-    low, high = min(ratio["low"], ratio["value"] / floor), max(ratio["high"], ratio["value"] * floor)
-    return (low, high), f"95 %, {ratio['pairs']} pairs"
+    floor = 1 + (ratio.floor or 0.0)
+    low, high = min(ratio.low, ratio.value / floor), max(ratio.high, ratio.value * floor)
+    return (low, high), f"95 %, {ratio.pairs} pairs"
 
 
 def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    found = energy(measurement.of("artifact"))
+    found = energy(timed(measurement).of("artifact"))
     if found is None:
         raise MeasurementError(
             "energy: absent, the device has no power sensor that the agent can read", "leave this budget out"
@@ -144,9 +145,9 @@ def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
 
 
 def _instructions(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    count = float(measurement.instructions("artifact"))
-    if not count:
+    if not isinstance(measurement, Emulated):
         raise MeasurementError("instructions: times were measured, nothing was counted", "count with: bench --emulate")
+    count = float(measurement.summary.instructions)
     return (count, count), "emulated, the same in every run"
 
 

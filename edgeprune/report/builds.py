@@ -15,6 +15,7 @@ from edgeprune.report.collection import Nouns, is_of
 from edgeprune.report.summary import density_of_dense
 from edgeprune.report.tables import Table
 from edgeprune.report.timing import Timing, conditions_rows, floor_words, resident_bytes, speed_words, timing
+from edgeprune.statistics import Side
 
 QUANTILE_WORDS = {"p50_ns": "Median", "p90_ns": "p90", "p95_ns": "p95", "p99_ns": "p99", "p999_ns": "p99.9"}
 PHASES = {
@@ -92,36 +93,36 @@ def build_table(build: Build) -> Table:
     if twin is not None:
         rows[3] += (smaller(artifact.size_bytes, twin.size_bytes),)
         rows[-1] += (smaller(artifact.size_zip_bytes, twin.size_zip_bytes),)
-    described = [found for role in run.roles if (found := run.of(role)) is not None] if run else []
+    described = run.sides if run else ()
     if described:
         rows.append(("Resident memory", *(units.size(resident_bytes(each)) for each in described)))
         rows += [
             (QUANTILE_WORDS[name], *(_quantile(each, name) for each in described)) for name in ("p50_ns", "p99_ns")
         ]
-        rows.append((PHASES["load_ns"], *(units.latency(each["load_ns"]) for each in described)))
+        rows.append((PHASES["load_ns"], *(units.latency(each.load_ns) for each in described)))
     columns = ("Figure", artifact.variant, *(() if len(rows[0]) == 2 and len(described) < 2 else ("dense twin", "")))
     return Table("", columns, tuple((*row, "", "", "")[: len(columns)] for row in rows))
 
 
 def timing_table(run: Timing) -> Table:
     """Quantiles, phases and memory of both roles of one measurement."""
-    described = [found for role in run.roles if (found := run.of(role)) is not None]
-    samples = " and ".join(units.count(each["samples"]) for each in described)
+    described = run.sides
+    samples = " and ".join(units.count(each.samples) for each in described)
     rows: list[tuple[str, ...]] = [
         (words, *(_quantile(each, name) for each in described))
         for name, words in QUANTILE_WORDS.items()
-        if any(each[name] is not None for each in described) or name in ("p50_ns", "p90_ns", "p99_ns")
+        if any(getattr(each, name) is not None for each in described) or name in ("p50_ns", "p90_ns", "p99_ns")
     ]
     rows.append(("95 % interval of block medians", *(_median_interval(each) for each in described)))
-    rows.append(("Blocks differ by", *(units.percent(each["block_spread"]) for each in described)))
+    rows.append(("Blocks differ by", *(units.percent(each.block_spread) for each in described)))
     rows.append(("Independent blocks", *(_worth(each) for each in described)))
-    rows.append(("Median absolute deviation", *(units.latency(each["mad_ns"]) for each in described)))
-    rows += [(words, *(units.latency(each[name]) for each in described)) for name, words in PHASES.items()]
+    rows.append(("Median absolute deviation", *(units.latency(each.mad_ns) for each in described)))
+    rows += [(words, *(units.latency(getattr(each, name)) for each in described)) for name, words in PHASES.items()]
     rows.append(("Resident memory of the model", *(units.size(resident_bytes(each)) for each in described)))
     rows.append(("Highest resident memory of the process", *(units.size(_peak(each)) for each in described)))
     rows += energy_rows(run)
     rows.append(
-        ("Largest difference to the expected output", *(units.small(each["output_max_abs"]) for each in described))
+        ("Largest difference to the expected output", *(units.small(each.output_max_abs) for each in described))
     )
     rows.append(("Blocks without a steady state", *(_unsteady(each) for each in described)))
     ratio = f" The {run.names['artifact']} is {speed_words(run)}. Noise floor: {floor_words(run)}." if run.ratio else ""
@@ -137,33 +138,33 @@ def energy_rows(run: Timing) -> list[tuple[str, ...]]:
     return [("Energy of one inference", *gross), ("Energy above rest", *net)]
 
 
-def _quantile(described: Mapping[str, Any], name: str) -> str:
-    value = described[name]
+def _quantile(described: Side, name: str) -> str:
+    value = getattr(described, name)
     if value is None:
         return f"needs {units.count(statistics.smallest_sample(statistics.QUANTILES[name]))} samples"
     return units.latency(value)
 
 
-def _unsteady(described: Mapping[str, Any]) -> str:
+def _unsteady(described: Side) -> str:
     """How many blocks were not stationary and which, by their places in the running order."""
-    places = described["non_stationary"]
+    places = described.non_stationary
     which = f" ({', '.join(map(str, places))})" if places else ""
-    return f"{len(places)} of {described['blocks']}{which}"
+    return f"{len(places)} of {described.blocks}{which}"
 
 
-def _worth(described: Mapping[str, Any]) -> str:
+def _worth(described: Side) -> str:
     """Fewer than there are where neighbours in time are alike; and the time that they stand for."""
-    span = "" if described["span_s"] is None else f" over {show_seconds(described['span_s'])}"
-    return f"{described['effective_blocks']:.0f} of {described['blocks']}{span}"
+    span = "" if described.span_s is None else f" over {show_seconds(described.span_s)}"
+    return f"{described.effective_blocks:.0f} of {described.blocks}{span}"
 
 
-def _median_interval(described: Mapping[str, Any]) -> str:
-    pair = described["p50_interval_ns"]
+def _median_interval(described: Side) -> str:
+    pair = described.p50_interval_ns
     return units.MISSING if pair is None else " … ".join(units.latency(value) for value in pair)
 
 
-def _peak(described: Mapping[str, Any]) -> Optional[int]:
-    marks = [phase["hwm"] for phase in described["memory"].values() if "hwm" in phase]
+def _peak(described: Side) -> Optional[int]:
+    marks = [phase["hwm"] for phase in described.memory.values() if "hwm" in phase]
     return max(marks) if marks else None
 
 
@@ -172,12 +173,12 @@ def slow_table(run: Timing) -> Optional[Table]:
     words = {**run.names, "floor_a": "noise floor", "floor_b": "noise floor"}
     rows = tuple(
         (
-            str(each["place"]),
-            words[each["role"]],
-            f"+{units.percent(each['slower'])}",
-            "; ".join(each["causes"]) or "no reading explains it",
+            str(each.place),
+            words[each.role],
+            f"+{units.percent(each.slower)}",
+            "; ".join(each.causes) or "no reading explains it",
         )
-        for each in run.statistics["slow_blocks"]
+        for each in run.summary.slow_blocks
     )
     note = "Slower: median against the median over the blocks of the same model. None is left out of any figure."
     return Table("Slow blocks", ("Block", "Model", "Slower by", "Why"), rows, note) if rows else None
@@ -186,12 +187,12 @@ def slow_table(run: Timing) -> Optional[Table]:
 def memory_table(run: Timing) -> Table:
     """Resident memory of the whole process after each phase."""
     rows = []
-    measured = run.statistics["memory"]
+    measured = run.summary.artifact.memory
     for phase in sorted(measured, key=lambda name: MEMORY_PHASES.index(name) if name in MEMORY_PHASES else 99):
         cells = []
         for role in run.roles:
             described = run.of(role)
-            values = described["memory"].get(phase, {}) if described else {}
+            values = described.memory.get(phase, {}) if described else {}
             parts = [values[key] for key in ("rss_anon", "rss_file") if key in values]
             cells.append(units.size(sum(parts)) if len(parts) == 2 else units.MISSING)
         rows.append((phase, *cells))

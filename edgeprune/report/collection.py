@@ -11,12 +11,13 @@ from typing import Optional, TypeVar, Union
 from edgeprune import archive, store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import EdgepruneError, TicketError
-from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement, find_artifact
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, find_artifact
 from edgeprune.store import StrPath
 from edgeprune.ticket import Ticket
 
 Noun = Union[Ticket, Artifact, Measurement]
 N = TypeVar("N", Ticket, Artifact, Measurement)
+M = TypeVar("M", bound=Measurement)
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,22 @@ class Nouns:
     left_out: tuple[str, ...] = ()
 
     @property
-    def timed(self) -> tuple[Measurement, ...]:
+    def timed(self) -> tuple[Timed, ...]:
         """The measurements with samples."""
-        return tuple(each for each in self.measurements if each.kind == MEASURED)
+        return tuple(each for each in self.measurements if isinstance(each, Timed))
 
     @property
-    def counted(self) -> tuple[Measurement, ...]:
+    def counted(self) -> tuple[Emulated, ...]:
         """The counts of emulated instructions, the newest first."""
-        return self._newest_of(EMULATED)
+        return self._newest_of(Emulated)
 
     @property
-    def aggregated(self) -> tuple[Measurement, ...]:
+    def aggregated(self) -> tuple[Aggregated, ...]:
         """The measurements by a native runner, the newest first."""
-        return self._newest_of(AGGREGATED)
+        return self._newest_of(Aggregated)
 
-    def _newest_of(self, kind: str) -> tuple[Measurement, ...]:
-        found = (each for each in self.measurements if each.kind == kind)
+    def _newest_of(self, kind: type[M]) -> tuple[M, ...]:
+        found = (each for each in self.measurements if isinstance(each, kind))
         return tuple(sorted(found, key=lambda each: each.created, reverse=True))
 
 

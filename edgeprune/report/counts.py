@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import EMULATED, Measurement
+from edgeprune.measurement import Emulated
 from edgeprune.report import units
 from edgeprune.report.collection import artifacts_of
 from edgeprune.report.tables import Table
@@ -17,12 +17,12 @@ NOTE = (
 )
 
 
-def count_words(measurement: Measurement) -> str:
+def count_words(measurement: Emulated) -> str:
     """A count in one line: "37 964 emulated instructions per inference (cortex-a72, 1 thread), 2.10× fewer than the
     dense twin"."""
-    mine, other = measurement.instructions("artifact"), measurement.instructions("against")
+    mine, other = measurement.summary.instructions, measurement.summary.against
     where = f"({measurement.environment['processor']}, 1 thread)"
-    text = f"{units.count(mine)} {EMULATED} per inference {where}"
+    text = f"{units.count(mine)} {measurement.kind} per inference {where}"
     if not other:
         return text
     name = names_of(measurement, artifacts_of(measurement))["against"]
@@ -36,11 +36,11 @@ def fewer(mine: int, other: int) -> str:
     return f"{units.times(other / mine)} fewer" if other > mine else f"{units.times(mine / other)} more"
 
 
-def counts_table(measurements: Sequence[Measurement], artifacts: Iterable[Artifact]) -> Table:
+def counts_table(measurements: Sequence[Emulated], artifacts: Iterable[Artifact]) -> Table:
     """All counts, a row each: what ran on which processor, its instructions and those of what it was compared with."""
     known, rows = list(artifacts), []
     for each in measurements:
-        mine, other = each.instructions("artifact"), each.instructions("against")
+        mine, other = each.summary.instructions, each.summary.against
         rows.append(
             (
                 f"{each.runtime} {each.precision} ({each.target})",

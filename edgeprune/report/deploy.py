@@ -9,10 +9,11 @@ from typing import Any, Optional
 
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import AGGREGATED, Measurement
+from edgeprune.measurement import Aggregated, Measurement, Timed
 from edgeprune.report import units
 from edgeprune.report.collection import Nouns
 from edgeprune.report.machine import machine_words, on_target
+from edgeprune.statistics import Side
 from edgeprune.ticket import Ticket
 
 RULE = (
@@ -76,13 +77,13 @@ def choices(nouns: Nouns) -> list[Choice]:
 def _runs(measurements: Iterable[Measurement]) -> Iterable[tuple[str, Run]]:
     """(SHA-256 of the model file, its time) of all that was timed, the newest first."""
     for each in sorted(measurements, key=lambda one: one.created, reverse=True):
-        if not each.ran:
+        if not isinstance(each, (Timed, Aggregated)):
             continue
-        found = statistics.summarize(each)
-        name = "mean_ns" if each.kind == AGGREGATED else "p50_ns"
-        for sha256, side in ((each.artifact_sha256, found), (each.against_sha256, found["against"])):
-            if side is not None and side[name] is not None:
-                yield sha256, Run(float(side[name]), each)
+        sides = zip((each.artifact_sha256, each.against_sha256), (each.summary.artifact, each.summary.against))
+        for sha256, side in sides:
+            latency_ns = side.p50_ns if isinstance(side, Side) else side.mean_ns if side is not None else None
+            if latency_ns is not None:
+                yield sha256, Run(float(latency_ns), each)
 
 
 def _choose(

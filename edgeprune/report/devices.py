@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from edgeprune.measurement import AGGREGATED, Measurement
+from edgeprune.measurement import Aggregated, Measurement, timed
 from edgeprune.report import units
 from edgeprune.report.collection import artifacts_of
 from edgeprune.report.native import native_table
@@ -15,12 +15,13 @@ from edgeprune.report.timing import speed_words, timing
 
 def devices_table(measured: Mapping[str, Measurement]) -> Table:
     """A row a device; measured: host -> what was measured there."""
-    if all(each.kind == AGGREGATED for each in measured.values()):
-        table = native_table(measured, [artifact for each in measured.values() for artifact in artifacts_of(each)])
+    native = {host: each for host, each in measured.items() if isinstance(each, Aggregated)}
+    if len(native) == len(measured):
+        table = native_table(native, [artifact for each in native.values() for artifact in artifacts_of(each)])
         return replace(table, title="Devices", columns=("Device", *table.columns[1:]))
     rows = []
     for host, measurement in measured.items():
-        run = timing(measurement, artifacts_of(measurement))
-        found = run.statistics
-        rows.append((host, *(units.latency(found[name]) for name in ("p50_ns", "p90_ns", "p99_ns")), speed_words(run)))
+        run = timing(timed(measurement), artifacts_of(measurement))
+        side = run.summary.artifact
+        rows.append((host, *map(units.latency, (side.p50_ns, side.p90_ns, side.p99_ns)), speed_words(run)))
     return Table("Devices", ("Device", "p50", "p90", "p99", "Value"), tuple(rows), "measured")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from edgeprune import store
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Aggregated
 from edgeprune.report import units
 from edgeprune.report.builds import (
     builds_of,
@@ -136,7 +136,7 @@ def _run(title: str, run: Timing, place: int, figures: dict[str, Any]) -> dict[s
     }
 
 
-def _named(measurements: Sequence[Measurement]) -> dict[str, Measurement]:
+def _named(measurements: Sequence[Aggregated]) -> dict[str, Aggregated]:
     """What to call each: the build and when it was measured."""
     return {f"{build_name(each)}\n{each.created}": each for each in measurements}
 

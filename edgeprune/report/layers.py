@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from edgeprune.artifact import Artifact, Layer
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Timed
 from edgeprune.report.collection import is_of
 
 SPARSE = 0.5  # a density below this is more than luck
@@ -30,7 +30,7 @@ class LayerTime:
         return self.against_ns / self.time_ns if self.time_ns and self.against_ns else None
 
 
-def layer_times(measurement: Measurement, artifacts: Sequence[Artifact]) -> tuple[LayerTime, ...]:
+def layer_times(measurement: Timed, artifacts: Sequence[Artifact]) -> tuple[LayerTime, ...]:
     """The layers of a measurement in the model's order, the rest last; empty if no profile was taken.
 
     artifacts: where the measured bundle may be among; without it the layers are all that both profiles name.

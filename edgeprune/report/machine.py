@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeprune.artifact import Artifact
 from edgeprune.errors import TargetError
-from edgeprune.measurement import EMULATED, Measurement
+from edgeprune.measurement import Emulated, Measurement
 from edgeprune.target import load_target
 
 UNKNOWN = ("", "absent", "unreadable", "None")
@@ -13,7 +13,7 @@ UNKNOWN = ("", "absent", "unreadable", "None")
 def machine_words(measurement: Measurement) -> str:
     """The machine that was measured, as it named itself: "Raspberry Pi 4 Model B Rev 1.4, aarch64"."""
     environment = measurement.environment
-    if measurement.kind == EMULATED:
+    if isinstance(measurement, Emulated):
         return f"{environment.get('processor', 'a processor')}, emulated"
     names = (str(environment.get(key, "")) for key in ("machine", "cpu"))
     name = next((each for each in names if each not in UNKNOWN), "a machine that does not say its name")
@@ -26,7 +26,7 @@ def on_target(measurement: Measurement, artifact: Artifact) -> bool:
 
     A target file that has gone leaves the target's name alone to go by.
     """
-    if measurement.target != artifact.target or measurement.kind == EMULATED:
+    if measurement.target != artifact.target or isinstance(measurement, Emulated):
         return False
     try:
         wanted = load_target(str(measurement.asked.get("target", measurement.target))).arch
@@ -39,7 +39,7 @@ def on_target(measurement: Measurement, artifact: Artifact) -> bool:
 def where_words(measurement: Measurement, artifact: Artifact) -> str:
     """Where a bundle's figures are from, beside what it was built for: "for rpi4, measured on Raspberry Pi 4 Model B",
     "for rpi4, measured on Intel Xeon, x86_64, which is no rpi4"."""
-    done = "counted for" if measurement.kind == EMULATED else "measured on"
+    done = "counted for" if isinstance(measurement, Emulated) else "measured on"
     words = f"for {artifact.target}, {done} {machine_words(measurement)}"
-    other = measurement.kind != EMULATED and not on_target(measurement, artifact)
+    other = not isinstance(measurement, Emulated) and not on_target(measurement, artifact)
     return f"{words}, which is no {artifact.target}" if other else words

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from edgeprune.artifact import Artifact
@@ -11,6 +11,7 @@ from edgeprune.report.builds import Build, smaller
 from edgeprune.report.machine import machine_words, on_target
 from edgeprune.report.tables import Table, size_parts, zeros_words
 from edgeprune.report.timing import Timing, resident_bytes
+from edgeprune.statistics import Side
 
 NEW_LINE = "\n"
 ARROW = " \N{RIGHTWARDS ARROW} "
@@ -42,7 +43,7 @@ def _overview_row(build: Build) -> tuple[str, ...]:
         f"{_beside(build, lambda each: each.size_bytes)}\n{size_parts(artifact).replace(' + ', NEW_LINE + '+ ')}",
         _beside(build, lambda each: each.size_zip_bytes),
         _measured(run, resident_bytes, units.size),
-        _measured(run, lambda each: each["p50_ns"], units.latency) + _place(run, artifact),
+        _measured(run, lambda side: side.p50_ns, units.latency) + _place(run, artifact),
         _speed(run),
     )
 
@@ -78,9 +79,9 @@ def _speed(run: Optional[Timing]) -> str:
     if run is None or run.ratio is None:
         return "not measured" if run is None else "not compared"
     ratio = run.ratio
-    interval = "too few blocks" if ratio["low"] is None else units.times_interval((ratio["low"], ratio["high"]))
+    interval = "too few blocks" if ratio.interval is None else units.times_interval(ratio.interval)
     other = run.names["against"]
-    return f"{units.times(ratio['value'])}\n{interval}\n{ratio['verdict']}" + (
+    return f"{units.times(ratio.value)}\n{interval}\n{ratio.verdict}" + (
         "" if other == "dense twin" else f"\nagainst: {other}"
     )
 
@@ -96,13 +97,13 @@ def _beside(build: Build, size_of: Callable[[Artifact], int]) -> str:
 
 def _measured(
     run: Optional[Timing],
-    figure: Callable[[Mapping[str, Any]], Optional[float]],
+    figure: Callable[[Side], Optional[float]],
     show: Callable[[Optional[float]], str],
 ) -> str:
     """A measured figure over that of what it was compared with."""
     if run is None:
         return units.MISSING
-    mine = show(figure(run.statistics))
+    mine = show(figure(run.summary.artifact))
     other = run.of("against")
     return mine if other is None else f"{mine}\n{show(figure(other))} {run.names['against'].removesuffix(' twin')}"
 
@@ -161,9 +162,9 @@ def from_dense_times(build: Build, base: Build) -> Optional[tuple[float, float]]
         for each in (run, other)
     ]
     dense = other.of("against")
-    if places[0] != places[1] or dense is None or dense["p50_ns"] is None or run.statistics["p50_ns"] is None:
+    if places[0] != places[1] or dense is None or dense.p50_ns is None or run.summary.artifact.p50_ns is None:
         return None
-    return float(dense["p50_ns"]), float(run.statistics["p50_ns"])
+    return float(dense.p50_ns), float(run.summary.artifact.p50_ns)
 
 
 def from_dense_words(build: Build, base: Build, times: tuple[float, float]) -> str:
@@ -171,6 +172,6 @@ def from_dense_words(build: Build, base: Build, times: tuple[float, float]) -> s
     run = build.timing
     if build is base and run is not None and run.ratio is not None:
         ratio = run.ratio
-        interval = "" if ratio["low"] is None else f"\n{units.times_interval((ratio['low'], ratio['high']))}"
-        return f"{units.times(ratio['value'])}{interval}"
+        interval = "" if ratio.interval is None else f"\n{units.times_interval(ratio.interval)}"
+        return f"{units.times(ratio.value)}{interval}"
     return f"{units.times(times[0] / times[1])}\ntwo measurements"

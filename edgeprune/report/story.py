@@ -115,8 +115,8 @@ def _against_twin(run: Optional[Timing]) -> str:
     if run is None or run.ratio is None or run.names["against"] != "dense twin":
         return ""
     ratio = run.ratio
-    interval = "" if ratio["low"] is None else f" [{units.times_interval((ratio['low'], ratio['high']))}]"
-    return f"{units.times(ratio['value'])}{interval} as fast as its dense twin ({ratio['verdict']}), "
+    interval = "" if ratio.interval is None else f" [{units.times_interval(ratio.interval)}]"
+    return f"{units.times(ratio.value)}{interval} as fast as its dense twin ({ratio.verdict}), "
 
 
 def _tile(name: str, value: str, beside: str) -> Tile:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Union
 
-from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.energy import energy
-from edgeprune.measurement import AGGREGATED, EMULATED, Measurement
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, timed
 from edgeprune.report.collection import artifacts_of
 from edgeprune.report.curve import levels_of
 from edgeprune.report.layers import layer_times
@@ -22,9 +21,9 @@ def summary(noun: Union[Ticket, Artifact, Measurement]) -> dict[str, Any]:
         return ticket_summary(noun)
     if isinstance(noun, Artifact):
         return artifact_summary(noun)
-    if noun.kind == EMULATED:
+    if isinstance(noun, Emulated):
         return count_summary(noun)
-    return native_summary(noun) if noun.kind == AGGREGATED else measurement_summary(noun)
+    return native_summary(noun) if isinstance(noun, Aggregated) else measurement_summary(timed(noun))
 
 
 def ticket_summary(ticket: Ticket) -> dict[str, Any]:
@@ -81,15 +80,15 @@ def artifact_summary(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def measurement_summary(measurement: Measurement) -> dict[str, Any]:
-    """A measurement: all that `edgeprune.statistics.summarize` derives from it (`against` holds the same for what it
+def measurement_summary(measurement: Timed) -> dict[str, Any]:
+    """A measurement: all that its summary holds (`against` holds the same for what it
     was compared with, `ratio` how many times as fast the artifact is), its layers with predicted and measured gain, the
     energy of an inference (see `edgeprune.energy.Energy`; "absent" where the device measures no power), and what ran
     where and when."""
     return {
         "noun": "measurement",
         "path": str(measurement.path),
-        **statistics.summarize(measurement),
+        **_statistics(measurement),
         "layers": _layers(measurement),
         "energy": {role: _energy(measurement, role) for role in ("artifact", "against")},
         **_origin(measurement),
@@ -98,35 +97,42 @@ def measurement_summary(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def count_summary(measurement: Measurement) -> dict[str, Any]:
+def count_summary(measurement: Emulated) -> dict[str, Any]:
     """A measurement of emulated instructions. Its figures have other keys than times have: against_* is what it was
     compared with (None if nothing was), the ratio how many times fewer the artifact's are."""
-    mine, other = measurement.instructions("artifact"), measurement.instructions("against")
+    found = measurement.summary
     return {
         "noun": "measurement",
         "path": str(measurement.path),
         "kind": measurement.kind,
-        "emulated_instructions": mine,
-        "against_emulated_instructions": other or None,
-        "ratio_of_emulated_instructions": other / mine if other else None,
-        "output_max_abs": max(count.output_max_abs for count in measurement.counts),
+        "emulated_instructions": found.instructions,
+        "against_emulated_instructions": found.against,
+        "ratio_of_emulated_instructions": found.ratio,
+        "output_max_abs": found.output_max_abs,
         **{name: getattr(measurement, name) for name in ("target", "runtime", "precision", "threads")},
         **_origin(measurement),
     }
 
 
-def native_summary(measurement: Measurement) -> dict[str, Any]:
-    """A native runner's measurement: what `edgeprune.statistics.summarize` derives from its aggregates, and what ran
+def native_summary(measurement: Aggregated) -> dict[str, Any]:
+    """A native runner's measurement: what is derived from its aggregates, and what ran
     where and when."""
     return {
         "noun": "measurement",
         "path": str(measurement.path),
         "kind": measurement.kind,
-        **statistics.summarize(measurement),
+        **_statistics(measurement),
         **_origin(measurement),
         "conditions_before": dict(measurement.native[0].conditions_before),
         "conditions_after": dict(measurement.native[-1].conditions_after),
     }
+
+
+def _statistics(measurement: Union[Timed, Aggregated]) -> dict[str, Any]:
+    """What is derived from a measurement, the artifact's figures first, and what ran."""
+    found = asdict(measurement.summary)
+    names = ("runtime", "precision", "threads", "target", "connection")
+    return {**found.pop("artifact"), **found, **{name: getattr(measurement, name) for name in names}}
 
 
 def _origin(measurement: Measurement) -> dict[str, Any]:
@@ -141,12 +147,12 @@ def _origin(measurement: Measurement) -> dict[str, Any]:
     }
 
 
-def _energy(measurement: Measurement, role: str) -> Union[dict[str, Any], str]:
+def _energy(measurement: Timed, role: str) -> Union[dict[str, Any], str]:
     found = energy(measurement.of(role))
     return asdict(found) if found else "absent"
 
 
-def _layers(measurement: Measurement) -> list[dict[str, Any]]:
+def _layers(measurement: Timed) -> list[dict[str, Any]]:
     """Each layer's time and gain; what the export said of it where the bundle is known."""
     return [
         {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, timed
 from edgeprune.report import units
 from edgeprune.report.builds import build_table, builds_of, environment_table, slow_table, timing_table
 from edgeprune.report.collection import Noun, Nouns, artifacts_of, is_of
@@ -79,9 +79,9 @@ def print_report(nouns: Nouns, console: Console) -> None:
         for each in nouns.counted:
             if is_of(each, build.artifact):
                 _line(f"{each.created}, {machine_words(each)}: {count_words(each)}", console)
-        for each in nouns.aggregated:
-            if is_of(each, build.artifact):
-                _line(f"{each.created}, {where_words(each, build.artifact)}: {native_words(each)}", console)
+        for native in nouns.aggregated:
+            if is_of(native, build.artifact):
+                _line(f"{native.created}, {where_words(native, build.artifact)}: {native_words(native)}", console)
         for run in build.timings:
             where = where_words(run.measurement, build.artifact)
             _line(f"{run.measurement.created}, {where}: {speed_words(run)}", console)
@@ -101,18 +101,19 @@ def _bench(artifact: Artifact) -> str:
 def speed_line(measurement: Measurement) -> str:
     """A measurement in one line: "median 434 µs [429 µs … 440 µs, blocks over 45 s], 2.49× as fast as the dense twin
     [2.48 … 2.51×]: faster", or `count_words`, or `native_words`."""
-    if measurement.kind == EMULATED:
+    if isinstance(measurement, Emulated):
         return count_words(measurement)
-    if measurement.kind == AGGREGATED:
+    if isinstance(measurement, Aggregated):
         return native_words(measurement)
-    run = timing(measurement, artifacts_of(measurement))
-    return f"median {units.latency(run.statistics['p50_ns'])}{interval_words(run.statistics)}, {speed_words(run)}"
+    run = timing(timed(measurement), artifacts_of(measurement))
+    return (
+        f"median {units.latency(run.summary.artifact.p50_ns)}{interval_words(run.summary.artifact)}, {speed_words(run)}"
+    )
 
 
 def print_layers(measurement: Measurement, console: Console) -> None:
     """Predicted and measured gain of each layer, if a measurement has a profile."""
-    timed = measurement.kind == MEASURED
-    table = times_table(timing(measurement, artifacts_of(measurement))) if timed else None
+    table = times_table(timing(measurement, artifacts_of(measurement))) if isinstance(measurement, Timed) else None
     if table is not None:
         _print(table, console)
 
@@ -140,16 +141,16 @@ def _artifact(artifact: Artifact, console: Console) -> None:
 
 
 def _measurement(measurement: Measurement, console: Console) -> None:
-    if measurement.kind == EMULATED:
+    if isinstance(measurement, Emulated):
         _heading(measurement.path.stem, console)
         _print(counts_table([measurement], artifacts_of(measurement)), console)
         return
-    if measurement.kind == AGGREGATED:
+    if isinstance(measurement, Aggregated):
         _heading(measurement.path.stem, console)
         _line(native_words(measurement), console)
         _print(native_facts_table(measurement, artifacts_of(measurement)), console)
         return
-    run = timing(measurement, artifacts_of(measurement))
+    run = timing(timed(measurement), artifacts_of(measurement))
     _heading(measurement.path.stem, console)
     _line(speed_line(measurement), console)
     _print(timing_table(run), console)

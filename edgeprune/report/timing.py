@@ -8,11 +8,11 @@ from typing import Any, Optional
 
 import numpy as np
 
-from edgeprune import statistics
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Measurement, Timed
 from edgeprune.progress import show_seconds
 from edgeprune.report import units
+from edgeprune.statistics import Ratio, Side, Summary
 
 ROLES = ("artifact", "against")
 FLOOR_ROLES = ("floor_a", "floor_b")
@@ -22,11 +22,10 @@ SHOWN_SHARE = 0.99
 
 @dataclass(frozen=True)
 class Timing:
-    """One measurement. statistics: of `edgeprune.statistics.summarize`; names: role -> what ran in it, in words.
+    """One measurement. names: role -> what ran in it, in words.
     shown: the shortest and longest latency in ns that a figure shows; beyond: samples that are longer."""
 
-    measurement: Measurement
-    statistics: Mapping[str, Any]
+    measurement: Timed
     names: Mapping[str, str]
     shown: tuple[float, float]
     beyond: int
@@ -37,18 +36,26 @@ class Timing:
         return tuple(role for role in ROLES if self.measurement.of(role))
 
     @property
-    def ratio(self) -> Optional[Mapping[str, Any]]:
+    def summary(self) -> Summary:
+        """The measurement's statistics."""
+        return self.measurement.summary
+
+    @property
+    def ratio(self) -> Optional[Ratio]:
         """How many times as fast the artifact is as what it was compared with, or None."""
-        ratio: Optional[Mapping[str, Any]] = self.statistics["ratio"]
-        return ratio
+        return self.summary.ratio
 
-    def of(self, role: str) -> Optional[Mapping[str, Any]]:
+    def of(self, role: str) -> Optional[Side]:
         """The statistics of one role, or None if it did not run."""
-        found: Optional[Mapping[str, Any]] = self.statistics if role == "artifact" else self.statistics["against"]
-        return found
+        return self.summary.artifact if role == "artifact" else self.summary.against
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The statistics of each role, in the order of `roles`."""
+        return tuple(side for role in self.roles if (side := self.of(role)) is not None)
 
 
-def timing(measurement: Measurement, artifacts: Iterable[Artifact] = ()) -> Timing:
+def timing(measurement: Timed, artifacts: Iterable[Artifact] = ()) -> Timing:
     """The view of one measurement; `artifacts` lets it tell a ticket from its dense twin."""
     pooled = {role: _pooled(measurement, role) for role in ROLES if measurement.of(role)}
     low = min(float(samples.min()) for samples in pooled.values())
@@ -56,14 +63,13 @@ def timing(measurement: Measurement, artifacts: Iterable[Artifact] = ()) -> Timi
     room = max(high - low, high * 0.02) * 0.06
     return Timing(
         measurement=measurement,
-        statistics=statistics.summarize(measurement),
         names=names_of(measurement, artifacts),
         shown=(max(0.0, low - room), high + room),
         beyond=sum(int(np.count_nonzero(samples > high + room)) for samples in pooled.values()),
     )
 
 
-def _pooled(measurement: Measurement, role: str) -> Any:
+def _pooled(measurement: Timed, role: str) -> Any:
     return np.concatenate([np.asarray(samples, dtype=np.int64) for samples in measurement.samples(role)])
 
 
@@ -111,22 +117,20 @@ def time_unit(timing: Timing) -> tuple[str, float]:
     return next((unit, ns) for unit, ns in (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0)) if timing.shown[1] >= ns)
 
 
-def resident_bytes(described: Optional[Mapping[str, Any]]) -> Optional[int]:
+def resident_bytes(described: Side) -> Optional[int]:
     """Resident memory of the loaded, running model: anonymous and file pages in the steady phase, less those after the
-    runtime's import; None where the device does not tell. described: one role of `edgeprune.statistics.summarize`."""
-    if described is None:
-        return None
-    steady, before = (described["memory"].get(phase, {}) for phase in ("steady", "import"))
+    runtime's import; None where the device does not tell."""
+    steady, before = (described.memory.get(phase, {}) for phase in ("steady", "import"))
     keys = ("rss_anon", "rss_file")
     if any(key not in phase for phase in (steady, before) for key in keys):
         return None
     return int(sum(steady[key] - before[key] for key in keys))
 
 
-def interval_words(described: Mapping[str, Any]) -> str:
+def interval_words(described: Side) -> str:
     """The interval of a median and the time that its blocks stand for: " [429 µs … 440 µs, blocks over 45 s]"; nothing
     for too few blocks."""
-    pair, span_s = described["p50_interval_ns"], described["span_s"]
+    pair, span_s = described.p50_interval_ns, described.span_s
     if pair is None:
         return ""
     span = "" if span_s is None else f", blocks over {show_seconds(span_s)}"
@@ -139,28 +143,28 @@ def speed_words(run: Timing) -> str:
     return ratio_words(run.ratio, run.names["against"])
 
 
-def ratio_words(ratio: Optional[Mapping[str, Any]], other: str) -> str:
+def ratio_words(ratio: Optional[Ratio], other: str) -> str:
     """`speed_words` of a ratio alone. other: what the artifact was compared with."""
     if ratio is None:
         return "not compared"
-    text = f"{units.times(ratio['value'])} as fast as the {other}"
-    if ratio["low"] is None:
+    text = f"{units.times(ratio.value)} as fast as the {other}"
+    if ratio.interval is None:
         return f"{text} (too few blocks for an interval)"
-    words = f"{text} [{units.times_interval((ratio['low'], ratio['high']))}]: {ratio['verdict']}"
-    if ratio["verdict"] != "inconclusive":
+    words = f"{text} [{units.times_interval(ratio.interval)}]: {ratio.verdict}"
+    if ratio.verdict != "inconclusive":
         return words
-    return f"{words} ({units.times(ratio['detectable'])} would have been found with a power of 80 %)"
+    return f"{words} ({units.times(ratio.detectable)} would have been found with a power of 80 %)"
 
 
 def floor_words(run: Timing) -> str:
     """The noise floor in words: "1.2 % (4 pairs of the ticket against itself; the furthest apart 3.4 %)"."""
-    floor = run.statistics["noise_floor"]
+    floor = run.summary.noise_floor
     if floor is None:
         return "not measured"
-    pairs = "1 pair" if floor["pairs"] == 1 else f"{floor['pairs']} pairs"
+    pairs = "1 pair" if floor.pairs == 1 else f"{floor.pairs} pairs"
     return (
-        f"{units.percent(floor['relative'])} ({pairs} of the {run.names['artifact']} against itself; "
-        f"the furthest apart {units.percent(floor['largest'])})"
+        f"{units.percent(floor.relative)} ({pairs} of the {run.names['artifact']} against itself; "
+        f"the furthest apart {units.percent(floor.largest)})"
     )
 
 

@@ -1,5 +1,5 @@
-"""Statistics of latency samples: pure functions of raw nanoseconds, and `summarize`, which derives from a measurement
-all that is shown of it.
+"""Statistics of latency samples: pure functions of raw nanoseconds, and one `summarize` per kind of measurement, which
+derives all that is shown of it.
 
 Quantiles are order statistics, samples that were really taken, and refuse too small a sample. Two models are compared
 by pairs of blocks; a claim has to exceed its interval and the device's noise floor. Nothing is deleted: samples before
@@ -27,6 +27,7 @@ from edgeprune.statistics.quantiles import (
     CONFIDENCE,
     FEWEST_PROCESSES,
     QUANTILES,
+    Samples,
     binomial_cdf,
     mad,
     quantile,
@@ -35,7 +36,16 @@ from edgeprune.statistics.quantiles import (
 )
 from edgeprune.statistics.slow import SlowBlock, slow_blocks
 from edgeprune.statistics.steady import EPSILON, Steady, steady_state
-from edgeprune.statistics.summary import describe, steady_samples, summarize
+from edgeprune.statistics.summary import (
+    CountSummary,
+    NativeSide,
+    NativeSummary,
+    Side,
+    Summary,
+    summarize,
+    summarize_counts,
+    summarize_native,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -44,13 +54,18 @@ __all__ = [
     "FEWEST_PAIRS",
     "FEWEST_PROCESSES",
     "QUANTILES",
+    "CountSummary",
+    "NativeSide",
+    "NativeSummary",
     "NoiseFloor",
     "Ratio",
+    "Samples",
+    "Side",
     "SlowBlock",
     "Steady",
+    "Summary",
     "binomial_cdf",
     "block_logs",
-    "describe",
     "effective_blocks",
     "level",
     "lowest_percentile",
@@ -66,8 +81,9 @@ __all__ = [
     "slow_blocks",
     "smallest_sample",
     "spread",
-    "steady_samples",
     "steady_state",
     "summarize",
+    "summarize_counts",
+    "summarize_native",
     "verdict",
 ]

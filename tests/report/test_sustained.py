@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Timed
 from edgeprune.report import Nouns, print_noun
 from edgeprune.report.html import page
 from edgeprune.report.sustained import merged, panels, sustained_figure, sustained_png, sustained_words, tracks
@@ -41,7 +41,7 @@ def make_windows(rng: np.random.Generator, millis: float, sensors: tuple[str, ..
     return windows
 
 
-def sustained(measurement: Measurement, sensors: tuple[str, ...] = ALL) -> Measurement:
+def sustained(measurement: Timed, sensors: tuple[str, ...] = ALL) -> Timed:
     """The measurement whose last block of each role went on for ten minutes."""
     blocks, rng = list(measurement.blocks), np.random.default_rng(4)
     for role, millis in (("artifact", 0.42), ("against", 1.05)):
