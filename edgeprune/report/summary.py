@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Union
 
 from edgeprune.artifact import Artifact
 from edgeprune.energy import energy
 from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, timed
-from edgeprune.report.collection import artifacts_of
+from edgeprune.report.collection import Noun
 from edgeprune.report.curve import levels_of
-from edgeprune.report.layers import layer_times
-from edgeprune.report.machine import machine_words
+from edgeprune.report.runs import Run, layer_times, machine_words
 from edgeprune.ticket import Ticket
 
 
-def summary(noun: Union[Ticket, Artifact, Measurement]) -> dict[str, Any]:
-    """The dictionary of any of the three nouns."""
+def summary(noun: Noun, bundles: Sequence[Artifact] = ()) -> dict[str, Any]:
+    """The dictionary of any of the three nouns. bundles: that a measurement ran, for what the export expected of its
+    layers."""
     if isinstance(noun, Ticket):
         return ticket_summary(noun)
     if isinstance(noun, Artifact):
         return artifact_summary(noun)
     if isinstance(noun, Emulated):
         return count_summary(noun)
-    return native_summary(noun) if isinstance(noun, Aggregated) else measurement_summary(timed(noun))
+    return native_summary(noun) if isinstance(noun, Aggregated) else measurement_summary(timed(noun), bundles)
 
 
 def ticket_summary(ticket: Ticket) -> dict[str, Any]:
@@ -73,14 +74,14 @@ def artifact_summary(artifact: Artifact) -> dict[str, Any]:
         "path": str(artifact.origin),
         **artifact.content(),
         "model_bytes": artifact.model_bytes,
-        "density": density_in_file(artifact),
+        "density": artifact.density,
         "zeros_lost": artifact.zeros_lost,
-        "zeros_gained": sum(zeros.gained for zeros in artifact.zeros.values()),
-        "parity_relative": artifact.parity_max_abs / artifact.parity_scale if artifact.parity_scale else 0.0,
+        "zeros_gained": artifact.zeros_gained,
+        "parity_relative": artifact.parity_relative,
     }
 
 
-def measurement_summary(measurement: Timed) -> dict[str, Any]:
+def measurement_summary(measurement: Timed, bundles: Sequence[Artifact]) -> dict[str, Any]:
     """A measurement: all that its summary holds (`against` holds the same for what it
     was compared with, `ratio` how many times as fast the artifact is), its layers with predicted and measured gain, the
     energy of an inference (see `edgeprune.energy.Energy`; "absent" where the device measures no power), and what ran
@@ -89,7 +90,7 @@ def measurement_summary(measurement: Timed) -> dict[str, Any]:
         "noun": "measurement",
         "path": str(measurement.path),
         **_statistics(measurement),
-        "layers": _layers(measurement),
+        "layers": _layers(Run.of(measurement, bundles)),
         "energy": {role: _energy(measurement, role) for role in ("artifact", "against")},
         **_origin(measurement),
         "conditions_before": dict(measurement.blocks[0].conditions_before),
@@ -152,7 +153,7 @@ def _energy(measurement: Timed, role: str) -> Union[dict[str, Any], str]:
     return asdict(found) if found else "absent"
 
 
-def _layers(measurement: Timed) -> list[dict[str, Any]]:
+def _layers(run: Run) -> list[dict[str, Any]]:
     """Each layer's time and gain; what the export said of it where the bundle is known."""
     return [
         {
@@ -161,18 +162,5 @@ def _layers(measurement: Timed) -> list[dict[str, Any]]:
             "against_ns": each.against_ns,
             "measured_gain": each.gain,
         }
-        for each in layer_times(measurement, artifacts_of(measurement))
+        for each in layer_times(run)
     ]
-
-
-def density_in_file(artifact: Artifact) -> float:
-    """Nonzero weights / weights of the tensors in the model file; physically removed weights count in neither."""
-    total = sum(zeros.size for zeros in artifact.zeros.values())
-    nonzero = sum(zeros.density * zeros.size for zeros in artifact.zeros.values())
-    return nonzero / total if total else 1.0
-
-
-def density_of_dense(artifact: Artifact) -> float:
-    """Nonzero weights in the model file / prunable weights of the dense model, before any was physically removed."""
-    nonzero = sum(zeros.density * zeros.size for zeros in artifact.zeros.values())
-    return nonzero / artifact.weights_total if artifact.weights_total else 1.0

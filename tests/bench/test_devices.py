@@ -82,7 +82,7 @@ def test_twenty_devices_at_once_give_one_table(request_: Request, tmp_path: Path
     assert started(marker) == []
     assert [thread for thread in threading.enumerate() if thread.name.startswith("board")] == []
     shown = io.StringIO()
-    print_devices(measured, Console(file=shown, width=200))
+    print_devices(measured, [], Console(file=shown, width=200))
     lines = [line for line in shown.getvalue().splitlines() if line.startswith("board")]
     assert [line.split()[0] for line in lines] == list(measured)
 

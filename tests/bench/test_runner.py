@@ -212,7 +212,7 @@ def test_several_phones_give_one_table(bundle: Artifact, tmp_path: Path, capsys:
     measured = {
         each.host: each.event for each in bench_devices(request, devices) if isinstance(each.event, Measurement)
     }
-    print_devices(measured, Console(width=100))
+    print_devices(measured, [], Console(width=100))
     said = capsys.readouterr().out
     assert "Device" in said and "one " in said and "another" in said and "not compared" in said
 

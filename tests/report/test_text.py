@@ -8,13 +8,30 @@ from rich.console import Console
 
 from edgeprune.cli.tickets import warn_of_noise
 from edgeprune.evidence import KernelTimes, Signal
-from edgeprune.report import collect, dense_warnings, print_layers, print_noun, print_report, speed_line, units
+from edgeprune.report import (
+    bundles_of,
+    collect,
+    dense_warnings,
+    print_layers,
+    print_noun,
+    print_report,
+    result_line,
+    units,
+)
 
 
-def printed(show, *nouns, terminal=False, width=80):
+def printed(show, noun, terminal=False, width=80):
     file = io.StringIO()
-    show(*nouns, Console(file=file, force_terminal=terminal, width=width))
+    console = Console(file=file, force_terminal=terminal, width=width)
+    if show is print_report:
+        show(noun, console)
+    else:
+        show(noun, bundles_of(noun), console)
     return file.getvalue()
+
+
+def speed_line(measurement):
+    return result_line(measurement, bundles_of(measurement))
 
 
 def cells(text, name):
