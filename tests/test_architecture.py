@@ -38,6 +38,18 @@ INSIDE_A_LAYER = {
 }
 # The agent travels to the device as one file.
 LONGER = {"bench.agent": 960}
+# Inside the report: a file imports those of earlier rows.
+REPORT = (
+    {"units", "collection"},
+    {"runs"},
+    {"figures", "builds"},
+    {"curve", "stills", "interactive"},
+    {"tables", "commands"},
+    {"timings", "summary"},
+    {"overview"},
+    {"text", "html"},
+    {"__init__"},
+)
 FRAMEWORKS = {"torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
@@ -73,6 +85,13 @@ def test_imports_go_downward(name: str) -> None:
     for there in map(room, own(name)):
         allowed = LEVEL[there] < LEVEL[here] or there == here or (here, there) in INSIDE_A_LAYER
         assert allowed, f"{name} imports {there}: layer {LEVEL[here]} may import lower layers only"
+
+
+def test_the_report_goes_one_way() -> None:
+    row = {f"report.{name}": place for place, names in enumerate(REPORT) for name in names}
+    assert set(row) == {name for name in FILES if room(name) == "report"}
+    upward = [(name, there) for name in row for there in own(name) & set(row) if row[there] >= row[name]]
+    assert upward == []
 
 
 def test_there_is_no_cycle() -> None:

@@ -82,9 +82,8 @@ class _Case:
                 "put it back, or bench it where it lies now",
             )
         if self.bundle.files[self.bundle.model_file] != self.measurement.artifact_sha256:
-            raise MeasurementError(
-                f"{name}: {self.bundle.origin} holds another model than the one measured", "bench it again"
-            )
+            problem = f"{name}: {self.bundle.origin} holds another model than the one measured"
+            raise MeasurementError(problem, "bench it again")
         return self.bundle
 
 

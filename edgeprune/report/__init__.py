@@ -25,7 +25,7 @@ from edgeprune.report.curve import density_figure
 from edgeprune.report.html import write_page
 from edgeprune.report.runs import dense_warnings, result_line
 from edgeprune.report.stills import png
-from edgeprune.report.summary import artifact_summary, measurement_summary, summary, ticket_summary
+from edgeprune.report.summary import summary
 from edgeprune.report.tables import kernels_words, signal_words, size_parts
 from edgeprune.report.text import print_devices, print_layers, print_noun, print_report
 from edgeprune.ticket import Ticket
@@ -33,14 +33,12 @@ from edgeprune.ticket import Ticket
 __all__ = [
     "Noun",
     "Nouns",
-    "artifact_summary",
     "bundles_of",
     "choices",
     "collect",
     "dense_warnings",
     "density_plot",
     "kernels_words",
-    "measurement_summary",
     "print_devices",
     "print_layers",
     "print_noun",
@@ -51,7 +49,6 @@ __all__ = [
     "size_parts",
     "summary",
     "ticket_of",
-    "ticket_summary",
     "write_report",
 ]
 

@@ -133,12 +133,7 @@ def density_figure(ticket: Ticket) -> Figure:
     sparsest = shown.levels[-1].density * 100
     foot, top = (end * scale for end in shown.axis)
     panel = Panel(
-        Axis(
-            "density: weights left (%, logarithmic)",
-            density_edges(sparsest),
-            logarithmic=True,
-            ticks=tuple(density_ticks(sparsest)),
-        ),
+        Axis("density: weights left (%, logarithmic)", density_edges(sparsest), True, tuple(density_ticks(sparsest))),
         Axis(f"validation {shown.metric.name}{shown.unit}", (foot, top)),
         tuple(_marks(shown, scale)),
         strips=(Strip("dense", (shown.bound * scale, shown.dense * scale)),),

@@ -70,10 +70,10 @@ def _axis(axis: Axis) -> dict[str, Any]:
         "title": {"text": html.escape(axis.title), "standoff": 10, "font": {"size": 13}},
         "gridcolor": "--grid",
         "linecolor": "--line",
+        "tickcolor": "--line",
         "zeroline": False,
         "showline": True,
         "ticks": "outside",
-        "tickcolor": "--line",
     }
     first, last = axis.limits
     if first is not None and last is not None:
@@ -138,15 +138,10 @@ def _trace(mark: Mark) -> dict[str, Any]:
         outline = {"x": [*mark.x, *reversed(mark.x)], "y": [*mark.high, *reversed(mark.low)]}
         return {**trace, **outline, "fill": "toself", "fillcolor": f"--{mark.colour}/0.2", "hoverinfo": "skip"}
     if mark.high:
-        trace["error_y"] = {
-            "type": "data",
-            "symmetric": False,
-            "array": _rounded([high - middle for high, middle in zip(mark.high, mark.y) if high and middle]),
-            "arrayminus": _rounded([middle - low for low, middle in zip(mark.low, mark.y) if low and middle]),
-            "color": colour,
-            "thickness": 1.4,
-            "width": 3,
-        }
+        above = _rounded([high - middle for high, middle in zip(mark.high, mark.y) if high and middle])
+        below = _rounded([middle - low for low, middle in zip(mark.low, mark.y) if low and middle])
+        trace["error_y"] = {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+        trace["error_y"] |= {"color": colour, "thickness": 1.4, "width": 3}
     return trace
 
 

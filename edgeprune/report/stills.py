@@ -66,16 +66,10 @@ def _panel(axes: Axes, panel: Panel, first: bool) -> None:
         _draw(axes, mark)
     for place, arrow in enumerate(panel.arrows):
         axes.annotate(
-            arrow.label,
-            xy=(arrow.x, 0),
-            xytext=(0, 22 + 11 * (place % 2)),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=COLOURS[arrow.colour],
-            arrowprops={"arrowstyle": "-|>", "color": COLOURS[arrow.colour], "lw": 1.2},
-        )
+            arrow.label, (arrow.x, 0), (0, 22 + 11 * (place % 2)), ("data", "axes fraction"), "offset points",
+            {"arrowstyle": "-|>", "color": COLOURS[arrow.colour], "lw": 1.2},
+            ha="center", fontsize=8, color=COLOURS[arrow.colour],
+        )  # fmt: skip
     axes.grid(color=GRID, lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -12,6 +12,7 @@ from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, time
 from edgeprune.report.collection import Noun
 from edgeprune.report.curve import levels_of
 from edgeprune.report.runs import Run, layer_times, machine_words
+from edgeprune.statistics import NativeSummary, Summary
 from edgeprune.ticket import Ticket
 
 
@@ -20,11 +21,7 @@ def summary(noun: Noun, bundles: Sequence[Artifact] = ()) -> dict[str, Any]:
     layers."""
     if isinstance(noun, Ticket):
         return ticket_summary(noun)
-    if isinstance(noun, Artifact):
-        return artifact_summary(noun)
-    if isinstance(noun, Emulated):
-        return count_summary(noun)
-    return native_summary(noun) if isinstance(noun, Aggregated) else measurement_summary(timed(noun), bundles)
+    return artifact_summary(noun) if isinstance(noun, Artifact) else measurement_summary(noun, bundles)
 
 
 def ticket_summary(ticket: Ticket) -> dict[str, Any]:
@@ -81,71 +78,49 @@ def artifact_summary(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def measurement_summary(measurement: Timed, bundles: Sequence[Artifact]) -> dict[str, Any]:
-    """A measurement: all that its summary holds (`against` holds the same for what it
-    was compared with, `ratio` how many times as fast the artifact is), its layers with predicted and measured gain, the
-    energy of an inference (see `edgeprune.energy.Energy`; "absent" where the device measures no power), and what ran
-    where and when."""
+def measurement_summary(measurement: Measurement, bundles: Sequence[Artifact]) -> dict[str, Any]:
+    """A measurement: all that its summary holds (`against` holds the same for what it was compared with, `ratio` how
+    many times as fast the artifact is), and what ran where and when. One with samples has its layers with predicted and
+    measured gain, and the energy of an inference (see `edgeprune.energy.Energy`; "absent" where the device measures no
+    power), too. The figures of emulated instructions have other keys than times have."""
+    header = ("artifact_path", "artifact_sha256", "against_path", "against_sha256", "ticket_id", "created")
+    ends = zip(("conditions_before", "conditions_after"), (measurement.ran[:1], measurement.ran[-1:]))
     return {
         "noun": "measurement",
         "path": str(measurement.path),
-        **_statistics(measurement),
-        "layers": _layers(Run.of(measurement, bundles)),
-        "energy": {role: _energy(measurement, role) for role in ("artifact", "against")},
-        **_origin(measurement),
-        "conditions_before": dict(measurement.blocks[0].conditions_before),
-        "conditions_after": dict(measurement.blocks[-1].conditions_after),
-    }
-
-
-def count_summary(measurement: Emulated) -> dict[str, Any]:
-    """A measurement of emulated instructions. Its figures have other keys than times have: against_* is what it was
-    compared with (None if nothing was), the ratio how many times fewer the artifact's are."""
-    found = measurement.summary
-    return {
-        "noun": "measurement",
-        "path": str(measurement.path),
-        "kind": measurement.kind,
-        "emulated_instructions": found.instructions,
-        "against_emulated_instructions": found.against,
-        "ratio_of_emulated_instructions": found.ratio,
-        "output_max_abs": found.output_max_abs,
-        **{name: getattr(measurement, name) for name in ("target", "runtime", "precision", "threads")},
-        **_origin(measurement),
-    }
-
-
-def native_summary(measurement: Aggregated) -> dict[str, Any]:
-    """A native runner's measurement: what is derived from its aggregates, and what ran
-    where and when."""
-    return {
-        "noun": "measurement",
-        "path": str(measurement.path),
-        "kind": measurement.kind,
-        **_statistics(measurement),
-        **_origin(measurement),
-        "conditions_before": dict(measurement.native[0].conditions_before),
-        "conditions_after": dict(measurement.native[-1].conditions_after),
-    }
-
-
-def _statistics(measurement: Union[Timed, Aggregated]) -> dict[str, Any]:
-    """What is derived from a measurement, the artifact's figures first, and what ran."""
-    found = asdict(measurement.summary)
-    names = ("runtime", "precision", "threads", "target", "connection")
-    return {**found.pop("artifact"), **found, **{name: getattr(measurement, name) for name in names}}
-
-
-def _origin(measurement: Measurement) -> dict[str, Any]:
-    """Which files were measured, where and when."""
-    names = ("artifact_path", "artifact_sha256", "against_path", "against_sha256", "ticket_id", "created")
-    return {
-        **{name: getattr(measurement, name) for name in names},
+        **_figures(measurement, bundles),
+        **{name: getattr(measurement, name) for name in header},
         "machine": machine_words(measurement),
         "asked": dict(measurement.asked),
         "environment": dict(measurement.environment),
         "notes": list(measurement.notes),
+        **{name: dict(getattr(process, name)) for name, ran in ends for process in ran},
     }
+
+
+def _figures(measurement: Measurement, bundles: Sequence[Artifact]) -> dict[str, Any]:
+    """What is derived from a measurement of any kind, the artifact's figures first, and what ran."""
+    setting = {name: getattr(measurement, name) for name in ("runtime", "precision", "threads", "target", "connection")}
+    if isinstance(measurement, Emulated):
+        counted = measurement.summary
+        return {
+            "kind": measurement.kind,
+            "emulated_instructions": counted.instructions,
+            "against_emulated_instructions": counted.against,
+            "ratio_of_emulated_instructions": counted.ratio,
+            "output_max_abs": counted.output_max_abs,
+            **{name: setting[name] for name in ("target", "runtime", "precision", "threads")},
+        }
+    if isinstance(measurement, Aggregated):
+        return {"kind": measurement.kind, **_sides_first(measurement.summary), **setting}
+    run = Run.of(timed(measurement), bundles)
+    energies = {role: _energy(run.measurement, role) for role in ("artifact", "against")}
+    return {**_sides_first(run.summary), **setting, "layers": _layers(run), "energy": energies}
+
+
+def _sides_first(summary: Union[Summary, NativeSummary]) -> dict[str, Any]:
+    plain = asdict(summary)
+    return {**plain.pop("artifact"), **plain}
 
 
 def _energy(measurement: Timed, role: str) -> Union[dict[str, Any], str]:

@@ -12,7 +12,6 @@ from edgeprune.statistics.between import effective_blocks, median_interval, quan
 from edgeprune.statistics.comparison import (
     DELTA,
     FEWEST_PAIRS,
-    NoiseFloor,
     Ratio,
     block_logs,
     level,
@@ -20,11 +19,9 @@ from edgeprune.statistics.comparison import (
     minimum_detectable,
     noise_floor,
     paired_ratio,
-    randomization_interval,
     verdict,
 )
 from edgeprune.statistics.quantiles import (
-    CONFIDENCE,
     FEWEST_PROCESSES,
     QUANTILES,
     Samples,
@@ -34,7 +31,6 @@ from edgeprune.statistics.quantiles import (
     quantile_interval,
     smallest_sample,
 )
-from edgeprune.statistics.slow import SlowBlock, slow_blocks
 from edgeprune.statistics.steady import EPSILON, Steady, steady_state
 from edgeprune.statistics.summary import (
     CountSummary,
@@ -48,7 +44,6 @@ from edgeprune.statistics.summary import (
 )
 
 __all__ = [
-    "CONFIDENCE",
     "DELTA",
     "EPSILON",
     "FEWEST_PAIRS",
@@ -57,11 +52,9 @@ __all__ = [
     "CountSummary",
     "NativeSide",
     "NativeSummary",
-    "NoiseFloor",
     "Ratio",
     "Samples",
     "Side",
-    "SlowBlock",
     "Steady",
     "Summary",
     "binomial_cdf",
@@ -74,11 +67,9 @@ __all__ = [
     "minimum_detectable",
     "noise_floor",
     "paired_ratio",
-    "randomization_interval",
     "quantile",
     "quantile_between",
     "quantile_interval",
-    "slow_blocks",
     "smallest_sample",
     "spread",
     "steady_state",

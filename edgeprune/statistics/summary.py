@@ -10,14 +10,7 @@ import numpy as np
 
 from edgeprune.blocks import Block, Count, NativeRun, Ran
 from edgeprune.statistics.between import effective_blocks, median_interval, spread
-from edgeprune.statistics.comparison import (
-    NoiseFloor,
-    Ratio,
-    block_logs,
-    minimum_detectable,
-    noise_floor,
-    paired_ratio,
-)
+from edgeprune.statistics.comparison import NoiseFloor, Ratio, block_logs, minimum_detectable, noise_floor, paired_ratio
 from edgeprune.statistics.quantiles import QUANTILES, Samples, mad, quantile
 from edgeprune.statistics.slow import SlowBlock, slow_blocks
 from edgeprune.statistics.steady import Steady
@@ -30,12 +23,9 @@ class Side:
     """One role of a measurement with samples: quantiles of all its steady samples in nanoseconds (None where they are
     too few; the median is that of the blocks' medians, which its interval is of, too), median absolute deviation,
     median of each block, medians over the blocks of the phases and of the memory (phase -> field -> bytes).
-
     block_spread: see `spread`; effective_blocks: how many independent ones they are worth; span_s: from the begin of
     the first to that of the last, None where an older edgeprune did not note it. skipped: samples before the steady
-    states. non_stationary, too_short: the blocks without one and those that cannot tell, by their place in the running
-    order from 1 on.
-    """
+    states. non_stationary, too_short: blocks without one and those that cannot tell, by their place from 1 on."""
 
     p50_ns: Optional[int]
     p90_ns: Optional[int]

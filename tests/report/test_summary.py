@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeprune.report import artifact_summary, bundles_of, measurement_summary, read, summary, ticket_summary
+from edgeprune.report import bundles_of, read, summary
 from edgeprune.report.runs import Run
+from edgeprune.report.summary import artifact_summary, measurement_summary, ticket_summary
 from edgeprune.report.timings import timing_table
 
 

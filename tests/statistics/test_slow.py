@@ -10,7 +10,7 @@ import pytest
 
 from edgeprune.blocks import Block
 from edgeprune.measurement import Timed
-from edgeprune.statistics import SlowBlock
+from edgeprune.statistics.slow import SlowBlock
 
 BEFORE: dict[str, Any] = {"cpu_pressure_us": 1000, "preemptions": 5}
 AFTER: dict[str, Any] = {
