@@ -13,7 +13,7 @@ from typing import Optional
 
 import numpy as np
 
-from edgeprune.measurement import Block
+from edgeprune.blocks import Block
 
 FEWEST_READINGS = 8  # of one block, to estimate their correlation from
 

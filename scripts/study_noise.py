@@ -18,9 +18,10 @@ from rich.table import Table
 from edgeprune import statistics, store
 from edgeprune.artifact import Artifact
 from edgeprune.bench import BlockDone, Plan, Request, bench_blocks
+from edgeprune.blocks import Block
 from edgeprune.connections.local import connect
 from edgeprune.errors import EdgepruneError, MeasurementError
-from edgeprune.measurement import Block, Measurement
+from edgeprune.measurement import Measurement
 from edgeprune.target import load_target
 
 TASK = ("digits", "--seeds", "1", "--levels", "2", "--threads", "1")

@@ -20,8 +20,9 @@ LAYERS = (
     {"typed"},
     {"store", "metric", "evidence", "scratch", "loading"},
     {"archive", "options"},
-    {"mask", "task", "ticket", "port", "artifact", "measurement", "plan"},
+    {"mask", "task", "ticket", "port", "artifact", "blocks", "plan"},
     {"statistics", "energy", "readings"},
+    {"measurement"},
     {"patterns", "tasks", "runtimes", "connections", "kernels", "channels"},
     {"target"},
     {"find", "export", "bench", "report"},
@@ -39,6 +40,18 @@ INSIDE_A_LAYER = {
 }
 # The agent travels to the device as one file.
 LONGER = {"bench.agent": 960}
+# Inside the report: a file imports those of earlier rows.
+REPORT = (
+    {"units", "collection"},
+    {"runs"},
+    {"figures", "builds"},
+    {"curve", "stills", "interactive"},
+    {"tables", "commands"},
+    {"timings", "summary"},
+    {"overview"},
+    {"text", "html"},
+    {"__init__"},
+)
 FRAMEWORKS = {"torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
@@ -103,6 +116,13 @@ def test_exit_codes_stand_in_one_place(name: str) -> None:
         if ends or sets:
             numbers = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and type(part.value) is int]
             assert not numbers or name == "bench.agent", f"{name}: {ast.unparse(node)}; see errors.ExitCode"
+
+
+def test_the_report_goes_one_way() -> None:
+    row = {f"report.{name}": place for place, names in enumerate(REPORT) for name in names}
+    assert set(row) == {name for name in FILES if room(name) == "report"}
+    upward = [(name, there) for name in row for there in own(name) & set(row) if row[there] >= row[name]]
+    assert upward == []
 
 
 def test_there_is_no_cycle() -> None:

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 import edgeprune
 from edgeprune import store
 from edgeprune.bench import Plan
+from edgeprune.blocks import Block
 from edgeprune.errors import MeasurementError
-from edgeprune.measurement import Block
 
 SCRIPT = Path(edgeprune.__file__).parents[1] / "scripts" / "study_noise.py"
 

@@ -12,9 +12,10 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench.journal import open_journal
 from edgeprune.bench.run import Request, Run
 from edgeprune.bench.states import compare_with_earlier
+from edgeprune.blocks import Ran
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, MeasurementError
-from edgeprune.measurement import Measurement, Ran
+from edgeprune.measurement import Measurement, Timed
 from edgeprune.plan import Plan
 from edgeprune.target import Target
 
@@ -33,10 +34,10 @@ class BlockDone:
 
 def bench(
     artifact: Artifact, against: Optional[Artifact], target: Target, connection: Connection, plan: Plan, out: Path
-) -> Measurement:
+) -> Timed:
     """`bench_blocks` by the agent and without progress: the measurement, written to OUT/measurements."""
     for event in bench_blocks(Request(artifact, against, target, plan, out), connection):
-        if isinstance(event, Measurement):
+        if isinstance(event, Timed):
             return event
     raise MeasurementError("a bench run ended without a measurement")
 
@@ -79,7 +80,8 @@ def bench_blocks(
             waits_s = started + begins_s[-1] - skipped_s - time.monotonic()
             yield BlockDone(number, len(order), block, max(each * (len(order) - number), waits_s, 0.0))
         measurement = run.measurement(finished[0][1], [block for block, _ in finished])
-        measurement = replace(measurement, notes=(*measurement.notes, *compare_with_earlier(measurement)))
+        if apart := compare_with_earlier(measurement):
+            measurement = replace(measurement, notes=(*measurement.notes, *apart))
         measurement.save()
         journal.clear()
         yield measurement

@@ -12,10 +12,10 @@ from typing import Any, Optional, TypedDict, TypeVar
 from edgeprune import kernels, store, typed
 from edgeprune.artifact import Artifact
 from edgeprune.bench import agent
+from edgeprune.blocks import Block, Window
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
 from edgeprune.kernels.profile import layers_ns
-from edgeprune.measurement import Block, Window
 from edgeprune.plan import Plan
 from edgeprune.runtimes.onnxruntime import architecture_of
 from edgeprune.scratch import Scratch

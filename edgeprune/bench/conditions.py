@@ -10,9 +10,10 @@ from typing import Any, Optional, Union
 from edgeprune import readings, typed
 from edgeprune.bench.block import AGENT_FILE
 from edgeprune.bench.states import changes_of_state, longer_spread
+from edgeprune.blocks import Block, Ran
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, UnfairConditionsError
-from edgeprune.measurement import Block, Measurement, Ran
+from edgeprune.measurement import Measurement, Timed
 from edgeprune.target import Target
 
 Reading = readings.Reading
@@ -42,7 +43,8 @@ def warnings(measurement: Measurement) -> list[str]:
     """
     found = list(measurement.notes)
     checks = [(sum(map(is_so, measurement.ran)), *words) for is_so, *words in _CHECKS]
-    checks += [(sum(map(is_so, measurement.blocks)), *words) for is_so, *words in _CHECKS_OF_SAMPLES]
+    if isinstance(measurement, Timed):
+        checks += [(sum(map(is_so, measurement.blocks)), *words) for is_so, *words in _CHECKS_OF_SAMPLES]
     spread = longer_spread(measurement)
     found += [
         f"{cause} in {count} of {len(measurement.ran)} blocks: {str(remedy).format(spread=spread)}"

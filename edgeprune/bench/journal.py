@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune import store
+from edgeprune.blocks import Ran
 from edgeprune.errors import MeasurementError
-from edgeprune.measurement import Ran
 
 # Of the newest block: a device that has stood idle, or done other things, for longer is not the same any more.
 OLDEST_S = 3600.0

@@ -14,9 +14,10 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench import agent, conditions
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
 from edgeprune.bench.runner import MODEL_ENDING, Runner, read_conditions, read_environment
+from edgeprune.blocks import Block, NativeRun, Ran
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceTransientError, MeasurementError, UnfairConditionsError
-from edgeprune.measurement import AGGREGATED, MEASURED, Block, Measurement, NativeRun, Ran
+from edgeprune.measurement import Aggregated, Measurement, Timed
 from edgeprune.plan import Plan
 from edgeprune.target import Target
 
@@ -161,27 +162,27 @@ class Run:
     def measurement(self, environment: dict[str, Any], blocks: Sequence[Ran]) -> Measurement:
         """The blocks with all that says what they are."""
         artifact, against, now = self.request.artifact, self.request.against, datetime.now(timezone.utc)
-        return Measurement(
-            path=self.request.out / "measurements" / f"{artifact.path.name}-{now:%Y%m%dT%H%M%S%fZ}.json",
-            artifact_path=str(artifact.origin),
-            artifact_sha256=artifact.files[artifact.model_file],
-            against_path=str(against.origin) if against else "",
-            against_sha256=against.files[against.model_file] if against else "",
-            ticket_id=artifact.ticket_id,
-            target=self.request.target.name,
-            connection=self.connection.name,
-            runtime=artifact.runtime,
-            precision=artifact.precision,
-            threads=self.request.target.threads,
-            kind=MEASURED if self.request.runner is None else AGGREGATED,
-            created=now.isoformat(timespec="seconds"),
-            environment=environment,
-            blocks=tuple(block for block in blocks if isinstance(block, Block)),
-            native=tuple(block for block in blocks if isinstance(block, NativeRun)),
-            plan=asdict(self.request.plan),
-            notes=tuple(self.notes),
-            asked=self.asked(),
-        )
+        header: dict[str, Any] = {
+            "path": self.request.out / "measurements" / f"{artifact.path.name}-{now:%Y%m%dT%H%M%S%fZ}.json",
+            "artifact_path": str(artifact.origin),
+            "artifact_sha256": artifact.files[artifact.model_file],
+            "against_path": str(against.origin) if against else "",
+            "against_sha256": against.files[against.model_file] if against else "",
+            "ticket_id": artifact.ticket_id,
+            "target": self.request.target.name,
+            "connection": self.connection.name,
+            "runtime": artifact.runtime,
+            "precision": artifact.precision,
+            "threads": self.request.target.threads,
+            "created": now.isoformat(timespec="seconds"),
+            "environment": environment,
+            "plan": asdict(self.request.plan),
+            "notes": tuple(self.notes),
+            "asked": self.asked(),
+        }
+        if self.request.runner is None:
+            return Timed(**header, blocks=tuple(block for block in blocks if isinstance(block, Block)))
+        return Aggregated(**header, native=tuple(block for block in blocks if isinstance(block, NativeRun)))
 
     def asked(self) -> dict[str, str]:
         """The options of bench that lead to this device and this comparison, those that are needed."""

@@ -15,9 +15,9 @@ from typing import Any
 
 from edgeprune import store
 from edgeprune.bench import agent
+from edgeprune.blocks import NativeRun
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.errors import DeviceError
-from edgeprune.measurement import NativeRun
 from edgeprune.plan import Plan
 
 RUNNER_FILE = "benchmark_model"

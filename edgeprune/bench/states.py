@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from edgeprune import readings, statistics
+from edgeprune import readings
+from edgeprune.blocks import Ran
 from edgeprune.errors import MeasurementError
-from edgeprune.measurement import MEASURED, Measurement, Ran
+from edgeprune.measurement import Measurement, Timed
 
 CHANGED = 0.1  # relative: of a clock, or of the time of a fixed piece of work, between two blocks
 WARMED_MILLIC = 10_000
@@ -64,20 +65,20 @@ def _reference_ns(block: Ran) -> Optional[int]:
 def compare_with_earlier(measurement: Measurement) -> list[str]:
     """A note if one of the newest earlier benches of the same file on the same machine, with the same runtime and
     threads, gave a median that neither interval explains."""
-    if measurement.kind != MEASURED:
+    if not isinstance(measurement, Timed):
         return []
-    mine = statistics.describe(measurement, "artifact")
+    mine = measurement.summary.artifact
     for path in _newest(measurement.path):
         try:
             other = Measurement.load(path)
         except MeasurementError:
             continue  # it is told of where it is asked for
-        if _same(measurement, other):
-            theirs = statistics.describe(other, "artifact")
-            if _apart(_bounds(mine), _bounds(theirs)):
+        if isinstance(other, Timed) and _same(measurement, other):
+            theirs = other.summary.artifact
+            if mine.p50_ns and theirs.p50_ns and _apart(mine.p50_interval_ns, theirs.p50_interval_ns):
                 return [
-                    f"the same file had a median of {theirs['p50_ns'] / 1e3:.4g} us on {other.created}, and "
-                    f"{mine['p50_ns'] / 1e3:.4g} us now{_why(measurement, other)}: the machine's state differs between "
+                    f"the same file had a median of {theirs.p50_ns / 1e3:.4g} us on {other.created}, and "
+                    f"{mine.p50_ns / 1e3:.4g} us now{_why(measurement, other)}: the machine's state differs between "
                     "benches, so that neither interval holds for both; spread the blocks over more time: "
                     + longer_spread(measurement, LONG_SPREAD_S)
                 ]
@@ -93,14 +94,9 @@ def _newest(path: Path) -> list[Path]:
 def _same(one: Measurement, other: Measurement) -> bool:
     def key(each: Measurement) -> tuple[Any, ...]:
         seen = each.environment
-        return (each.kind, each.artifact_sha256, each.threads, seen.get("host"), seen.get("cpu"), seen.get("runtime"))
+        return (each.artifact_sha256, each.threads, seen.get("host"), seen.get("cpu"), seen.get("runtime"))
 
     return key(one) == key(other)
-
-
-def _bounds(described: Any) -> Optional[tuple[int, int]]:
-    bounds: Optional[tuple[int, int]] = described["p50_interval_ns"]
-    return bounds
 
 
 def _apart(one: Optional[tuple[int, int]], other: Optional[tuple[int, int]]) -> bool:

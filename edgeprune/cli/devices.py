@@ -69,16 +69,22 @@ def bench(
         raise click.UsageError("--runner goes with none of --emulate, --python and --sustained")
     machine, devices = _devices(target, hosts, python)
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(newest(out, "artifact", ExportError))]
-    others = [Artifact.load(against) if against else _twin(each) for each in bundles]
+    named = Artifact.load(against) if against else None
+    others = [named or _twin(each) for each in bundles]
     summaries = []
     for artifact, other in zip(bundles, others):
         request = Request(artifact, other, machine, plan, out, runner)
         for measurement in _count(request) if emulate else _measure(request, devices):
-            summaries.append({"path": str(measurement.path), **summary(measurement)})
+            summaries.append({"path": str(measurement.path), **summary(measurement, _sides(request))})
             if not as_json:
                 click.echo(measurement.path)
     if as_json:
         click.echo(json.dumps(summaries, indent=1))
+
+
+def _sides(request: Request) -> list[Artifact]:
+    """The bundles that a measurement runs."""
+    return [request.artifact, *([] if request.against is None else [request.against])]
 
 
 def _twin(artifact: Artifact) -> Optional[Artifact]:
@@ -116,10 +122,10 @@ def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) 
                     display.line(f"{host}: {event}")
             else:
                 measured[host] = event
-                _say_measurement(request.artifact, event, host if len(devices) > 1 else "")
+                _say_measurement(request, event, host if len(devices) > 1 else "")
                 yield event
     if len(devices) > 1:
-        print_devices(measured, Console(stderr=True))
+        print_devices(measured, _sides(request), Console(stderr=True))
     if failed is not None:
         raise failed
 
@@ -129,18 +135,19 @@ def _count(request: Request) -> Iterator[Measurement]:
     from edgeprune.bench.emulation import emulate
 
     measurement = emulate(request.artifact, request.against, request.target, request.out)
-    _say_measurement(request.artifact, measurement, "")
+    _say_measurement(request, measurement, "")
     yield measurement
 
 
-def _say_measurement(artifact: Artifact, measurement: Measurement, host: str) -> None:
+def _say_measurement(request: Request, measurement: Measurement, host: str) -> None:
     from rich.console import Console
 
     from edgeprune.bench import conditions
-    from edgeprune.report import dense_warnings, print_layers, speed_line
+    from edgeprune.report import dense_warnings, print_layers, result_line
 
-    say(f"{host + ': ' if host else ''}{artifact.path.name}: {speed_line(measurement)}")
-    print_layers(measurement, Console(stderr=True))
+    artifact, sides = request.artifact, _sides(request)
+    say(f"{host + ': ' if host else ''}{artifact.path.name}: {result_line(measurement, sides)}")
+    print_layers(measurement, sides, Console(stderr=True))
     for line in (*conditions.warnings(measurement), *dense_warnings(artifact)):
         warn(line)
 

@@ -37,7 +37,7 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     if as_json:
         every: list[Noun] = [*nouns.tickets, *nouns.artifacts, *nouns.measurements]
         deploy = [choice.json() for choice in choices(nouns)]
-        found = {"path": str(path), "deploy": deploy, "nouns": [summary(noun) for noun in every]}
+        found = {"path": str(path), "deploy": deploy, "nouns": [summary(noun, nouns.artifacts) for noun in every]}
         click.echo(json.dumps(found, indent=1))
     else:
         click.echo(path)
@@ -56,13 +56,13 @@ def inspect(path: Path, as_json: bool) -> None:
     """
     from rich.console import Console
 
-    from edgeprune.report import print_noun, read, summary
+    from edgeprune.report import bundles_of, print_noun, read, summary
 
     noun = read(path)
     if as_json:
-        click.echo(json.dumps(summary(noun), indent=1))
+        click.echo(json.dumps(summary(noun, bundles_of(noun)), indent=1))
     else:
-        print_noun(noun, Console())
+        print_noun(noun, bundles_of(noun), Console())
 
 
 @click.command()

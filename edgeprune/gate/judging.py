@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
@@ -15,7 +16,7 @@ from edgeprune.bench import conditions
 from edgeprune.energy import energy
 from edgeprune.errors import ExitCode, MeasurementError
 from edgeprune.gate.budgets import AT_LEAST, DROP_DIGITS, DROPS, LATENCIES, VERDICTS, Budget
-from edgeprune.measurement import Measurement, find_artifact
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, find_artifact, timed
 from edgeprune.report import size_parts, ticket_of
 from edgeprune.target import Target
 
@@ -55,7 +56,34 @@ def unfairness(measurement: Measurement, target: Target) -> str:
 def judge(measurement: Measurement, budgets: Iterable[Budget], out: Optional[Path] = None) -> list[Judgement]:
     """Hold each budget against its interval; MeasurementError for one that the measurement can say nothing about.
     out: the folder with the ticket, for its verdict; None for the one that the measurement lies in."""
-    return [_judge(measurement, budget, out or measurement.path.parent.parent) for budget in budgets]
+    case = _Case(measurement, out or measurement.path.parent.parent)
+    return [_judge(case, budget) for budget in budgets]
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What budgets are held against: a measurement, its bundle, read and hashed once, and the folder of its ticket."""
+
+    measurement: Measurement
+    out: Path
+
+    @cached_property
+    def bundle(self) -> Optional[Artifact]:
+        """What lies where the bundle was measured, or None."""
+        path = find_artifact(self.measurement)
+        return Artifact.load(path) if path is not None else None
+
+    def artifact(self, name: str) -> Artifact:
+        """The bundle that was measured: the very one. name: of the budget that asks for it."""
+        if self.bundle is None:
+            raise MeasurementError(
+                f"{name}: the bundle is not at {self.measurement.artifact_path} any more",
+                "put it back, or bench it where it lies now",
+            )
+        if self.bundle.files[self.bundle.model_file] != self.measurement.artifact_sha256:
+            problem = f"{name}: {self.bundle.origin} holds another model than the one measured"
+            raise MeasurementError(problem, "bench it again")
+        return self.bundle
 
 
 def exit_code(judgements: Iterable[Judgement]) -> ExitCode:
@@ -66,8 +94,8 @@ def exit_code(judgements: Iterable[Judgement]) -> ExitCode:
     return ExitCode.INCONCLUSIVE if "inconclusive" in states else ExitCode.DONE
 
 
-def _judge(measurement: Measurement, budget: Budget, out: Path) -> Judgement:
-    interval, why = _interval(measurement, budget, out)
+def _judge(case: _Case, budget: Budget) -> Judgement:
+    interval, why = _interval(case, budget)
     if interval is None:
         return Judgement(budget, "inconclusive", None, None, f"{budget.name}: {why}")
     low, high = interval
@@ -80,19 +108,21 @@ def _judge(measurement: Measurement, budget: Budget, out: Path) -> Judgement:
     return Judgement(budget, status, low, high, words)
 
 
-def _interval(measurement: Measurement, budget: Budget, out: Path) -> tuple[Optional[Interval], str]:
+def _interval(case: _Case, budget: Budget) -> tuple[Optional[Interval], str]:
     """The interval in the base unit and a remark on it, or None and the reason."""
     if budget.name in LATENCIES:
-        return _latency(measurement, LATENCIES[budget.name])
+        return _latency(timed(case.measurement), LATENCIES[budget.name])
     if budget.name in DROPS:
-        return _drop(measurement, budget)
+        return _drop(case.artifact(budget.name), budget)
+    if budget.name == "size":
+        return _size(case.artifact(budget.name))
     if budget.name == "verdict":
-        return _verdict(measurement, out)
-    return _INTERVALS[budget.name](measurement)
+        return _verdict(case)
+    return _INTERVALS[budget.name](case.measurement)
 
 
-def _latency(measurement: Measurement, q: float) -> tuple[Optional[Interval], str]:
-    blocks = statistics.steady_samples(measurement.of("artifact"))
+def _latency(measurement: Timed, q: float) -> tuple[Optional[Interval], str]:
+    blocks = measurement.steady_samples()
     count, least = sum(map(len, blocks)), statistics.smallest_sample(q)
     if count < least:
         return None, f"{count} samples do not support the quantile, it needs {least}: {MORE}"
@@ -105,7 +135,7 @@ def _latency(measurement: Measurement, q: float) -> tuple[Optional[Interval], st
 
 
 def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in measurement.of("artifact")]
+    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in timed(measurement).of("artifact")]
     known = [mark for mark in marks if mark is not None]
     if len(known) < len(marks):
         raise MeasurementError(
@@ -118,22 +148,22 @@ def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
 
 
 def _speedup(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    ratio = statistics.summarize(measurement)["ratio"]
+    ratio = (measurement if isinstance(measurement, Aggregated) else timed(measurement)).summary.ratio
     if ratio is None:
         raise MeasurementError(
             "speedup: nothing was compared in this measurement",
             "bench the ticket's bundle, or name one to compare with: bench --against",
         )
-    if ratio["low"] is None:
-        return None, f"{ratio['pairs']} pairs give no interval, it needs 6: {MORE}"
+    if ratio.low is None or ratio.high is None:
+        return None, f"{ratio.pairs} pairs give no interval, it needs 6: {MORE}"
     # Never narrower than what the device shows where nothing differs.
-    floor = 1 + (ratio["floor"] or 0.0)
-    low, high = min(ratio["low"], ratio["value"] / floor), max(ratio["high"], ratio["value"] * floor)
-    return (low, high), f"95 %, {ratio['pairs']} pairs"
+    floor = 1 + (ratio.floor or 0.0)
+    low, high = min(ratio.low, ratio.value / floor), max(ratio.high, ratio.value * floor)
+    return (low, high), f"95 %, {ratio.pairs} pairs"
 
 
 def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    found = energy(measurement.of("artifact"))
+    found = energy(timed(measurement).of("artifact"))
     if found is None:
         raise MeasurementError(
             "energy: absent, the device has no power sensor that the agent can read", "leave this budget out"
@@ -145,21 +175,19 @@ def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
 
 
 def _instructions(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    count = float(measurement.instructions("artifact"))
-    if not count:
+    if not isinstance(measurement, Emulated):
         raise MeasurementError("instructions: times were measured, nothing was counted", "count with: bench --emulate")
+    count = float(measurement.summary.instructions)
     return (count, count), "emulated, the same in every run"
 
 
-def _size(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    artifact = _artifact(measurement, "size")
+def _size(artifact: Artifact) -> tuple[Optional[Interval], str]:
     size = float(artifact.size_bytes)
     return (size, size), size_parts(artifact)
 
 
-def _drop(measurement: Measurement, budget: Budget) -> tuple[Optional[Interval], str]:
+def _drop(artifact: Artifact, budget: Budget) -> tuple[Optional[Interval], str]:
     """How much worse the bundle is in its runtime than what the budget compares it with."""
-    artifact = _artifact(measurement, budget.name)
     metric = artifact.metric
     if budget.unit == "pp" and not metric.is_share:
         raise MeasurementError(
@@ -182,12 +210,13 @@ def _drop(measurement: Measurement, budget: Budget) -> tuple[Optional[Interval],
     return (drop, drop), words
 
 
-def _verdict(measurement: Measurement, out: Path) -> tuple[Optional[Interval], str]:
+def _verdict(case: _Case) -> tuple[Optional[Interval], str]:
     """What the ticket's verdict shows at least and what it leaves open at most, as places in VERDICTS."""
-    ticket = ticket_of(measurement.ticket_id, out)
+    ticket_id = case.measurement.ticket_id
+    ticket = ticket_of(ticket_id, case.out)
     if ticket is None:
         raise MeasurementError(
-            f"verdict: the measurement's ticket {measurement.ticket_id[:12]} is not in {out / 'tickets'}",
+            f"verdict: the measurement's ticket {ticket_id[:12]} is not in {case.out / 'tickets'}",
             "name the output folder that holds it with --out",
         )
     verdict, over = ticket.verdict, ticket.verdict.over_reinit_interval
@@ -203,22 +232,7 @@ def _verdict(measurement: Measurement, out: Path) -> tuple[Optional[Interval], s
     ), f"{ticket.path.name}: {verdict.status}"
 
 
-def _artifact(measurement: Measurement, name: str) -> Artifact:
-    """The bundle that was measured: the very one."""
-    path = find_artifact(measurement)
-    if path is None:
-        raise MeasurementError(
-            f"{name}: the bundle is not at {measurement.artifact_path} any more",
-            "put it back, or bench it where it lies now",
-        )
-    artifact = Artifact.load(path)
-    if artifact.files[artifact.model_file] != measurement.artifact_sha256:
-        raise MeasurementError(f"{name}: {path} holds another model than the one measured", "bench it again")
-    return artifact
-
-
 _INTERVALS: Mapping[str, Callable[[Measurement], tuple[Optional[Interval], str]]] = {
-    "size": _size,
     "memory": _memory,
     "speedup": _speedup,
     "energy": _energy,

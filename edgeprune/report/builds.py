@@ -1,38 +1,36 @@
-"""The builds of a report: each bundle with its dense twin and its measurements, as rows of tables."""
+"""The builds of a report, each bundle with its dense twin and its measurements, and which one to put on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Optional
 
 from edgeprune import statistics
 from edgeprune.artifact import Artifact
-from edgeprune.energy import energy
-from edgeprune.progress import show_seconds
+from edgeprune.measurement import Aggregated, Measurement, Timed
 from edgeprune.report import units
 from edgeprune.report.collection import Nouns, is_of
-from edgeprune.report.summary import density_of_dense
-from edgeprune.report.tables import Table
-from edgeprune.report.timing import Timing, conditions_rows, floor_words, resident_bytes, speed_words, timing
+from edgeprune.report.runs import Run, machine_words, on_target
+from edgeprune.statistics import Side
+from edgeprune.ticket import Ticket
 
-QUANTILE_WORDS = {"p50_ns": "Median", "p90_ns": "p90", "p95_ns": "p95", "p99_ns": "p99", "p999_ns": "p99.9"}
-PHASES = {
-    "start_ns": "Process start",
-    "import_ns": "Import of the runtime",
-    "load_ns": "Model load",
-    "first_ns": "First inference",
-}
-MEMORY_PHASES = ("start", "import", "load", "first", "steady")
+RULE = (
+    "Of a target's bundles, dense ones included, that stay within the ticket's margin of the dense model's validation "
+    "metric: the fastest as measured on the target itself. Medians within "
+    f"{100 * statistics.DELTA:g} % of the fastest count as equal; of these the smallest."
+)
+MEASURED, ELSEWHERE, SIZE, NONE = "measured on the target", "measured elsewhere", "size alone", "none"
 
 
 @dataclass(frozen=True)
 class Build:
-    """One bundle. twin: its dense twin, if it lies beside it; timings: its measurements, the newest first."""
+    """One bundle. twin: its dense twin, if it lies beside it; runs: its measurements, the newest first."""
 
     artifact: Artifact
     twin: Optional[Artifact]
-    timings: tuple[Timing, ...]
+    runs: tuple[Run, ...]
 
     @property
     def name(self) -> str:
@@ -42,187 +40,177 @@ class Build:
         return f"{artifact.runtime} {artifact.precision}{dense}"
 
     @property
-    def timing(self) -> Optional[Timing]:
+    def run(self) -> Optional[Run]:
         """The newest measurement."""
-        return self.timings[0] if self.timings else None
+        return self.runs[0] if self.runs else None
 
 
 def builds_of(nouns: Nouns) -> tuple[Build, ...]:
     """A build for each bundle; a dense bundle is one of its own only if no ticket's bundle has it as its twin."""
     by_path = {artifact.origin.resolve(): artifact for artifact in nouns.artifacts}
     twins = {path.resolve() for artifact in nouns.artifacts if (path := artifact.twin_path()) is not None}
-    newest = sorted(nouns.timed, key=lambda each: each.created, reverse=True)
+    newest = sorted(nouns.timed, key=lambda measurement: measurement.created, reverse=True)
     builds = []
     for artifact in nouns.artifacts:
         if artifact.origin.resolve() in twins:
             continue
         path = artifact.twin_path()
-        timings = tuple(timing(each, nouns.artifacts) for each in newest if is_of(each, artifact))
-        builds.append(Build(artifact, by_path.get(path.resolve()) if path else None, timings))
+        runs = tuple(Run.of(each, nouns.artifacts) for each in newest if is_of(each, artifact))
+        builds.append(Build(artifact, by_path.get(path.resolve()) if path else None, runs))
     return tuple(builds)
 
 
-def of_several(builds: tuple[Build, ...]) -> bool:
-    """True if the builds come from more than one ticket, so that a heading must say whose it is."""
-    return len({build.artifact.ticket_id for build in builds}) > 1
+@dataclass(frozen=True)
+class Latency:
+    """How long one bundle took. latency_ns: its median, or a native runner's mean."""
+
+    latency_ns: float
+    measurement: Measurement
 
 
-def smaller(mine: float, other: float) -> str:
-    """How many times smaller `mine` is: "5.43× smaller", "1.02× larger", "same size"."""
-    if mine <= 0 or other <= 0:
-        return units.MISSING
-    if units.times(mine / other) == units.times(other / mine) == units.times(1):
-        return "same size"
-    return f"{units.times(other / mine)} smaller" if other >= mine else f"{units.times(mine / other)} larger"
+Hashed = tuple[str, Latency]  # with the SHA-256 of the model file
+TimedBundle = tuple[Artifact, Latency]
 
 
-def build_table(build: Build) -> Table:
-    """One bundle beside its dense twin: weights, metric, sizes, and memory and times of the newest measurement."""
-    artifact, twin, run = build.artifact, build.twin, build.timing
-    pair = (artifact,) if twin is None else (artifact, twin)
-    rows: list[tuple[str, ...]] = [
-        ("Weights left", *(units.percent(density_of_dense(each)) for each in pair)),
-        (f"Test {artifact.metric_name}", *(units.metric(each.metric_test_runtime, each.metric) for each in pair)),
-        (f"Validation {artifact.metric_name}", *(units.metric(each.metric_runtime, each.metric) for each in pair)),
-        ("Size", *(units.size(each.size_bytes) for each in pair)),
-        ("Size, zipped", *(units.size(each.size_zip_bytes) for each in pair)),
-    ]
-    if artifact.library_bytes:
-        rows.insert(4, ("of it the library", *(units.size(each.library_bytes) for each in pair)))
-    if twin is not None:
-        rows[3] += (smaller(artifact.size_bytes, twin.size_bytes),)
-        rows[-1] += (smaller(artifact.size_zip_bytes, twin.size_zip_bytes),)
-    described = [found for role in run.roles if (found := run.of(role)) is not None] if run else []
-    if described:
-        rows.append(("Resident memory", *(units.size(resident_bytes(each)) for each in described)))
-        rows += [
-            (QUANTILE_WORDS[name], *(_quantile(each, name) for each in described)) for name in ("p50_ns", "p99_ns")
-        ]
-        rows.append((PHASES["load_ns"], *(units.latency(each["load_ns"]) for each in described)))
-    columns = ("Figure", artifact.variant, *(() if len(rows[0]) == 2 and len(described) < 2 else ("dense twin", "")))
-    return Table("", columns, tuple((*row, "", "", "")[: len(columns)] for row in rows))
+@dataclass(frozen=True)
+class Choice:
+    """The bundle to deploy for one ticket and target. artifact: None where no bundle is accurate enough. run: what it
+    was chosen by, None where nothing was measured. basis: one of the words above."""
+
+    ticket_id: str
+    target: str
+    artifact: Optional[Artifact]
+    run: Optional[Latency]
+    basis: str
+    why: str
+
+    @property
+    def name(self) -> str:
+        """The bundle in words, or "None"."""
+        words = bundle_words(self.artifact) if self.artifact else "none"
+        return f"{words[:1].upper()}{words[1:]}"
+
+    def json(self) -> dict[str, Any]:
+        """For `report --json`."""
+        return {
+            "ticket_id": self.ticket_id,
+            "target": self.target,
+            "artifact": str(self.artifact.origin) if self.artifact else None,
+            "latency_ns": self.run.latency_ns if self.run else None,
+            "basis": self.basis,
+            "why": self.why,
+        }
 
 
-def timing_table(run: Timing) -> Table:
-    """Quantiles, phases and memory of both roles of one measurement."""
-    described = [found for role in run.roles if (found := run.of(role)) is not None]
-    samples = " and ".join(units.count(each["samples"]) for each in described)
-    rows: list[tuple[str, ...]] = [
-        (words, *(_quantile(each, name) for each in described))
-        for name, words in QUANTILE_WORDS.items()
-        if any(each[name] is not None for each in described) or name in ("p50_ns", "p90_ns", "p99_ns")
-    ]
-    rows.append(("95 % interval of block medians", *(_median_interval(each) for each in described)))
-    rows.append(("Blocks differ by", *(units.percent(each["block_spread"]) for each in described)))
-    rows.append(("Independent blocks", *(_worth(each) for each in described)))
-    rows.append(("Median absolute deviation", *(units.latency(each["mad_ns"]) for each in described)))
-    rows += [(words, *(units.latency(each[name]) for each in described)) for name, words in PHASES.items()]
-    rows.append(("Resident memory of the model", *(units.size(resident_bytes(each)) for each in described)))
-    rows.append(("Highest resident memory of the process", *(units.size(_peak(each)) for each in described)))
-    rows += energy_rows(run)
-    rows.append(
-        ("Largest difference to the expected output", *(units.small(each["output_max_abs"]) for each in described))
-    )
-    rows.append(("Blocks without a steady state", *(_unsteady(each) for each in described)))
-    ratio = f" The {run.names['artifact']} is {speed_words(run)}. Noise floor: {floor_words(run)}." if run.ratio else ""
-    note = f"{run.measurement.kind.capitalize()}; {samples} samples in fresh processes.{ratio}"
-    return Table("Timings", ("Figure", *(run.names[role] for role in run.roles)), tuple(rows), note)
+def choices(nouns: Nouns) -> list[Choice]:
+    """A choice for each ticket and target that bundles were built for."""
+    tickets = {ticket.id: ticket for ticket in nouns.tickets}
+    pairs = dict.fromkeys((artifact.ticket_id, artifact.target) for artifact in nouns.artifacts)
+    runs = list(_runs(nouns.measurements))
+    return [
+        _choose(ticket_id, target, [a for a in nouns.artifacts if (a.ticket_id, a.target) == (ticket_id, target)],
+                tickets.get(ticket_id), runs)
+        for ticket_id, target in pairs
+    ]  # fmt: skip
 
 
-def energy_rows(run: Timing) -> list[tuple[str, ...]]:
-    """Energy of one inference with its standard error; "absent" where the device measures no power."""
-    found = [energy(run.measurement.of(role)) for role in run.roles]
-    gross = (units.energy(each.gross_j, each.gross_error_j) if each else "absent" for each in found)
-    net = (units.energy(each.net_j, each.net_error_j) if each else "absent" for each in found)
-    return [("Energy of one inference", *gross), ("Energy above rest", *net)]
+def _runs(measurements: Iterable[Measurement]) -> Iterable[Hashed]:
+    """(SHA-256 of the model file, its time) of all that was timed, the newest first."""
+    for each in sorted(measurements, key=lambda one: one.created, reverse=True):
+        if not isinstance(each, (Timed, Aggregated)):
+            continue
+        sides = zip((each.artifact_sha256, each.against_sha256), (each.summary.artifact, each.summary.against))
+        for sha256, side in sides:
+            latency_ns = side.p50_ns if isinstance(side, Side) else side.mean_ns if side is not None else None
+            if latency_ns is not None:
+                yield sha256, Latency(float(latency_ns), each)
 
 
-def _quantile(described: Mapping[str, Any], name: str) -> str:
-    value = described[name]
-    if value is None:
-        return f"needs {units.count(statistics.smallest_sample(statistics.QUANTILES[name]))} samples"
-    return units.latency(value)
+def _choose(
+    ticket_id: str,
+    target: str,
+    bundles: Sequence[Artifact],
+    ticket: Optional[Ticket],
+    runs: Sequence[Hashed],
+) -> Choice:
+    accurate, kept = _accurate(bundles, ticket)
+    if not accurate:
+        nearest = min(bundles, key=lambda each: _lost(each, ticket))
+        lost = units.difference(-_lost(nearest, ticket), nearest.metric)
+        why = f"no bundle for {target} stays {kept}; {bundle_words(nearest)} comes nearest ({lost})."
+        return Choice(ticket_id, target, None, None, NONE, why)
+    there, elsewhere = (_comparable(accurate, runs, on) for on in (True, False))
+    if there:
+        return _fastest(ticket_id, target, there, f"{kept}{_unmeasured(accurate, there)}", MEASURED)
+    if elsewhere:
+        return _fastest(ticket_id, target, elsewhere, kept, ELSEWHERE)
+    smallest = min(accurate, key=_size)
+    why = f"nothing was measured; of {_many(accurate)} {kept} it is the smallest."
+    return Choice(ticket_id, target, smallest, None, SIZE, why)
 
 
-def _unsteady(described: Mapping[str, Any]) -> str:
-    """How many blocks were not stationary and which, by their places in the running order."""
-    places = described["non_stationary"]
-    which = f" ({', '.join(map(str, places))})" if places else ""
-    return f"{len(places)} of {described['blocks']}{which}"
+def _accurate(bundles: Sequence[Artifact], ticket: Optional[Ticket]) -> tuple[list[Artifact], str]:
+    """The bundles that meet the rule, and in words what they meet."""
+    if ticket is None:
+        return list(bundles), "that were built (their ticket is not here, so no margin is known)"
+    margin = units.amount(ticket.verdict.margin, ticket.metric)
+    kept = [each for each in bundles if round(_lost(each, ticket) - ticket.verdict.margin, 12) <= 0]
+    return kept, f"within {margin} of the dense model's validation {ticket.metric_name}"
 
 
-def _worth(described: Mapping[str, Any]) -> str:
-    """Fewer than there are where neighbours in time are alike; and the time that they stand for."""
-    span = "" if described["span_s"] is None else f" over {show_seconds(described['span_s'])}"
-    return f"{described['effective_blocks']:.0f} of {described['blocks']}{span}"
+def _lost(artifact: Artifact, ticket: Optional[Ticket]) -> float:
+    """By how much the validation metric in the runtime is worse than the dense model's in PyTorch."""
+    if ticket is None:
+        return 0.0
+    return artifact.metric.gain(ticket.record(artifact.seed).levels[0].validation, artifact.metric_runtime)
 
 
-def _median_interval(described: Mapping[str, Any]) -> str:
-    pair = described["p50_interval_ns"]
-    return units.MISSING if pair is None else " … ".join(units.latency(value) for value in pair)
+def _comparable(accurate: Sequence[Artifact], runs: Sequence[Hashed], on: bool) -> list[TimedBundle]:
+    """The newest time of each bundle on its target, or of each elsewhere: those of the machine and number of threads
+    with which most were measured, of equals the last used. Times of different ones cannot be compared."""
+    places: dict[tuple[str, int], dict[Path, TimedBundle]] = {}
+    for sha256, run in runs:
+        place = machine_words(run.measurement), run.measurement.threads
+        for each in accurate:
+            if each.files.get(each.model_file) == sha256 and on_target(run.measurement, each) == on:
+                places.setdefault(place, {}).setdefault(each.path, (each, run))
+    most = max(places.values(), key=len, default={})
+    return [most[each.path] for each in accurate if each.path in most]
 
 
-def _peak(described: Mapping[str, Any]) -> Optional[int]:
-    marks = [phase["hwm"] for phase in described["memory"].values() if "hwm" in phase]
-    return max(marks) if marks else None
+def _unmeasured(accurate: Sequence[Artifact], timed: Sequence[TimedBundle]) -> str:
+    """How many bundles the choice says nothing about."""
+    missing = len(accurate) - len(timed)
+    return f" and measured there ({missing} more {'was' if missing == 1 else 'were'} not)" if missing else ""
 
 
-def slow_table(run: Timing) -> Optional[Table]:
-    """The blocks that were slower than their like, with what the sensors say to it, or None if there are none."""
-    words = {**run.names, "floor_a": "noise floor", "floor_b": "noise floor"}
-    rows = tuple(
-        (
-            str(each["place"]),
-            words[each["role"]],
-            f"+{units.percent(each['slower'])}",
-            "; ".join(each["causes"]) or "no reading explains it",
-        )
-        for each in run.statistics["slow_blocks"]
-    )
-    note = "Slower: median against the median over the blocks of the same model. None is left out of any figure."
-    return Table("Slow blocks", ("Block", "Model", "Slower by", "Why"), rows, note) if rows else None
+def _fastest(ticket_id: str, target: str, timed: Sequence[TimedBundle], kept: str, basis: str) -> Choice:
+    least = min(run.latency_ns for _, run in timed)
+    equal = [pair for pair in timed if pair[1].latency_ns <= least * (1 + statistics.DELTA)]
+    artifact, run = min(equal, key=lambda pair: _size(pair[0]))
+    place = machine_words(run.measurement)
+    which = "the smallest of the fastest" if len(equal) > 1 else "the fastest"
+    why = f"of {_many([each for each, _ in timed])} {kept} it is {which} on {place}"
+    others = sorted((pair for pair in timed if pair[0] is not artifact), key=lambda pair: pair[1].latency_ns)
+    beside = f"; next {bundle_words(others[0][0])}, {units.latency(others[0][1].latency_ns)}" if others else ""
+    why = f"{why} ({units.latency(run.latency_ns)}{beside})."
+    if basis == ELSEWHERE:
+        why += f" None was measured on {target} itself, so this is a guess."
+    return Choice(ticket_id, target, artifact, run, basis, why)
 
 
-def memory_table(run: Timing) -> Table:
-    """Resident memory of the whole process after each phase."""
-    rows = []
-    measured = run.statistics["memory"]
-    for phase in sorted(measured, key=lambda name: MEMORY_PHASES.index(name) if name in MEMORY_PHASES else 99):
-        cells = []
-        for role in run.roles:
-            described = run.of(role)
-            values = described["memory"].get(phase, {}) if described else {}
-            parts = [values[key] for key in ("rss_anon", "rss_file") if key in values]
-            cells.append(units.size(sum(parts)) if len(parts) == 2 else units.MISSING)
-        rows.append((phase, *cells))
-    note = "Measured: anonymous and file pages of the process, medians over its blocks."
-    return Table("Memory after each phase", ("Phase", *(run.names[role] for role in run.roles)), tuple(rows), note)
+def bundle_words(artifact: Artifact) -> str:
+    """A bundle in a few words: "the int8 ticket for ONNX Runtime", "the dense fp32 network for LiteRT"."""
+    runtime = units.runtime(artifact.runtime)
+    if artifact.variant == "dense":
+        return f"the dense {artifact.precision} network for {runtime}"
+    return f"the {'portable ' if artifact.portable else ''}{artifact.precision} ticket for {runtime}"
 
 
-def environment_table(run: Timing) -> Table:
-    """Where the measurement ran, as the device told."""
-    measurement = run.measurement
-    facts: dict[str, Any] = {
-        "target": measurement.target,
-        "connection": measurement.connection,
-        "runtime": f"{measurement.runtime} {measurement.precision}",
-        "threads": measurement.threads,
-        "when": measurement.created,
-        "model SHA-256, hashed on the device": measurement.blocks[0].model_sha256,
-        **_flat(measurement.environment),
-    }
-    return Table("Environment", ("Fact", "Value"), tuple((name, str(value)) for name, value in facts.items()))
+def _size(artifact: Artifact) -> tuple[int, bool]:
+    """For a comparison: of equal sizes the ticket's."""
+    return artifact.size_bytes, artifact.variant == "dense"
 
 
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with names joined by spaces."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{before}{name} ") if isinstance(value, Mapping) else {f"{before}{name}": value})
-    return flat
-
-
-def conditions_table(run: Timing) -> Table:
-    """What the sensors said before and after the blocks."""
-    columns = ("Sensor", "Before the first block", "After the last block", "Over all blocks")
-    return Table("Conditions", columns, tuple(conditions_rows(run.measurement.blocks)))
+def _many(bundles: Sequence[Artifact]) -> str:
+    return "the one bundle" if len(bundles) == 1 else f"the {len(bundles)} bundles"

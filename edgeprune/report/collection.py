@@ -11,12 +11,13 @@ from typing import Optional, TypeVar, Union
 from edgeprune import archive, store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import EdgepruneError, TicketError
-from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement, find_artifact
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, find_artifact
 from edgeprune.store import StrPath
 from edgeprune.ticket import Ticket
 
 Noun = Union[Ticket, Artifact, Measurement]
 N = TypeVar("N", Ticket, Artifact, Measurement)
+M = TypeVar("M", bound=Measurement)
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,22 @@ class Nouns:
     left_out: tuple[str, ...] = ()
 
     @property
-    def timed(self) -> tuple[Measurement, ...]:
+    def timed(self) -> tuple[Timed, ...]:
         """The measurements with samples."""
-        return tuple(each for each in self.measurements if each.kind == MEASURED)
+        return tuple(each for each in self.measurements if isinstance(each, Timed))
 
     @property
-    def counted(self) -> tuple[Measurement, ...]:
+    def emulated(self) -> tuple[Emulated, ...]:
         """The counts of emulated instructions, the newest first."""
-        return self._newest_of(EMULATED)
+        return self._newest_of(Emulated)
 
     @property
-    def aggregated(self) -> tuple[Measurement, ...]:
+    def native(self) -> tuple[Aggregated, ...]:
         """The measurements by a native runner, the newest first."""
-        return self._newest_of(AGGREGATED)
+        return self._newest_of(Aggregated)
 
-    def _newest_of(self, kind: str) -> tuple[Measurement, ...]:
-        found = (each for each in self.measurements if each.kind == kind)
+    def _newest_of(self, kind: type[M]) -> tuple[M, ...]:
+        found = (each for each in self.measurements if isinstance(each, kind))
         return tuple(sorted(found, key=lambda each: each.created, reverse=True))
 
 
@@ -88,6 +89,7 @@ def collect(paths: Sequence[StrPath], out: StrPath) -> Nouns:
     tickets = [noun for noun in given if isinstance(noun, Ticket)]
     measurements = [noun for noun in given if isinstance(noun, Measurement)]
     artifacts = [noun for noun in given if isinstance(noun, Artifact)]
+    found.know(artifacts)
     artifacts += found.measured_by(measurements)
     if not artifacts and not measurements:
         wanted = {ticket.id for ticket in tickets}
@@ -137,9 +139,11 @@ def _incomplete(folder: Path) -> TicketError:
     )
 
 
-def artifacts_of(measurement: Measurement) -> list[Artifact]:
-    """The bundles that a measurement ran, as far as they can be found and read."""
-    return _Found(measurement.path.parent.parent).measured_by([measurement])
+def bundles_of(noun: Noun) -> list[Artifact]:
+    """The bundles that a measurement ran, as far as they can be found and read; of another noun none."""
+    if not isinstance(noun, Measurement):
+        return []
+    return _Found(noun.path.parent.parent).measured_by([noun])
 
 
 def _earlier_builds(measurements: Sequence[Measurement], artifacts: Sequence[Artifact]) -> list[str]:
@@ -166,8 +170,18 @@ class _Found:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._artifacts: Optional[list[Artifact]] = None
+        self._known: dict[Path, Artifact] = {}  # each bundle is hashed once, however many nouns lead to it
         self.left_out: list[str] = []
+
+    def know(self, artifacts: Iterable[Artifact]) -> None:
+        """Bundles that were read already."""
+        self._known.update({artifact.origin.resolve(): artifact for artifact in artifacts})
+
+    def _artifact(self, path: Path) -> Artifact:
+        place = (path.parent if path.name == "manifest.json" else path).resolve()
+        if place not in self._known:
+            self._known[place] = Artifact.load(path)
+        return self._known[place]
 
     def _read(self, load: Callable[[Path], N], paths: Iterable[Path]) -> list[N]:
         nouns = []
@@ -182,9 +196,7 @@ class _Found:
         return nouns
 
     def artifacts(self) -> list[Artifact]:
-        if self._artifacts is None:
-            self._artifacts = self._read(Artifact.load, self._out.glob("artifacts/*/manifest.json"))
-        return self._artifacts
+        return self._read(self._artifact, self._out.glob("artifacts/*/manifest.json"))
 
     def measurements(self) -> list[Measurement]:
         return self._read(Measurement.load, self._out.glob("measurements/*.json"))
@@ -196,7 +208,7 @@ class _Found:
 
     def measured_by(self, measurements: Sequence[Measurement]) -> list[Artifact]:
         paths = [self._bundle(each, role) for each in measurements for role in ("artifact", "against")]
-        return self._read(Artifact.load, {path for path in paths if path is not None})
+        return self._read(self._artifact, {path for path in paths if path is not None})
 
     def _bundle(self, measurement: Measurement, role: str) -> Optional[Path]:
         """Where the bundle lay when it was measured, or else its name in this output folder, which may have moved."""
@@ -207,4 +219,4 @@ class _Found:
     def twins(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
         there = {artifact.origin.resolve() for artifact in artifacts}
         paths = {path for artifact in artifacts if (path := artifact.twin_path()) is not None and path.exists()}
-        return self._read(Artifact.load, {path for path in paths if path.resolve() not in there})
+        return self._read(self._artifact, {path for path in paths if path.resolve() not in there})

@@ -11,7 +11,7 @@ from typing import Any
 from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import TargetError
-from edgeprune.measurement import EMULATED, Measurement
+from edgeprune.measurement import Emulated, Measurement
 from edgeprune.report.collection import Nouns, is_of
 from edgeprune.target import load_target
 from edgeprune.ticket import Ticket
@@ -107,7 +107,7 @@ def _bench(measurement: Measurement, bundle: Path, here: Path) -> str:
     """The command of one measurement."""
     asked = {"target": measurement.target, **measurement.asked}
     options = {name: _as_path(asked.get(name)) for name in ("target", "host", "python", "against", "runner")}
-    if measurement.kind == EMULATED:
+    if isinstance(measurement, Emulated):
         options["emulate"] = True
     else:
         plan = measurement.plan

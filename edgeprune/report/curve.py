@@ -1,13 +1,14 @@
-"""The density-accuracy curve of a ticket, as both plots (PNG and interactive) draw it."""
+"""The density-accuracy curve of a ticket: its levels, what it says in words, and its figure as data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
 from edgeprune.metric import Metric
 from edgeprune.report import units
+from edgeprune.report.figures import Arrow, Axis, Figure, Mark, Panel, Strip
 from edgeprune.ticket import LevelRecord, Ticket
 
 ROOM = 0.12
@@ -124,6 +125,43 @@ def _axis(levels: Sequence[Level], chosen: int, reinit: Optional[float], margin:
     return low - room, high + room
 
 
+def density_figure(ticket: Ticket) -> Figure:
+    """Density runs from 100 % at the left to the sparsest level at the right, on a logarithmic axis, as in Frankle &
+    Carbin 2019 (arXiv 1803.03635), figure 1."""
+    shown = curve(ticket)
+    scale = 100.0 if units.in_percent(shown.metric) else 1.0
+    sparsest = shown.levels[-1].density * 100
+    foot, top = (end * scale for end in shown.axis)
+    panel = Panel(
+        Axis("density: weights left (%, logarithmic)", density_edges(sparsest), True, tuple(density_ticks(sparsest))),
+        Axis(f"validation {shown.metric.name}{shown.unit}", (foot, top)),
+        tuple(_marks(shown, scale)),
+        strips=(Strip("dense", (shown.bound * scale, shown.dense * scale)),),
+        arrows=tuple(off_axis(shown)),
+    )
+    return Figure((panel,), title=headline(ticket), caption=shown.caption)
+
+
+def _marks(shown: Curve, scale: float) -> Iterator[Mark]:
+    """The dense level with its margin, the ticket's line and band over the seeds, the chosen level and the control."""
+    hover = f"%{{x:.3g}} % density<br>%{{y:.4~f}}{' %' if scale == 100 else ''}"
+    seeds = max(level.seeds for level in shown.levels)
+    density = [level.density * 100 for level in shown.levels]
+    means, low, high = ([getattr(level, end) * scale for level in shown.levels] for end in ("mean", "low", "high"))
+    if seeds > 1:
+        yield Mark("band", "ticket", "lowest to highest seed", density, low=low, high=high)
+    margin = f"dense (band: margin {units.amount(shown.margin, shown.metric)})"
+    yield Mark("level", "dense", margin, density_edges(density[-1]), [shown.dense * scale] * 2, hover=hover)
+    line = f"ticket, mean of {seeds} seeds" if seeds > 1 else "ticket, 1 seed"
+    yield Mark("curve", "ticket", line, density, means, hover=hover)
+    chosen = shown.chosen.density
+    name = f"chosen: {units.percent(chosen)} density"
+    yield Mark("ring", "ticket", name, [chosen * 100], [shown.chosen.mean * scale], hover=hover)
+    if shown.reinit is not None:
+        name = "same mask, random reinit"
+        yield Mark("diamond", "reinit", name, [chosen * 100], [shown.reinit * scale], hover=hover)
+
+
 def density_ticks(sparsest: float) -> list[float]:
     """Round densities in per cent from 100 down to `sparsest` for a logarithmic axis, ten at most."""
     within = [100.0]
@@ -146,24 +184,20 @@ def headline(ticket: Ticket) -> str:
     return f"{ticket.task_name}: {ticket.verdict.status} at {units.percent(ticket.verdict.density)} density"
 
 
-def off_axis(shown: Curve) -> list[tuple[float, str, str]]:
-    """(density in per cent, label, "ticket" or "reinit") of each point below the axis, for an arrow at its foot.
+def off_axis(shown: Curve) -> list[Arrow]:
+    """An arrow for each point below the axis.
 
     Of many collapsed levels only the first and the last are labelled: the labels would lie on one another.
     """
     ends = {shown.below[0].level, shown.below[-1].level} if shown.below else set()
     few = len(shown.below) <= 3
-    points = [
-        (
-            level.density * 100,
-            units.metric(level.mean, shown.metric) if few or level.level in ends else "",
-            "ticket",
-        )
-        for level in shown.below
-    ]
+    arrows = []
+    for level in shown.below:
+        label = units.metric(level.mean, shown.metric) if few or level.level in ends else ""
+        arrows.append(Arrow("ticket", level.density * 100, label))
     if shown.reinit is not None and shown.metric.gain(shown.reinit) < shown.metric.gain(shown.axis[0]):
-        points.append((shown.chosen.density * 100, units.metric(shown.reinit, shown.metric), "reinit"))
-    return points
+        arrows.append(Arrow("reinit", shown.chosen.density * 100, units.metric(shown.reinit, shown.metric)))
+    return arrows
 
 
 def statement(ticket: Ticket) -> str:

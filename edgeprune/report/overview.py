@@ -1,18 +1,18 @@
-"""All builds of a ticket side by side: each against its dense twin, and against the dense fp32 network it came from."""
+"""The tables of builds: each against its dense twin, and against the dense fp32 network that it came from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Optional
 
 from edgeprune.artifact import Artifact
 from edgeprune.report import units
-from edgeprune.report.builds import Build, smaller
-from edgeprune.report.machine import machine_words, on_target
+from edgeprune.report.builds import Build
+from edgeprune.report.runs import TWIN, Run, machine_words, on_target
 from edgeprune.report.tables import Table, size_parts, zeros_words
-from edgeprune.report.timing import Timing, resident_bytes
+from edgeprune.report.timings import PHASES, QUANTILE_WORDS, quantile_words, resident_bytes
+from edgeprune.statistics import Side
 
-NEW_LINE = "\n"
 ARROW = " \N{RIGHTWARDS ARROW} "
 COLUMNS = ("Build", "Test metric", "Fidelity", "Size", "Zipped", "Resident memory", "Median latency", "Speed")
 NOTE = (
@@ -28,21 +28,64 @@ FROM_DENSE_NOTE = (
 )
 
 
+def smaller(mine: float, other: float) -> str:
+    """How many times smaller `mine` is: "5.43× smaller", "1.02× larger", "same size"."""
+    if mine <= 0 or other <= 0:
+        return units.MISSING
+    if same_size(mine, other):
+        return "same size"
+    return f"{units.times(other / mine)} smaller" if other >= mine else f"{units.times(mine / other)} larger"
+
+
+def same_size(mine: float, other: float) -> bool:
+    """True if two sizes differ by less than a ratio of them shows."""
+    return units.times(mine / other) == units.times(other / mine) == units.times(1)
+
+
+def build_table(build: Build) -> Table:
+    """One bundle beside its dense twin: weights, metric, sizes, and memory and times of the newest measurement."""
+    artifact, twin = build.artifact, build.twin
+    pair = (artifact,) if twin is None else (artifact, twin)
+    sides = tuple(build.run.sides.values()) if build.run else ()
+
+    def sizes(words: str, size_of: Callable[[Artifact], int]) -> tuple[str, ...]:
+        beside = () if twin is None else (smaller(size_of(artifact), size_of(twin)),)
+        return (words, *(units.size(size_of(each)) for each in pair), *beside)
+
+    rows: list[tuple[str, ...]] = [
+        ("Weights left", *(units.percent(each.density_of_dense) for each in pair)),
+        (f"Test {artifact.metric_name}", *(units.metric(each.metric_test_runtime, each.metric) for each in pair)),
+        (f"Validation {artifact.metric_name}", *(units.metric(each.metric_runtime, each.metric) for each in pair)),
+        sizes("Size", lambda each: each.size_bytes),
+        sizes("Size, zipped", lambda each: each.size_zip_bytes),
+    ]
+    if artifact.library_bytes:
+        rows.insert(4, ("of it the library", *(units.size(each.library_bytes) for each in pair)))
+    if sides:
+        rows.append(("Resident memory", *(units.size(resident_bytes(side)) for side in sides)))
+        rows += [
+            (QUANTILE_WORDS[name], *(quantile_words(side, name) for side in sides)) for name in ("p50_ns", "p99_ns")
+        ]
+        rows.append((PHASES["load_ns"], *(units.latency(side.load_ns) for side in sides)))
+    columns = ("Figure", artifact.variant, *(() if twin is None and len(sides) < 2 else ("dense twin", "")))
+    return Table("", columns, tuple((*row, "", "", "")[: len(columns)] for row in rows))
+
+
 def overview_table(builds: Sequence[Build]) -> Table:
     """All builds with the figures that decide between them; a cell's further lines are the dense twin's."""
     return Table("Builds", COLUMNS, tuple(map(_overview_row, builds)), NOTE)
 
 
 def _overview_row(build: Build) -> tuple[str, ...]:
-    artifact, run = build.artifact, build.timing
+    artifact, run = build.artifact, build.run
     return (
         f"{build.name}\nfor {artifact.target}, seed {artifact.seed}",
         _test(build),
         _fidelity(artifact),
-        f"{_beside(build, lambda each: each.size_bytes)}\n{size_parts(artifact).replace(' + ', NEW_LINE + '+ ')}",
+        f"{_beside(build, lambda each: each.size_bytes)}\n{size_parts(artifact, between=chr(10))}",
         _beside(build, lambda each: each.size_zip_bytes),
         _measured(run, resident_bytes, units.size),
-        _measured(run, lambda each: each["p50_ns"], units.latency) + _place(run, artifact),
+        _measured(run, lambda side: side.p50_ns, units.latency) + _place(run, artifact),
         _speed(run),
     )
 
@@ -51,7 +94,7 @@ def _fidelity(artifact: Artifact) -> str:
     """Zeros lost, the largest error, and of int8 the output with the weakest signal."""
     lines = [f"{zeros_words(artifact)} zeros lost", f"error {units.small(artifact.parity_max_abs)}"]
     if artifact.parity_scale:
-        lines.append(f"{units.small(artifact.parity_max_abs / artifact.parity_scale)} of the scale")
+        lines.append(f"{units.small(artifact.parity_relative)} of the scale")
     if artifact.signals:
         lines.append(f"signal {min(each.db for each in artifact.signals):.1f} dB")
     return "\n".join(lines)
@@ -66,23 +109,22 @@ def _test(build: Build) -> str:
     return "\n".join([*lines, f"{units.metric(artifact.metric_test_dense, artifact.metric)} dense, PyTorch"])
 
 
-def _place(run: Optional[Timing], artifact: Artifact) -> str:
+def _place(run: Optional[Run], artifact: Artifact) -> str:
     """A line that names the machine, where it is not the target that the build is for."""
     if run is None or on_target(run.measurement, artifact):
         return ""
     return f"\non {run.measurement.environment.get('arch', 'another machine')}, no {artifact.target}"
 
 
-def _speed(run: Optional[Timing]) -> str:
+def _speed(run: Optional[Run]) -> str:
     """The ratio over its interval and verdict, in a narrow cell."""
     if run is None or run.ratio is None:
         return "not measured" if run is None else "not compared"
     ratio = run.ratio
-    interval = "too few blocks" if ratio["low"] is None else units.times_interval((ratio["low"], ratio["high"]))
+    interval = "too few blocks" if ratio.interval is None else units.times_interval(ratio.interval)
     other = run.names["against"]
-    return f"{units.times(ratio['value'])}\n{interval}\n{ratio['verdict']}" + (
-        "" if other == "dense twin" else f"\nagainst: {other}"
-    )
+    lines = [units.times(ratio.value), interval, ratio.verdict, *([] if other == TWIN else [f"against: {other}"])]
+    return "\n".join(lines)
 
 
 def _beside(build: Build, size_of: Callable[[Artifact], int]) -> str:
@@ -95,16 +137,16 @@ def _beside(build: Build, size_of: Callable[[Artifact], int]) -> str:
 
 
 def _measured(
-    run: Optional[Timing],
-    figure: Callable[[Mapping[str, Any]], Optional[float]],
+    run: Optional[Run],
+    figure: Callable[[Side], Optional[float]],
     show: Callable[[Optional[float]], str],
 ) -> str:
     """A measured figure over that of what it was compared with."""
     if run is None:
         return units.MISSING
-    mine = show(figure(run.statistics))
-    other = run.of("against")
-    return mine if other is None else f"{mine}\n{show(figure(other))} {run.names['against'].removesuffix(' twin')}"
+    mine = show(figure(run.summary.artifact))
+    other, name = run.summary.against, run.names["against"]
+    return mine if other is None else f"{mine}\n{show(figure(other))} {'dense' if name == TWIN else name}"
 
 
 def from_dense_table(builds: Sequence[Build]) -> Table:
@@ -153,24 +195,24 @@ def _from(before: str, after: str) -> str:
 def from_dense_times(build: Build, base: Build) -> Optional[tuple[float, float]]:
     """(median of the dense fp32 network, of the build) in ns, from their newest measurements, if these are of one
     machine with as many threads."""
-    run, other = build.timing, base.timing
-    if run is None or other is None or other.names.get("against") != "dense twin":
+    run, other = build.run, base.run
+    if run is None or other is None or other.names["against"] != TWIN:
         return None
     places = [
         (machine_words(each.measurement), each.measurement.environment.get("host"), each.measurement.threads)
         for each in (run, other)
     ]
-    dense = other.of("against")
-    if places[0] != places[1] or dense is None or dense["p50_ns"] is None or run.statistics["p50_ns"] is None:
+    dense = other.summary.against
+    if places[0] != places[1] or dense is None or dense.p50_ns is None or run.summary.artifact.p50_ns is None:
         return None
-    return float(dense["p50_ns"]), float(run.statistics["p50_ns"])
+    return float(dense.p50_ns), float(run.summary.artifact.p50_ns)
 
 
 def from_dense_words(build: Build, base: Build, times: tuple[float, float]) -> str:
     """How many times as fast a build is as the dense fp32 network: with the interval where they took turns."""
-    run = build.timing
+    run = build.run
     if build is base and run is not None and run.ratio is not None:
         ratio = run.ratio
-        interval = "" if ratio["low"] is None else f"\n{units.times_interval((ratio['low'], ratio['high']))}"
-        return f"{units.times(ratio['value'])}{interval}"
+        interval = "" if ratio.interval is None else f"\n{units.times_interval(ratio.interval)}"
+        return f"{units.times(ratio.value)}{interval}"
     return f"{units.times(times[0] / times[1])}\ntwo measurements"

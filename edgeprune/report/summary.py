@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Union
 
-from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.energy import energy
-from edgeprune.measurement import AGGREGATED, EMULATED, Measurement
-from edgeprune.report.collection import artifacts_of
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, timed
+from edgeprune.report.collection import Noun
 from edgeprune.report.curve import levels_of
-from edgeprune.report.layers import layer_times
-from edgeprune.report.machine import machine_words
+from edgeprune.report.runs import Run, layer_times, machine_words
+from edgeprune.statistics import NativeSummary, Summary
 from edgeprune.ticket import Ticket
 
 
-def summary(noun: Union[Ticket, Artifact, Measurement]) -> dict[str, Any]:
-    """The dictionary of any of the three nouns."""
+def summary(noun: Noun, bundles: Sequence[Artifact] = ()) -> dict[str, Any]:
+    """The dictionary of any of the three nouns. bundles: that a measurement ran, for what the export expected of its
+    layers."""
     if isinstance(noun, Ticket):
         return ticket_summary(noun)
-    if isinstance(noun, Artifact):
-        return artifact_summary(noun)
-    if noun.kind == EMULATED:
-        return count_summary(noun)
-    return native_summary(noun) if noun.kind == AGGREGATED else measurement_summary(noun)
+    return artifact_summary(noun) if isinstance(noun, Artifact) else measurement_summary(noun, bundles)
 
 
 def ticket_summary(ticket: Ticket) -> dict[str, Any]:
@@ -74,79 +71,64 @@ def artifact_summary(artifact: Artifact) -> dict[str, Any]:
         "path": str(artifact.origin),
         **artifact.content(),
         "model_bytes": artifact.model_bytes,
-        "density": density_in_file(artifact),
+        "density": artifact.density,
         "zeros_lost": artifact.zeros_lost,
-        "zeros_gained": sum(zeros.gained for zeros in artifact.zeros.values()),
-        "parity_relative": artifact.parity_max_abs / artifact.parity_scale if artifact.parity_scale else 0.0,
+        "zeros_gained": artifact.zeros_gained,
+        "parity_relative": artifact.parity_relative,
     }
 
 
-def measurement_summary(measurement: Measurement) -> dict[str, Any]:
-    """A measurement: all that `edgeprune.statistics.summarize` derives from it (`against` holds the same for what it
-    was compared with, `ratio` how many times as fast the artifact is), its layers with predicted and measured gain, the
-    energy of an inference (see `edgeprune.energy.Energy`; "absent" where the device measures no power), and what ran
-    where and when."""
+def measurement_summary(measurement: Measurement, bundles: Sequence[Artifact]) -> dict[str, Any]:
+    """A measurement: all that its summary holds (`against` holds the same for what it was compared with, `ratio` how
+    many times as fast the artifact is), and what ran where and when. One with samples has its layers with predicted and
+    measured gain, and the energy of an inference (see `edgeprune.energy.Energy`; "absent" where the device measures no
+    power), too. The figures of emulated instructions have other keys than times have."""
+    header = ("artifact_path", "artifact_sha256", "against_path", "against_sha256", "ticket_id", "created")
+    ends = zip(("conditions_before", "conditions_after"), (measurement.ran[:1], measurement.ran[-1:]))
     return {
         "noun": "measurement",
         "path": str(measurement.path),
-        **statistics.summarize(measurement),
-        "layers": _layers(measurement),
-        "energy": {role: _energy(measurement, role) for role in ("artifact", "against")},
-        **_origin(measurement),
-        "conditions_before": dict(measurement.blocks[0].conditions_before),
-        "conditions_after": dict(measurement.blocks[-1].conditions_after),
-    }
-
-
-def count_summary(measurement: Measurement) -> dict[str, Any]:
-    """A measurement of emulated instructions. Its figures have other keys than times have: against_* is what it was
-    compared with (None if nothing was), the ratio how many times fewer the artifact's are."""
-    mine, other = measurement.instructions("artifact"), measurement.instructions("against")
-    return {
-        "noun": "measurement",
-        "path": str(measurement.path),
-        "kind": measurement.kind,
-        "emulated_instructions": mine,
-        "against_emulated_instructions": other or None,
-        "ratio_of_emulated_instructions": other / mine if other else None,
-        "output_max_abs": max(count.output_max_abs for count in measurement.counts),
-        **{name: getattr(measurement, name) for name in ("target", "runtime", "precision", "threads")},
-        **_origin(measurement),
-    }
-
-
-def native_summary(measurement: Measurement) -> dict[str, Any]:
-    """A native runner's measurement: what `edgeprune.statistics.summarize` derives from its aggregates, and what ran
-    where and when."""
-    return {
-        "noun": "measurement",
-        "path": str(measurement.path),
-        "kind": measurement.kind,
-        **statistics.summarize(measurement),
-        **_origin(measurement),
-        "conditions_before": dict(measurement.native[0].conditions_before),
-        "conditions_after": dict(measurement.native[-1].conditions_after),
-    }
-
-
-def _origin(measurement: Measurement) -> dict[str, Any]:
-    """Which files were measured, where and when."""
-    names = ("artifact_path", "artifact_sha256", "against_path", "against_sha256", "ticket_id", "created")
-    return {
-        **{name: getattr(measurement, name) for name in names},
+        **_figures(measurement, bundles),
+        **{name: getattr(measurement, name) for name in header},
         "machine": machine_words(measurement),
         "asked": dict(measurement.asked),
         "environment": dict(measurement.environment),
         "notes": list(measurement.notes),
+        **{name: dict(getattr(process, name)) for name, ran in ends for process in ran},
     }
 
 
-def _energy(measurement: Measurement, role: str) -> Union[dict[str, Any], str]:
+def _figures(measurement: Measurement, bundles: Sequence[Artifact]) -> dict[str, Any]:
+    """What is derived from a measurement of any kind, the artifact's figures first, and what ran."""
+    setting = {name: getattr(measurement, name) for name in ("runtime", "precision", "threads", "target", "connection")}
+    if isinstance(measurement, Emulated):
+        counted = measurement.summary
+        return {
+            "kind": measurement.kind,
+            "emulated_instructions": counted.instructions,
+            "against_emulated_instructions": counted.against,
+            "ratio_of_emulated_instructions": counted.ratio,
+            "output_max_abs": counted.output_max_abs,
+            **{name: setting[name] for name in ("target", "runtime", "precision", "threads")},
+        }
+    if isinstance(measurement, Aggregated):
+        return {"kind": measurement.kind, **_sides_first(measurement.summary), **setting}
+    run = Run.of(timed(measurement), bundles)
+    energies = {role: _energy(run.measurement, role) for role in ("artifact", "against")}
+    return {**_sides_first(run.summary), **setting, "layers": _layers(run), "energy": energies}
+
+
+def _sides_first(summary: Union[Summary, NativeSummary]) -> dict[str, Any]:
+    plain = asdict(summary)
+    return {**plain.pop("artifact"), **plain}
+
+
+def _energy(measurement: Timed, role: str) -> Union[dict[str, Any], str]:
     found = energy(measurement.of(role))
     return asdict(found) if found else "absent"
 
 
-def _layers(measurement: Measurement) -> list[dict[str, Any]]:
+def _layers(run: Run) -> list[dict[str, Any]]:
     """Each layer's time and gain; what the export said of it where the bundle is known."""
     return [
         {
@@ -155,18 +137,5 @@ def _layers(measurement: Measurement) -> list[dict[str, Any]]:
             "against_ns": each.against_ns,
             "measured_gain": each.gain,
         }
-        for each in layer_times(measurement, artifacts_of(measurement))
+        for each in layer_times(run)
     ]
-
-
-def density_in_file(artifact: Artifact) -> float:
-    """Nonzero weights / weights of the tensors in the model file; physically removed weights count in neither."""
-    total = sum(zeros.size for zeros in artifact.zeros.values())
-    nonzero = sum(zeros.density * zeros.size for zeros in artifact.zeros.values())
-    return nonzero / total if total else 1.0
-
-
-def density_of_dense(artifact: Artifact) -> float:
-    """Nonzero weights in the model file / prunable weights of the dense model, before any was physically removed."""
-    nonzero = sum(zeros.density * zeros.size for zeros in artifact.zeros.values())
-    return nonzero / artifact.weights_total if artifact.weights_total else 1.0

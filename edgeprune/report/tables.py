@@ -1,4 +1,4 @@
-"""The tables of a report, as text: the page and the terminal show the same cells."""
+"""The tables of tickets and artifacts, as text: the page and the terminal show the same cells."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ from edgeprune.artifact import Artifact, Layer
 from edgeprune.evidence import WEAK_DB, Signal
 from edgeprune.metric import Metric
 from edgeprune.report import units
-from edgeprune.report.collection import artifacts_of, is_of
 from edgeprune.report.curve import levels_of
-from edgeprune.report.layers import LayerTime, layer_times, run_dense
-from edgeprune.report.summary import density_in_file, density_of_dense
-from edgeprune.report.timing import Timing
+from edgeprune.report.runs import run_dense
 from edgeprune.ticket import Ticket, Verdict
 
-MEASURED_NOTE = (
-    "Gain, predicted and measured: time in the kernels of the {other} / time in these. Times from the runtime's own "
-    "profile, the least over up to five processes; profiling adds some microseconds to every kernel, so short layers "
-    "gain more than it shows."
-)
 MARKED = " Marked: sparse weights run by dense kernels."
 
 
@@ -36,6 +28,11 @@ class Table:
     note: str = ""
     marked: tuple[int, ...] = ()
 
+    @property
+    def in_words(self) -> tuple[bool, ...]:
+        """For each column whether it holds names or sentences, which begin at the left, or figures."""
+        return tuple(place == 0 or column in ("Value", "Why") for place, column in enumerate(self.columns))
+
 
 def verdict_table(ticket: Ticket) -> Table:
     """What the verdict rests on, one statement a row."""
@@ -47,7 +44,7 @@ def verdict_table(ticket: Ticket) -> Table:
             f"Ticket − random reinit, test {name}",
             with_interval(verdict.over_reinit, verdict.over_reinit_interval, metric),
         ),
-        ("Margin allowed", units.difference(verdict.margin, metric).lstrip("+")),
+        ("Margin allowed", units.amount(verdict.margin, metric)),
         ("Confidence, one-sided", units.confidence(verdict.confidence)),
         ("Seeds", "1 (no statement about chance)" if verdict.seeds == 1 else str(verdict.seeds)),
     )
@@ -119,7 +116,7 @@ def zeros_table(artifact: Artifact) -> Table:
             sum(getattr(each, field) for each in artifact.zeros.values())
             for field in ("size", "expected", "lost", "gained")
         )
-        rows.append(("all", *map(units.count, sums), units.percent(density_in_file(artifact))))
+        rows.append(("all", *map(units.count, sums), units.percent(artifact.density)))
     columns = ("Tensor", "Weights", "Zeros in PyTorch", "Lost", "Gained", "Density in file")
     note = (
         f"Read back from {artifact.model_file}. Lost: zeros of the ticket that are not exactly zero there. Gained: "
@@ -136,7 +133,7 @@ def artifact_table(artifact: Artifact) -> Table:
         ("Target", artifact.target),
         ("Runtime, precision", f"{artifact.runtime} {artifact.precision}"),
         ("Variant, seed", f"{artifact.variant}, {artifact.seed}"),
-        ("Weights left", f"{units.percent(density_of_dense(artifact))} of the dense model's"),
+        ("Weights left", f"{units.percent(artifact.density_of_dense)} of the dense model's"),
         (
             "Physically removed",
             f"{units.count(artifact.weights_removed)} of {units.count(artifact.weights_total)} weights",
@@ -160,8 +157,7 @@ def artifact_table(artifact: Artifact) -> Table:
 
 def parity_words(artifact: Artifact) -> str:
     """The largest difference to PyTorch, and what share of the output's scale that is."""
-    relative = artifact.parity_max_abs / artifact.parity_scale if artifact.parity_scale else 0.0
-    return f"{units.small(artifact.parity_max_abs)} ({units.small(relative)} of the scale)"
+    return f"{units.small(artifact.parity_max_abs)} ({units.small(artifact.parity_relative)} of the scale)"
 
 
 def signal_words(signal: Signal) -> str:
@@ -204,11 +200,12 @@ def test_words(artifact: Artifact) -> str:
     )
 
 
-def size_parts(artifact: Artifact) -> str:
-    """What a bundle's size is made of: "model 40.8 kB + library 370 kB", or "the model file, no library"."""
+def size_parts(artifact: Artifact, between: str = " ") -> str:
+    """What a bundle's size is made of: "model 40.8 kB + library 370 kB", or "the model file, no library". between: what
+    stands before the plus sign."""
     if not artifact.library_bytes:
         return "the model file, no library"
-    return f"model {units.size(artifact.model_bytes)} + library {units.size(artifact.library_bytes)}"
+    return f"model {units.size(artifact.model_bytes)}{between}+ library {units.size(artifact.library_bytes)}"
 
 
 def zeros_words(artifact: Artifact) -> str:
@@ -221,10 +218,7 @@ def zeros_words(artifact: Artifact) -> str:
 def kernels_table(artifact: Artifact) -> Table:
     """What runs each layer of a bundle and why; sparse weights that dense kernels run stand out."""
     marked = run_dense(artifact)
-    rows = tuple(
-        (*_facts(layer), units.times(layer.predicted_gain) if layer.kernel == "sparse" else units.MISSING, layer.why)
-        for layer in artifact.layers
-    )
+    rows = tuple((*layer_facts(layer), layer.why) for layer in artifact.layers)
     by = "Predicted" if artifact.kernel_times is None else "Measured"
     source = "by the cost model" if artifact.kernel_times is None else f"on {artifact.kernel_times.machine}"
     note = f"{by} gain: time of the runtime's dense kernel / time of the sparse one, {source}."
@@ -239,32 +233,13 @@ def kernels_table(artifact: Artifact) -> Table:
     )
 
 
-def times_table(run: Timing) -> Optional[Table]:
-    """Predicted and measured gain of each layer of a measurement, or None if no profile was taken."""
-    measurement, other = run.measurement, run.names["against"]
-    artifacts = artifacts_of(measurement)
-    times = layer_times(measurement, artifacts)
-    if not times:
-        return None
-    bundle = next((each for each in artifacts if is_of(measurement, each)), None)
-    marked = run_dense(bundle) if bundle else []
-    rows = tuple((*_cells(each), units.latency(each.time_ns), units.latency(each.against_ns)) for each in times)
-    columns = ("Layer", "Density", "Kernel", "Predicted", "Measured", "Time", other.capitalize())
-    note = MEASURED_NOTE.format(other=other) + (MARKED if marked else "")
-    places = tuple(place for place, each in enumerate(times) if each.name in marked)
-    return Table("Layer by layer", columns, rows, note, places)
-
-
-def _cells(each: LayerTime) -> tuple[str, ...]:
-    """All of a row but the times."""
-    if each.layer is None:
-        return (each.name, "", "", "", units.times(each.gain))
-    name, _, density, kernel = _facts(each.layer)
-    predicted = units.times(each.layer.predicted_gain) if each.layer.kernel == "sparse" else units.MISSING
-    return name, density, kernel, predicted, units.times(each.gain)
-
-
-def _facts(layer: Layer) -> tuple[str, str, str, str]:
-    """Name, shape, density, kernel."""
-    shape = "×".join(map(str, layer.shape))
-    return layer.name, shape, units.percent(layer.density), layer.pattern or layer.kernel
+def layer_facts(layer: Layer) -> tuple[str, str, str, str, str]:
+    """Name, shape, density, kernel, predicted gain."""
+    gain = units.times(layer.predicted_gain) if layer.kernel == "sparse" else units.MISSING
+    return (
+        layer.name,
+        "×".join(map(str, layer.shape)),
+        units.percent(layer.density),
+        layer.pattern or layer.kernel,
+        gain,
+    )

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed
 from edgeprune.options import HERE
-from edgeprune.report import units
-from edgeprune.report.builds import build_table, builds_of, environment_table, slow_table, timing_table
-from edgeprune.report.collection import Noun, Nouns, artifacts_of, is_of
-from edgeprune.report.counts import count_words, counts_table
+from edgeprune.report.builds import RULE, builds_of, choices
+from edgeprune.report.collection import Noun, Nouns, is_of
 from edgeprune.report.curve import headline, statement
-from edgeprune.report.deploy import RULE, choices
-from edgeprune.report.devices import devices_table
-from edgeprune.report.machine import machine_words, where_words
-from edgeprune.report.native import native_facts_table, native_words
-from edgeprune.report.overview import from_dense_table
-from edgeprune.report.sustained import sustained_words, tracks
+from edgeprune.report.figures import sustained_words, tracks
+from edgeprune.report.overview import build_table, from_dense_table
+from edgeprune.report.runs import Run, machine_words, result_line, speed_words, where_words
 from edgeprune.report.tables import (
     Table,
     artifact_table,
@@ -27,26 +22,33 @@ from edgeprune.report.tables import (
     levels_table,
     parity_words,
     seeds_table,
-    times_table,
     verdict_table,
     zeros_table,
     zeros_words,
 )
-from edgeprune.report.timing import interval_words, speed_words, timing
+from edgeprune.report.timings import (
+    counts_table,
+    devices_table,
+    environment_table,
+    native_facts_table,
+    slow_table,
+    times_table,
+    timing_table,
+)
 from edgeprune.ticket import Ticket
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_noun(noun: Noun, console: Console) -> None:
-    """One ticket, artifact or measurement, for `edgeprune inspect`."""
+def print_noun(noun: Noun, bundles: Sequence[Artifact], console: Console) -> None:
+    """One ticket, artifact or measurement, for `edgeprune inspect`. bundles: that a measurement ran."""
     if isinstance(noun, Ticket):
         _ticket(noun, console)
     elif isinstance(noun, Artifact):
         _artifact(noun, console)
     else:
-        _measurement(noun, console)
+        _measurement(noun, bundles, console)
 
 
 def print_report(nouns: Nouns, console: Console) -> None:
@@ -77,16 +79,18 @@ def print_report(nouns: Nouns, console: Console) -> None:
             f"Largest difference to PyTorch {parity_words(build.artifact)}; zeros lost {zeros_words(build.artifact)}.",
             console,
         )
-        for each in nouns.counted:
-            if is_of(each, build.artifact):
-                _line(f"{each.created}, {machine_words(each)}: {count_words(each)}", console)
-        for each in nouns.aggregated:
-            if is_of(each, build.artifact):
-                _line(f"{each.created}, {where_words(each, build.artifact)}: {native_words(each)}", console)
-        for run in build.timings:
+        for counted in nouns.emulated:
+            if is_of(counted, build.artifact):
+                line = result_line(counted, nouns.artifacts)
+                _line(f"{counted.created}, {machine_words(counted)}: {line}", console)
+        for native in nouns.native:
+            if is_of(native, build.artifact):
+                line = result_line(native, nouns.artifacts)
+                _line(f"{native.created}, {where_words(native, build.artifact)}: {line}", console)
+        for run in build.runs:
             where = where_words(run.measurement, build.artifact)
             _line(f"{run.measurement.created}, {where}: {speed_words(run)}", console)
-        if not any(is_of(each, build.artifact) for each in (*nouns.timed, *nouns.aggregated)):
+        if not any(is_of(each, build.artifact) for each in (*nouns.timed, *nouns.native)):
             _line(f"Not measured yet: {_bench(build.artifact)}", console)
     for line in nouns.left_out:
         _line(f"Left out: {line}", console)
@@ -99,28 +103,16 @@ def _bench(artifact: Artifact) -> str:
     return f"edgeprune bench {artifact.origin} --target {target}{elsewhere}"
 
 
-def speed_line(measurement: Measurement) -> str:
-    """A measurement in one line: "median 434 µs [429 µs … 440 µs, blocks over 45 s], 2.49× as fast as the dense twin
-    [2.48 … 2.51×]: faster", or `count_words`, or `native_words`."""
-    if measurement.kind == EMULATED:
-        return count_words(measurement)
-    if measurement.kind == AGGREGATED:
-        return native_words(measurement)
-    run = timing(measurement, artifacts_of(measurement))
-    return f"median {units.latency(run.statistics['p50_ns'])}{interval_words(run.statistics)}, {speed_words(run)}"
-
-
-def print_layers(measurement: Measurement, console: Console) -> None:
+def print_layers(measurement: Measurement, bundles: Sequence[Artifact], console: Console) -> None:
     """Predicted and measured gain of each layer, if a measurement has a profile."""
-    timed = measurement.kind == MEASURED
-    table = times_table(timing(measurement, artifacts_of(measurement))) if timed else None
+    table = times_table(Run.of(measurement, bundles)) if isinstance(measurement, Timed) else None
     if table is not None:
         _print(table, console)
 
 
-def print_devices(measured: Mapping[str, Measurement], console: Console) -> None:
+def print_devices(measured: Mapping[str, Measurement], bundles: Sequence[Artifact], console: Console) -> None:
     """One artifact on several devices; measured: host -> what was measured there."""
-    _print(devices_table(measured), console)
+    _print(devices_table(measured, bundles), console)
 
 
 def _ticket(ticket: Ticket, console: Console) -> None:
@@ -140,27 +132,25 @@ def _artifact(artifact: Artifact, console: Console) -> None:
     _print(zeros_table(artifact), console)
 
 
-def _measurement(measurement: Measurement, console: Console) -> None:
-    if measurement.kind == EMULATED:
-        _heading(measurement.path.stem, console)
-        _print(counts_table([measurement], artifacts_of(measurement)), console)
-        return
-    if measurement.kind == AGGREGATED:
-        _heading(measurement.path.stem, console)
-        _line(native_words(measurement), console)
-        _print(native_facts_table(measurement, artifacts_of(measurement)), console)
-        return
-    run = timing(measurement, artifacts_of(measurement))
+def _measurement(measurement: Measurement, bundles: Sequence[Artifact], console: Console) -> None:
     _heading(measurement.path.stem, console)
-    _line(speed_line(measurement), console)
+    if isinstance(measurement, Emulated):
+        _print(counts_table([measurement], bundles), console)
+        return
+    _line(result_line(measurement, bundles), console)
+    if isinstance(measurement, Aggregated):
+        _print(native_facts_table(measurement, bundles), console)
+    if isinstance(measurement, Timed):
+        _run(Run.of(measurement, bundles), console)
+
+
+def _run(run: Run, console: Console) -> None:
     _print(timing_table(run), console)
     if tracks(run):
         _line(sustained_words(run), console)
-    print_layers(measurement, console)
-    slow = slow_table(run)
-    if slow is not None:
-        _print(slow, console)
-    _print(environment_table(run), console)
+    for table in (times_table(run), slow_table(run), environment_table(run)):
+        if table is not None:
+            _print(table, console)
 
 
 def _heading(text: str, console: Console) -> None:
@@ -188,10 +178,8 @@ def _print(table: Table, console: Console) -> None:
         pad_edge=False,
         padding=(0, 2, 0, 0),
     )
-    for index, column in enumerate(table.columns):
-        shown.add_column(
-            Text(column), justify="left" if index == 0 or column in ("Value", "Why") else "right", overflow="fold"
-        )
+    for column, in_words in zip(table.columns, table.in_words):
+        shown.add_column(Text(column), justify="left" if in_words else "right", overflow="fold")
     for index, row in enumerate(table.rows):
         style = "bold" if index in table.marked else ""
         # Without colours a mark in bold would be lost.

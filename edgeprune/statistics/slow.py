@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import Optional, TypeVar
 
 import numpy as np
 
-from edgeprune.statistics.steady import steady_state
+from edgeprune.blocks import Block
 
-if TYPE_CHECKING:
-    from edgeprune.measurement import Block, Measurement
-
+T = TypeVar("T")
 SLOW = 0.1  # relative: a block whose median lies this far above that of its role's blocks is told of
 
 
@@ -27,20 +25,21 @@ class SlowBlock:
     causes: tuple[str, ...]
 
 
-def slow_blocks(measurement: Measurement) -> list[SlowBlock]:
-    """The blocks that were slower than their role's others by more than a tenth, in running order."""
-    medians = [_median_ns(block) for block in measurement.blocks]
-    found = []
-    for place, (block, median) in enumerate(zip(measurement.blocks, medians), 1):
-        same = [other for other, each in zip(medians, measurement.blocks) if each.role == block.role]
-        slower = median / float(np.median(same)) - 1
+def slow_blocks(blocks: Sequence[Block], medians_ns: Sequence[float]) -> tuple[SlowBlock, ...]:
+    """The blocks that were slower than their role's others by more than a tenth, in running order. medians_ns: of the
+    steady samples of each block."""
+    slow = []
+    usual = {role: float(np.median(_of(role, blocks, medians_ns))) for role in {block.role for block in blocks}}
+    for place, (block, median) in enumerate(zip(blocks, medians_ns), 1):
+        slower = median / usual[block.role] - 1
         if slower > SLOW:
-            found.append(SlowBlock(place, block.role, slower, _causes(block, measurement.of(block.role))))
-    return found
+            slow.append(SlowBlock(place, block.role, slower, _causes(block, _of(block.role, blocks, blocks))))
+    return tuple(slow)
 
 
-def _median_ns(block: Block) -> float:
-    return float(np.median(block.samples_ns[steady_state(block.warmup_ns, block.samples_ns).begin :]))
+def _of(role: str, blocks: Sequence[Block], values: Sequence[T]) -> list[T]:
+    """The values of the blocks of one role; values: one per block."""
+    return [value for block, value in zip(blocks, values) if block.role == role]
 
 
 def _causes(block: Block, same: Sequence[Block]) -> tuple[str, ...]:

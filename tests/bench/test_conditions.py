@@ -19,8 +19,9 @@ from edgeprune.bench.conditions import (
     wait_until_cool,
     warnings,
 )
+from edgeprune.blocks import Block
 from edgeprune.connections.local import connect
-from edgeprune.measurement import Block, Measurement
+from edgeprune.measurement import Timed
 from edgeprune.readings import fastest_khz, hottest_millic
 from edgeprune.target import Target
 
@@ -42,14 +43,14 @@ CALM: dict[str, Any] = {
 }
 
 
-def measurement(**changes: Any) -> Measurement:
+def measurement(**changes: Any) -> Timed:
     """Two blocks of half a second; `changes` are readings after the second."""
     memory = {"load": {"pss": 1, "swap": changes.pop("swap", 0)}, "first": {}}
     calm = Block("artifact", 1, 1, 1, 1, (), (250_000_000,) * 2, {}, CALM, CALM, "a" * 64, 0.0)
     other = replace(calm, conditions_after={**CALM, **changes}, memory_bytes=memory)
-    needed = [each.name for each in fields(Measurement) if each.default is each.default_factory is MISSING]
-    given = {"path": Path("x"), "environment": {}, "blocks": (calm, other), "kind": "measured"}
-    return Measurement(**{**dict.fromkeys(needed, "x"), **given})
+    needed = [each.name for each in fields(Timed) if each.default is each.default_factory is MISSING]
+    given = {"path": Path("x"), "environment": {}, "blocks": (calm, other)}
+    return Timed(**{**dict.fromkeys(needed, "x"), **given})
 
 
 def test_calm_device_gives_no_warning() -> None:

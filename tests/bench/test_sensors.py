@@ -20,7 +20,7 @@ from edgeprune.bench import Plan, agent
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
 from edgeprune.connections.local import connect
 from edgeprune.energy import energy
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Measurement, Timed
 
 RECORDED = Path(__file__).parent / "recorded"
 BATTERY = {"type": "Battery", "status": "Discharging", "current_now": -412000, "voltage_now": 4012000}
@@ -284,12 +284,12 @@ def test_windows_and_power_come_back_with_the_block(
         block, environment = run_block(side, replace(job, sustained_seconds=0.1, window_seconds=0.0), connection, 60.0)
     assert len(block.samples_ns) == short_plan.samples and len(block.windows) > 1
     assert list(block.power_uw) == ["idle", "steady", "sustained"]
-    needed = [each for each in fields(Measurement) if each.default is each.default_factory is MISSING]
+    needed = [each for each in fields(Timed) if each.default is each.default_factory is MISSING]
     filled = {each.name: 1 if each.type == "int" else "x" for each in needed}
-    given = {"path": tmp_path / "m.json", "environment": environment, "blocks": (block,), "kind": "measured"}
-    measurement = Measurement(**{**filled, **given})
+    given = {"path": tmp_path / "m.json", "environment": environment, "blocks": (block,)}
+    measurement = Timed(**{**filled, **given})
     measurement.save()
-    assert Measurement.load(measurement.path).blocks == (block,)
+    assert Measurement.load(measurement.path) == measurement
     found = energy([block])
     assert found is not None and found.phase == "sustained"
     assert found.power_uw == block.conditions_before["power_uw"]

@@ -20,7 +20,7 @@ from edgeprune import Artifact, connections, load_target
 from edgeprune.bench import BlockDone, Plan, Request, bench, bench_blocks
 from edgeprune.doctor import device_checks
 from edgeprune.errors import DeviceError, UnfairConditionsError
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Timed
 from tests.bench.conftest import make_bundle
 from tests.connections.ssh_server import HOST
 from tests.devices.raspberry_pi import RaspberryPi
@@ -81,7 +81,7 @@ def when_an_agent_runs(pi: RaspberryPi, act: Callable[[], None]) -> threading.Th
     return thread
 
 
-def measure(artifact: Artifact, folder: Path, plan: Plan = PLAN) -> Measurement:
+def measure(artifact: Artifact, folder: Path, plan: Plan = PLAN) -> Timed:
     with connect() as connection:
         return bench(artifact, None, TARGET, connection, plan, folder)
 

@@ -13,18 +13,19 @@ from edgeprune.bench.block import Bundle
 from edgeprune.bench.emulation import machine
 from edgeprune.bench.emulation.counter import Counted, count
 from edgeprune.bench.run import OTHER, OTHER_TWIN
+from edgeprune.blocks import Count
 from edgeprune.errors import DeviceError, MeasurementError, TargetError
-from edgeprune.measurement import EMULATED, Count, Measurement
+from edgeprune.measurement import Emulated
 from edgeprune.target import Target
 
 ARCH = "aarch64"
 RUNS = 2  # of each side, which must agree to the last digit
 
 
-def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out: Path) -> Measurement:
+def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out: Path) -> Emulated:
     """Count the instructions of one inference of the first probe, on one thread of the target's processor.
 
-    The measurement is written to OUT/measurements; its kind is "emulated instructions", and it holds no times. Raises
+    The measurement is written to OUT/measurements; it holds no times. Raises
     TargetError for a processor that QEMU does not know, MeasurementError for two artifacts that cannot be compared,
     DeviceError with the next step where QEMU or the emulated system is missing, where an output is wrong and where two
     runs differ.
@@ -39,7 +40,7 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
     runs = {role: [_run(each, role, cpu) for _ in range(RUNS)] for role, each in sides.items()}
     counts = tuple(_count(sides[role], role, found) for role, found in runs.items())
     now = datetime.now(timezone.utc)
-    measurement = Measurement(
+    measurement = Emulated(
         path=out / "measurements" / f"{artifact.path.name}-emulated-{now:%Y%m%dT%H%M%S%fZ}.json",
         artifact_path=str(artifact.origin),
         artifact_sha256=artifact.files[artifact.model_file],
@@ -51,10 +52,8 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
         runtime=artifact.runtime,
         precision=artifact.precision,
         threads=1,
-        kind=EMULATED,
         created=now.isoformat(timespec="seconds"),
         environment={"emulator": machine.version(), "processor": cpu, **runs["artifact"][0].versions},
-        blocks=(),
         counts=counts,
         asked={"target": target.reference, **_other(artifact, against)},
     )
