@@ -72,11 +72,11 @@ static void plan_chunks(const kernel *k, conv_job *job) {
 
 static OrtStatus *conv_example(const kernel *k, OrtKernelContext *context, conv_job *job) {
     if (job->chunks)
-        return KernelContext_ParallelFor(k->api, context, k->level->conv_chunk, (size_t)job->chunks, 0, job);
+        return k->api->KernelContext_ParallelFor(context, k->level->conv_chunk, (size_t)job->chunks, 0, job);
     job->input = job->copied ? job->copies : job->source;
     if (job->copied)
-        TRY(KernelContext_ParallelFor(k->api, context, k->level->copy_planes, (size_t)job->copy_parts, 0, job));
-    return KernelContext_ParallelFor(k->api, context, k->level->conv, (size_t)(job->tiles * job->parts), 0, job);
+        TRY(k->api->KernelContext_ParallelFor(context, k->level->copy_planes, (size_t)job->copy_parts, 0, job));
+    return k->api->KernelContext_ParallelFor(context, k->level->conv, (size_t)(job->tiles * job->parts), 0, job);
 }
 
 static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv_job *job, const tensor *x, char *y,
@@ -177,9 +177,9 @@ OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info) {
 static const char *check_sum(kernel *k, const OrtKernelInfo *info) {
     static const char *const names[] = {"sum_scale", "sum_r_scale", "sum_r_zero_point", "sum_zero_point", "sum_low", "sum_high"};
     size_t inputs = 0;
-    OrtStatus *status = KernelInfo_GetInputCount(k->api, info, &inputs);
+    OrtStatus *status = k->api->KernelInfo_GetInputCount(info, &inputs);
     if (status) {
-        ReleaseStatus(k->api, status);
+        k->api->ReleaseStatus(status);
         return "the number of inputs is unknown";
     }
     const int residual = inputs > 4;
@@ -231,7 +231,7 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {
         job.source = (const char *)x.data + 4 * n * g->channels * g->height * g->width;
         job.output = (char *)y + 4 * n * g->channels * g->out_h * g->out_w;
-        status = KernelContext_ParallelFor(k->api, context, integer ? k->level->quantized_depthwise : k->level->depthwise,
+        status = k->api->KernelContext_ParallelFor(context, integer ? k->level->quantized_depthwise : k->level->depthwise,
                                            (size_t)job.parts, 0, &job);
     }
     free_scratch(k, job.copies);
@@ -358,7 +358,7 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
     for (int64_t n = 0; n < x.dims[0] && !status; n++) {
         job.source = (const char *)x.data + 4 * n * g->channels * g->height * g->width;
         job.output = (char *)y + 4 * n * g->channels * g->out_h * g->out_w;
-        status = KernelContext_ParallelFor(k->api, context, k->level->max_pool, (size_t)job.copy_parts, 0, &job);
+        status = k->api->KernelContext_ParallelFor(context, k->level->max_pool, (size_t)job.copy_parts, 0, &job);
     }
     free_scratch(k, job.copies);
     return status;

@@ -18,7 +18,7 @@ static OrtStatus *compute_add(kernel *k, OrtKernelContext *context) {
     job.output = y;
     job.cells = a.elements / 4;
     job.parts = job.cells > 4096 ? PARTS : 1;
-    return KernelContext_ParallelFor(k->api, context, k->level->add, (size_t)job.parts, 0, &job);
+    return k->api->KernelContext_ParallelFor(context, k->level->add, (size_t)job.parts, 0, &job);
 }
 
 OrtStatus *create_add(kernel *k, const OrtKernelInfo *info) {
@@ -43,7 +43,7 @@ static OrtStatus *compute_pack(kernel *k, OrtKernelContext *context) {
     for (int64_t n = 0; n < x.dims[0]; n++) {
         job.input = (const uint8_t *)x.data + n * x.dims[1] * positions;
         job.output = (uint8_t *)y + 4 * n * dims[1] * positions;
-        TRY(KernelContext_ParallelFor(k->api, context, k->level->pack, (size_t)dims[1], 0, &job));
+        TRY(k->api->KernelContext_ParallelFor(context, k->level->pack, (size_t)dims[1], 0, &job));
     }
     return 0;
 }
@@ -74,7 +74,7 @@ static OrtStatus *compute_unpack(kernel *k, OrtKernelContext *context) {
     for (int64_t n = 0; n < x.dims[0]; n++) {
         job.input = (const uint8_t *)x.data + 4 * n * x.dims[1] * positions;
         job.output = (uint8_t *)y + n * k->channels * positions;
-        TRY(KernelContext_ParallelFor(k->api, context, k->level->unpack, (size_t)x.dims[1], 0, &job));
+        TRY(k->api->KernelContext_ParallelFor(context, k->level->unpack, (size_t)x.dims[1], 0, &job));
     }
     return 0;
 }
@@ -106,7 +106,7 @@ static OrtStatus *compute_global_average_pool(kernel *k, OrtKernelContext *conte
     for (int64_t n = 0; n < x.dims[0]; n++) {
         job.input = (const uint8_t *)x.data + 4 * n * x.dims[1] * positions;
         job.output = (uint8_t *)y + n * k->channels;
-        TRY(KernelContext_ParallelFor(k->api, context, k->level->global_average, (size_t)x.dims[1], 0, &job));
+        TRY(k->api->KernelContext_ParallelFor(context, k->level->global_average, (size_t)x.dims[1], 0, &job));
     }
     return 0;
 }

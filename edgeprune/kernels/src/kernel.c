@@ -7,16 +7,16 @@ OrtStatus *fail(const OrtApi *api, const char *name, const char *problem) {
     for (int i = 0; i < 4; i++)
         for (const char *c = parts[i]; *c && length < sizeof text - 1; c++) text[length++] = *c;
     text[length] = 0;
-    return CreateStatus(api, ORT_INVALID_ARGUMENT, text);
+    return api->CreateStatus(ORT_INVALID_ARGUMENT, text);
 }
 
 void *own(void *owner, size_t bytes) {
     kernel *k = owner;
     void *memory = 0;
     if (k->owned_count == (int32_t)(sizeof k->owned / sizeof *k->owned)) return 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes + OVER_READ, &memory);
+    OrtStatus *status = k->api->AllocatorAlloc(k->memory, bytes + OVER_READ, &memory);
     if (status) {
-        ReleaseStatus(k->api, status);
+        k->api->ReleaseStatus(status);
         return 0;
     }
     if (memory) k->owned[k->owned_count++] = memory;
@@ -29,34 +29,34 @@ void destroy_kernel(void *data) {
     OrtAllocator *memory = k->memory;
     OrtStatus *status = 0;
     while (k->owned_count) {
-        status = AllocatorFree(api, memory, k->owned[--k->owned_count]);
-        if (status) ReleaseStatus(api, status);
+        status = api->AllocatorFree(memory, k->owned[--k->owned_count]);
+        if (status) api->ReleaseStatus(status);
     }
     count_user(k, -1);
-    status = AllocatorFree(api, memory, k);
-    if (status) ReleaseStatus(api, status);
+    status = api->AllocatorFree(memory, k);
+    if (status) api->ReleaseStatus(status);
 }
 
 /* A missing attribute is no error: its status is dropped. */
 static int found(const kernel *k, OrtStatus *status) {
     if (!status) return 1;
-    ReleaseStatus(k->api, status);
+    k->api->ReleaseStatus(status);
     return 0;
 }
 
 static OrtStatus *describe(const kernel *k, const OrtValue *value, tensor *out) {
     OrtTensorTypeAndShapeInfo *info = 0;
-    TRY(GetTensorTypeAndShape(k->api, value, &info));
-    OrtStatus *status = GetTensorElementType(k->api, info, &out->type);
-    if (!status) status = GetDimensionsCount(k->api, info, &out->rank);
+    TRY(k->api->GetTensorTypeAndShape(value, &info));
+    OrtStatus *status = k->api->GetTensorElementType(info, &out->type);
+    if (!status) status = k->api->GetDimensionsCount(info, &out->rank);
     if (!status && out->rank > 6) status = fail(k->api, k->name, "a tensor has more than six dimensions");
-    if (!status) status = GetDimensions(k->api, info, out->dims, out->rank);
-    ReleaseTensorTypeAndShapeInfo(k->api, info);
+    if (!status) status = k->api->GetDimensions(info, out->dims, out->rank);
+    k->api->ReleaseTensorTypeAndShapeInfo(info);
     if (status) return status;
     out->elements = 1;
     for (size_t i = 0; i < out->rank; i++) out->elements *= out->dims[i];
     void *data = 0;
-    status = GetTensorMutableData(k->api, (OrtValue *)value, &data);
+    status = k->api->GetTensorMutableData((OrtValue *)value, &data);
     out->data = data;
     return status;
 }
@@ -64,7 +64,7 @@ static OrtStatus *describe(const kernel *k, const OrtValue *value, tensor *out) 
 int constant_input(const kernel *k, const OrtKernelInfo *info, size_t index, tensor *out) {
     const OrtValue *value = 0;
     int is_constant = 0;
-    if (!found(k, KernelInfoGetConstantInput_tensor(k->api, info, index, &is_constant, &value))) return 0;
+    if (!found(k, k->api->KernelInfoGetConstantInput_tensor(info, index, &is_constant, &value))) return 0;
     return is_constant && value && found(k, describe(k, value, out));
 }
 
@@ -72,16 +72,16 @@ OrtStatus *run_input(const kernel *k, OrtKernelContext *context, size_t index, t
     const OrtValue *value = 0;
     size_t count = 0;
     *out = (tensor){0};
-    TRY(KernelContext_GetInputCount(k->api, context, &count));
+    TRY(k->api->KernelContext_GetInputCount(context, &count));
     if (index >= count) return 0;
-    TRY(KernelContext_GetInput(k->api, context, index, &value));
+    TRY(k->api->KernelContext_GetInput(context, index, &value));
     return value ? describe(k, value, out) : 0;
 }
 
 OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data) {
     OrtValue *value = 0;
-    TRY(KernelContext_GetOutput(k->api, context, 0, dims, rank, &value));
-    return GetTensorMutableData(k->api, value, data);
+    TRY(k->api->KernelContext_GetOutput(context, 0, dims, rank, &value));
+    return k->api->GetTensorMutableData(value, data);
 }
 
 const char *read_geometry(kernel *k, const OrtKernelInfo *info, int32_t channels_a_cell) {

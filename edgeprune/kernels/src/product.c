@@ -43,8 +43,8 @@ static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     }
     OrtStatus *status = 0;
     const size_t pieces = (size_t)(panels * job.panel_parts);
-    if (pieces) status = KernelContext_ParallelFor(k->api, context, k->level->gemm_panel, pieces, 0, &job);
-    if (!status) status = KernelContext_ParallelFor(k->api, context, k->level->gemm, PARTS, 0, &job);
+    if (pieces) status = k->api->KernelContext_ParallelFor(context, k->level->gemm_panel, pieces, 0, &job);
+    if (!status) status = k->api->KernelContext_ParallelFor(context, k->level->gemm, PARTS, 0, &job);
     free_scratch(k, memory);
     return status;
 }

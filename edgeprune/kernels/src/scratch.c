@@ -15,15 +15,15 @@ static int32_t busy, users;
 
 static void *allocate_bytes(const kernel *k, size_t bytes) {
     void *memory = 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes + OVER_READ, &memory);
+    OrtStatus *status = k->api->AllocatorAlloc(k->memory, bytes + OVER_READ, &memory);
     if (!status) return memory;
-    ReleaseStatus(k->api, status);
+    k->api->ReleaseStatus(status);
     return 0;
 }
 
 static void free_bytes(const kernel *k, void *memory) {
-    OrtStatus *status = memory ? AllocatorFree(k->api, k->memory, memory) : 0;
-    if (status) ReleaseStatus(k->api, status);
+    OrtStatus *status = memory ? k->api->AllocatorFree(k->memory, memory) : 0;
+    if (status) k->api->ReleaseStatus(status);
 }
 
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
