@@ -347,7 +347,7 @@ static ALWAYS_INLINE const uint32_t *input_row(const group_rows *r, int32_t oy, 
 static ALWAYS_INLINE vi4 four_outputs(const group_rows *r, const vi4 *sum) {
     vi4 value[4];
     UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i4(mul_f4(to_f4(sum[i]), r->scale));
-    return pack_bytes_4(value[0], value[1], value[2], value[3], r->q.zero_point, r->q.low, r->q.high);
+    return pack_bytes_4(value[0], value[1], value[2], value[3], r->q.range);
 }
 
 static void rows_by_fours(const group_rows *r) {
@@ -386,7 +386,8 @@ static ALWAYS_INLINE void rows_by_sixteens(const group_rows *r, const int32_t ke
     const vi16 bias = _mm512_broadcast_i32x4(r->bias);
     const vf16 scale = _mm512_broadcast_f32x4(r->scale);
     const int64_t step = r->step;
-    const int32_t zero_point = r->q.zero_point, low = r->q.low, high = r->q.high, width = r->width;
+    const byte_range range = r->q.range;
+    const int32_t width = r->width;
     const vi16 order = _mm512_add_epi8(
         _mm512_mullo_epi32(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
                            set_i16(0x04040404 * r->step)),
@@ -407,7 +408,7 @@ static ALWAYS_INLINE void rows_by_sixteens(const group_rows *r, const int32_t ke
                 }
             }
             UNROLL for (int i = 0; i < 4; i++) value[i] = rint_i16(mul_f16(to_f16(value[i]), scale));
-            vi16 bytes = pack_bytes_16(value[0], value[1], value[2], value[3], zero_point, low, high);
+            vi16 bytes = pack_bytes_16(value[0], value[1], value[2], value[3], range);
             bytes = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), bytes);
             if (width - x >= 16)
                 store_i16(y + x, bytes);
@@ -439,7 +440,7 @@ static ALWAYS_INLINE vi4 four_of_3x3(const group_rows *r, const int step, const 
         }
     }
     UNROLL for (int i = 0; i < 4; i++) sum[i] = rint_i4(mul_f4(to_f4(sum[i]), r->scale));
-    return narrow_4(sum[0], sum[1], sum[2], sum[3], r->q.zero_point);
+    return narrow_4(sum[0], sum[1], sum[2], sum[3], r->q.range.zero_point);
 }
 
 static ALWAYS_INLINE void rows_of_3x3(const group_rows *rows, const int step) {

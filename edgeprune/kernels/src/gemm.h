@@ -107,8 +107,7 @@ static uint32_t requantize_four(const int32_t *sums, const requantization *q, in
         vi4 value = rint_i4(mul_f4(to_f4(set_i4(sums[k])), set_f4(q->scale[4 * group + k])));
         store_i4(lanes[k], value);
     }
-    vi4 cells = pack_i4(load_i4(lanes[0]), load_i4(lanes[1]), load_i4(lanes[2]), load_i4(lanes[3]), q->zero_point,
-                        q->low, q->high);
+    vi4 cells = pack_i4(load_i4(lanes[0]), load_i4(lanes[1]), load_i4(lanes[2]), load_i4(lanes[3]), q->range);
     uint32_t cell[4];
     store_i4(cell, cells);
     return cell[0];

@@ -137,7 +137,7 @@ static int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
 
 /* What another core has written takes long to come: it is asked for in advance. */
 static void prefetch_lines(const void *from, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)from + i);
+    for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch((const char *)from + i);
 }
 
 #include "copies.h"
@@ -175,12 +175,12 @@ static void finish_floats(const float *sums, float *y, const float *residual, in
 static ALWAYS_INLINE W(vi) add_residual(W(vi) own, W(vi) residual, const requantization *q) {
     W(vi) value[4];
     UNROLL for (int k = 0; k < 4; k++) {
-        W(vi) mine = W(sub_i)(W(byte_i)(own, k), W(set_i)(q->zero_point));
+        W(vi) mine = W(sub_i)(W(byte_i)(own, k), W(set_i)(q->range.zero_point));
         W(vi) other = W(sub_i)(W(byte_i)(residual, k), W(set_i)(q->sum_r_zero_point));
         W(vf) left = W(mul_f)(W(to_f)(mine), W(set_f)(q->sum_scale));
         value[k] = W(rint_i)(W(add_f)(left, W(mul_f)(W(to_f)(other), W(set_f)(q->sum_r_scale))));
     }
-    return W(pack_i)(value[0], value[1], value[2], value[3], q->sum_zero_point, q->sum_low, q->sum_high);
+    return W(pack_i)(value[0], value[1], value[2], value[3], q->sum_range);
 }
 
 /* Sums of four rows, `pitch` apart, -> cells, whole vectors of them. */
@@ -192,7 +192,7 @@ static void requantize(const int32_t *sums, uint32_t *cells, int32_t pitch, int3
         W(vi) value[4];
         UNROLL for (int k = 0; k < 4; k++)
             value[k] = W(rint_i)(W(mul_f)(W(to_f)(W(load_i)(sums + k * pitch + i)), scale[k]));
-        W(store_i)(cells + i, W(pack_i)(value[0], value[1], value[2], value[3], q->zero_point, q->low, q->high));
+        W(store_i)(cells + i, W(pack_i)(value[0], value[1], value[2], value[3], q->range));
     }
 }
 
@@ -278,7 +278,7 @@ static void conv_rows(const conv_job *job, int32_t tile_number, const char *x, i
     const sparse_conv *w = job->weights;
     const activation *float_end = job->float_end;
     const int64_t cells = (int64_t)job->shape->out_h * job->shape->out_w;
-    float own_sums[4 * TILE_CELLS + OVER_READ / 4] __attribute__((aligned(64)));
+    float own_sums[4 * TILE_CELLS + OVER_READ_CELLS] __attribute__((aligned(64)));
     tile t;
     place_tile(job, tile_number, &t);
     x += 4 * (int64_t)t.start;
@@ -338,13 +338,13 @@ static void put_cells(const conv_job *job, const tile *t, int32_t group, const u
 
 #if BYTES_BY_ROW
 /* Whether less than the whole range of a byte is left. Most layers end with the range: clipping is a pass of its own. */
-static int clips_bytes(const requantization *q) { return q->low > LOWEST || q->high < LOWEST + 255; }
+static int clips_bytes(const requantization *q) { return q->range.low > LOWEST || q->range.high < LOWEST + 255; }
 
 static void clip_all(void *bytes, int64_t count, const requantization *q) {
     for (int64_t i = 0; i + 16 <= count; i += 16)
-        store_i4((char *)bytes + i, clip_bytes_4(load_i4((char *)bytes + i), q->low, q->high));
+        store_i4((char *)bytes + i, clip_bytes_4(load_i4((char *)bytes + i), q->range));
     for (int64_t i = count / 16 * 16; i < count; i += 4)
-        store_part_i4((char *)bytes + i, clip_bytes_4(load_part_i4((char *)bytes + i, 1), q->low, q->high), 1);
+        store_part_i4((char *)bytes + i, clip_bytes_4(load_part_i4((char *)bytes + i, 1), q->range), 1);
 }
 
 /* A row of a tile as bytes, not yet clipped. */
@@ -358,11 +358,11 @@ static ALWAYS_INLINE void row_of_bytes(const int vectors, const char *x, const e
         UNROLL for (int v = 0; v < vectors; v += 4) {
             vi4 value[4];
             UNROLL for (int i = 0; i < 4; i++) value[i] = v + i < vectors ? total[v + i] : set_i4(0);
-            store_i4(bytes + 4 * v, narrow_4(value[0], value[1], value[2], value[3], q->zero_point));
+            store_i4(bytes + 4 * v, narrow_4(value[0], value[1], value[2], value[3], q->range.zero_point));
         }
     } else {
         const vi4 bias = rint_i4(mul_f4(to_f4(set_i4(q->bias[row])), scale));
-        const vi4 all = narrow_4(bias, bias, bias, bias, q->zero_point);
+        const vi4 all = narrow_4(bias, bias, bias, bias, q->range.zero_point);
         UNROLL for (int v = 0; v < vectors; v += 4) store_i4(bytes + 4 * v, all);
     }
 }
@@ -429,8 +429,8 @@ static void conv_groups(const conv_job *job, int32_t tile_number, const char *x,
 #else
     const sparse_conv *w = job->weights;
     const requantization q = *job->integer_end;
-    int32_t sums[4 * TILE_CELLS + OVER_READ / 4] __attribute__((aligned(64)));
-    uint32_t cells[TILE_CELLS + OVER_READ / 4] __attribute__((aligned(64)));
+    int32_t sums[4 * TILE_CELLS + OVER_READ_CELLS] __attribute__((aligned(64)));
+    uint32_t cells[TILE_CELLS + OVER_READ_CELLS] __attribute__((aligned(64)));
     for (int32_t group = first; group < end; group++) {
         for (int32_t m = 0; m < 4; m++) {
             const int32_t row = 4 * group + m;
@@ -639,7 +639,7 @@ static void add(void *data, size_t part) {
             W(vf) right = W(mul_f)(W(to_f)(W(sub_i)(W(byte_i)(b, k), b_zero)), b_scale);
             value[k] = W(rint_i)(W(add_f)(left, right));
         }
-        W(vi) cells = W(pack_i)(value[0], value[1], value[2], value[3], job->zero_point, job->low, job->high);
+        W(vi) cells = W(pack_i)(value[0], value[1], value[2], value[3], job->range);
         if (rest == WIDE)
             W(store_i)(job->output + 4 * i, cells);
         else
@@ -713,9 +713,7 @@ static void global_average(void *data, size_t group) {
         scale[k] = job->scale;
     }
     q.scale = scale;
-    q.zero_point = job->y_zero_point;
-    q.low = SIGNED_BYTES ? -128 : 0;
-    q.high = SIGNED_BYTES ? 127 : 255;
+    q.range = (byte_range){job->y_zero_point, LOWEST, LOWEST + 255};
     const uint32_t cell = requantize_four(sums, &q, 0) ^ job->flip;
     for (int k = 0; k < 4 && k < rest; k++) job->output[4 * group + k] = (uint8_t)(cell >> (8 * k));
 }
