@@ -88,7 +88,7 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     thread_set seen = {0};
     job.threads = &seen;
     plan_chunks(known_threads(&c->threads), &job);
-    /* Sets lie one behind the other: what is read behind the end of one must not be another thread's. */
+    /* Sets lie one after the other: what is read past the end of one must not be another thread's. */
     job.copy_bytes = job.copied ? 4 * whole_vectors(g->plane * g->views * g->channels) + OVER_READ : 0;
     const int64_t partial = 4 * partial_sums(&c->weights) * (job.chunks ? 1 : job.tiles);
     const size_t bytes = (size_t)(job.copy_bytes + (partial + LINE - 1) / LINE * LINE);

@@ -52,7 +52,7 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
 enum { RING_CELLS = 4 << 10 };
 
 /* How rows lie in the ring, for a window job with split, phases and the like set; ahead: cells that the kernels read
- * behind a phase's last. */
+ * past a phase's last. */
 static const char *plan_rows(depthwise *d, int32_t ahead) {
     depthwise_job *job = &d->job;
     const geometry *g = &d->window.shape;
@@ -91,7 +91,7 @@ static const char *read_depthwise(kernel *k, const OrtKernelInfo *info) {
     if (!offset || !copy) return "out of memory for the weights";
     for (int64_t i = 0; i < weights.elements; i++) copy[i] = ((const float *)weights.data)[i];
     d->job = (depthwise_job){.taps = g->kernel_h * g->kernel_w, .offset = offset, .weights = copy, .split = stride,
-                                .phases = reach < stride ? reach + 1 : stride, .phase_used = g->out_w + reach / stride};
+                             .phases = reach < stride ? reach + 1 : stride, .phase_used = g->out_w + reach / stride};
     problem = plan_rows(d, 2 * OVER_READ_CELLS);
     for (int32_t kx = 0; !problem && kx < g->kernel_w; kx++) {
         const int32_t column = kx * g->dilation_x;
@@ -140,7 +140,7 @@ static const char *read_quads(kernel *k, const OrtKernelInfo *info, int32_t **ro
         (*row_sums)[c] = sum;
     }
     d->job = (depthwise_job){.quads = copy, .row_quads = quads, .columns = reach + 1, .step = g->stride_x, .split = 1,
-                                .phases = 1};
+                             .phases = 1};
     const int64_t used = (int64_t)(g->out_w - 1) * g->stride_x + reach + 1;
     if (used > 1 << 26) return "the input is too large";
     d->job.phase_used = (int32_t)used;

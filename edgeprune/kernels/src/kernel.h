@@ -43,13 +43,13 @@ typedef struct kernel {
 /* A status with "edgeprune OPERATOR: problem". */
 OrtStatus *fail(const OrtApi *api, const char *name, const char *problem);
 
-/* Memory that the kernel owns, freed with it, with OVER_READ bytes behind it; null when there is none. */
+/* Memory that the kernel owns, freed with it, with OVER_READ bytes past its end; null when there is none. */
 void *own(void *owner, size_t bytes);
 /* The same for the state of the operator's family, which begins as zeros. */
 void *own_state(kernel *k, size_t bytes);
 void destroy_kernel(void *data);
-/* Memory for a while, with OVER_READ bytes behind it, or null; several threads may ask at the same time. available: null, or
- * how much it is without those. */
+/* Memory for a while, with OVER_READ bytes past its end, or null; several threads may ask at the same time. available:
+ * null, or how much it is without those. */
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available);
 void free_scratch(const kernel *k, void *memory);
 /* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */

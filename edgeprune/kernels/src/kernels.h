@@ -8,6 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Before a parameter: the function keeps no pointer to it, so that the caller's own copy may stay in registers. */
+#ifdef __clang__
+#define BORROWED __attribute__((noescape))
+#else
+#define BORROWED
+#endif
+
 enum { KIND_FLOAT = 0, KIND_INT8 = 1 };
 
 /* One stored block of a convolution: where its input run starts, in bytes from the start of the example's planes. */
@@ -76,11 +83,15 @@ typedef struct {
 enum { WIDEST = 16 }; /* cells of the widest vector of all levels */
 
 /* How far past the end of a buffer may be read, because vectors are loaded whole: cells, and bytes. Everything that the
- * kernels allocate has as much behind its end, by `own`, `scratch_memory` and the arrays of sums; ONNX Runtime's tensors
+ * kernels allocate has as much past its end, by `own`, `scratch_memory` and the arrays of sums; ONNX Runtime's tensors
  * have not. */
 enum { OVER_READ_CELLS = WIDEST, OVER_READ = 4 * OVER_READ_CELLS };
 
 enum { LINE = 64 }; /* bytes of a cache line */
+
+static inline int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : value > high ? high : value;
+}
 
 static inline int64_t whole_vectors(int64_t cells) { return (cells + WIDEST - 1) / WIDEST * WIDEST; }
 
@@ -138,7 +149,7 @@ typedef struct {
     const requantization *integer_end;
     const void *input;     /* planes: the example's input itself, or its copies */
     const void *source;    /* the example's input */
-    char *copies;          /* sets of them, with the sums so far of several slabs behind */
+    char *copies;          /* sets of them, with the sums so far of several slabs after each */
     const void *residual;  /* of the output's shape, or null */
     void *output;
     uint32_t fill;         /* cell outside the input */
@@ -155,14 +166,14 @@ typedef struct {
     int32_t lanes;
 } conv_job;
 
-/* A tile of several slabs keeps the sums so far of each row here; what is read behind one must not be another thread's. */
+/* A tile of several slabs keeps the sums so far of each row here; what is read past one must not be another thread's. */
 enum { PARTIAL_ROW = TILE_CELLS + OVER_READ_CELLS };
 static inline int64_t partial_sums(const sparse_conv *w) { return w->slabs > 1 ? (int64_t)w->row_blocks * PARTIAL_ROW : 0; }
 
 enum { MOST_TAPS = 1 << 12 };
 
-/* One dense window a channel (depthwise.h). A padded row is `phases` pieces of phase_cells, one for each remainder of the
- * column by `split`. */
+/* One dense window per channel (levels/ring.h). A padded row is `phases` pieces of phase_cells, one for each remainder of
+ * the column by `split`. */
 typedef struct {
     const geometry *shape;
     int32_t parts, bands, taps; /* parts / bands of the channels in each of the bands of rows */

@@ -70,7 +70,7 @@ const char *read_weights(const uint8_t *bytes, size_t size, packed_weights *out)
         return "the block of the weights is neither 1x1 nor 4x1 nor 1x4";
     /* Below these bounds no product of sizes overflows. */
     if (p->outputs < 1 || p->outputs > 1 << 20 || p->inputs < 1 || p->inputs > 1 << 20 || p->taps < 1 ||
-        p->taps > 1 << 12 || (uint64_t)p->inputs * p->taps > 1 << 26 ||
+        p->taps > MOST_TAPS || (uint64_t)p->inputs * p->taps > 1 << 26 ||
         (uint64_t)p->outputs * p->inputs * p->taps > 1 << 28) /* a few bytes can name any shape, which takes its time */
         return "the weights' shape is out of range";
     const uint64_t rows = (uint64_t)p->rows, columns = (uint64_t)p->columns;

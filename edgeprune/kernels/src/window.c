@@ -22,7 +22,8 @@ const char *read_window(kernel *k, const OrtKernelInfo *info, int32_t channels_a
         .dilation_y = dilations[0], .dilation_x = dilations[1], .pad_top = begin_y, .pad_left = begin_x,
     };
     if (input[0] < 1 || g->height < 1 || g->width < 1) return "input_shape holds a zero";
-    if (g->kernel_h < 1 || g->kernel_w < 1 || (int64_t)g->kernel_h * g->kernel_w > 1 << 12) return "kernel_shape is out of range";
+    if (g->kernel_h < 1 || g->kernel_w < 1 || (int64_t)g->kernel_h * g->kernel_w > MOST_TAPS)
+        return "kernel_shape is out of range";
     if (g->stride_y < 1 || g->stride_x < 1 || g->dilation_y < 1 || g->dilation_x < 1) return "a stride or dilation is zero";
     const int64_t room_y = (int64_t)g->height + begin_y + end_y - (int64_t)g->dilation_y * (g->kernel_h - 1);
     const int64_t room_x = (int64_t)g->width + begin_x + end_x - (int64_t)g->dilation_x * (g->kernel_w - 1);

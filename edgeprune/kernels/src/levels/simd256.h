@@ -1,4 +1,8 @@
 /* Vectors of eight cells: AVX2 and what grows from it. The comments stand in simd128.h. */
+#ifndef EDGEPRUNE_SIMD256_H
+#define EDGEPRUNE_SIMD256_H
+
+#include "simd128.h"
 
 typedef __m256 vf8;
 typedef __m256i vi8;
@@ -81,3 +85,5 @@ static inline vi8 even_odd_i8(vi8 a, vi8 b) {
 }
 static inline vi8 select_i8(vi8 mask, vi8 a, vi8 b) { return _mm256_blendv_epi8(b, a, mask); }
 static inline vf8 set_bits_f8(uint32_t bits) { return _mm256_castsi256_ps(_mm256_set1_epi32((int32_t)bits)); }
+
+#endif

@@ -1,4 +1,8 @@
 /* Vectors of sixteen cells: AVX-512 F, BW, DQ, VL. The comments stand in simd128.h. */
+#ifndef EDGEPRUNE_SIMD512_H
+#define EDGEPRUNE_SIMD512_H
+
+#include "simd256.h"
 
 typedef __m512 vf16;
 typedef __m512i vi16;
@@ -89,3 +93,5 @@ static inline vi16 one_after_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b,
 static inline vf16 as_f16(vi16 a) { return _mm512_castsi512_ps(a); }
 static inline vi16 select_i16(vi16 mask, vi16 a, vi16 b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xca); }
 static inline vf16 set_bits_f16(uint32_t bits) { return _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)bits)); }
+
+#endif

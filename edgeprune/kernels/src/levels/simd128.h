@@ -1,5 +1,16 @@
 /* Vectors of four cells: SSE2 and what grows from it, or NEON. Names end in the number of lanes. */
-#include <stdint.h>
+#ifndef EDGEPRUNE_SIMD128_H
+#define EDGEPRUNE_SIMD128_H
+
+#include "kernels.h"
+
+/* What the bytes of a cell are: without i8mm the dot product of Armv8.2 takes two signed vectors. */
+#if defined(__aarch64__) && !defined(__ARM_FEATURE_MATMUL_INT8)
+#define SIGNED_BYTES 1
+#else
+#define SIGNED_BYTES 0
+#endif
+#define LOWEST (SIGNED_BYTES ? -128 : 0)
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -274,3 +285,5 @@ static inline vf4 set_bits_f4(uint32_t bits) {
     return vreinterpretq_f32_u32(vdupq_n_u32(bits));
 #endif
 }
+
+#endif
