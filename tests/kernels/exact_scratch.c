@@ -4,15 +4,15 @@
 
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
     void *memory = 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes + OVER_READ, &memory);
-    if (status) ReleaseStatus(k->api, status);
+    OrtStatus *status = k->api->AllocatorAlloc(k->memory, bytes + OVER_READ, &memory);
+    if (status) k->api->ReleaseStatus(status);
     if (available) *available = bytes;
     return memory;
 }
 
 void free_scratch(const kernel *k, void *memory) {
-    OrtStatus *status = memory ? AllocatorFree(k->api, k->memory, memory) : 0;
-    if (status) ReleaseStatus(k->api, status);
+    OrtStatus *status = memory ? k->api->AllocatorFree(k->memory, memory) : 0;
+    if (status) k->api->ReleaseStatus(status);
 }
 
 void count_user(const kernel *k, int change) {

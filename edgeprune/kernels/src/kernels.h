@@ -8,6 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Before a parameter: the function keeps no pointer to it, so that the caller's own copy may stay in registers. */
+#ifdef __clang__
+#define BORROWED __attribute__((noescape))
+#else
+#define BORROWED
+#endif
+
 enum { KIND_FLOAT = 0, KIND_INT8 = 1 };
 
 /* One stored block of a convolution: where its input run starts, in bytes from the start of the example's planes. */
@@ -75,9 +82,16 @@ typedef struct {
 
 enum { WIDEST = 16 }; /* cells of the widest vector of all levels */
 
-/* Bytes that may be read behind the end of a buffer, because vectors are loaded whole. Everything that the kernels allocate
- * has them behind its end, by `own`, `scratch_memory` and the arrays of sums; ONNX Runtime's tensors have not. */
-enum { OVER_READ = 4 * WIDEST };
+/* How far past the end of a buffer may be read, because vectors are loaded whole: cells, and bytes. Everything that the
+ * kernels allocate has as much past its end, by `own`, `scratch_memory` and the arrays of sums; ONNX Runtime's tensors
+ * have not. */
+enum { OVER_READ_CELLS = WIDEST, OVER_READ = 4 * OVER_READ_CELLS };
+
+enum { LINE = 64 }; /* bytes of a cache line */
+
+static inline int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : value > high ? high : value;
+}
 
 static inline int64_t whole_vectors(int64_t cells) { return (cells + WIDEST - 1) / WIDEST * WIDEST; }
 
@@ -99,13 +113,19 @@ typedef struct {
     const uint16_t *masks; /* MASKED: [taps][vectors of a run] lanes whose input lies in the plane */
 } geometry;
 
-/* Requantization of an integer layer, in the internal domain of the level (see level.flip). */
+/* Integers become bytes: clamp(value + zero_point, low, high). */
+typedef struct {
+    int32_t zero_point, low, high;
+} byte_range;
+
+/* Requantization of an integer layer, in the domain of the level's bytes. */
 typedef struct {
     const int32_t *bias;   /* [outputs, rounded up to 4], with the zero point of the input taken off */
     const float *scale;    /* [outputs, rounded up to 4] */
-    int32_t zero_point, low, high;
-    int32_t has_sum, sum_r_zero_point, sum_zero_point, sum_low, sum_high;
+    byte_range range;
+    int32_t sum_r_zero_point; /* what is done with a residual */
     float sum_scale, sum_r_scale;
+    byte_range sum_range;
 } requantization;
 
 typedef struct {
@@ -129,7 +149,7 @@ typedef struct {
     const requantization *integer_end;
     const void *input;     /* planes: the example's input itself, or its copies */
     const void *source;    /* the example's input */
-    char *copies;          /* sets of them, with the sums so far of several slabs behind */
+    char *copies;          /* sets of them, with the sums so far of several slabs after each */
     const void *residual;  /* of the output's shape, or null */
     void *output;
     uint32_t fill;         /* cell outside the input */
@@ -146,14 +166,14 @@ typedef struct {
     int32_t lanes;
 } conv_job;
 
-/* A tile of several slabs keeps the sums so far of each row here; what is read behind one must not be another thread's. */
-enum { PARTIAL_ROW = TILE_CELLS + OVER_READ / 4 };
+/* A tile of several slabs keeps the sums so far of each row here; what is read past one must not be another thread's. */
+enum { PARTIAL_ROW = TILE_CELLS + OVER_READ_CELLS };
 static inline int64_t partial_sums(const sparse_conv *w) { return w->slabs > 1 ? (int64_t)w->row_blocks * PARTIAL_ROW : 0; }
 
 enum { MOST_TAPS = 1 << 12 };
 
-/* One dense window a channel (depthwise.h). A padded row is `phases` pieces of phase_cells, one for each remainder of the
- * column by `split`. */
+/* One dense window per channel (levels/ring.h). A padded row is `phases` pieces of phase_cells, one for each remainder of
+ * the column by `split`. */
 typedef struct {
     const geometry *shape;
     int32_t parts, bands, taps; /* parts / bands of the channels in each of the bands of rows */
@@ -193,7 +213,8 @@ typedef struct {
     int64_t cells;
     int32_t parts;
     float a_scale, b_scale;
-    int32_t a_zero_point, b_zero_point, zero_point, low, high;
+    int32_t a_zero_point, b_zero_point;
+    byte_range range;
 } add_job;
 
 typedef struct {

@@ -54,8 +54,8 @@ static OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const 
     if (!chosen) return fail(api, of(op)->name, problem);
     OrtAllocator *memory = 0;
     void *data = 0;
-    TRY(GetAllocatorWithDefaultOptions(api, &memory));
-    TRY(AllocatorAlloc(api, memory, sizeof(kernel), &data));
+    TRY(api->GetAllocatorWithDefaultOptions(&memory));
+    TRY(api->AllocatorAlloc(memory, sizeof(kernel), &data));
     kernel *k = data;
     if (!k) return fail(api, of(op)->name, "out of memory");
     *k = (kernel){.api = api, .level = chosen, .name = of(op)->name, .memory = memory, .is_signed = of(op)->is_signed,
@@ -134,10 +134,10 @@ static int32_t busy;
 
 static OrtStatus *make_domain(const OrtApi *api, OrtCustomOpDomain **out) {
     OrtCustomOpDomain *domain = 0;
-    OrtStatus *status = CreateCustomOpDomain(api, "edgeprune", &domain);
+    OrtStatus *status = api->CreateCustomOpDomain("edgeprune", &domain);
     for (size_t i = 0; i < sizeof operators / sizeof *operators && !status; i++)
-        status = CustomOpDomain_Add(api, domain, &operators[i].op);
-    if (status && domain) ReleaseCustomOpDomain(api, domain);
+        status = api->CustomOpDomain_Add(domain, &operators[i].op);
+    if (status && domain) api->ReleaseCustomOpDomain(domain);
     if (!status) *out = domain;
     return status;
 }
@@ -161,7 +161,7 @@ static OrtStatus *domain_of(const OrtApi *api, OrtCustomOpDomain **out) {
 
 __attribute__((destructor)) static void release_domains(void) {
     for (int i = 0; i < MOST_RUNTIMES; i++)
-        if (domains[i].domain) ReleaseCustomOpDomain(domains[i].api, domains[i].domain);
+        if (domains[i].domain) domains[i].api->ReleaseCustomOpDomain(domains[i].domain);
 }
 
 #define EXPORT __attribute__((visibility("default")))
@@ -174,7 +174,7 @@ EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase
     if (!api) return 0; /* older than 1.17: the runtime refuses the model's operators by name */
     if (!choose_level(&problem)) return fail(api, "kernels", problem);
     TRY(domain_of(api, &domain));
-    return AddCustomOpDomain(api, options, domain);
+    return api->AddCustomOpDomain(options, domain);
 }
 
 EXPORT const char *edgeprune_level(void);

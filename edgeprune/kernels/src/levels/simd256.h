@@ -1,4 +1,8 @@
 /* Vectors of eight cells: AVX2 and what grows from it. The comments stand in simd128.h. */
+#ifndef EDGEPRUNE_SIMD256_H
+#define EDGEPRUNE_SIMD256_H
+
+#include "simd128.h"
 
 typedef __m256 vf8;
 typedef __m256i vi8;
@@ -29,16 +33,16 @@ static inline vi8 byte_i8(vi8 a, int k) {
 }
 static inline vi8 max_b8(vi8 a, vi8 b) { return _mm256_max_epu8(a, b); }
 
-static inline vi8 pack_bytes_8(vi8 a, vi8 b, vi8 c, vi8 d, int32_t zero_point, int32_t low, int32_t high) {
-    __m256i zero = _mm256_set1_epi16((int16_t)zero_point);
+static inline vi8 pack_bytes_8(vi8 a, vi8 b, vi8 c, vi8 d, byte_range range) {
+    __m256i zero = _mm256_set1_epi16((int16_t)range.zero_point);
     __m256i ab = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero);
     __m256i cd = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero);
     __m256i bytes = _mm256_packus_epi16(ab, cd);
-    return _mm256_min_epu8(_mm256_max_epu8(bytes, _mm256_set1_epi8((char)low)), _mm256_set1_epi8((char)high));
+    return _mm256_min_epu8(_mm256_max_epu8(bytes, _mm256_set1_epi8((char)range.low)), _mm256_set1_epi8((char)range.high));
 }
-static inline vi8 pack_i8(vi8 a, vi8 b, vi8 c, vi8 d, int32_t zero_point, int32_t low, int32_t high) {
+static inline vi8 pack_i8(vi8 a, vi8 b, vi8 c, vi8 d, byte_range range) {
     __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm256_shuffle_epi8(pack_bytes_8(a, b, c, d, zero_point, low, high), _mm256_broadcastsi128_si256(order));
+    return _mm256_shuffle_epi8(pack_bytes_8(a, b, c, d, range), _mm256_broadcastsi128_si256(order));
 }
 
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
@@ -81,3 +85,5 @@ static inline vi8 even_odd_i8(vi8 a, vi8 b) {
 }
 static inline vi8 select_i8(vi8 mask, vi8 a, vi8 b) { return _mm256_blendv_epi8(b, a, mask); }
 static inline vf8 set_bits_f8(uint32_t bits) { return _mm256_castsi256_ps(_mm256_set1_epi32((int32_t)bits)); }
+
+#endif

@@ -1,4 +1,8 @@
 /* Vectors of sixteen cells: AVX-512 F, BW, DQ, VL. The comments stand in simd128.h. */
+#ifndef EDGEPRUNE_SIMD512_H
+#define EDGEPRUNE_SIMD512_H
+
+#include "simd256.h"
 
 typedef __m512 vf16;
 typedef __m512i vi16;
@@ -29,16 +33,16 @@ static inline vi16 byte_i16(vi16 a, int k) {
 }
 static inline vi16 max_b16(vi16 a, vi16 b) { return _mm512_max_epu8(a, b); }
 
-static inline vi16 pack_bytes_16(vi16 a, vi16 b, vi16 c, vi16 d, int32_t zero_point, int32_t low, int32_t high) {
-    __m512i zero = _mm512_set1_epi16((int16_t)zero_point);
+static inline vi16 pack_bytes_16(vi16 a, vi16 b, vi16 c, vi16 d, byte_range range) {
+    __m512i zero = _mm512_set1_epi16((int16_t)range.zero_point);
     __m512i ab = _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero);
     __m512i cd = _mm512_adds_epi16(_mm512_packs_epi32(c, d), zero);
     __m512i bytes = _mm512_packus_epi16(ab, cd);
-    return _mm512_min_epu8(_mm512_max_epu8(bytes, _mm512_set1_epi8((char)low)), _mm512_set1_epi8((char)high));
+    return _mm512_min_epu8(_mm512_max_epu8(bytes, _mm512_set1_epi8((char)range.low)), _mm512_set1_epi8((char)range.high));
 }
-static inline vi16 pack_i16(vi16 a, vi16 b, vi16 c, vi16 d, int32_t zero_point, int32_t low, int32_t high) {
+static inline vi16 pack_i16(vi16 a, vi16 b, vi16 c, vi16 d, byte_range range) {
     __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_shuffle_epi8(pack_bytes_16(a, b, c, d, zero_point, low, high), _mm512_broadcast_i32x4(order));
+    return _mm512_shuffle_epi8(pack_bytes_16(a, b, c, d, range), _mm512_broadcast_i32x4(order));
 }
 
 #if defined(__AVX512VNNI__)
@@ -89,3 +93,5 @@ static inline vi16 one_after_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b,
 static inline vf16 as_f16(vi16 a) { return _mm512_castsi512_ps(a); }
 static inline vi16 select_i16(vi16 mask, vi16 a, vi16 b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xca); }
 static inline vf16 set_bits_f16(uint32_t bits) { return _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)bits)); }
+
+#endif

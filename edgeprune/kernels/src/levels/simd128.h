@@ -1,5 +1,16 @@
 /* Vectors of four cells: SSE2 and what grows from it, or NEON. Names end in the number of lanes. */
-#include <stdint.h>
+#ifndef EDGEPRUNE_SIMD128_H
+#define EDGEPRUNE_SIMD128_H
+
+#include "kernels.h"
+
+/* What the bytes of a cell are: without i8mm the dot product of Armv8.2 takes two signed vectors. */
+#if defined(__aarch64__) && !defined(__ARM_FEATURE_MATMUL_INT8)
+#define SIGNED_BYTES 1
+#else
+#define SIGNED_BYTES 0
+#endif
+#define LOWEST (SIGNED_BYTES ? -128 : 0)
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -48,13 +59,13 @@ static inline vi4 transpose_bytes_4(vi4 a) {
 #endif
 }
 
-/* Four vectors of int32 one after another as bytes, clamp(value + zero point, low, high). Wider vectors do it for each
+/* Four vectors of int32 one after another as bytes of a range. Wider vectors do it for each
  * 16 bytes apart: bytes 0-3 of each are of a, 4-7 of b, ... */
-static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
-    __m128i zero = _mm_set1_epi16((int16_t)zero_point);
+static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
+    __m128i zero = _mm_set1_epi16((int16_t)range.zero_point);
     __m128i ab = _mm_adds_epi16(_mm_packs_epi32(a, b), zero), cd = _mm_adds_epi16(_mm_packs_epi32(c, d), zero);
     __m128i bytes = _mm_packus_epi16(ab, cd);
-    return _mm_min_epu8(_mm_max_epu8(bytes, _mm_set1_epi8((char)low)), _mm_set1_epi8((char)high));
+    return _mm_min_epu8(_mm_max_epu8(bytes, _mm_set1_epi8((char)range.low)), _mm_set1_epi8((char)range.high));
 }
 
 /* dot_4 multiplies all cells by the same four weights, dot_lanes_4 each by its own. */
@@ -156,17 +167,17 @@ static inline vi4 narrow_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point) {
     return vreinterpretq_s32_u8(vcombine_u8(vqmovun_s16(ab), vqmovun_s16(cd)));
 #endif
 }
-static inline vi4 clip_bytes_4(vi4 a, int32_t low, int32_t high) {
+static inline vi4 clip_bytes_4(vi4 a, byte_range range) {
 #if SIGNED_BYTES
     int8x16_t bytes = vreinterpretq_s8_s32(a);
-    return vreinterpretq_s32_s8(vminq_s8(vmaxq_s8(bytes, vdupq_n_s8((int8_t)low)), vdupq_n_s8((int8_t)high)));
+    return vreinterpretq_s32_s8(vminq_s8(vmaxq_s8(bytes, vdupq_n_s8((int8_t)range.low)), vdupq_n_s8((int8_t)range.high)));
 #else
     uint8x16_t bytes = vreinterpretq_u8_s32(a);
-    return vreinterpretq_s32_u8(vminq_u8(vmaxq_u8(bytes, vdupq_n_u8((uint8_t)low)), vdupq_n_u8((uint8_t)high)));
+    return vreinterpretq_s32_u8(vminq_u8(vmaxq_u8(bytes, vdupq_n_u8((uint8_t)range.low)), vdupq_n_u8((uint8_t)range.high)));
 #endif
 }
-static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
-    return clip_bytes_4(narrow_4(a, b, c, d, zero_point), low, high);
+static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
+    return clip_bytes_4(narrow_4(a, b, c, d, range.zero_point), range);
 }
 
 #if defined(__ARM_FEATURE_DOTPROD)
@@ -213,8 +224,8 @@ static inline va4 add_a4(va4 a, va4 b) { return (va4){vaddq_s32(a.low, b.low), v
 #endif
 
 /* Channels a, b, c, d of four positions as int32 -> cells of bytes. */
-static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point, int32_t low, int32_t high) {
-    return transpose_bytes_4(pack_bytes_4(a, b, c, d, zero_point, low, high));
+static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
+    return transpose_bytes_4(pack_bytes_4(a, b, c, d, range));
 }
 
 /* Up to three cells; the others are zero. */
@@ -274,3 +285,5 @@ static inline vf4 set_bits_f4(uint32_t bits) {
     return vreinterpretq_f32_u32(vdupq_n_u32(bits));
 #endif
 }
+
+#endif

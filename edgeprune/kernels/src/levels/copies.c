@@ -1,48 +1,6 @@
-/* Copies of an input's planes, from which windows read runs of cells without asking where the edges are. */
+#include "copies.h"
 
-static void fill_cells(uint32_t *to, int64_t count, uint32_t fill) {
-    W(vi) all = W(set_i)((int32_t)fill);
-    for (; count >= 4 * WIDE; count -= 4 * WIDE, to += 4 * WIDE)
-        UNROLL for (int i = 0; i < 4; i++) W(store_i)(to + i * WIDE, all);
-    for (; count >= WIDE; count -= WIDE, to += WIDE) W(store_i)(to, all);
-    if (count > 0) W(store_part_i)(to, all, (int)count);
-}
-
-/* Columns j of a view for which j * stride + x lies in [0, width): [first, end). */
-static void inside(int32_t x, int32_t stride, int32_t width, int32_t columns, int32_t *first, int32_t *end) {
-    *first = x >= 0 ? 0 : stride == 1 ? -x : (-x + stride - 1) / stride;
-    *end = width - x <= 0 ? 0 : stride == 1 ? width - x : (width - x + stride - 1) / stride;
-    *first = clamp_int(*first, 0, columns);
-    *end = clamp_int(*end, *first, columns);
-}
-
-/* Rows of a copy, [first, end). */
-typedef struct {
-    int32_t first, end;
-} row_range;
-
-/* Cells of a copied plane, [first, end). */
-typedef struct {
-    int64_t first, end;
-} cell_range;
-
-/* How one view is copied, whatever the channel: `head` and `tail` are filled, then come the rows between them, by lines
- * of whole vectors, where the next line writes over what was too much of the one before. A line is a row, or all rows if
- * they follow one another as in the input; that one begins at a whole vector of the copy. */
-typedef struct {
-    cell_range head, tail;
-    int32_t first_row, end_row, first, end; /* rows and columns that hold cells of the input */
-    int64_t lines, vectors, skip;           /* vectors of a line, and its cells before the first row; no lines: by row */
-    int64_t line, source_line;              /* cells from one line to the next here and in the input */
-    int64_t source, reach;                  /* where the first row begins in the input, cells read from there on */
-    W(vi) left, inner, right;               /* cells of the input in a line's first, inner and last vectors */
-} view_plan;
-
-typedef struct {
-    const geometry *shape;
-    uint32_t fill;
-    view_plan view[MAX_VIEWS];
-} copy_plan;
+#include "cells.h"
 
 /* All ones where lane i lies in [low, high), and its column, in rows of `period`, in [first, end). */
 static W(vi) mask_of_lanes(int64_t low, int64_t high, int32_t period, int32_t first, int32_t end) {
@@ -77,7 +35,7 @@ static void plan_lines(const geometry *g, view_plan *p) {
 }
 
 static void plan_view(const geometry *g, plane_view view, row_range rows, view_plan *p) {
-    /* Behind the last row of all lies what runs read past it; behind that of a range at least the next row's padding. */
+    /* After the last row of all lies what runs read past it; after that of a range at least the next row's padding. */
     const int64_t last = rows.end >= g->rows ? g->plane : (int64_t)rows.end * g->pitch;
     inside(view.y, g->stride_y, g->height, g->rows, &p->first_row, &p->end_row);
     inside(view.x, g->stride_x, g->width, g->pitch, &p->first, &p->end);
@@ -90,7 +48,7 @@ static void plan_view(const geometry *g, plane_view view, row_range rows, view_p
     plan_lines(g, p);
 }
 
-static void plan_copy(const geometry *g, uint32_t fill, row_range rows, copy_plan *plan) {
+void plan_copy(const geometry *g, uint32_t fill, row_range rows, copy_plan *plan) {
     plan->shape = g;
     plan->fill = fill;
     for (int32_t v = 0; v < g->views && !g->gather; v++) plan_view(g, g->view[v], rows, plan->view + v);
@@ -127,15 +85,15 @@ static void copy_rows(const geometry *g, const view_plan *p, const uint32_t *x, 
     }
 }
 
-/* Lines read whole vectors. Those that would begin before the tensor, or end behind it, go row by row. x and to: the
+/* Lines read whole vectors. Those that would begin before the tensor, or end past it, go row by row. x and to: the
  * view's first row. */
 static void copy_at_edge(const copy_plan *plan, const view_plan *p, const uint32_t *x, uint32_t *to, int64_t before,
-                         int64_t behind) {
+                         int64_t after) {
     const geometry *g = plan->shape;
     const int64_t rows = p->end_row - p->first_row, per_line = p->line / g->pitch, row = (int64_t)g->stride_y * g->width;
     int64_t first = 0, end = p->lines;
     if (p->lines && before < p->skip) first = (p->skip - before + p->source_line - 1) / p->source_line;
-    if (p->lines && behind < p->reach) end -= (p->reach - behind + p->source_line - 1) / p->source_line;
+    if (p->lines && after < p->reach) end -= (p->reach - after + p->source_line - 1) / p->source_line;
     if (first >= end) first = end = 0;
     copy_rows(g, p, x, to, first * per_line, plan->fill);
     x += first * per_line * row;
@@ -149,13 +107,13 @@ static void copy_at_edge(const copy_plan *plan, const view_plan *p, const uint32
 static void copy_view(const copy_plan *plan, const view_plan *p, const uint32_t *tensor, int64_t channel, uint32_t *to) {
     const geometry *g = plan->shape;
     const int64_t plane = (int64_t)g->height * g->width, before = channel * plane + p->source;
-    const int64_t behind = g->channels * plane - before;
+    const int64_t after = g->channels * plane - before;
     const uint32_t *x = tensor + before;
     fill_range(to, p->head, plan->fill);
     fill_range(to, p->tail, plan->fill);
     to += p->head.end;
-    if (!p->lines || before < p->skip || behind < p->reach)
-        copy_at_edge(plan, p, x, to, before, behind);
+    if (!p->lines || before < p->skip || after < p->reach)
+        copy_at_edge(plan, p, x, to, before, after);
     else if (g->stride_x == 1)
         copy_lines(p, x - p->skip, to - p->skip, p->lines, 1, plan->fill);
     else
@@ -191,10 +149,21 @@ static void gather_channel(const geometry *g, const uint32_t *x, uint32_t *to, u
     for (; i < count; i++) to[i] = g->gather[i] < 0 ? fill : x[g->gather[i]];
 }
 
-static void copy_channel(const copy_plan *plan, const void *source, int64_t channel, uint32_t *to) {
+void copy_channel(const copy_plan *plan, const void *source, int64_t channel, uint32_t *to) {
     const geometry *g = plan->shape;
     if (g->gather)
         gather_channel(g, (const uint32_t *)source + channel * g->height * g->width, to, plan->fill);
     else
         for (int32_t v = 0; v < g->views; v++) copy_view(plan, plan->view + v, source, channel, to + v * g->plane);
+}
+
+/* A part of the channels: the two calls that a runtime makes for a layer should not be hundreds of small ones. */
+TASK(copy_planes) {
+    const conv_job *job = data;
+    const geometry *g = job->shape;
+    const int64_t end = (int64_t)g->channels * (int64_t)(number + 1) / job->copy_parts;
+    copy_plan plan;
+    plan_copy(g, job->fill, all_rows(g), &plan);
+    for (int64_t channel = (int64_t)g->channels * (int64_t)number / job->copy_parts; channel < end; channel++)
+        copy_channel(&plan, job->source, channel, (uint32_t *)job->copies + channel * g->views * g->plane);
 }
