@@ -1,15 +1,5 @@
 #include "ring.h"
 
-#include "cells.h"
-
-padded_rows open_rows(const depthwise_job *job, size_t part) {
-    const geometry *g = job->shape;
-    uint32_t *ring = (uint32_t *)job->copies + part * (size_t)(job->slots + 1) * job->row_cells;
-    /* The last slot is padding alone. */
-    fill_cells(ring + (int64_t)job->slots * job->row_cells, job->row_cells, job->fill);
-    return (padded_rows){job, 0, ring, job->slots, job->row_cells, g->pad_top, g->height, 0};
-}
-
 void pad_ring(const padded_rows *rows) {
     const depthwise_job *job = rows->job;
     const geometry *g = job->shape;

@@ -4,7 +4,7 @@
 #ifndef EDGEPRUNE_RING_H
 #define EDGEPRUNE_RING_H
 
-#include "level.h"
+#include "cells.h"
 
 /* Rows of one channel (int8: of one group): row r of the padded plane is ring[r % slots], or all padding. */
 typedef struct {
@@ -23,8 +23,13 @@ typedef struct {
 #define piece_of_part OF_LEVEL(piece_of_part)
 piece piece_of_part(const depthwise_job *job, size_t part);
 
-#define open_rows OF_LEVEL(open_rows)
-padded_rows open_rows(const depthwise_job *job, size_t part);
+static inline padded_rows open_rows(const depthwise_job *job, size_t part) {
+    const geometry *g = job->shape;
+    uint32_t *ring = (uint32_t *)job->copies + part * (size_t)(job->slots + 1) * job->row_cells;
+    /* The last slot is padding alone. */
+    fill_cells(ring + (int64_t)job->slots * job->row_cells, job->row_cells, job->fill);
+    return (padded_rows){job, 0, ring, job->slots, job->row_cells, g->pad_top, g->height, 0};
+}
 
 /* Once for all channels: what enters the ring leaves the padding as it is. */
 #define pad_ring OF_LEVEL(pad_ring)
