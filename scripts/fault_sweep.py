@@ -35,6 +35,7 @@ def main(parts: tuple[str, ...], count: Optional[int], seed: int, only: Optional
     """Run the PARTS (else all), say what failed."""
     failed = 0
     for name in parts or PARTS:
+        click.echo(f"{name}:", err=True)  # whose failures follow
         module = importlib.import_module(f"fault_{name}")
         folder, began = Path(tempfile.mkdtemp(prefix=f"fault-sweep-{name}-")), time.monotonic()
         try:
