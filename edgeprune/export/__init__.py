@@ -64,7 +64,7 @@ def export(
     with place.held(each for folder in folders.values() for each in _places(folder).values()):
         networks = [Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket")]
         for network in networks:
-            _ = network.graph  # what cannot become a graph fails in every cell alike
+            _ = network.traced  # what cannot become a graph fails in every cell alike
         refused: list[Refused] = []
         for (runtime, precision), folder in folders.items():
             cell = Cell(target.name, target.arch, runtime, precision, max_drop, clock=clock, options=asked)

@@ -17,11 +17,11 @@ from edgeprune.evidence import Signal
 from edgeprune.export import place
 from edgeprune.export.certificate import certify
 from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, SparseKernels, own_architecture, sparse_kernels
-from edgeprune.export.graph import Graph, to_onnx
 from edgeprune.export.method import Quantized, quantize_well
 from edgeprune.export.network import load_network, masks_of
 from edgeprune.export.shrink import Shrunk, shrink
 from edgeprune.export.sparse.clock import Clock
+from edgeprune.export.tracing import Traced, trace
 from edgeprune.export.verify import Parity, Reference, judge_parity, measure_parity, runtime_outputs
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
@@ -65,25 +65,25 @@ class Network:
         return shrink(self.module, self.masks, self.data.validation.inputs[:2], together)
 
     @cached_property
-    def graph(self) -> Graph:
-        """The fp32 ONNX graph, the one source of all model files."""
-        return to_onnx(self.shrunk.model, self.data.validation.inputs[:2], self.shrunk.masks)
+    def traced(self) -> Traced:
+        """The float32 graph, the one source of all model files."""
+        return trace(self.shrunk.model, self.data.validation.inputs[:2], self.shrunk.masks)
 
     @cached_property
     def quantized(self) -> Quantized:
-        """The QDQ graph of the fp32 one, calibrated on training examples."""
-        return quantize_well(self.graph.model, self.calibration_inputs, self.reference)
+        """The same graph with its scales, calibrated on training examples."""
+        return quantize_well(self.traced.graph, self.calibration_inputs, self.reference)
 
     def model_file(self, cell: Cell) -> ModelFile:
         """The model file of one cell; a dense twin has the runtime's own operators only."""
-        model = self.graph.model if cell.precision == "fp32" else self.quantized.model
+        graph = self.traced.graph if cell.precision == "fp32" else self.quantized.graph
         runtime = runtimes.load(cell.runtime)
         stock = cell.stock or self.variant == "dense" or not runtime.TAKES_LIBRARY
         wanted: MaybeKernels = "" if stock else sparse_kernels(cell.arch)
         if isinstance(wanted, SparseKernels):
             wanted = replace(wanted, clock=cell.clock)
         write = WRITERS[Path(runtime.MODEL_FILE).suffix]
-        return write(model, self.graph, cell.precision, wanted)
+        return write(graph, self.traced, wanted)
 
 
 @dataclass(frozen=True)

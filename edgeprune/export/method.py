@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 
 from edgeprune import runtimes
-from edgeprune.export.calibrate import calibrate
-from edgeprune.export.quantize import METHODS, quantize
+from edgeprune.export.calibrate import METHODS, calibrate
+from edgeprune.export.graph import Graph
+from edgeprune.export.qdq import to_model, with_pairs
+from edgeprune.export.quantize import quantize
 from edgeprune.export.verify import Reference, signal_to_noise
 from edgeprune.mask import Array
 from edgeprune.scratch import Scratch
@@ -31,26 +33,26 @@ class Tried:
 
 @dataclass(frozen=True)
 class Quantized:
-    """model: in QDQ form; method: that it was calibrated with; minmax_db: the signal-to-noise ratio of each output that
-    min-max calibration reaches."""
+    """graph: with its scales; method: that it was calibrated with; minmax_db: the signal-to-noise ratio of each output
+    that min-max calibration reaches."""
 
-    model: onnx.ModelProto
+    graph: Graph
     method: str
     minmax_db: tuple[float, ...]
 
 
-def quantize_well(model: onnx.ModelProto, examples: Array, reference: Reference) -> Quantized:
-    """The QDQ form of a float32 graph with the method that does best on validation data; examples: to calibrate on."""
-    models, tried = {}, {}
+def quantize_well(graph: Graph, examples: Array, reference: Reference) -> Quantized:
+    """A float32 graph quantized with the method that does best on validation data; examples: to calibrate on."""
+    graphs, tried = {}, {}
     for method in METHODS:
-        models[method] = quantize(model, calibrate(model, examples, method))
-        outputs = run_onnx(models[method], reference.validation.inputs.numpy())
+        graphs[method] = quantize(graph, calibrate(graph, examples, method))
+        outputs = run_onnx(to_model(with_pairs(graphs[method]).graph), reference.validation.inputs.numpy())
         tried[method] = Tried(
             metric_of(reference.task, outputs, reference.validation.targets.numpy()),
             signal_to_noise(outputs, reference.outputs),
         )
     method = best_method(tried)
-    return Quantized(models[method], method, tried[SAFE].db)
+    return Quantized(graphs[method], method, tried[SAFE].db)
 
 
 def best_method(tried: Mapping[str, Tried]) -> str:

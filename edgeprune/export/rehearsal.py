@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import onnx
 from torch import Tensor, nn
 
 from edgeprune import kernels, runtimes
@@ -16,9 +15,10 @@ from edgeprune.artifact import to_file_layout, to_torch_layout
 from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export.calibrate import calibrate
 from edgeprune.export.files import WRITERS, ModelFile, own_architecture, sparse_kernels
-from edgeprune.export.graph import HINT, Graph, to_onnx
+from edgeprune.export.graph import Graph
 from edgeprune.export.quantize import quantize
 from edgeprune.export.shrink import shrink
+from edgeprune.export.tracing import HINT, Traced, trace
 from edgeprune.mask import Array, BoolArray
 from edgeprune.scratch import Scratch
 from edgeprune.store import naming
@@ -60,15 +60,15 @@ def rehearse(
     if channels:
         shrunk = shrink(model, masks, inputs[:2])
         model, masks, gone = shrunk.model, shrunk.masks, len(shrunk.removed)
-    graph = to_onnx(model, inputs[:2], masks)
-    forms: dict[str, onnx.ModelProto] = {"fp32": graph.model}
+    traced = trace(model, inputs[:2], masks)
+    forms: dict[str, Graph] = {"fp32": traced.graph}
     with Scratch() as folder:
         for arch, runtime, precision in cells:
             try:
                 if precision not in forms:
-                    ranges = calibrate(graph.model, inputs.numpy(), "minmax")
-                    forms[precision] = quantize(graph.model, ranges)
-                file = _write(forms[precision], graph, (arch, runtime, precision))
+                    ranges = calibrate(traced.graph, inputs.numpy(), "minmax")
+                    forms[precision] = quantize(traced.graph, ranges)
+                file = _write(forms[precision], traced, (arch, runtime, precision))
                 _check(file, runtime, precision, folder, inputs.numpy(), expected)
             except ExportError as problem:
                 yield Rehearsed(runtime, precision, problem)
@@ -100,11 +100,11 @@ def _close(a: Array, b: Array) -> bool:
     return bool(np.abs(a - b).max(initial=0.0) <= RELATIVE * np.abs(b).max(initial=0.0))
 
 
-def _write(model: onnx.ModelProto, graph: Graph, cell: tuple[str, str, str]) -> ModelFile:
+def _write(graph: Graph, traced: Traced, cell: tuple[str, str, str]) -> ModelFile:
     arch, name, precision = cell
     runtime = runtimes.load(name)
     wanted = sparse_kernels(arch) if runtime.TAKES_LIBRARY else ""
-    return WRITERS[Path(runtime.MODEL_FILE).suffix](model, graph, precision, wanted)
+    return WRITERS[Path(runtime.MODEL_FILE).suffix](graph, traced, wanted)
 
 
 def _check(

@@ -3,12 +3,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from edgeprune.export.tflite.network import OPEN_BATCH, concrete, open_shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.layout import NEW
-from edgeprune.export.tflite.network import OPEN_BATCH, concrete, open_shape
 
 SIZES = st.sampled_from([1, 2, 2, 3, 4])
 MANY = settings(max_examples=300)

@@ -27,8 +27,9 @@ from edgeprune import runtimes, store
 from edgeprune.artifact import Layer
 from edgeprune.errors import ExportError
 from edgeprune.evidence import KernelTimes
-from edgeprune.export.sparse import LayerTimes, Rewritten, rewrite
-from edgeprune.export.sparse.layers import DENSE, OWN, View, find_layers, weigh
+from edgeprune.export.graph import Graph
+from edgeprune.export.sparse import LayerTimes, Rewritten, rewrite, stock
+from edgeprune.export.sparse.layers import DENSE, OWN, find_layers, weigh
 from edgeprune.kernels import DOMAIN
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry
 from edgeprune.kernels.profile import layers_ns
@@ -84,23 +85,24 @@ class Clock:
     library: Path
     folder: Path
 
-    def choose(self, model: onnx.ModelProto, precision: str, costs: Costs) -> tuple[Rewritten, KernelTimes]:
+    def choose(self, graph: Graph, costs: Costs) -> tuple[Rewritten, KernelTimes]:
         """Like `rewrite`, by measured times; `costs` say what changes of layout take, at this machine's speed."""
         machine = f"{machine_name()}, {runtimes.load('onnxruntime').version()}, 1 thread"
-        known = [model.SerializeToString(deterministic=True), self.library.read_bytes()]
+        plain = stock(graph)
+        known = [plain.model.SerializeToString(deterministic=True), self.library.read_bytes()]
         known += [machine.encode(), store.canonical_json(costs.constants)]
         file = self.folder / f"{store.sha256_bytes(b''.join(known))[:16]}.json"
         times = _read(file)
         if times is None:
-            times = self._measure(machine, model, precision, costs)
+            times = self._measure(machine, plain.model, graph, costs)
             store.write_json(file, asdict(times))
-        chosen = _network(times.network, model, precision, costs, times.layers)
+        chosen = _network(times.network, graph, costs, times.layers)
         faster = chosen.needs_library and times.chosen_ns <= FASTER * times.stock_ns
-        return (chosen if faster or not chosen.needs_library else _stock(model, chosen, times)), times
+        return (chosen if faster or not chosen.needs_library else _stock(plain, chosen, times)), times
 
-    def _measure(self, machine: str, model: onnx.ModelProto, precision: str, costs: Costs) -> KernelTimes:
-        layers = self.layers(model, precision)
-        found = {name: _network(name, model, precision, costs, layers) for name in (LAYERS, *FORMATS[precision])}
+    def _measure(self, machine: str, model: onnx.ModelProto, graph: Graph, costs: Costs) -> KernelTimes:
+        layers = self.layers(graph)
+        found = {name: _network(name, graph, costs, layers) for name in (LAYERS, *FORMATS[graph.precision])}
         found = {name: each for name, each in found.items() if each.needs_library}
         stock_ns, *spent = self.networks([model, *(each.model for each in found.values())])
         best = min(zip(spent, found), default=(0.0, LAYERS))
@@ -108,10 +110,10 @@ class Clock:
             best = spent[0], LAYERS  # of equals the one that is known layer by layer
         return KernelTimes(machine, round(best[0]), round(stock_ns) if found else 0, best[1], layers)
 
-    def layers(self, model: onnx.ModelProto, precision: str) -> LayerTimes:
+    def layers(self, graph: Graph) -> LayerTimes:
         """Layer -> kernel -> nanoseconds, of every kernel that can run it."""
-        forced = {pattern: rewrite(model, precision, Forced(pattern)).model for pattern in FORMATS[precision]}
-        models = {DENSE: model, **{name: each for name, each in forced.items() if _ours(each)}}
+        forced = {pattern: rewrite(graph, Forced(pattern)).model for pattern in FORMATS[graph.precision]}
+        models = {DENSE: stock(graph).model, **{name: each for name, each in forced.items() if _ours(each)}}
         found: dict[str, dict[str, float]] = {}
         for name, times in zip(models, self._profiles(list(models.values()))):
             ours = _ours(models[name])
@@ -121,7 +123,7 @@ class Clock:
                 elif layer in ours:
                     known, kernel = found.setdefault(layer, {}), OWN if "Depthwise" in ours[layer] else name
                     known[kernel] = min(spent, known.get(kernel, spent))
-        return {layer.name: found[layer.name] for layer in find_layers(View(model)) if layer.name in found}
+        return {layer.name: found[layer.name] for layer in find_layers(graph) if layer.name in found}
 
     def _profiles(self, models: Sequence[onnx.ModelProto]) -> list[dict[str, int]]:
         """Layer -> nanoseconds of each model, from profiles taken by turns."""
@@ -166,11 +168,11 @@ class Clock:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def speed(model: onnx.ModelProto, precision: str, costs: Costs, layers: LayerTimes) -> float:
+def speed(graph: Graph, costs: Costs, layers: LayerTimes) -> float:
     """How much slower this machine is than the one that the constants come from, in the runtime's own kernels."""
     ratios = []
-    for layer in find_layers(View(model)):
-        predicted = weigh(layer, precision, costs, {}, {}).dense
+    for layer in find_layers(graph):
+        predicted = weigh(layer, graph.precision, costs, {}, {}).dense
         measured = layers.get(layer.name, {}).get(DENSE, 0.0)
         ratios += [measured / predicted] if predicted and measured else []
     return float(np.median(ratios)) if ratios else 1.0
@@ -204,16 +206,16 @@ def profile_extra(events: Mapping[str, Sequence[int]], network_ns: float) -> flo
     return max(0.0, (together - network_ns) / max(kernels, 1))
 
 
-def _network(name: str, model: onnx.ModelProto, precision: str, costs: Costs, layers: LayerTimes) -> Rewritten:
+def _network(name: str, graph: Graph, costs: Costs, layers: LayerTimes) -> Rewritten:
     """The network of a name in `KernelTimes`, its layers' records with the measured times."""
     if name == LAYERS:
-        here = costs.slowed(speed(model, precision, costs, layers))
+        here = costs.slowed(speed(graph, costs, layers))
         here.worth = here.worth_unsure = 0.0  # the clock will judge the whole
-        return rewrite(model, precision, here, layers)
-    forced = rewrite(model, precision, Forced(name))
+        return rewrite(graph, here, layers)
+    forced = rewrite(graph, Forced(name))
     ours = _ours(forced.model)
     records = (_measured(each, layers.get(each.name, {})) if each.name in ours else each for each in forced.layers)
-    return Rewritten(forced.model, tuple(records))
+    return replace(forced, layers=tuple(records))
 
 
 def _measured(record: Layer, times: Mapping[str, float]) -> Layer:
@@ -271,7 +273,7 @@ def _turns(runs: Sequence[Run]) -> Iterator[int]:
         yield number
 
 
-def _stock(model: onnx.ModelProto, chosen: Rewritten, times: KernelTimes) -> Rewritten:
+def _stock(plain: Rewritten, chosen: Rewritten, times: KernelTimes) -> Rewritten:
     """The runtime's own kernels for all layers, with the reason where others were chosen."""
     why = f"dense: measured as a whole, the network takes {times.chosen_ns / 1e3:.0f} µs with sparse kernels and "
     why += f"{times.stock_ns / 1e3:.0f} µs without"
@@ -280,4 +282,4 @@ def _stock(model: onnx.ModelProto, chosen: Rewritten, times: KernelTimes) -> Rew
         replace(each, kernel="dense", pattern="", predicted_gain=1.0, why=why) if each.name in ours else each
         for each in chosen.layers
     )
-    return Rewritten(model, tuple(records))
+    return replace(plain, layers=tuple(records))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgeprune.export.graph import Node, Shape, concrete
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.convolution import activation_of
 from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.layout import NEW, Axes
-from edgeprune.export.tflite.network import Node, Shape, concrete
 from edgeprune.export.tflite.reshaping import pass_on
 from edgeprune.export.tflite.writer import Value, Writer
 
@@ -31,12 +31,8 @@ def unary(writer: Writer, node: Node) -> None:
 def relu(writer: Writer, node: Node) -> None:
     """Relu and Relu6. Where the output's int8 range ends where they clamp, requantizing alone does it."""
     value, highest = writer.value(node, 0), 6.0 if node.type == "Relu6" else np.inf
-    quantization = writer.network.quantization.get(node.output)
-    if (
-        quantization is not None
-        and quantization.zero_point[0] == -128
-        and 255 * quantization.scale[0] <= highest * 1.0001
-    ):
+    grid = writer.graph.grids.get(node.output)
+    if grid is not None and grid.zero_point[0] == -128 and 255 * grid.scale[0] <= highest * 1.0001:
         pass_on(writer, node, value)
         return
     output = writer.produce(node.output, value.axes, value.columns)
@@ -89,7 +85,7 @@ def hard_sigmoid(writer: Writer, node: Node) -> None:
 
 def binary(writer: Writer, node: Node) -> None:
     """Add, Sub, Mul, Div of values and constants, with broadcasting."""
-    shape = writer.network.shapes[node.output]
+    shape = writer.graph.shapes[node.output]
     rank = len(shape)
     constant = [writer.is_constant(node, index) for index in (0, 1)]
     values = [None if constant[index] else _raise_rank(writer.value(node, index), rank) for index in (0, 1)]
@@ -138,8 +134,8 @@ def _without_leading_ones(shape: Shape) -> Shape:
 def _constant(writer: Writer, node: Node, index: int, axes: Axes, columns: tuple[int, ...] | None) -> int:
     """A constant operand laid down so that it broadcasts against `axes`."""
     name = node.inputs[index]
-    array = writer.network.constants[name]
-    more = len(writer.network.shapes[node.output]) - array.ndim
+    array = writer.graph.constants[name]
+    more = len(writer.graph.shapes[node.output]) - array.ndim
     own = (1,) * more + array.shape
     stored = _without_leading_ones(layout.stored_shape(axes, own)) or (1,)
     order = tuple(axis - more for axis in axes if axis >= more)
