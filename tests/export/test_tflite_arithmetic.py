@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgeprune.export.tflite import Written, write_tflite
+from edgeprune.export.tflite.lowering import Written
+from tests.export.forms import write_tflite
 
 Model = Callable[..., onnx.ModelProto]
 Check = Callable[..., Written]

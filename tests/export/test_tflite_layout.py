@@ -3,10 +3,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from edgeprune.export.tflite.network import OPEN_BATCH, concrete, open_shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeprune.export.graph import OPEN_BATCH, concrete, open_shape
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.layout import NEW
 
