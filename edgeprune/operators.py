@@ -138,6 +138,9 @@ OPERATORS: dict[str, Operator] = {
         Litert("convolution.conv_transpose", int8="weighted", layout=LAST, clamps=True),
         (Rule(weight_axis=1, attributes={"group": 1}, fuses=True),), weights=TRANSPOSED,
     ),
+    "DepthToSpace": Operator(
+        Litert("reshaping.depth_to_space", int8="per_tensor", layout=LAST), _SAME, sign=KEEPS_SIGN,
+    ),
     "DequantizeLinear": Operator(
         Litert("numbers.dequantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True,
     ),
@@ -175,6 +178,7 @@ OPERATORS: dict[str, Operator] = {
         sign=KEEPS_SIGN, channels=POOL, packed="max_pool",
     ),
     "Mul": Operator(_binary("per_tensor"), (Rule(2, fuses=True),), channels=EITHER, gates=True),
+    "PRelu": Operator(Litert("elementwise.prelu", layout=ANY)),
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),

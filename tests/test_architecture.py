@@ -18,7 +18,7 @@ ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
     {"errors", "progress", "warden"},
     {"typed"},
-    {"store", "metric", "evidence", "scratch", "loading"},
+    {"store", "operators", "metric", "evidence", "scratch", "loading"},
     {"archive", "options"},
     {"mask", "task", "ticket", "port", "artifact", "blocks", "plan"},
     {"statistics", "energy", "readings"},

@@ -22,6 +22,7 @@ from edgeprune.operators import row
 # A prime stands for the open batch dimension while shapes are worked out: what it divides, the batch divides.
 OPEN_BATCH = 1_000_003
 STANDARD = ("", "ai.onnx")
+REFUSED = "there are operations that cannot be written as .tflite"
 
 Shape = tuple[int, ...]
 Array = NDArray[Any]
@@ -57,9 +58,6 @@ class Node:
         return RefusedError(REFUSED, [Refusal(self.name, self.type, reason)])
 
 
-REFUSED = "there are operations that cannot be written as .tflite"
-
-
 @dataclass(frozen=True)
 class Port:
     """A graph output: the name that callers use, and the value behind it."""
@@ -68,7 +66,7 @@ class Port:
     value: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """nodes: in execution order. constants, shapes and types (as NumPy names them): by value; a shape holds OPEN_BATCH
     (or a multiple) where the batch is open. model: what it was read from. scales: activation -> its int8 grid, none in
@@ -89,7 +87,7 @@ class Graph:
 
     @property
     def precision(self) -> str:
-        """ "int8" once it is quantized, else "fp32"."""
+        """As a bundle has it."""
         return "int8" if self.scales else "fp32"
 
     @cached_property

@@ -46,6 +46,43 @@ def test_mean(
 
 
 @EXAMPLES
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans(), st.booleans(), SEEDS)
+def test_prelu_with_a_slope_for_each_channel_or_for_all(
+    onnx_model: Model,
+    check_both: Check,
+    behind_convolution: Behind,
+    shape: list[int],
+    single: bool,
+    maps: bool,
+    seed: int,
+) -> None:
+    slopes = normal(seed, *([1] if single else [shape[0], *[1] * (len(shape) - 1)]))
+    constants: dict[str, np.ndarray] = {"slopes": slopes}
+    nodes, source = behind_convolution(maps and len(shape) > 1, shape, constants)
+    nodes.append(helper.make_node("PRelu", [source, "slopes"], ["output_0"], name="prelu"))
+    check_both(onnx_model(nodes, shape, constants), normal(seed, 2, *shape), quanta=4)
+
+
+@EXAMPLES
+@given(st.integers(1, 3), st.integers(1, 3), st.sampled_from(["DCR", "CRD"]), st.booleans(), SEEDS)
+def test_depth_to_space_in_either_order(
+    onnx_model: Model,
+    check_both: Check,
+    behind_convolution: Behind,
+    channels: int,
+    side: int,
+    mode: str,
+    maps: bool,
+    seed: int,
+) -> None:
+    shape = [channels * side**2, 3, 2]
+    constants: dict[str, np.ndarray] = {}
+    nodes, source = behind_convolution(maps, shape, constants)
+    nodes.append(helper.make_node("DepthToSpace", [source], ["output_0"], name="up", blocksize=side, mode=mode))
+    check_both(onnx_model(nodes, shape, constants), normal(seed, 2, *shape), quanta=4)
+
+
+@EXAMPLES
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.data(), st.booleans(), SEEDS)
 def test_softmax_along_any_axis(
     onnx_model: Model,

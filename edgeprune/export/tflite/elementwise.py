@@ -47,6 +47,24 @@ def leaky_relu(writer: Writer, node: Node) -> None:
     writer.operator("LEAKY_RELU", [value.tensor], output, options)
 
 
+def prelu(writer: Writer, node: Node) -> None:
+    """PRelu with constant slopes, one for each place of the last dimension at least: the XNNPACK in tflite-runtime 2.14
+    reads as many, even where there is one for all."""
+    value = writer.straighten(writer.value(node, 0))
+    if not writer.is_constant(node, 1):
+        raise node.fail("its slopes are not constant")
+    slopes = writer.graph.constants[node.inputs[1]]
+    slopes = slopes.reshape((1,) * (len(value.shape) - slopes.ndim) + slopes.shape)
+    sizes = [size if axis == value.axes[-1] else 1 for axis, size in enumerate(value.shape)]
+    slopes = np.broadcast_to(slopes, np.broadcast_shapes(slopes.shape, tuple(sizes)))
+    order = [axis for axis in value.axes if axis != NEW]
+    slopes = slopes.transpose(*(axis for axis in range(slopes.ndim) if axis not in order), *order)
+    slopes = slopes.reshape(_without_leading_ones(slopes.shape) or (1,))
+    output = writer.produce(node.output, value.axes)
+    constant = writer.file.constant(writer.graph.label(node.inputs[1]), np.ascontiguousarray(slopes))
+    writer.operator("PRELU", [value.tensor, constant], output)
+
+
 def clip(writer: Writer, node: Node) -> None:
     """Clip between any bounds, by MAXIMUM and MINIMUM."""
     value = writer.value(node, 0)

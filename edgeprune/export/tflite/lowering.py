@@ -13,7 +13,7 @@ from edgeprune.export.graph import REFUSED, Graph, Node, concrete
 from edgeprune.export.graph import Port as GraphPort
 from edgeprune.export.qdq import with_pairs
 from edgeprune.export.tflite import layout
-from edgeprune.export.tflite.file import Tensor, options_of
+from edgeprune.export.tflite.file import Tensor
 from edgeprune.export.tflite.precision import assign_precision
 from edgeprune.export.tflite.spelling import fuse_activations, spell
 from edgeprune.export.tflite.writer import Placement, Value, Writer
@@ -124,16 +124,9 @@ def _leave(writer: Writer, port: GraphPort, taken: set[int]) -> tuple[Port, int]
     last = is_last and (rank == 4 or (rank == 3 and not is_plain))
     value = writer.reorder(value, layout.channels_last(rank) if last else layout.identity(rank))
     if value.tensor in taken:
-        value = _copy(writer, value)
+        value = writer.copied(value)
     taken.add(value.tensor)
     writer.file.rename(value.tensor, port.name)
     kind = {(4, True): "NHWC", (3, True): "NLC", (4, False): "NCHW", (3, False): "NCL"}.get((rank, last), "")
     tensor = writer.file.tensors[value.tensor]
     return Port(port.name, tensor.shape, tensor.dtype, kind), value.tensor
-
-
-def _copy(writer: Writer, value: Value) -> Value:
-    copy = writer.temporary(value, value.shape, value.axes, "copy")
-    target = writer.integers("shape", concrete(value.stored_shape))
-    writer.operator("RESHAPE", [value.tensor, target], copy.tensor, options_of("Reshape"))
-    return copy

@@ -192,6 +192,24 @@ def gather(writer: Writer, node: Node) -> None:
     settle(writer, node, filled)
 
 
+def depth_to_space(writer: Writer, node: Node) -> None:
+    """DepthToSpace. The kernel wants the places of a square before the channels, as ONNX's mode DCR has them."""
+    value = writer.value(node, 0)
+    value = writer.reorder(value, layout.planes(len(value.shape)))
+    side = int(node.attributes["blocksize"])
+    channels = value.shape[1] // side**2
+    if node.attributes.get("mode", "DCR") == "CRD" and channels > 1:
+        order = np.arange(value.shape[1]).reshape(channels, side**2).T.ravel()
+        sorted_ = writer.temporary(value, value.shape, value.axes, "squares_first")
+        picks = writer.integers("squares_first", order)
+        writer.operator("GATHER", [value.tensor, picks], sorted_.tensor, options_of("Gather", axis=3))
+        value = sorted_
+    writer.produce(node.output, value.axes)
+    filled = requantize(writer, value, node)
+    writer.operator("DEPTH_TO_SPACE", [value.tensor], filled, options_of("DepthToSpace", blockSize=side))
+    settle(writer, node, filled)
+
+
 def resize(writer: Writer, node: Node) -> None:
     """Resize of the spatial dimensions, nearest or linear, where a .tflite kernel picks the very same pixels."""
     value, target = writer.value(node, 0), writer.graph.shapes[node.output]

@@ -157,6 +157,13 @@ class Writer:
         self.operator("RESHAPE", [value.tensor, target], result.tensor, options)
         return result
 
+    def copied(self, value: Value) -> Value:
+        """The same value in a tensor of its own."""
+        copy = self.temporary(value, value.shape, value.axes, "copy")
+        target = self.integers("shape", concrete(value.stored_shape))
+        self.operator("RESHAPE", [value.tensor, target], copy.tensor, options_of("Reshape"))
+        return copy
+
     def straighten(self, value: Value) -> Value:
         """The same value with its columns in ONNX's order."""
         if value.columns is None:
