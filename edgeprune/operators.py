@@ -112,7 +112,7 @@ _RESHAPE = Litert(spelling="reshape")
 _BOUNDS = {1: -INFINITY, 2: INFINITY}
 
 OPERATORS: dict[str, Operator] = {
-    "Add": Operator(_binary("per_tensor"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True),
+    "Add": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True),
     "AveragePool": Operator(
         Litert("pooling.average_pool", "average_pool", "average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
@@ -127,7 +127,7 @@ OPERATORS: dict[str, Operator] = {
         channels=EITHER, bounds=True, behind=True,
     ),
     "Concat": Operator(
-        Litert("reshaping.concat", int8="per_tensor", layout=ANY), (Rule(0, output=SHARED),),
+        Litert("reshaping.concat", int8="always", layout=ANY), (Rule(0, output=SHARED),),
         sign=KEEPS_SIGN, channels=EITHER, joins=True,
     ),
     "Conv": Operator(
@@ -139,7 +139,7 @@ OPERATORS: dict[str, Operator] = {
         (Rule(weight_axis=1, attributes={"group": 1}, fuses=True),), weights=TRANSPOSED,
     ),
     "DepthToSpace": Operator(
-        Litert("reshaping.depth_to_space", int8="per_tensor", layout=LAST), _SAME, sign=KEEPS_SIGN,
+        Litert("reshaping.depth_to_space", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
     "DequantizeLinear": Operator(
         Litert("numbers.dequantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True,
@@ -147,7 +147,7 @@ OPERATORS: dict[str, Operator] = {
     "Div": Operator(_binary()),
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
     "Gather": Operator(
-        Litert("reshaping.gather", int8="per_tensor", data=1), (Rule(output=SHARED, table=True),)
+        Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
     ),
     "Gemm": Operator(
         Litert("dense.gemm", int8="weighted", clamps=True),
@@ -174,39 +174,39 @@ OPERATORS: dict[str, Operator] = {
         Litert("dense.matmul", int8="weighted", clamps=True), (Rule(weight_axis=1, fuses=True),), weights=MATRIX,
     ),
     "MaxPool": Operator(
-        Litert("pooling.max_pool", int8="per_tensor", layout=LAST, clamps=True), _SAME,
+        Litert("pooling.max_pool", int8="always", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="max_pool",
     ),
-    "Mul": Operator(_binary("per_tensor"), (Rule(2, fuses=True),), channels=EITHER, gates=True),
+    "Mul": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, gates=True),
     "PRelu": Operator(Litert("elementwise.prelu", layout=ANY)),
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
     ),
     "QuantizeLinear": Operator(Litert("numbers.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
-    "ReduceMean": Operator(Litert("reduction.mean", "reduce_mean", "per_tensor"), (Rule(),), sign=KEEPS_SIGN),
+    "ReduceMean": Operator(Litert("reduction.mean", "reduce_mean", "always"), (Rule(),), sign=KEEPS_SIGN),
     "Relu": Operator(
-        Litert("elementwise.relu", int8="per_tensor", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
+        Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
         sign=NEVER_NEGATIVE, channels=EITHER, behind=True,
     ),
     "Relu6": Operator(
-        Litert("elementwise.relu", int8="per_tensor", layout=ANY), sign=NEVER_NEGATIVE, inner=True,
+        Litert("elementwise.relu", int8="always", layout=ANY), sign=NEVER_NEGATIVE, inner=True,
     ),
     "Reshape": Operator(
-        Litert("reshaping.reshape", "reshape", "per_tensor"), _SAME, sign=KEEPS_SIGN, moves=True,
+        Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True,
     ),
     "Resize": Operator(
         Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
     ),
     "Sigmoid": Operator(_unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True),
-    "Slice": Operator(Litert("reshaping.slice_", "slice_", "per_tensor", layout=ANY), sign=KEEPS_SIGN),
+    "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), sign=KEEPS_SIGN),
     "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
     "Split": Operator(Litert(spelling="split")),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
-    "Sub": Operator(_binary("per_tensor")),
+    "Sub": Operator(_binary("always")),
     "Tanh": Operator(_unary("fixed_scale"), (Rule(output=(1 / 128, 0)),), behind=True),
-    "Transpose": Operator(Litert("reshaping.transpose", int8="per_tensor"), _SAME, sign=KEEPS_SIGN),
+    "Transpose": Operator(Litert("reshaping.transpose", int8="always"), _SAME, sign=KEEPS_SIGN),
     "Unsqueeze": Operator(_RESHAPE, _SAME, moves=True),
 }  # fmt: skip
 # What a network may be exported with.

@@ -9,14 +9,14 @@ from torch import nn
 from edgeprune.find.spec import Problem
 from edgeprune.find.training import to_arrays
 from edgeprune.mask import BoolArray
+from edgeprune.tasks.seeds import seeded
 
 
 def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
     """An untrained network of the first seed with the zeros of the last level, and the masks that say where: those that
-    its first weights' magnitudes give. PyTorch's random numbers are left as they were."""
+    its first weights' magnitudes give. All random numbers are left as they were."""
     spec, pruner = problem.spec, problem.pruner
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seeds[0])
+    with seeded(spec.seeds[0]):
         model = problem.loaded.task.model().eval()
     weights = to_arrays(model.state_dict())
     first = pruner.first(weights, spec.revive)

@@ -8,6 +8,7 @@ from typing import Any, Optional
 from edgeprune.errors import TaskError
 from edgeprune.task import Data, Split, Task
 from edgeprune.tasks import hooks, source
+from edgeprune.tasks.seeds import seeded
 
 EXAMPLES = 2
 BATCH = 1000
@@ -18,16 +19,14 @@ def check(task: Task, data: Data) -> None:
     """Run the model, the loss, one optimizer step and the metric on a few examples of the task's own data, the loss
     and the metric on the targets of all of them.
 
-    PyTorch's random numbers are left as they were. TaskError that names the part that fails.
+    All random numbers are left as they were. TaskError that names the part that fails.
     """
-    import torch
 
     task = hooks.guarded(task)
     wrong = hooks.judge_data(data)
     if wrong:
         raise TaskError(f"task {task.name}: {wrong}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = task.model()
         _check_training(task, model, data.train)
         outputs = _check_evaluation(task, model, data.validation)

@@ -64,26 +64,8 @@ def _with_folded_constants(graph: Graph) -> Graph:
 
 
 def _weighted(graph: Graph, node: Node) -> bool:
-    """Weights: constant, symmetric, one scale an output channel (or one for all); bias: int32 with their scale."""
-    data, weights, bias = node.inputs[0], node.inputs[1], node.input(2)
-    if data in graph.constants or weights not in graph.constants:
-        return False
-    parameters, entry = graph.grids[weights], graph.grids[data]
-    if not entry.per_tensor or np.any(parameters.zero_point):
-        return False
-    if node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0:
-        return False
-    if not bias:
-        return True
-    if bias not in graph.constants or graph.constants[bias].dtype != np.int32:
-        return False
-    scale = graph.grids[bias]
-    return not np.any(scale.zero_point) and np.allclose(scale.scale, entry.scale * parameters.scale, rtol=1e-4, atol=0)
-
-
-def _per_tensor(graph: Graph, node: Node) -> bool:
-    inputs = [name for name in node.inputs if name in graph.grids]
-    return all(graph.grids[name].per_tensor for name in inputs)
+    data, weights = node.inputs[:2]
+    return data not in graph.constants and weights in graph.constants
 
 
 def _fixed_scale(graph: Graph, node: Node) -> bool:
@@ -106,10 +88,10 @@ def _nearest(graph: Graph, node: Node) -> bool:
 
 # By the name that the table of operators has for each.
 CONDITIONS: dict[str, Callable[[Graph, Node], bool]] = {
+    "always": lambda graph, node: True,
     "average": _average,
     "fixed_scale": _fixed_scale,
     "nearest": _nearest,
     "padding": _pad,
-    "per_tensor": _per_tensor,
     "weighted": _weighted,
 }
