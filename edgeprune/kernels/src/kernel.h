@@ -1,7 +1,5 @@
 /* One operator of a session, and what its creation and its runs have in common. */
-#ifndef EDGEPRUNE_KERNEL_H
-#define EDGEPRUNE_KERNEL_H
-
+#pragma once
 #include "kernels.h"
 #include "ort.h"
 
@@ -147,5 +145,3 @@ OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_add(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_pack(kernel *k, const OrtKernelInfo *info);
 OrtStatus *create_unpack(kernel *k, const OrtKernelInfo *info);
-
-#endif

@@ -2,18 +2,12 @@
  *
  * A cell is four bytes: one float of one channel, or four int8 channels of one position (channels 4g .. 4g+3 of group
  * g). Both kinds of convolution move cells about in the same way. */
-#ifndef EDGEPRUNE_KERNELS_H
-#define EDGEPRUNE_KERNELS_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
-/* Before a parameter: the function keeps no pointer to it, so that the caller's own copy may stay in registers. */
-#ifdef __clang__
-#define BORROWED __attribute__((noescape))
-#else
-#define BORROWED
-#endif
+#define JOINED_(a, b) a##b
+#define JOINED(a, b) JOINED_(a, b)
 
 enum { KIND_FLOAT = 0, KIND_INT8 = 1 };
 
@@ -259,5 +253,3 @@ static inline void lock(int32_t *busy) {
     while (__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
 }
 static inline void unlock(int32_t *busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
-
-#endif

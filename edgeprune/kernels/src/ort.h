@@ -2,9 +2,7 @@
  *
  * The interface is a struct of function pointers whose order never changes. FUNCTION puts one at its index, so that those
  * that are not used need no name; tests/kernels/test_interface.py has the indices as the runtime's own header has them. */
-#ifndef EDGEPRUNE_ORT_H
-#define EDGEPRUNE_ORT_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -101,5 +99,3 @@ struct OrtCustomOp {
     size_t (*GetAliasMap)(int **, int **);
     void (*ReleaseAliasMap)(int *, int *);
 };
-
-#endif

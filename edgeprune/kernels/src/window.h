@@ -1,7 +1,5 @@
 /* What operators have in common whose window moves over planes: its attributes, and the tensors that go in and out. */
-#ifndef EDGEPRUNE_WINDOW_H
-#define EDGEPRUNE_WINDOW_H
-
+#pragma once
 #include "geometry.h"
 #include "kernel.h"
 
@@ -24,5 +22,3 @@ static inline int64_t output_plane_bytes(const geometry *g) { return 4 * (int64_
 const char *check_input(const plane_window *w, const tensor *x, int packed);
 /* Dimensions of the output of so many examples; returns how many. */
 size_t output_dims(const plane_window *w, int64_t batch, int packed, int64_t *dims);
-
-#endif
