@@ -94,8 +94,5 @@ struct OrtCustomOp {
     OrtStatus *(*InferOutputShapeFn)(const OrtCustomOp *, void *);
     int (*GetStartVersion)(const OrtCustomOp *);
     int (*GetEndVersion)(const OrtCustomOp *);
-    size_t (*GetMayInplace)(int **, int **);
-    void (*ReleaseMayInplace)(int *, int *);
-    size_t (*GetAliasMap)(int **, int **);
-    void (*ReleaseAliasMap)(int *, int *);
+    void *GetMayInplace, *ReleaseMayInplace, *GetAliasMap, *ReleaseAliasMap; /* functions, too; none here */
 };

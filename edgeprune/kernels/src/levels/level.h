@@ -28,10 +28,12 @@
 #define SUM(kind, lanes, ...) kind##_4(__VA_ARGS__)
 #endif
 
-/* A block of four output channels keeps four sums a vector: 16 registers hold three vectors of columns, 32 six. */
+/* 32 vector registers, or 16. A block of four output channels keeps four sums a vector: six vectors of columns, or three. */
 #if defined(__AVX512F__) || defined(__aarch64__)
+#define MANY_REGISTERS 1
 #define TILE_F4 6
 #else
+#define MANY_REGISTERS 0
 #define TILE_F4 3
 #endif
 #define TILE_F1 8
@@ -42,11 +44,7 @@
 #define TILE_I4 8
 #endif
 /* Whether blocks of four rows can read their input by masks: lanes that a mask leaves out must not be touched. */
-#if defined(__AVX512F__)
-#define MASKED_TILES 1
-#else
-#define MASKED_TILES 0
-#endif
+#define MASKED_TILES (WIDE == 16)
 /* Looking inputs up in registers: two-register permutations and a dot product. */
 #if defined(__AVX512VNNI__)
 #define BY_LANE 1

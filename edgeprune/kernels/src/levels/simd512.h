@@ -29,11 +29,11 @@ static inline vf16 load_part_f16(const void *from, int count) { return _mm512_ma
 static inline void store_part_f16(void *to, vf16 a, int count) { _mm512_mask_storeu_ps(to, mask_16(count), a); }
 /* What the mask leaves out is zero, and not touched. */
 static inline vf16 load_lanes_f16(const void *from, uint16_t mask) { return _mm512_maskz_loadu_ps(mask, from); }
-/* Cells of a and b by their numbers. */
-#define PICKED(a, b, ...) _mm512_permutex2var_epi32(a, _mm512_setr_epi32(__VA_ARGS__), b)
-static inline vi16 even_i16(vi16 a, vi16 b) { return PICKED(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
-static inline vi16 even_odd_i16(vi16 a, vi16 b) { return PICKED(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31); }
-static inline vi16 odd_i16(vi16 a, vi16 b) { return PICKED(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
+/* Cells of a, then of b, by their numbers. */
+#define PICKED(...) _mm512_permutex2var_epi32(a, _mm512_setr_epi32(__VA_ARGS__), b)
+static inline vi16 even_i16(vi16 a, vi16 b) { return PICKED(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
+static inline vi16 even_odd_i16(vi16 a, vi16 b) { return PICKED(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31); }
+static inline vi16 odd_i16(vi16 a, vi16 b) { return PICKED(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
 #undef PICKED
 static inline vi16 one_before_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 15); }
 static inline vi16 one_after_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 1); }
