@@ -29,12 +29,8 @@ static inline vi8 load_part_i8(const void *from, int count) { return _mm256_mask
 static inline void store_part_i8(void *to, vi8 a, int count) { _mm256_maskstore_epi32(to, mask_8(count), a); }
 static inline vf8 load_part_f8(const void *from, int count) { return _mm256_maskload_ps(from, mask_8(count)); }
 static inline void store_part_f8(void *to, vf8 a, int count) { _mm256_maskstore_ps(to, mask_8(count), a); }
-static inline vi8 even_i8(vi8 a, vi8 b) {
-    const vi8 mixed = (vi8)_mm256_shuffle_ps((vf8)a, (vf8)b, _MM_SHUFFLE(2, 0, 2, 0));
-    return _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0));
-}
-static inline vi8 even_odd_i8(vi8 a, vi8 b) {
-    const vi8 mixed = (vi8)_mm256_shuffle_ps((vf8)a, (vf8)b, _MM_SHUFFLE(3, 1, 2, 0));
-    return _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0));
-}
+/* Halves of a and b by turns -> a's, then b's. */
+static inline vi8 in_order_8(vf8 mixed) { return _mm256_permute4x64_epi64((vi8)mixed, _MM_SHUFFLE(3, 1, 2, 0)); }
+static inline vi8 even_i8(vi8 a, vi8 b) { return in_order_8(_mm256_shuffle_ps((vf8)a, (vf8)b, _MM_SHUFFLE(2, 0, 2, 0))); }
+static inline vi8 even_odd_i8(vi8 a, vi8 b) { return in_order_8(_mm256_shuffle_ps((vf8)a, (vf8)b, _MM_SHUFFLE(3, 1, 2, 0))); }
 static inline vi8 select_i8(vi8 mask, vi8 a, vi8 b) { return _mm256_blendv_epi8(b, a, mask); }
