@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "src"
-# Files in here are compiled once for each level, the others once.
-LEVEL_SOURCES = SOURCES / "levels"
+# Compiled once for each level, with all bodies of its folder; the other sources once.
+LEVEL_SOURCE = SOURCES / "levels" / "level.c"
 # Level -> -mcpu; docs/kernels.md says which machines have which.
 LEVELS = {
     "x86_64": {
@@ -41,11 +41,7 @@ def build(arch: str, out: Path) -> None:
     message if it fails.
     """
     levels, baseline = LEVELS[arch], BASELINE[arch]
-    jobs = [
-        (path, f"{path.stem}_{name}", cpu, [f"-DLEVEL={name}"])
-        for path in sorted(LEVEL_SOURCES.glob("*.c"))
-        for name, cpu in levels.items()
-    ]
+    jobs = [(LEVEL_SOURCE, f"level_{name}", cpu, [f"-DLEVEL={name}"]) for name, cpu in levels.items()]
     jobs += [(path, path.stem, baseline, []) for path in sorted(SOURCES.glob("*.c"))]
     out.parent.mkdir(parents=True, exist_ok=True)
     cores = os.cpu_count()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from edgeprune.kernels.build import LEVEL_SOURCES, LEVELS, SOURCES
+from edgeprune.kernels.build import LEVEL_SOURCE, LEVELS, SOURCES
 from tests.kernels.arm64_cases import Cases
 
 Array = NDArray[Any]
@@ -66,11 +66,7 @@ def compile_harness(sanitizers: tuple[str, ...], out: Path) -> None:
     """The harness and the kernels' own sources into two programs in the folder `out`, which appears when both are
     there: "exact" with every piece of scratch memory as large as asked for, "kept" with the kernels' own way to keep
     it between runs."""
-    jobs = [
-        (path, f"{path.stem}_{name}", (f"-DLEVEL={name}", *FLAGS[name]))
-        for path in sorted(LEVEL_SOURCES.glob("*.c"))
-        for name in reversed(LEVELS[MACHINE])
-    ]
+    jobs = [(LEVEL_SOURCE, f"level_{name}", (f"-DLEVEL={name}", *FLAGS[name])) for name in reversed(LEVELS[MACHINE])]
     # libc has what freestanding.c brings.
     jobs += [(path, path.stem, ()) for path in sorted(SOURCES.glob("*.c")) if path.name != "freestanding.c"]
     jobs += [(path, path.stem, ()) for path in sorted(HERE.glob("*.c"))]

@@ -51,15 +51,15 @@ static OrtStatus *conv_example(const kernel *k, OrtKernelContext *context, conv_
     return k->api->KernelContext_ParallelFor(context, k->level->conv, (size_t)(job->tiles * job->parts), 0, job);
 }
 
-static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv_job *job, const tensor *x, char *y,
+static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv_job *job, const window_run *run,
                                 const char *residual) {
     const geometry *g = job->shape;
     const int32_t rows = job->weights->outputs;
     const int64_t in = input_bytes(g);
     const int64_t out = output_plane_bytes(g) * (job->weights->kind == KIND_INT8 ? groups_of_four(rows) : rows);
-    for (int64_t n = 0; n < x->dims[0]; n++) {
-        job->source = (const char *)x->data + n * in;
-        job->output = y + n * out;
+    for (int64_t n = 0; n < run->dims[0]; n++) {
+        job->source = (const char *)run->x.data + n * in;
+        job->output = run->y + n * out;
         job->residual = residual ? residual + n * out : 0;
         if (job->chunks) *job->threads = (thread_set){0};
         TRY(conv_example(k, context, job));
@@ -71,18 +71,13 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     convolution *c = k->state;
     const geometry *g = &c->window.shape;
     const int integer = c->weights.kind == KIND_INT8;
-    tensor x, residual;
-    int64_t dims[5];
-    void *y = 0;
-    TRY(run_input(k, context, 0, &x));
+    window_run run;
+    tensor residual;
+    TRY(open_run(k, context, &c->window, integer, &run));
     TRY(run_input(k, context, integer ? 4 : 3, &residual));
-    const char *problem = check_input(&c->window, &x, integer);
-    if (problem) return fail(k->api, k->name, problem);
-    const size_t rank = output_dims(&c->window, x.dims[0], integer, dims);
-    int same = !residual.rank || residual.rank == rank;
-    for (size_t i = 0; residual.rank && same && i < rank; i++) same = residual.dims[i] == dims[i];
+    int same = !residual.rank || residual.rank == run.rank;
+    for (size_t i = 0; residual.rank && same && i < run.rank; i++) same = residual.dims[i] == run.dims[i];
     if (!same) return fail(k->api, k->name, "R does not have the output's shape");
-    TRY(run_output(k, context, dims, rank, &y));
     conv_job job = job_of(c);
     job.fill = (uint32_t)(integer ? (uint8_t)c->end.x_zero_point * 0x01010101u : 0);
     thread_set seen = {0};
@@ -96,9 +91,9 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     job.copies = bytes ? scratch_memory(k, bytes * (size_t)job.copy_sets, &available) : 0;
     if (bytes && !job.copies) return fail(k->api, k->name, "out of memory");
     job.set_bytes = (int64_t)(available / (size_t)job.copy_sets / LINE * LINE);
-    OrtStatus *status = conv_examples(k, context, &job, &x, y, residual.data);
+    OrtStatus *status = conv_examples(k, context, &job, &run, residual.data);
     free_scratch(k, job.copies);
-    if (x.dims[0]) end_run(&c->threads, &seen);
+    if (run.dims[0]) end_run(&c->threads, &seen);
     return status;
 }
 
@@ -110,15 +105,13 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     int64_t offset[MOST_TAPS];
     const geometry *g = &c->window.shape;
     if (!constant_input(k, info, 1, &bytes) || bytes.type != ORT_UINT8) return "the weights must be constant bytes";
-    const char *problem = read_weights(bytes.data, (size_t)bytes.elements, &packed);
-    if (problem) return problem;
+    CHECK(read_weights(bytes.data, (size_t)bytes.elements, &packed));
     if (packed.kind != kind) return kind ? "the weights are not int8" : "the weights are not float";
     if ((int32_t)packed.inputs != c->window.channels || (int32_t)packed.taps != g->kernel_h * g->kernel_w)
         return "the weights do not match input_shape and kernel_shape";
     c->window.outputs = (int32_t)packed.outputs;
     const int32_t four_rows = kind == KIND_FLOAT && packed.rows == 4;
-    problem = plan_window(k, &c->window, 2 + packed.count / g->channels, four_rows && k->level->masked);
-    if (problem) return problem;
+    CHECK(plan_window(k, &c->window, 2 + packed.count / g->channels, four_rows && k->level->masked));
     *row_sums = kind ? own(k, 4 * whole_fours(c->window.outputs)) : 0;
     if (kind && !*row_sums) return "out of memory for the weights";
     tap_offsets(g, offset);
@@ -131,7 +124,7 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     const int32_t slab = sparse_rows && cells > 2 * k->level->lanes ? plan_slab(g, cells, row_entries) : g->channels;
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
     if (!e.window) return "out of memory for the weights";
-    problem = expand_conv(&e, offset, 4 * g->plane * g->views, g->form == MASKED ? 0 : slab, &c->weights, *row_sums);
+    const char *problem = expand_conv(&e, offset, 4 * g->plane * g->views, g->form == MASKED ? 0 : slab, &c->weights, *row_sums);
     free_scratch(k, e.window);
     return problem;
 }
@@ -142,24 +135,19 @@ static const char *begin(kernel *k, const OrtKernelInfo *info, int32_t channels_
     return c ? read_window(k, info, channels_a_cell, &c->window) : "out of memory";
 }
 
-OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info) {
+const char *create_conv(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
-    const char *problem = begin(k, info, 1);
+    CHECK(begin(k, info, 1));
     convolution *c = k->state;
-    if (!problem) problem = read_sparse_weights(k, info, KIND_FLOAT, &row_sums);
-    if (!problem) problem = read_float_bias(k, info, 2, c->window.outputs, &c->end.floats);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_sparse_weights(k, info, KIND_FLOAT, &row_sums));
+    return read_float_bias(k, info, 2, c->window.outputs, &c->end.floats);
 }
 
 /* The residual and what is done with it go together. */
 static const char *check_sum(kernel *k, const OrtKernelInfo *info) {
     static const char *const names[] = {"sum_scale", "sum_r_scale", "sum_r_zero_point", "sum_zero_point", "sum_low", "sum_high"};
     size_t inputs = 0;
-    OrtStatus *status = k->api->KernelInfo_GetInputCount(info, &inputs);
-    if (status) {
-        k->api->ReleaseStatus(status);
-        return "the number of inputs is unknown";
-    }
+    if (!succeeded(k->api, k->api->KernelInfo_GetInputCount(info, &inputs))) return "the number of inputs is unknown";
     const int residual = inputs > 4;
     for (size_t i = 0; i < (residual ? 2 : sizeof names / sizeof *names); i++)
         if (has_attribute(k, info, names[i]) != residual)
@@ -176,20 +164,18 @@ static const char *read_sum(kernel *k, const OrtKernelInfo *info, requantization
         {"sum_low", &range->low, least},
         {"sum_high", &range->high, least + 255},
     };
-    const char *problem = read_points(k, info, points, sizeof points / sizeof *points);
-    if (!problem) problem = scale_attribute(k, info, "sum_scale", &q->sum_scale);
-    if (!problem) problem = scale_attribute(k, info, "sum_r_scale", &q->sum_r_scale);
-    if (problem) return problem;
+    CHECK(read_points(k, info, points, sizeof points / sizeof *points));
+    CHECK(scale_attribute(k, info, "sum_scale", &q->sum_scale));
+    CHECK(scale_attribute(k, info, "sum_r_scale", &q->sum_r_scale));
     return range->low > range->high ? "sum_low is above sum_high" : check_sum(k, info);
 }
 
-OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
+const char *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
-    const char *problem = begin(k, info, 4);
+    CHECK(begin(k, info, 4));
     convolution *c = k->state;
-    if (!problem) problem = read_layer_points(k, info, &c->end);
-    if (!problem) problem = read_sum(k, info, &c->end.integers);
-    if (!problem) problem = read_sparse_weights(k, info, KIND_INT8, &row_sums);
-    if (!problem) problem = read_integer_bias(k, info, 2, c->window.outputs, row_sums, &c->end);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_layer_points(k, info, &c->end));
+    CHECK(read_sum(k, info, &c->end.integers));
+    CHECK(read_sparse_weights(k, info, KIND_INT8, &row_sums));
+    return read_integer_bias(k, info, 2, c->window.outputs, row_sums, &c->end);
 }

@@ -15,14 +15,8 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     depthwise *d = k->state;
     const geometry *g = &d->window.shape;
     const int integer = d->job.quads != 0;
-    tensor x;
-    int64_t dims[5];
-    void *y = 0;
-    TRY(run_input(k, context, 0, &x));
-    const char *problem = check_input(&d->window, &x, integer);
-    if (problem) return fail(k->api, k->name, problem);
-    const size_t rank = output_dims(&d->window, x.dims[0], integer, dims);
-    TRY(run_output(k, context, dims, rank, &y));
+    window_run run;
+    TRY(open_run(k, context, &d->window, integer, &run));
     depthwise_job job = d->job;
     job.shape = g;
     job.float_end = &d->end.floats;
@@ -37,14 +31,14 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     job.copies = scratch_memory(k, 4 * (size_t)((int64_t)job.row_cells * (job.slots + 1) * job.parts), 0);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
-    for (int64_t n = 0; n < x.dims[0] && !status; n++) {
-        job.source = (const char *)x.data + n * input_bytes(g);
-        job.output = (char *)y + n * g->channels * output_plane_bytes(g);
+    for (int64_t n = 0; n < run.dims[0] && !status; n++) {
+        job.source = (const char *)run.x.data + n * input_bytes(g);
+        job.output = run.y + n * g->channels * output_plane_bytes(g);
         status = k->api->KernelContext_ParallelFor(context, integer ? k->level->quantized_depthwise : k->level->depthwise,
                                                    (size_t)job.parts, 0, &job);
     }
     free_scratch(k, job.copies);
-    if (x.dims[0]) end_run(&d->threads, &seen);
+    if (run.dims[0]) end_run(&d->threads, &seen);
     return status;
 }
 
@@ -83,8 +77,7 @@ static const char *read_depthwise(kernel *k, const OrtKernelInfo *info) {
     depthwise *d = k->state;
     tensor weights;
     const geometry *g = &d->window.shape;
-    const char *problem = depthwise_weights(k, info, ORT_FLOAT, &weights);
-    if (problem) return problem;
+    CHECK(depthwise_weights(k, info, ORT_FLOAT, &weights));
     const int32_t stride = g->stride_x, reach = g->dilation_x * (g->kernel_w - 1);
     int32_t *offset = own(k, 4 * (size_t)g->kernel_w);
     float *copy = own(k, 4 * (size_t)weights.elements);
@@ -92,12 +85,12 @@ static const char *read_depthwise(kernel *k, const OrtKernelInfo *info) {
     for (int64_t i = 0; i < weights.elements; i++) copy[i] = ((const float *)weights.data)[i];
     d->job = (depthwise_job){.taps = g->kernel_h * g->kernel_w, .offset = offset, .weights = copy, .split = stride,
                              .phases = reach < stride ? reach + 1 : stride, .phase_used = g->out_w + reach / stride};
-    problem = plan_rows(d, 2 * OVER_READ_CELLS);
-    for (int32_t kx = 0; !problem && kx < g->kernel_w; kx++) {
+    CHECK(plan_rows(d, 2 * OVER_READ_CELLS));
+    for (int32_t kx = 0; kx < g->kernel_w; kx++) {
         const int32_t column = kx * g->dilation_x;
         offset[kx] = 4 * (column % stride * d->job.phase_cells + column / stride);
     }
-    return problem;
+    return 0;
 }
 
 static const char *begin(kernel *k, const OrtKernelInfo *info, int32_t channels_a_cell) {
@@ -106,12 +99,11 @@ static const char *begin(kernel *k, const OrtKernelInfo *info, int32_t channels_
     return d ? read_window(k, info, channels_a_cell, &d->window) : "out of memory";
 }
 
-OrtStatus *create_depthwise(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = begin(k, info, 1);
+const char *create_depthwise(kernel *k, const OrtKernelInfo *info) {
+    CHECK(begin(k, info, 1));
     depthwise *d = k->state;
-    if (!problem) problem = read_depthwise(k, info);
-    if (!problem) problem = read_float_bias(k, info, 2, d->window.outputs, &d->end.floats);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_depthwise(k, info));
+    return read_float_bias(k, info, 2, d->window.outputs, &d->end.floats);
 }
 
 /* Rows of the kernel as quads of columns, zeros where dilation leaves gaps and past the last column. */
@@ -119,8 +111,7 @@ static const char *read_quads(kernel *k, const OrtKernelInfo *info, int32_t **ro
     depthwise *d = k->state;
     tensor weights;
     const geometry *g = &d->window.shape;
-    const char *problem = depthwise_weights(k, info, ORT_INT8, &weights);
-    if (problem) return problem;
+    CHECK(depthwise_weights(k, info, ORT_INT8, &weights));
     const int32_t reach = g->dilation_x * (g->kernel_w - 1), quads = reach / 4 + 1, groups = groups_of_four(d->window.channels);
     const int64_t row_bytes = 16 * (int64_t)quads, bytes = groups * (int64_t)g->kernel_h * row_bytes;
     if (bytes > 1 << 28) return "the dilated kernel is too large";
@@ -148,12 +139,11 @@ static const char *read_quads(kernel *k, const OrtKernelInfo *info, int32_t **ro
     return g->stride_x > 1 << 20 ? "the stride is too large" : plan_rows(d, (g->stride_x + 1) * OVER_READ_CELLS + 4);
 }
 
-OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info) {
+const char *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
-    const char *problem = begin(k, info, 4);
+    CHECK(begin(k, info, 4));
     depthwise *d = k->state;
-    if (!problem) problem = read_layer_points(k, info, &d->end);
-    if (!problem) problem = read_quads(k, info, &row_sums);
-    if (!problem) problem = read_integer_bias(k, info, 2, d->window.outputs, row_sums, &d->end);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_layer_points(k, info, &d->end));
+    CHECK(read_quads(k, info, &row_sums));
+    return read_integer_bias(k, info, 2, d->window.outputs, row_sums, &d->end);
 }

@@ -19,21 +19,20 @@ static OrtStatus *compute_add(kernel *k, OrtKernelContext *context) {
     return k->api->KernelContext_ParallelFor(context, k->level->add, (size_t)job.parts, 0, &job);
 }
 
-OrtStatus *create_add(kernel *k, const OrtKernelInfo *info) {
+const char *create_add(kernel *k, const OrtKernelInfo *info) {
     add_job *job = own_state(k, sizeof *job); /* what of it is the same in all runs */
-    if (!job) return fail(k->api, k->name, "out of memory");
+    if (!job) return "out of memory";
     k->compute = compute_add;
-    const char *problem = read_sign(k, info);
+    CHECK(read_sign(k, info));
     const int32_t least = least_value(k);
     const point points[] = {
         {"y_zero_point", &job->range.zero_point, 0}, {"low", &job->range.low, least}, {"high", &job->range.high, least + 255},
         {"a_zero_point", &job->a_zero_point, 0},     {"b_zero_point", &job->b_zero_point, 0},
     };
-    if (!problem) problem = read_points(k, info, points, sizeof points / sizeof *points);
-    if (!problem) problem = scale_attribute(k, info, "a_scale", &job->a_scale);
-    if (!problem) problem = scale_attribute(k, info, "b_scale", &job->b_scale);
-    if (!problem && job->range.low > job->range.high) problem = "low is above high";
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_points(k, info, points, sizeof points / sizeof *points));
+    CHECK(scale_attribute(k, info, "a_scale", &job->a_scale));
+    CHECK(scale_attribute(k, info, "b_scale", &job->b_scale));
+    return job->range.low > job->range.high ? "low is above high" : 0;
 }
 
 static OrtStatus *compute_pack(kernel *k, OrtKernelContext *context) {
@@ -54,10 +53,9 @@ static OrtStatus *compute_pack(kernel *k, OrtKernelContext *context) {
     return 0;
 }
 
-OrtStatus *create_pack(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = read_sign(k, info);
+const char *create_pack(kernel *k, const OrtKernelInfo *info) {
     k->compute = compute_pack;
-    return problem ? fail(k->api, k->name, problem) : 0;
+    return read_sign(k, info);
 }
 
 /* What leaves the packed layout. */
@@ -70,9 +68,8 @@ typedef struct {
 static const char *begin(kernel *k, const OrtKernelInfo *info) {
     leaving *l = own_state(k, sizeof *l);
     if (!l) return "out of memory";
-    const char *problem = int_attribute(k, info, "channels", 1, 1 << 24, &l->channels);
-    if (!problem && !l->channels) problem = "channels is missing";
-    return problem ? problem : read_sign(k, info);
+    CHECK(int_attribute(k, info, "channels", 1, 1 << 24, &l->channels));
+    return l->channels ? read_sign(k, info) : "channels is missing";
 }
 
 static OrtStatus *packed_input(const kernel *k, OrtKernelContext *context, tensor *x, int64_t *positions) {
@@ -101,10 +98,9 @@ static OrtStatus *compute_unpack(kernel *k, OrtKernelContext *context) {
     return 0;
 }
 
-OrtStatus *create_unpack(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = begin(k, info);
+const char *create_unpack(kernel *k, const OrtKernelInfo *info) {
     k->compute = compute_unpack;
-    return problem ? fail(k->api, k->name, problem) : 0;
+    return begin(k, info);
 }
 
 static OrtStatus *compute_global_average_pool(kernel *k, OrtKernelContext *context) {
@@ -128,13 +124,11 @@ static OrtStatus *compute_global_average_pool(kernel *k, OrtKernelContext *conte
     return 0;
 }
 
-OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = begin(k, info);
-    leaving *l = k->state;
+const char *create_global_average_pool(kernel *k, const OrtKernelInfo *info) {
     k->compute = compute_global_average_pool;
-    if (problem) return fail(k->api, k->name, problem);
+    CHECK(begin(k, info));
+    leaving *l = k->state;
     const point points[] = {{"y_zero_point", &l->y_zero_point, 0}, {"x_zero_point", &l->x_zero_point, 0}};
-    problem = read_points(k, info, points, 2);
-    if (!problem) problem = scale_attribute(k, info, "scale", &l->scale);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_points(k, info, points, 2));
+    return scale_attribute(k, info, "scale", &l->scale);
 }

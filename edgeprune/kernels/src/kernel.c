@@ -1,24 +1,30 @@
 #include "kernel.h"
 
-OrtStatus *fail(const OrtApi *api, const char *name, const char *problem) {
-    char text[256];
-    const char *parts[] = {"edgeprune ", name, ": ", problem};
-    size_t length = 0;
-    for (int i = 0; i < 4; i++)
-        for (const char *c = parts[i]; *c && length < sizeof text - 1; c++) text[length++] = *c;
+size_t append(char *text, size_t length, const char *part) {
+    for (; *part && length < MOST_TEXT - 1; part++) text[length++] = *part;
     text[length] = 0;
+    return length;
+}
+
+OrtStatus *fail(const OrtApi *api, const char *name, const char *problem) {
+    char text[MOST_TEXT];
+    append(text, append(text, append(text, append(text, 0, "edgeprune "), name), ": "), problem);
     return api->CreateStatus(ORT_INVALID_ARGUMENT, text);
+}
+
+void *allocate_bytes(const kernel *k, size_t bytes) {
+    void *memory = 0;
+    return succeeded(k->api, k->api->AllocatorAlloc(k->memory, bytes + OVER_READ, &memory)) ? memory : 0;
+}
+
+void free_bytes(const kernel *k, void *memory) {
+    if (memory) succeeded(k->api, k->api->AllocatorFree(k->memory, memory));
 }
 
 void *own(void *owner, size_t bytes) {
     kernel *k = owner;
-    void *memory = 0;
     if (k->owned_count == (int32_t)(sizeof k->owned / sizeof *k->owned)) return 0;
-    OrtStatus *status = k->api->AllocatorAlloc(k->memory, bytes + OVER_READ, &memory);
-    if (status) {
-        k->api->ReleaseStatus(status);
-        return 0;
-    }
+    void *memory = allocate_bytes(k, bytes);
     if (memory) k->owned[k->owned_count++] = memory;
     return memory;
 }
@@ -31,23 +37,9 @@ void *own_state(kernel *k, size_t bytes) {
 
 void destroy_kernel(void *data) {
     kernel *k = data;
-    const OrtApi *api = k->api;
-    OrtAllocator *memory = k->memory;
-    OrtStatus *status = 0;
-    while (k->owned_count) {
-        status = api->AllocatorFree(memory, k->owned[--k->owned_count]);
-        if (status) api->ReleaseStatus(status);
-    }
+    while (k->owned_count) free_bytes(k, k->owned[--k->owned_count]);
     count_user(k, -1);
-    status = api->AllocatorFree(memory, k);
-    if (status) api->ReleaseStatus(status);
-}
-
-/* A missing attribute is no error: its status is dropped. */
-static int found(const kernel *k, OrtStatus *status) {
-    if (!status) return 1;
-    k->api->ReleaseStatus(status);
-    return 0;
+    free_bytes(k, k);
 }
 
 static OrtStatus *describe(const kernel *k, const OrtValue *value, tensor *out) {
@@ -70,8 +62,8 @@ static OrtStatus *describe(const kernel *k, const OrtValue *value, tensor *out) 
 int constant_input(const kernel *k, const OrtKernelInfo *info, size_t index, tensor *out) {
     const OrtValue *value = 0;
     int is_constant = 0;
-    if (!found(k, k->api->KernelInfoGetConstantInput_tensor(info, index, &is_constant, &value))) return 0;
-    return is_constant && value && found(k, describe(k, value, out));
+    if (!succeeded(k->api, k->api->KernelInfoGetConstantInput_tensor(info, index, &is_constant, &value))) return 0;
+    return is_constant && value && succeeded(k->api, describe(k, value, out));
 }
 
 OrtStatus *run_input(const kernel *k, OrtKernelContext *context, size_t index, tensor *out) {
@@ -98,18 +90,17 @@ const char *read_sign(kernel *k, const OrtKernelInfo *info) {
 
 const char *read_points(kernel *k, const OrtKernelInfo *info, const point *points, size_t count) {
     const int32_t least = least_value(k);
-    const char *problem = 0;
-    for (size_t i = 0; i < count && !problem; i++) {
+    for (size_t i = 0; i < count; i++) {
         *points[i].to = points[i].missing;
-        problem = int_attribute(k, info, points[i].name, least, least + 255, points[i].to);
+        CHECK(int_attribute(k, info, points[i].name, least, least + 255, points[i].to));
         *points[i].to += k->shift;
     }
-    return problem;
+    return 0;
 }
 
 const char *read_layer_points(kernel *k, const OrtKernelInfo *info, layer_end *end) {
     byte_range *range = &end->integers.range;
-    const char *problem = read_sign(k, info);
+    CHECK(read_sign(k, info));
     const int32_t least = least_value(k);
     const point points[] = {
         {"y_zero_point", &range->zero_point, 0},
@@ -117,14 +108,13 @@ const char *read_layer_points(kernel *k, const OrtKernelInfo *info, layer_end *e
         {"high", &range->high, least + 255},
         {"x_zero_point", &end->x_zero_point, 0},
     };
-    if (!problem) problem = read_points(k, info, points, sizeof points / sizeof *points);
-    return !problem && range->low > range->high ? "low is above high" : problem;
+    CHECK(read_points(k, info, points, sizeof points / sizeof *points));
+    return range->low > range->high ? "low is above high" : 0;
 }
 
 const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, activation *out) {
     tensor bias;
-    const char *problem = float_bounds(k, info, &out->low, &out->high);
-    if (problem) return problem;
+    CHECK(float_bounds(k, info, &out->low, &out->high));
     float *copy = own(k, 4 * whole_fours(outputs));
     if (!copy) return "out of memory for the bias";
     for (size_t m = 0; m < whole_fours(outputs); m++) copy[m] = 0;

@@ -1,27 +1,16 @@
 /* One operator of a session, and what its creation and its runs have in common. */
-#ifndef EDGEPRUNE_KERNEL_H
-#define EDGEPRUNE_KERNEL_H
-
+#pragma once
 #include "kernels.h"
 #include "ort.h"
 
 /* Groups of attributes. */
 enum {
-    TAKES_WINDOW = 1 << 0,
-    TAKES_OUTPUT_SHAPE = 1 << 1,
-    TAKES_FLOAT_BOUNDS = 1 << 2,
-    TAKES_BOUNDS = 1 << 3,
-    TAKES_SIGN = 1 << 4,
-    TAKES_X_POINT = 1 << 5,
-    TAKES_Y_POINT = 1 << 6,
-    TAKES_SUM = 1 << 7,
-    TAKES_TWO = 1 << 8,
-    TAKES_CHANNELS = 1 << 9,
-    TAKES_SCALE = 1 << 10,
-    TAKES_COUNT = 1 << 11,
+    TAKES_WINDOW = 1 << 0, TAKES_OUTPUT_SHAPE = 1 << 1, TAKES_FLOAT_BOUNDS = 1 << 2, TAKES_BOUNDS = 1 << 3,
+    TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
+    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11,
 };
 
-enum { MOST_TEXT = 192 };
+enum { MOST_TEXT = 256 };
 
 /* One operator of a session: what all of them have. The state of its family lives as long; runs only read it, but for the
  * count of threads, so they may overlap. */
@@ -40,16 +29,27 @@ typedef struct kernel {
     int32_t shift;     /* from a tensor's value to the level's byte */
 } kernel;
 
+/* Puts a part of a message, of MOST_TEXT characters at most, after the first `length`; returns how many there are now. */
+size_t append(char *text, size_t length, const char *part);
 /* A status with "edgeprune OPERATOR: problem". */
 OrtStatus *fail(const OrtApi *api, const char *name, const char *problem);
 
-/* Memory that the kernel owns, freed with it, with OVER_READ bytes past its end; null when there is none. */
+/* Whether there was no status; one that only says that something is missing is dropped. */
+static inline int succeeded(const OrtApi *api, OrtStatus *status) {
+    if (status) api->ReleaseStatus(status);
+    return !status;
+}
+
+/* The runtime's memory with OVER_READ bytes past its end, or null; free_bytes takes null as well. All that kernels read,
+ * but for the runtime's own tensors, comes from here. */
+void *allocate_bytes(const kernel *k, size_t bytes);
+void free_bytes(const kernel *k, void *memory);
+/* Memory that the kernel owns, freed with it; null when there is none. */
 void *own(void *owner, size_t bytes);
 /* The same for the state of the operator's family, which begins as zeros. */
 void *own_state(kernel *k, size_t bytes);
 void destroy_kernel(void *data);
-/* Memory for a while, with OVER_READ bytes past its end, or null; several threads may ask at the same time. available:
- * null, or how much it is without those. */
+/* Memory for a while, or null; several threads may ask at the same time. available: null, or how much it is. */
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available);
 void free_scratch(const kernel *k, void *memory);
 /* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */
@@ -133,19 +133,14 @@ static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u 
         if (status_) return status_; \
     } while (0)
 
-typedef OrtStatus *(*create)(kernel *, const OrtKernelInfo *);
-OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_depthwise(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_gemm(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_quantized_gemm(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_quantized_max_pool(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_average_pool(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_add(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_pack(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_unpack(kernel *k, const OrtKernelInfo *info);
+#define CHECK(expression) \
+    do { \
+        const char *problem_ = (expression); \
+        if (problem_) return problem_; \
+    } while (0)
 
-#endif
+/* Completes an operator of a session; null, or what is wrong. */
+typedef const char *create(kernel *k, const OrtKernelInfo *info);
+create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
+create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
+create create_add, create_pack, create_unpack;

@@ -2,18 +2,12 @@
  *
  * A cell is four bytes: one float of one channel, or four int8 channels of one position (channels 4g .. 4g+3 of group
  * g). Both kinds of convolution move cells about in the same way. */
-#ifndef EDGEPRUNE_KERNELS_H
-#define EDGEPRUNE_KERNELS_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
-/* Before a parameter: the function keeps no pointer to it, so that the caller's own copy may stay in registers. */
-#ifdef __clang__
-#define BORROWED __attribute__((noescape))
-#else
-#define BORROWED
-#endif
+#define JOINED_(a, b) a##b
+#define JOINED(a, b) JOINED_(a, b)
 
 enum { KIND_FLOAT = 0, KIND_INT8 = 1 };
 
@@ -80,14 +74,12 @@ typedef struct {
 #define MAX_VIEWS 64
 #define TILE_CELLS 128 /* cells of the largest tile */
 
-enum { WIDEST = 16 }; /* cells of the widest vector of all levels */
+enum { WIDEST = 16, LINE = 64 }; /* cells of the widest vector of all levels; bytes of a cache line */
 
 /* How far past the end of a buffer may be read, because vectors are loaded whole: cells, and bytes. Everything that the
  * kernels allocate has as much past its end, by `own`, `scratch_memory` and the arrays of sums; ONNX Runtime's tensors
  * have not. */
 enum { OVER_READ_CELLS = WIDEST, OVER_READ = 4 * OVER_READ_CELLS };
-
-enum { LINE = 64 }; /* bytes of a cache line */
 
 static inline int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
     return value < low ? low : value > high ? high : value;
@@ -227,7 +219,10 @@ typedef struct {
     int32_t x_zero_point, y_zero_point; /* both in the level's domain */
 } move_job;
 
-/* The kernels of one instruction-set level. Functions of (job, index) do one piece of the job's work. */
+/* Does one piece of a job's work, by its number. */
+typedef void piece_of_work(void *job, size_t number);
+
+/* The kernels of one instruction-set level. */
 typedef struct {
     const char *name;
     int32_t lanes;         /* cells in the widest vector */
@@ -235,18 +230,10 @@ typedef struct {
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
     int32_t masked;        /* 1: blocks of four rows can read their input by masks */
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
-    void (*copy_planes)(void *job, size_t part);
-    void (*conv)(void *job, size_t task);
-    void (*conv_chunk)(void *job, size_t chunk);
-    void (*depthwise)(void *job, size_t part);
-    void (*quantized_depthwise)(void *job, size_t part);
-    void (*max_pool)(void *job, size_t part);
-    void (*gemm)(void *job, size_t part);
-    void (*gemm_panel)(void *job, size_t panel);
-    void (*add)(void *job, size_t part);
-    void (*pack)(void *job, size_t group);
-    void (*unpack)(void *job, size_t group);
-    void (*global_average)(void *job, size_t group);
+    piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
+    piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
+    piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
+    piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
 } level;
 
 const level *choose_level(const char **problem);
@@ -259,5 +246,3 @@ static inline void lock(int32_t *busy) {
     while (__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
 }
 static inline void unlock(int32_t *busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
-
-#endif

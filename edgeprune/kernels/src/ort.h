@@ -2,9 +2,7 @@
  *
  * The interface is a struct of function pointers whose order never changes. FUNCTION puts one at its index, so that those
  * that are not used need no name; tests/kernels/test_interface.py has the indices as the runtime's own header has them. */
-#ifndef EDGEPRUNE_ORT_H
-#define EDGEPRUNE_ORT_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -96,10 +94,5 @@ struct OrtCustomOp {
     OrtStatus *(*InferOutputShapeFn)(const OrtCustomOp *, void *);
     int (*GetStartVersion)(const OrtCustomOp *);
     int (*GetEndVersion)(const OrtCustomOp *);
-    size_t (*GetMayInplace)(int **, int **);
-    void (*ReleaseMayInplace)(int *, int *);
-    size_t (*GetAliasMap)(int **, int **);
-    void (*ReleaseAliasMap)(int *, int *);
+    void *GetMayInplace, *ReleaseMayInplace, *GetAliasMap, *ReleaseAliasMap; /* functions, too; none here */
 };
-
-#endif

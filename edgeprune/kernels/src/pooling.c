@@ -12,14 +12,9 @@ typedef struct {
 static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
     const largest *p = k->state;
     const geometry *g = &p->window.shape;
-    tensor x;
-    int64_t dims[5];
-    void *y = 0;
-    TRY(run_input(k, context, 0, &x));
     const int integer = p->taps.kind == KIND_INT8;
-    const char *problem = check_input(&p->window, &x, integer);
-    if (problem) return fail(k->api, k->name, problem);
-    TRY(run_output(k, context, dims, output_dims(&p->window, x.dims[0], integer, dims), &y));
+    window_run run;
+    TRY(open_run(k, context, &p->window, integer, &run));
     conv_job job = {
         .shape = g, .weights = &p->taps, .tiles = p->tiles, .lanes = p->lanes,
         .copy_parts = g->channels < PIECES ? g->channels : PIECES,
@@ -28,9 +23,9 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
     job.copies = scratch_memory(k, 4 * (size_t)(g->plane * g->views * g->channels), 0);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
-    for (int64_t n = 0; n < x.dims[0] && !status; n++) {
-        job.source = (const char *)x.data + n * input_bytes(g);
-        job.output = (char *)y + n * g->channels * output_plane_bytes(g);
+    for (int64_t n = 0; n < run.dims[0] && !status; n++) {
+        job.source = (const char *)run.x.data + n * input_bytes(g);
+        job.output = run.y + n * g->channels * output_plane_bytes(g);
         status = k->api->KernelContext_ParallelFor(context, k->level->max_pool, (size_t)job.copy_parts, 0, &job);
     }
     free_scratch(k, job.copies);
@@ -39,8 +34,7 @@ static OrtStatus *compute_max_pool(kernel *k, OrtKernelContext *context) {
 
 static const char *plan_max_pool(kernel *k, largest *p) {
     const geometry *g = &p->window.shape;
-    const char *problem = plan_window(k, &p->window, 1, 0);
-    if (problem) return problem;
+    CHECK(plan_window(k, &p->window, 1, 0));
     const int32_t taps = g->kernel_h * g->kernel_w;
     int64_t offset[MOST_TAPS];
     entry_i4 *entry = own(k, (size_t)taps * sizeof *entry);
@@ -58,19 +52,18 @@ static const char *plan_max_pool(kernel *k, largest *p) {
     return 0;
 }
 
-static OrtStatus *create_pool(kernel *k, const OrtKernelInfo *info, int32_t kind) {
+static const char *create_pool(kernel *k, const OrtKernelInfo *info, int32_t kind) {
     largest *p = own_state(k, sizeof *p);
-    if (!p) return fail(k->api, k->name, "out of memory");
+    if (!p) return "out of memory";
     k->compute = compute_max_pool;
     p->taps.kind = kind;
-    const char *problem = read_window(k, info, kind == KIND_INT8 ? 4 : 1, &p->window);
-    if (!problem && kind == KIND_INT8) problem = read_sign(k, info);
-    if (!problem) problem = plan_max_pool(k, p);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_window(k, info, kind == KIND_INT8 ? 4 : 1, &p->window));
+    if (kind == KIND_INT8) CHECK(read_sign(k, info));
+    return plan_max_pool(k, p);
 }
 
-OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info) { return create_pool(k, info, KIND_FLOAT); }
-OrtStatus *create_quantized_max_pool(kernel *k, const OrtKernelInfo *info) { return create_pool(k, info, KIND_INT8); }
+const char *create_max_pool(kernel *k, const OrtKernelInfo *info) { return create_pool(k, info, KIND_FLOAT); }
+const char *create_quantized_max_pool(kernel *k, const OrtKernelInfo *info) { return create_pool(k, info, KIND_INT8); }
 
 /* Half to even, for |value| < 2^22. */
 static int32_t nearest(float value) {
@@ -117,29 +110,23 @@ static void average_group(const kernel *k, const uint8_t *x, uint8_t *y) {
 static OrtStatus *compute_average_pool(kernel *k, OrtKernelContext *context) {
     const average *p = k->state;
     const geometry *g = &p->window.shape;
-    tensor x;
-    int64_t dims[5];
-    void *y = 0;
-    TRY(run_input(k, context, 0, &x));
-    const char *problem = check_input(&p->window, &x, 1);
-    if (problem) return fail(k->api, k->name, problem);
-    TRY(run_output(k, context, dims, output_dims(&p->window, x.dims[0], 1, dims), &y));
-    for (int64_t plane = 0; plane < x.dims[0] * g->channels; plane++)
-        average_group(k, (const uint8_t *)x.data + 4 * plane * g->height * g->width,
-                      (uint8_t *)y + plane * output_plane_bytes(g));
+    window_run run;
+    TRY(open_run(k, context, &p->window, 1, &run));
+    for (int64_t plane = 0; plane < run.dims[0] * g->channels; plane++)
+        average_group(k, (const uint8_t *)run.x.data + 4 * plane * g->height * g->width,
+                      (uint8_t *)run.y + plane * output_plane_bytes(g));
     return 0;
 }
 
-OrtStatus *create_average_pool(kernel *k, const OrtKernelInfo *info) {
+const char *create_average_pool(kernel *k, const OrtKernelInfo *info) {
     average *p = own_state(k, sizeof *p);
-    if (!p) return fail(k->api, k->name, "out of memory");
+    if (!p) return "out of memory";
     k->compute = compute_average_pool;
     const point points[] = {{"y_zero_point", &p->y_zero_point, 0}, {"x_zero_point", &p->x_zero_point, 0}};
-    const char *problem = read_window(k, info, 4, &p->window);
-    if (!problem) problem = read_sign(k, info);
-    if (!problem) problem = read_points(k, info, points, 2);
-    if (!problem) problem = scale_attribute(k, info, "scale", &p->scale);
-    if (!problem) problem = int_attribute(k, info, "count_include_pad", 0, 1, &p->count_include_pad);
+    CHECK(read_window(k, info, 4, &p->window));
     p->window.outputs = p->window.channels;
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_sign(k, info));
+    CHECK(read_points(k, info, points, 2));
+    CHECK(scale_attribute(k, info, "scale", &p->scale));
+    return int_attribute(k, info, "count_include_pad", 0, 1, &p->count_include_pad);
 }

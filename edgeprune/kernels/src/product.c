@@ -43,17 +43,13 @@ static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
         .residual = residual.data, .output = y, .batch = (int32_t)x.dims[0], .parts = PIECES, .flip = flip_of(k),
         .pitch = (int32_t)pitch, .panel_parts = columns ? PIECES : 1,
     };
-    char *memory = 0;
-    if (panels) {
-        memory = scratch_memory(k, (size_t)(panels * panel_bytes), 0);
-        if (!memory) return fail(k->api, k->name, "out of memory");
-        job.panels = memory;
-    }
+    job.panels = panels ? scratch_memory(k, (size_t)(panels * panel_bytes), 0) : 0;
+    if (panels && !job.panels) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
     const size_t pieces = (size_t)(panels * job.panel_parts);
     if (pieces) status = k->api->KernelContext_ParallelFor(context, k->level->gemm_panel, pieces, 0, &job);
     if (!status) status = k->api->KernelContext_ParallelFor(context, k->level->gemm, PIECES, 0, &job);
-    free_scratch(k, memory);
+    free_scratch(k, job.panels);
     return status;
 }
 
@@ -62,14 +58,13 @@ static const char *read_product(kernel *k, const OrtKernelInfo *info, int32_t ki
     tensor bytes;
     packed_weights packed;
     if (!constant_input(k, info, 1, &bytes) || bytes.type != ORT_UINT8) return "the weights must be constant bytes";
-    const char *problem = read_weights(bytes.data, (size_t)bytes.elements, &packed);
-    if (problem) return problem;
+    CHECK(read_weights(bytes.data, (size_t)bytes.elements, &packed));
     if (packed.kind != kind) return kind ? "the weights are not int8" : "the weights are not float";
     *row_sums = kind ? own(k, 4 * whole_fours((int32_t)packed.outputs)) : 0;
     if (kind && !*row_sums) return "out of memory for the weights";
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
     if (!e.window) return "out of memory for the weights";
-    problem = expand_gemm(&e, &p->weights, *row_sums, k->level->by_lane);
+    const char *problem = expand_gemm(&e, &p->weights, *row_sums, k->level->by_lane);
     free_scratch(k, e.window);
     return problem;
 }
@@ -79,21 +74,19 @@ static const char *begin(kernel *k) {
     return own_state(k, sizeof(product)) ? 0 : "out of memory";
 }
 
-OrtStatus *create_gemm(kernel *k, const OrtKernelInfo *info) {
+const char *create_gemm(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
-    const char *problem = begin(k);
+    CHECK(begin(k));
     product *p = k->state;
-    if (!problem) problem = read_product(k, info, KIND_FLOAT, &row_sums);
-    if (!problem) problem = read_float_bias(k, info, 2, p->weights.outputs, &p->end.floats);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_product(k, info, KIND_FLOAT, &row_sums));
+    return read_float_bias(k, info, 2, p->weights.outputs, &p->end.floats);
 }
 
-OrtStatus *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
+const char *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
-    const char *problem = begin(k);
+    CHECK(begin(k));
     product *p = k->state;
-    if (!problem) problem = read_layer_points(k, info, &p->end);
-    if (!problem) problem = read_product(k, info, KIND_INT8, &row_sums);
-    if (!problem) problem = read_integer_bias(k, info, 2, p->weights.outputs, row_sums, &p->end);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_layer_points(k, info, &p->end));
+    CHECK(read_product(k, info, KIND_INT8, &row_sums));
+    return read_integer_bias(k, info, 2, p->weights.outputs, row_sums, &p->end);
 }

@@ -4,7 +4,7 @@
 typedef struct {
     OrtCustomOp op; /* first, so that a pointer to it is one to this */
     const char *name;
-    create create;
+    create *create;
     int8_t inputs[5]; /* element types; 0 ends the list */
     int8_t optional;  /* number of the input that may be left out, or -1 */
     int8_t output;
@@ -12,41 +12,24 @@ typedef struct {
     uint32_t takes; /* groups of attributes */
 } operator;
 
+#define UNUSED __attribute__((unused))
+
 static const operator *of(const OrtCustomOp *op) { return (const operator *)(const void *)op; }
 
 static const char *get_name(const OrtCustomOp *op) { return of(op)->name; }
-static const char *get_provider(const OrtCustomOp *op) {
-    (void)op;
-    return 0; /* the CPU's */
-}
+static const char *get_provider(UNUSED const OrtCustomOp *op) { return 0; /* the CPU's */ }
 static size_t input_count(const OrtCustomOp *op) {
     size_t count = 0;
     while (count < 5 && of(op)->inputs[count]) count++;
     return count;
 }
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
-static size_t output_count(const OrtCustomOp *op) {
-    (void)op;
-    return 1;
-}
-static int output_type(const OrtCustomOp *op, size_t index) {
-    (void)index;
-    return of(op)->output;
-}
+static size_t output_count(UNUSED const OrtCustomOp *op) { return 1; }
+static int output_type(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->output; }
 static int input_characteristic(const OrtCustomOp *op, size_t index) { return (int)index == of(op)->optional; }
-static int zero_of_index(const OrtCustomOp *op, size_t index) {
-    (void)op;
-    (void)index;
-    return 0;
-}
-static int one(const OrtCustomOp *op) {
-    (void)op;
-    return 1;
-}
-static int last_version(const OrtCustomOp *op) {
-    (void)op;
-    return 0x7fffffff;
-}
+static int zero_of_index(UNUSED const OrtCustomOp *op, UNUSED size_t index) { return 0; }
+static int one(UNUSED const OrtCustomOp *op) { return 1; }
+static int last_version(UNUSED const OrtCustomOp *op) { return 0x7fffffff; }
 
 static OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {
     const char *problem = 0;
@@ -62,11 +45,10 @@ static OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const 
                   .takes = of(op)->takes};
     count_user(k, 1);
     problem = check_attributes(k, info);
-    OrtStatus *status = problem ? fail(api, k->name, problem) : of(op)->create(k, info);
-    if (status)
-        destroy_kernel(k);
-    else
-        *out = k;
+    if (!problem) problem = of(op)->create(k, info);
+    *out = problem ? 0 : k;
+    OrtStatus *status = problem ? fail(api, k->name, problem) : 0;
+    if (problem) destroy_kernel(k);
     return status;
 }
 

@@ -13,19 +13,6 @@ typedef struct {
 static piece pieces[KEPT_PIECES];
 static int32_t busy, users;
 
-static void *allocate_bytes(const kernel *k, size_t bytes) {
-    void *memory = 0;
-    OrtStatus *status = k->api->AllocatorAlloc(k->memory, bytes + OVER_READ, &memory);
-    if (!status) return memory;
-    k->api->ReleaseStatus(status);
-    return 0;
-}
-
-static void free_bytes(const kernel *k, void *memory) {
-    OrtStatus *status = memory ? k->api->AllocatorFree(k->memory, memory) : 0;
-    if (status) k->api->ReleaseStatus(status);
-}
-
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
     piece *best = 0;
     void *memory = 0;

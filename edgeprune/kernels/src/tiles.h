@@ -1,7 +1,5 @@
 /* How a layer's work falls into pieces: tiles of columns, rows of copies, parts of the row blocks. */
-#ifndef EDGEPRUNE_TILES_H
-#define EDGEPRUNE_TILES_H
-
+#pragma once
 #include "kernels.h"
 
 typedef struct {
@@ -16,7 +14,7 @@ typedef struct {
 /* Tile number `index` of a run: tiles differ by one vector at most. A run that is read straight from the input ends
  * with a tile moved back, which computes some columns again rather than read past the end; it does not put them down, for
  * another thread does. */
-void place_tile(const conv_job *job, int32_t index, BORROWED tile *t);
+void place_tile(const conv_job *job, int32_t index, tile *t);
 
 /* Rows of a copy, [first, end). */
 typedef struct {
@@ -30,5 +28,3 @@ row_range rows_of_tiles(const conv_job *job, int32_t first, int32_t end);
 /* First row block of part number `part` of `parts`, such that all parts hold about as many entries; a row block costs
  * as much as a few entries whatever it holds. Integer parts begin at a multiple of four rows. */
 int32_t part_start(const uint32_t *start, int32_t row_blocks, int32_t step, int32_t parts, int32_t part);
-
-#endif

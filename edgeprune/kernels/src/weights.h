@@ -1,7 +1,5 @@
 /* Compact weights as they lie in a model file (docs/kernels.md, "Weights"), and what the kernels make of them. */
-#ifndef EDGEPRUNE_WEIGHTS_H
-#define EDGEPRUNE_WEIGHTS_H
-
+#pragma once
 #include "kernels.h"
 
 typedef struct {
@@ -34,5 +32,3 @@ typedef struct {
 const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, int32_t slab,
                         sparse_conv *out, int32_t *row_sums);
 const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums, int32_t by_lane);
-
-#endif

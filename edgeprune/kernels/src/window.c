@@ -5,12 +5,11 @@ const char *read_window(kernel *k, const OrtKernelInfo *info, int32_t channels_a
     int32_t kernel_shape[2] = {1, 1}, strides[2] = {1, 1}, dilations[2] = {1, 1}, pads[4] = {0}, input[3], output[3];
     const size_t n = list_size(k, info, "kernel_shape"), at = n == 1; /* a row: height 1 */
     if (n > 2) return "kernel_shape must hold one or two integers";
-    const char *problem = int_list(k, info, "kernel_shape", kernel_shape + at, n);
-    if (!problem) problem = int_list(k, info, "strides", strides + at, n);
-    if (!problem) problem = int_list(k, info, "dilations", dilations + at, n);
-    if (!problem) problem = int_list(k, info, "pads", pads, 2 * n);
-    if (!problem) problem = int_list(k, info, "input_shape", input, n + 1);
-    if (problem) return problem;
+    CHECK(int_list(k, info, "kernel_shape", kernel_shape + at, n));
+    CHECK(int_list(k, info, "strides", strides + at, n));
+    CHECK(int_list(k, info, "dilations", dilations + at, n));
+    CHECK(int_list(k, info, "pads", pads, 2 * n));
+    CHECK(int_list(k, info, "input_shape", input, n + 1));
     out->spatial = (int32_t)n;
     const int32_t begin_y = n == 2 ? pads[0] : 0, begin_x = n == 2 ? pads[1] : pads[0];
     const int32_t end_y = n == 2 ? pads[2] : 0, end_x = n == 2 ? pads[3] : pads[1];
@@ -31,8 +30,7 @@ const char *read_window(kernel *k, const OrtKernelInfo *info, int32_t channels_a
     g->out_h = (int32_t)((room_y - 1) / g->stride_y + 1);
     g->out_w = (int32_t)((room_x - 1) / g->stride_x + 1);
     if (has_attribute(k, info, "output_shape")) {
-        problem = int_list(k, info, "output_shape", output, n + 1);
-        if (problem) return problem;
+        CHECK(int_list(k, info, "output_shape", output, n + 1));
         /* Pooling with ceil_mode: the exporter says how many windows there are. */
         const int32_t height = n == 2 ? output[1] : 1, width = n == 2 ? output[2] : output[1];
         if (output[0] != input[0] || height < 1 || width < 1 || height > g->out_h + 1 || width > g->out_w + 1)
@@ -48,14 +46,14 @@ const char *read_window(kernel *k, const OrtKernelInfo *info, int32_t channels_a
 const char *plan_window(kernel *k, plane_window *w, int64_t reads, int32_t masked) {
     geometry *g = &w->shape;
     const int32_t lanes = k->level->lanes;
-    const char *problem = plan_copies(g, lanes, reads, masked);
-    const int64_t cells = problem ? 0 : gather_cells(g), count = problem ? 0 : mask_count(g, lanes);
+    CHECK(plan_copies(g, lanes, reads, masked));
+    const int64_t cells = gather_cells(g), count = mask_count(g, lanes);
     int32_t *table = cells ? own(k, 4 * (size_t)cells) : 0;
     uint16_t *masks = count ? own(k, 2 * (size_t)count) : 0;
     if ((cells && !table) || (count && !masks)) return "out of memory";
     if (table) plan_gather(g, table);
     if (masks) plan_masks(g, lanes, masks);
-    return problem;
+    return 0;
 }
 
 /* Channels and size of one example. */
@@ -73,17 +71,19 @@ static size_t dims_of(const plane_window *w, int64_t batch, example_size size, i
     return rank;
 }
 
-size_t output_dims(const plane_window *w, int64_t batch, int packed, int64_t *dims) {
-    return dims_of(w, batch, (example_size){w->outputs, w->shape.out_h, w->shape.out_w}, packed, dims);
-}
-
-const char *check_input(const plane_window *w, const tensor *x, int packed) {
-    int64_t dims[5];
-    const example_size size = {w->channels, w->shape.height, w->shape.width};
-    if (!x->data && x->elements) return "an input is missing";
-    const size_t rank = dims_of(w, x->rank ? x->dims[0] : 0, size, packed, dims);
-    if (x->rank != rank) return "an input does not have the dimensions that input_shape says";
-    for (size_t i = 1; i < rank; i++)
-        if (x->dims[i] != dims[i]) return "an input does not have the dimensions that input_shape says";
+OrtStatus *open_run(const kernel *k, OrtKernelContext *context, const plane_window *w, int packed, window_run *run) {
+    const geometry *g = &w->shape;
+    tensor *x = &run->x;
+    int64_t wanted[5];
+    void *y = 0;
+    TRY(run_input(k, context, 0, x));
+    if (!x->data && x->elements) return fail(k->api, k->name, "an input is missing");
+    const int64_t batch = x->rank ? x->dims[0] : 0;
+    int same = x->rank == dims_of(w, batch, (example_size){w->channels, g->height, g->width}, packed, wanted);
+    for (size_t i = 1; same && i < x->rank; i++) same = x->dims[i] == wanted[i];
+    if (!same) return fail(k->api, k->name, "an input does not have the dimensions that input_shape says");
+    run->rank = dims_of(w, batch, (example_size){w->outputs, g->out_h, g->out_w}, packed, run->dims);
+    TRY(run_output(k, context, run->dims, run->rank, &y));
+    run->y = y;
     return 0;
 }

@@ -1,7 +1,5 @@
 /* What operators have in common whose window moves over planes: its attributes, and the tensors that go in and out. */
-#ifndef EDGEPRUNE_WINDOW_H
-#define EDGEPRUNE_WINDOW_H
-
+#pragma once
 #include "geometry.h"
 #include "kernel.h"
 
@@ -20,9 +18,11 @@ const char *plan_window(kernel *k, plane_window *w, int64_t reads, int32_t maske
 static inline int64_t input_bytes(const geometry *g) { return 4 * (int64_t)g->channels * g->height * g->width; }
 static inline int64_t output_plane_bytes(const geometry *g) { return 4 * (int64_t)g->out_h * g->out_w; }
 
-/* Whether X is [any batch, ...as the window's shape says], packed or not. */
-const char *check_input(const plane_window *w, const tensor *x, int packed);
-/* Dimensions of the output of so many examples; returns how many. */
-size_t output_dims(const plane_window *w, int64_t batch, int packed, int64_t *dims);
-
-#endif
+/* X and Y of one run, packed or not; dims: Y's. Refuses an X that is not [any batch, ...as the window's shape says]. */
+typedef struct {
+    tensor x;
+    char *y;
+    size_t rank;
+    int64_t dims[5];
+} window_run;
+OrtStatus *open_run(const kernel *k, OrtKernelContext *context, const plane_window *w, int packed, window_run *run);
