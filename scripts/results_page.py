@@ -1,4 +1,5 @@
-"""The page of results, made from `docs/results/*.json`: one file per result, `machines.json` says on what.
+"""The page of results, made from `docs/results/*.json`: one file per result; `machines.json` says on what, the newest
+machine first.
 
 A cell is text, a number (with the table's unit) or the numbers of several runs. `bars` are parallel to the cells after
 the first column: a figure below its bar is bold. New figures are a new file; no figure is typed into the page.
@@ -65,12 +66,11 @@ def _content(file: Path) -> object:
 
 
 def results() -> str:
-    """The page below its introduction: a section per machine, the newest first. What a newer machine has shown already
-    is a line with a link to the figures."""
+    """The page below its introduction: a section per machine, in the order of `machines.json`. What an earlier one has
+    shown already is a line with a link to the figures."""
     machines, every = read()
-    newest = {name: max(result.date for result in every.values() if result.machine == name) for name in machines}
     parts, shown = [], set[str]()
-    for name in sorted(machines, key=lambda name: newest[name], reverse=True):
+    for name in machines:
         mine = {file: result for file, result in every.items() if result.machine == name}
         parts += [f"## {machines[name].name}", _wrapped(machines[name].description)]
         for file, result in mine.items():

@@ -56,11 +56,11 @@ def test_figures_are_written_with_their_bars_and_what_misses_one_is_bold(results
 def test_the_newest_machine_stands_first_and_what_it_has_shown_is_not_repeated(results_page: ModuleType) -> None:
     machines, results = results_page.read()
     page = results_page.results()
-    headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
-    dates = {machines[name].name: max(r.date for r in results.values() if r.machine == name) for name in machines}
-    assert [dates[name] for name in headings] == sorted(dates.values(), reverse=True)
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == [machine.name for machine in machines.values()]
     titles = re.findall(r"^### (.*)$", page, re.MULTILINE)
     assert sorted(titles) == sorted({result.title for result in results.values()})
+    newest = page[: page.index("## Emerald Rapids")]
+    assert "### Sparse kernels against dense ONNX Runtime" in newest and "4.43x (3.3)" in newest
 
 
 def numbers(text: str) -> set[float]:
