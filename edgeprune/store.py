@@ -41,7 +41,7 @@ NEXT_STEP = {
     "report": "make one with: edgeprune report",
 }
 UNFINISHED = {  # what to do about one that was begun
-    "ticket": "give the same edgeprune find command once more: it goes on from there",
+    "ticket": "give the same edgeprune find command once more: it continues from there",
     "artifact": "give the same edgeprune export command once more",
 }
 MEND = {  # what to do about one that is there, but damaged

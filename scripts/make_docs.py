@@ -56,7 +56,7 @@ def _command(name: str) -> str:
         record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
         if record is not None and parameter.name not in IN_THE_INTRODUCTION:
             lines.append(f"- `{record[0]}`: {' '.join(record[1].split())}")
-    shown = f"```bash\n{inspect.cleandoc(examples)}\n```"
+    shown = f"```bash\n{inspect.cleandoc(examples).strip()}\n```"
     return "\n\n".join(filter(None, (inspect.cleandoc(purpose).strip(), shown, "\n".join(lines))))
 
 

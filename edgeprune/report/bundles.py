@@ -83,7 +83,7 @@ def parity_words(artifact: Artifact) -> str:
 
 def signal_words(signal: Signal) -> str:
     """An output's signal-to-noise ratio in the runtime beside what min-max calibration reaches."""
-    weak = f", below {WEAK_DB:g} dB: check this output by a metric of its own" if signal.is_weak else ""
+    weak = f", below {WEAK_DB:g} dB: check this output by its own metric" if signal.is_weak else ""
     return f"{signal.db:.1f} dB (min-max reaches {signal.minmax_db:.1f} dB){weak}"
 
 
@@ -93,10 +93,12 @@ def kernels_words(artifact: Artifact) -> str:
     if times is None:
         return "predicted times"
     if not times.chosen_ns:
-        return f"times measured on {times.machine}: the runtime's own alone"
+        return f"times measured on {times.machine}: the runtime's own kernels only"
     chosen, stock = map(units.latency, (times.chosen_ns, times.stock_ns))
     kept = "" if artifact.library else ", which are kept"
-    return f"times measured on {times.machine}: {chosen} per inference, {stock} with the runtime's own alone{kept}"
+    return (
+        f"times measured on {times.machine}: {chosen} per inference, {stock} with the runtime's own kernels only{kept}"
+    )
 
 
 def _metric_words(artifact: Artifact, here: float, torch: Optional[float], dense: Optional[float] = None) -> str:

@@ -66,7 +66,7 @@ def read(path: StrPath) -> Noun:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise EdgepruneError(f"nothing lies at {path}", wanted) from None
+        raise EdgepruneError(f"there is nothing at {path}", wanted) from None
     except OSError as problem:
         raise EdgepruneError(f"cannot read {path}: {problem.strerror}", "let this user read it") from None
     if path.is_dir() and path.parent.name == "tickets":

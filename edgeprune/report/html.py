@@ -203,7 +203,7 @@ def _story(ticket: Optional[Ticket], builds: Sequence[Build], chosen: tuple[Choi
     if ticket is None:
         artifact = builds[0].artifact
         title = f"{artifact.task_name}: ticket {artifact.ticket_id[:12]}"
-        words = "The ticket is not here, so nothing is said about accuracy over its seeds."
+        words = "The ticket is not here, so there is no statement about accuracy over its seeds."
         return Story(title, "", "fair", words, "", tuple(tiles), chosen, *tables)
     status, parameters = ticket.verdict.status, units.count(ticket.parameters)
     about = f"pattern {ticket.spec.pattern}, {parameters} parameters, ticket {ticket.id[:12]}"
