@@ -16,6 +16,7 @@ from typing import Optional, Union
 from edgeprune import typed
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results"
+ROWS = 8  # of a table on the page
 Cell = Union[str, int, float, tuple[float, ...]]
 
 
@@ -82,16 +83,16 @@ def results() -> str:
 
 
 def _section(file: str, result: Result) -> Iterator[str]:
-    """Its parts as Markdown."""
+    """Its parts as Markdown: commands, the first table or its first rows, notes; a link where the file has more."""
     yield f"### {result.title}"
     yield "```bash\n" + "\n".join(result.commands) + "\n```"
     yield _wrapped(f"{result.date}. {result.about}".strip())
-    for table in result.tables:
-        if table.title:
-            yield f"{table.title}:"
-        rows = [[_cell(table, row, column) for column in range(len(table.columns))] for row in range(len(table.rows))]
-        yield "\n".join(f"| {' | '.join(line)} |" for line in (table.columns, ["---"] * len(table.columns), *rows))
-    notes = [*result.notes, *([f"[More about these figures](results/{file})"] if result.details else [])]
+    for table in result.tables[:1]:
+        cells = range(len(table.columns))
+        rows = [[_cell(table, row, column) for column in cells] for row in range(min(ROWS, len(table.rows)))]
+        yield "\n".join(f"| {' | '.join(line)} |" for line in (table.columns, ["---"] * len(cells), *rows))
+    more = bool(result.details or result.tables[1:] or any(len(table.rows) > ROWS for table in result.tables))
+    notes = [*result.notes, *[f"[More figures and notes](results/{file})"] * more]
     if notes:
         yield "\n".join(_wrapped(f"- {note}", "  ") for note in notes)
 
