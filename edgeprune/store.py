@@ -7,7 +7,7 @@ A folder of output (`edgeprune-out` unless `--out` says otherwise) holds
 
 A file exists only when it is complete: it is written under a temporary name, flushed and renamed into place.
 JSON files carry `schema_version` and `seal`, the SHA-256 of the canonical JSON of everything else in them, so that
-a truncated, edited or newer file is told from a good one.
+a truncated, edited or newer file is recognised.
 """
 
 from __future__ import annotations
