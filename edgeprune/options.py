@@ -32,8 +32,8 @@ class FindOptions:
     pattern: Annotated[Optional[str], Option("Granularity of a zero, such as channel, block:1x4 or 2:4.")] = None
     levels: Annotated[Optional[int], Option("Number of prunings after the dense level.", least=1, most=1000)] = None
     rates: Annotated[tuple[float, ...], Option("Share of the weights pruned at each level.", name="rate")] = ()
-    density: Annotated[Optional[float], Option("Nonzero / all prunable weights to end at.", metavar="D")] = None
-    revive: Annotated[bool, Option("Let zeros that the model brings along grow.")] = False
+    density: Annotated[Optional[float], Option("Density to end at: nonzero / prunable weights.", metavar="D")] = None
+    revive: Annotated[bool, Option("Let zeros that the model starts with grow.")] = False
     rewind: Annotated[
         Optional[str], Option("Point of the training that each level goes back to.", metavar="init|N-steps|N-epochs")
     ] = None

@@ -30,14 +30,14 @@ class Plan:
     seed: Annotated[
         int, Option("Draws the order of the blocks; it has nothing to do with a ticket's seeds.", name="order-seed")
     ] = 1
-    pairs: Annotated[int, Option("Blocks of each side.", least=1, most=10_000)] = 32
+    pairs: Annotated[int, Option("Blocks per side.", least=1, most=10_000)] = 32
     floor_pairs: int = 8
     samples: int = 100
     seconds: float = 0.3
     limit_seconds: float = 1.0
     warmups: int = 50
     timeout_seconds: float = 300.0
-    allow_governor: Annotated[bool, Option("Measure though the target asks for another governor; recorded.")] = False
+    allow_governor: Annotated[bool, Option("Measure although the target asks for another governor; recorded.")] = False
     sustained_seconds: Annotated[
         float, Option("Also run each side for this long: how latency, frequency and temperature change.", metavar="10m")
     ] = 0.0

@@ -7,7 +7,7 @@ A folder of output (`edgeprune-out` unless `--out` says otherwise) holds
 
 A file exists only when it is complete: it is written under a temporary name, flushed and renamed into place.
 JSON files carry `schema_version` and `seal`, the SHA-256 of the canonical JSON of everything else in them, so that
-a truncated, edited or newer file is told from a good one.
+a truncated, edited or newer file is recognised.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NEXT_STEP = {
     "report": "make one with: edgeprune report",
 }
 UNFINISHED = {  # what to do about one that was begun
-    "ticket": "give the same edgeprune find command once more: it goes on from there",
+    "ticket": "give the same edgeprune find command once more: it continues from there",
     "artifact": "give the same edgeprune export command once more",
 }
 MEND = {  # what to do about one that is there, but damaged

@@ -3,7 +3,7 @@
     .venv/bin/python scripts/make_docs.py
 
 Prose is written by hand, outside of these marks; options, exit codes and targets come from the code and the targets'
-files. A test compares the pages with what this would write.
+files, results from `docs/results/*.json` (`results_page.py`). A test compares the pages with what this would write.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 import click
+import results_page
 
 from edgeprune.cli import cli
 from edgeprune.errors import ExitCode
@@ -41,7 +42,8 @@ def filled(page: str) -> str:
 def _block(kind: str) -> str:
     if kind.startswith("command "):
         return _command(kind.removeprefix("command "))
-    return {"exit codes": _exit_codes, "targets": _targets, "what pays off": _paying}[kind]()
+    tables = {"exit codes": _exit_codes, "targets": _targets, "what pays off": _paying, "results": results_page.results}
+    return tables[kind]()
 
 
 def _command(name: str) -> str:
@@ -54,7 +56,7 @@ def _command(name: str) -> str:
         record = parameter.get_help_record(context) if isinstance(parameter, click.Option) else None
         if record is not None and parameter.name not in IN_THE_INTRODUCTION:
             lines.append(f"- `{record[0]}`: {' '.join(record[1].split())}")
-    shown = f"```bash\n{inspect.cleandoc(examples)}\n```"
+    shown = f"```bash\n{inspect.cleandoc(examples).strip()}\n```"
     return "\n\n".join(filter(None, (inspect.cleandoc(purpose).strip(), shown, "\n".join(lines))))
 
 

@@ -44,11 +44,10 @@ LONGER = {"bench.agent": 960}
 REPORT = (
     {"units", "collection"},
     {"runs"},
-    {"figures", "builds"},
-    {"curve", "stills", "interactive"},
-    {"tables", "commands"},
-    {"timings", "summary"},
-    {"overview"},
+    {"figures"},
+    {"tickets", "bundles", "drawing", "commands"},
+    {"timings"},
+    {"builds"},
     {"text", "html"},
     {"__init__"},
 )

@@ -295,7 +295,7 @@ def test_a_budget_that_cannot_be_read_is_one_line(text: str, message: str) -> No
             "speedup=1x",
             "nothing was compared in this measurement; bench the ticket's bundle, or name one",
         ),
-        ({}, "size=1MB", "the bundle is not at .*; put it back, or bench it where it lies now"),
+        ({}, "size=1MB", "the bundle is not at .*; put it back, or bench it where it is now"),
         ({}, "accuracy_drop=1pp", "the bundle is not at"),
     ],
 )

@@ -110,8 +110,8 @@ def test_an_error_of_no_file_is_not_that_of_the_output() -> None:
 @pytest.mark.parametrize(
     ("arguments", "step"),
     [
-        (["--debug", "find", "digits"], "what is finished is kept, and the same command goes on from there"),
-        (["bench"], "what is finished is kept, and the same command goes on from there"),
+        (["--debug", "find", "digits"], "what is finished is kept, and the same command continues from there"),
+        (["bench"], "what is finished is kept, and the same command continues from there"),
         (["bench", "--emulate"], "give the command again"),
         (["export", "--target", "rpi4"], "give the command again"),
     ],

@@ -65,7 +65,7 @@ def bench_blocks(
         finished, earlier_notes = journal.read()
         run.notes[:] = [*earlier_notes, *(each for each in run.notes if each not in earlier_notes)]
         if finished:
-            run.notes.append(f"went on after block {len(finished)} of a run that was broken off")
+            run.notes.append(f"continued after block {len(finished)} of an interrupted run")
         started, earlier = time.monotonic(), len(finished)
         skipped_s = begins_s[min(earlier, len(order) - 1)] if earlier else 0.0
         for number in range(earlier + 1, len(order) + 1):

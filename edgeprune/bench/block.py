@@ -211,7 +211,7 @@ def _block(bundle: Bundle, result: _Result, lines: list[_Line]) -> tuple[Block, 
         raise DeviceError(
             f"{artifact.path.name}: the device ran a file with SHA-256 {result['model_sha256'][:12]}..., the manifest "
             f"has {store.sha256_file(artifact.model_path)[:12]}...",
-            "bench again; if it stays, export again",
+            "bench again; if that does not help, export again",
         )
     kept = {name: value for name, value in result.items() if name not in ("samples", "kernels_us", "environment")}
     times = layers_ns(result["kernels_us"], artifact.model_path)

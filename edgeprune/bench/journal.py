@@ -45,7 +45,7 @@ class Journal:
             found, notes, written = self._read()
         except MeasurementError as problem:
             self.clear()
-            return [], [f"blocks of a run that was broken off are measured again: {problem.message}"]
+            return [], [f"blocks of an interrupted run are measured again: {problem.message}"]
         if found and time.time() - written > OLDEST_S:
             self.clear()
             return [], []
@@ -88,7 +88,7 @@ def open_journal(out: Path, run: Mapping[str, Any], kind: type[Ran]) -> Iterator
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel drops it with the process
         except BlockingIOError:
             raise MeasurementError(
-                "another process does this very measurement now", "wait for it: two at once disturb each other"
+                "another process runs this very measurement now", "wait for it: two at once disturb each other"
             ) from None
         yield Journal(folder, kind)
     finally:

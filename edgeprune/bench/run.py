@@ -120,7 +120,7 @@ class Run:
         problem = conditions.unfair(readings, self.request.target)
         if problem is not None and not self.request.plan.allow_governor:
             raise problem
-        if problem is not None and (note := f"allowed all the same: {problem.message}") not in self.notes:
+        if problem is not None and (note := f"allowed nevertheless: {problem.message}") not in self.notes:
             self.notes.append(note)
 
     def fair_block(

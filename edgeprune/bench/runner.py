@@ -183,7 +183,7 @@ def _push(connection: Connection, files: dict[str, Path]) -> dict[str, str]:
             raise DeviceError(
                 f"{source.name} is another file on the device: SHA-256 {hashes.get(name, 'none')[:12]}..., expected "
                 f"{store.sha256_file(source)[:12]}...",
-                "bench again; if it stays, look at the device's disk",
+                "bench again; if that does not help, look at the device's disk",
             )
     return hashes
 

@@ -31,7 +31,7 @@ def changes_of_state(ran: Sequence[Ran], threads: int, spread: str = "--spread 1
     """A line for each thing about the machine that differed between the blocks of a run, with the next step. threads:
     of the model, which make load themselves. spread: see `longer_spread`."""
     found = []
-    step = f"the interval holds for this time alone; spread the blocks over a longer one: {spread}"
+    step = f"the interval holds for this time only; spread the blocks over a longer one: {spread}"
     for what, read, unit in (("its clock", _clock_khz, "MHz"), ("a fixed piece of work", _reference_ns, "us")):
         values = [value for each in ran if (value := read(each)) is not None]
         if values and max(values) > (1 + CHANGED) * min(values):

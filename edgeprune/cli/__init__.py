@@ -105,7 +105,9 @@ def _asked_to_end() -> Iterator[list[int]]:
 def _interrupted(number: int) -> int:
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     goes_on = command in GO_ON and "--emulate" not in sys.argv
-    step = "what is finished is kept, and the same command goes on from there" if goes_on else "give the command again"
+    step = (
+        "what is finished is kept, and the same command continues from there" if goes_on else "give the command again"
+    )
     _tell(f"interrupted; {step}")
     return ExitCode.ENDED + number
 

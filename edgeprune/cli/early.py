@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgeprune.export import Rehearsed
     from edgeprune.find import Problem
 
-LATER = "change that, or find the ticket all the same with --export-later"
+LATER = "change that, or find the ticket anyway with --export-later"
 
 
 def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
@@ -55,7 +55,7 @@ def _cells(target: Optional[str]) -> list[tuple[str, str, str]]:
 
 
 def _hint(problem: ExportError) -> str:
-    return f"{problem.hint}; or find the ticket all the same with --export-later" if problem.hint else LATER
+    return f"{problem.hint}; or find the ticket anyway with --export-later" if problem.hint else LATER
 
 
 def _judge(results: list[Rehearsed], target: Optional[str], began: float) -> None:

@@ -101,7 +101,7 @@ def _temperature(name: str, value: Any, limit: Optional[int]) -> Check:
     if name.endswith(readings.NO_SENSORS):
         return Check(name, "ok", text)
     if limit is not None and value >= limit:
-        return Check(name, "unfair", f"{text}: the clock is slowed from {limit / 1000:.0f} on", f"{COOL}, {WAIT}")
+        return Check(name, "unfair", f"{text}: the clock is slowed at {limit / 1000:.0f} or more", f"{COOL}, {WAIT}")
     if limit is not None and value >= limit - NEAR_MILLIC:
         text += f": near {limit / 1000:.0f}, where the clock is slowed; a measurement may get there"
         return Check(name, "note", text, COOL)

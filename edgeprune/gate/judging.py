@@ -78,7 +78,7 @@ class _Case:
         if self.bundle is None:
             raise MeasurementError(
                 f"{name}: the bundle is not at {self.measurement.artifact_path} any more",
-                "put it back, or bench it where it lies now",
+                "put it back, or bench it where it is now",
             )
         if self.bundle.files[self.bundle.model_file] != self.measurement.artifact_sha256:
             problem = f"{name}: {self.bundle.origin} holds another model than the one measured"

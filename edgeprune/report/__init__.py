@@ -2,13 +2,7 @@
 
     collect      which nouns belong to given paths, or to the newest ticket
     write_report one self-contained HTML page about them; print_report: the same in the terminal
-    choices      the bundle to deploy, for each ticket and target
-    read         one noun; bundles_of: the bundles that it ran; summary: it as a dictionary; print_noun: it as tables
-    result_line  a measurement in a line
-    print_layers a measurement layer by layer; print_devices: one artifact on several devices
-    dense_warnings   sparse weights of a bundle that dense kernels run; size_parts: what its size is made of
-    ticket_of    the ticket of a bundle or a measurement
-    density_plot the density-accuracy plot of a ticket as a PNG file
+    read         one noun; print_noun: it as tables; summary: as a dictionary; result_line: a measurement in a line
 
 Nothing here needs PyTorch; Jinja, plotly and matplotlib are imported when something is drawn.
 """
@@ -19,15 +13,13 @@ from pathlib import Path
 
 from edgeprune import store
 from edgeprune.errors import EdgepruneError
-from edgeprune.report.builds import choices
+from edgeprune.report.bundles import choices, dense_warnings, kernels_words, signal_words, size_parts
 from edgeprune.report.collection import Noun, Nouns, bundles_of, collect, read, ticket_of
-from edgeprune.report.curve import density_figure
+from edgeprune.report.drawing import png
 from edgeprune.report.html import write_page
-from edgeprune.report.runs import dense_warnings, result_line
-from edgeprune.report.stills import png
-from edgeprune.report.summary import summary
-from edgeprune.report.tables import kernels_words, signal_words, size_parts
-from edgeprune.report.text import print_devices, print_layers, print_noun, print_report
+from edgeprune.report.runs import result_line
+from edgeprune.report.text import print_devices, print_layers, print_noun, print_report, summary
+from edgeprune.report.tickets import density_figure
 from edgeprune.ticket import Ticket
 
 __all__ = [

@@ -1,27 +1,35 @@
-"""The builds of a report, each bundle with its dense twin and its measurements, and which one to put on the device."""
+"""Builds, each a bundle with its measurements, as tables: beside its dense twin and the dense fp32 network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Optional
+from operator import attrgetter
+from typing import Optional
 
-from edgeprune import statistics
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import Aggregated, Measurement, Timed
 from edgeprune.report import units
+from edgeprune.report.bundles import size_parts, zeros_words
 from edgeprune.report.collection import Nouns, is_of
-from edgeprune.report.runs import Run, machine_words, on_target
+from edgeprune.report.figures import Table
+from edgeprune.report.runs import TWIN, Run, machine_words, on_target
+from edgeprune.report.timings import PHASES, QUANTILE_WORDS, quantile_words, resident_bytes
 from edgeprune.statistics import Side
-from edgeprune.ticket import Ticket
 
-RULE = (
-    "Of a target's bundles, dense ones included, that stay within the ticket's margin of the dense model's validation "
-    "metric: the fastest as measured on the target itself. Medians within "
-    f"{100 * statistics.DELTA:g} % of the fastest count as equal; of these the smallest."
+SIZE, ZIPPED = attrgetter("size_bytes"), attrgetter("size_zip_bytes")
+ARROW = " \N{RIGHTWARDS ARROW} "
+COLUMNS = ("Build", "Test metric", "Fidelity", "Size", "Zipped", "Resident memory", "Median latency", "Speed")
+NOTE = (
+    "Measured: sizes of all that the device needs, model file and library; memory and latency on the machine named. "
+    "Below each, its dense twin: the same seed's dense model in the same runtime and precision. Test metric: in the "
+    "runtime, on the test set, which chose nothing. Fidelity: zeros lost, the largest "
+    "error of an output against PyTorch, and of int8 the weakest output's signal to noise. Resident memory: while "
+    "running, less the runtime's own."
 )
-MEASURED, ELSEWHERE, SIZE, NONE = "measured on the target", "measured elsewhere", "size alone", "none"
+FROM_DENSE_NOTE = (
+    "From the dense fp32 network to the build, in the same runtime. Files of two precisions never take turns in one "
+    "measurement: where the medians are of two measurements on one machine, their ratio has no interval."
+)
 
 
 @dataclass(frozen=True)
@@ -55,162 +63,193 @@ def builds_of(nouns: Nouns) -> tuple[Build, ...]:
         if artifact.origin.resolve() in twins:
             continue
         path = artifact.twin_path()
-        runs = tuple(Run.of(each, nouns.artifacts) for each in newest if is_of(each, artifact))
+        runs = tuple(Run.of(timed, nouns.artifacts) for timed in newest if is_of(timed, artifact))
         builds.append(Build(artifact, by_path.get(path.resolve()) if path else None, runs))
     return tuple(builds)
 
 
-@dataclass(frozen=True)
-class Latency:
-    """How long one bundle took. latency_ns: its median, or a native runner's mean."""
-
-    latency_ns: float
-    measurement: Measurement
-
-
-Hashed = tuple[str, Latency]  # with the SHA-256 of the model file
-TimedBundle = tuple[Artifact, Latency]
+def smaller(mine: float, other: float) -> str:
+    """How many times smaller `mine` is: "5.43× smaller", "1.02× larger", "same size"."""
+    if mine <= 0 or other <= 0:
+        return units.MISSING
+    if same_size(mine, other):
+        return "same size"
+    return f"{units.times(other / mine)} smaller" if other >= mine else f"{units.times(mine / other)} larger"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The bundle to deploy for one ticket and target. artifact: None where no bundle is accurate enough. run: what it
-    was chosen by, None where nothing was measured. basis: one of the words above."""
-
-    ticket_id: str
-    target: str
-    artifact: Optional[Artifact]
-    run: Optional[Latency]
-    basis: str
-    why: str
-
-    @property
-    def name(self) -> str:
-        """The bundle in words, or "None"."""
-        words = bundle_words(self.artifact) if self.artifact else "none"
-        return f"{words[:1].upper()}{words[1:]}"
-
-    def json(self) -> dict[str, Any]:
-        """For `report --json`."""
-        return {
-            "ticket_id": self.ticket_id,
-            "target": self.target,
-            "artifact": str(self.artifact.origin) if self.artifact else None,
-            "latency_ns": self.run.latency_ns if self.run else None,
-            "basis": self.basis,
-            "why": self.why,
-        }
+def same_size(mine: float, other: float) -> bool:
+    """True if two sizes differ by less than a ratio of them shows."""
+    return units.times(mine / other) == units.times(other / mine) == units.times(1)
 
 
-def choices(nouns: Nouns) -> list[Choice]:
-    """A choice for each ticket and target that bundles were built for."""
-    tickets = {ticket.id: ticket for ticket in nouns.tickets}
-    pairs = dict.fromkeys((artifact.ticket_id, artifact.target) for artifact in nouns.artifacts)
-    runs = list(_runs(nouns.measurements))
-    return [
-        _choose(ticket_id, target, [a for a in nouns.artifacts if (a.ticket_id, a.target) == (ticket_id, target)],
-                tickets.get(ticket_id), runs)
-        for ticket_id, target in pairs
-    ]  # fmt: skip
+def build_table(build: Build) -> Table:
+    """One bundle beside its dense twin: weights, metric, sizes, and memory and times of the newest measurement."""
+    artifact, twin = build.artifact, build.twin
+    pair = (artifact,) if twin is None else (artifact, twin)
+    sides = tuple(build.run.sides.values()) if build.run else ()
+
+    def sizes(words: str, size_of: Callable[[Artifact], int]) -> tuple[str, ...]:
+        beside = () if twin is None else (smaller(size_of(artifact), size_of(twin)),)
+        return (words, *(units.size(size_of(bundle)) for bundle in pair), *beside)
+
+    name, metric, library = artifact.metric_name, artifact.metric, artifact.library_bytes
+    rows: list[tuple[str, ...]] = [
+        ("Weights left", *(units.percent(bundle.density_of_dense) for bundle in pair)),
+        (f"Test {name}", *(units.metric(bundle.metric_test_runtime, metric) for bundle in pair)),
+        (f"Validation {name}", *(units.metric(bundle.metric_runtime, metric) for bundle in pair)),
+        sizes("Size", SIZE),
+        *([("of it the library", *(units.size(bundle.library_bytes) for bundle in pair))] if library else []),
+        sizes("Size, zipped", ZIPPED),
+    ]
+    if sides:
+        rows.append(("Resident memory", *(units.size(resident_bytes(side)) for side in sides)))
+        for quantile in ("p50_ns", "p99_ns"):
+            rows.append((QUANTILE_WORDS[quantile], *(quantile_words(side, quantile) for side in sides)))
+        rows.append((PHASES["load_ns"], *(units.latency(side.load_ns) for side in sides)))
+    columns = ("Figure", artifact.variant, *(() if twin is None and len(sides) < 2 else ("dense twin", "")))
+    return Table("", columns, tuple((*row, "", "", "")[: len(columns)] for row in rows))
 
 
-def _runs(measurements: Iterable[Measurement]) -> Iterable[Hashed]:
-    """(SHA-256 of the model file, its time) of all that was timed, the newest first."""
-    for each in sorted(measurements, key=lambda one: one.created, reverse=True):
-        if not isinstance(each, (Timed, Aggregated)):
-            continue
-        sides = zip((each.artifact_sha256, each.against_sha256), (each.summary.artifact, each.summary.against))
-        for sha256, side in sides:
-            latency_ns = side.p50_ns if isinstance(side, Side) else side.mean_ns if side is not None else None
-            if latency_ns is not None:
-                yield sha256, Latency(float(latency_ns), each)
+def overview_table(builds: Sequence[Build]) -> Table:
+    """All builds with the figures that decide between them; a cell's further lines are the dense twin's."""
+    return Table("Builds", COLUMNS, tuple(map(_overview_row, builds)), NOTE)
 
 
-def _choose(
-    ticket_id: str,
-    target: str,
-    bundles: Sequence[Artifact],
-    ticket: Optional[Ticket],
-    runs: Sequence[Hashed],
-) -> Choice:
-    accurate, kept = _accurate(bundles, ticket)
-    if not accurate:
-        nearest = min(bundles, key=lambda each: _lost(each, ticket))
-        lost = units.difference(-_lost(nearest, ticket), nearest.metric)
-        why = f"no bundle for {target} stays {kept}; {bundle_words(nearest)} comes nearest ({lost})."
-        return Choice(ticket_id, target, None, None, NONE, why)
-    there, elsewhere = (_comparable(accurate, runs, on) for on in (True, False))
-    if there:
-        return _fastest(ticket_id, target, there, f"{kept}{_unmeasured(accurate, there)}", MEASURED)
-    if elsewhere:
-        return _fastest(ticket_id, target, elsewhere, kept, ELSEWHERE)
-    smallest = min(accurate, key=_size)
-    why = f"nothing was measured; of {_many(accurate)} {kept} it is the smallest."
-    return Choice(ticket_id, target, smallest, None, SIZE, why)
+def _overview_row(build: Build) -> tuple[str, ...]:
+    artifact, run = build.artifact, build.run
+    return (
+        f"{build.name}\nfor {artifact.target}, seed {artifact.seed}",
+        _test(build),
+        _fidelity(artifact),
+        f"{_beside(build, SIZE)}\n{size_parts(artifact, between=chr(10))}",
+        _beside(build, ZIPPED),
+        _measured(run, resident_bytes, units.size),
+        _measured(run, lambda side: side.p50_ns, units.latency) + _place(run, artifact),
+        _speed(run),
+    )
 
 
-def _accurate(bundles: Sequence[Artifact], ticket: Optional[Ticket]) -> tuple[list[Artifact], str]:
-    """The bundles that meet the rule, and in words what they meet."""
-    if ticket is None:
-        return list(bundles), "that were built (their ticket is not here, so no margin is known)"
-    margin = units.amount(ticket.verdict.margin, ticket.metric)
-    kept = [each for each in bundles if round(_lost(each, ticket) - ticket.verdict.margin, 12) <= 0]
-    return kept, f"within {margin} of the dense model's validation {ticket.metric_name}"
+def _fidelity(artifact: Artifact) -> str:
+    """Zeros lost, the largest error, and of int8 the output with the weakest signal."""
+    lines = [f"{zeros_words(artifact)} zeros lost", f"error {units.small(artifact.parity_max_abs)}"]
+    if artifact.parity_scale:
+        lines.append(f"{units.small(artifact.parity_relative)} of the scale")
+    if artifact.signals:
+        lines.append(f"signal {min(signal.db for signal in artifact.signals):.1f} dB")
+    return "\n".join(lines)
 
 
-def _lost(artifact: Artifact, ticket: Optional[Ticket]) -> float:
-    """By how much the validation metric in the runtime is worse than the dense model's in PyTorch."""
-    if ticket is None:
-        return 0.0
-    return artifact.metric.gain(ticket.record(artifact.seed).levels[0].validation, artifact.metric_runtime)
+def _test(build: Build) -> str:
+    """The test metric in the runtime over the dense twin's there and the dense model's in PyTorch."""
+    artifact, twin = build.artifact, build.twin
+    lines = [units.metric(artifact.metric_test_runtime, artifact.metric)]
+    if twin is not None:
+        lines.append(f"{units.metric(twin.metric_test_runtime, twin.metric)} dense")
+    return "\n".join([*lines, f"{units.metric(artifact.metric_test_dense, artifact.metric)} dense, PyTorch"])
 
 
-def _comparable(accurate: Sequence[Artifact], runs: Sequence[Hashed], on: bool) -> list[TimedBundle]:
-    """The newest time of each bundle on its target, or of each elsewhere: those of the machine and number of threads
-    with which most were measured, of equals the last used. Times of different ones cannot be compared."""
-    places: dict[tuple[str, int], dict[Path, TimedBundle]] = {}
-    for sha256, run in runs:
-        place = machine_words(run.measurement), run.measurement.threads
-        for each in accurate:
-            if each.files.get(each.model_file) == sha256 and on_target(run.measurement, each) == on:
-                places.setdefault(place, {}).setdefault(each.path, (each, run))
-    most = max(places.values(), key=len, default={})
-    return [most[each.path] for each in accurate if each.path in most]
+def _place(run: Optional[Run], artifact: Artifact) -> str:
+    """A line that names the machine, where it is not the target that the build is for."""
+    if run is None or on_target(run.measurement, artifact):
+        return ""
+    return f"\non {run.measurement.environment.get('arch', 'another machine')}, no {artifact.target}"
 
 
-def _unmeasured(accurate: Sequence[Artifact], timed: Sequence[TimedBundle]) -> str:
-    """How many bundles the choice says nothing about."""
-    missing = len(accurate) - len(timed)
-    return f" and measured there ({missing} more {'was' if missing == 1 else 'were'} not)" if missing else ""
+def _speed(run: Optional[Run]) -> str:
+    """The ratio over its interval and verdict, in a narrow cell."""
+    if run is None or run.ratio is None:
+        return "not measured" if run is None else "not compared"
+    ratio = run.ratio
+    interval = "too few blocks" if ratio.interval is None else units.times_interval(ratio.interval)
+    other = run.names["against"]
+    lines = [units.times(ratio.value), interval, ratio.verdict, *([] if other == TWIN else [f"against: {other}"])]
+    return "\n".join(lines)
 
 
-def _fastest(ticket_id: str, target: str, timed: Sequence[TimedBundle], kept: str, basis: str) -> Choice:
-    least = min(run.latency_ns for _, run in timed)
-    equal = [pair for pair in timed if pair[1].latency_ns <= least * (1 + statistics.DELTA)]
-    artifact, run = min(equal, key=lambda pair: _size(pair[0]))
-    place = machine_words(run.measurement)
-    which = "the smallest of the fastest" if len(equal) > 1 else "the fastest"
-    why = f"of {_many([each for each, _ in timed])} {kept} it is {which} on {place}"
-    others = sorted((pair for pair in timed if pair[0] is not artifact), key=lambda pair: pair[1].latency_ns)
-    beside = f"; next {bundle_words(others[0][0])}, {units.latency(others[0][1].latency_ns)}" if others else ""
-    why = f"{why} ({units.latency(run.latency_ns)}{beside})."
-    if basis == ELSEWHERE:
-        why += f" None was measured on {target} itself, so this is a guess."
-    return Choice(ticket_id, target, artifact, run, basis, why)
+def _beside(build: Build, size_of: Callable[[Artifact], int]) -> str:
+    """A size over the dense twin's and how many times smaller it is."""
+    mine = size_of(build.artifact)
+    if build.twin is None:
+        return units.size(mine)
+    other = size_of(build.twin)
+    return f"{units.size(mine)}\n{units.size(other)} dense\n{smaller(mine, other)}"
 
 
-def bundle_words(artifact: Artifact) -> str:
-    """A bundle in a few words: "the int8 ticket for ONNX Runtime", "the dense fp32 network for LiteRT"."""
-    runtime = units.runtime(artifact.runtime)
-    if artifact.variant == "dense":
-        return f"the dense {artifact.precision} network for {runtime}"
-    return f"the {'portable ' if artifact.portable else ''}{artifact.precision} ticket for {runtime}"
+def _measured(
+    run: Optional[Run],
+    figure: Callable[[Side], Optional[float]],
+    show: Callable[[Optional[float]], str],
+) -> str:
+    """A measured figure over that of what it was compared with."""
+    if run is None:
+        return units.MISSING
+    mine = show(figure(run.summary.artifact))
+    other, name = run.summary.against, run.names["against"]
+    return mine if other is None else f"{mine}\n{show(figure(other))} {'dense' if name == TWIN else name}"
 
 
-def _size(artifact: Artifact) -> tuple[int, bool]:
-    """For a comparison: of equal sizes the ticket's."""
-    return artifact.size_bytes, artifact.variant == "dense"
+def from_dense_table(builds: Sequence[Build]) -> Table:
+    """Each build against the dense fp32 network in its runtime, where that was built: "dense fp32 in ONNX Runtime →
+    int8 ticket"."""
+    rows = []
+    for build in builds:
+        base = dense_base(build, builds)
+        if base is not None and base.twin is not None:
+            rows.append(_from_dense_row(build, base, base.twin))
+    columns = ("From dense fp32", "Test metric", "Size", "Smaller", "Median latency", "Speed")
+    return Table("Against the dense fp32 network", columns, tuple(rows), FROM_DENSE_NOTE)
 
 
-def _many(bundles: Sequence[Artifact]) -> str:
-    return "the one bundle" if len(bundles) == 1 else f"the {len(bundles)} bundles"
+def dense_base(build: Build, builds: Sequence[Build]) -> Optional[Build]:
+    """The build whose twin is the dense fp32 network in the same runtime, for the same ticket, seed and target."""
+
+    kind = attrgetter("ticket_id", "seed", "target", "runtime")
+    if build.artifact.variant != "ticket":
+        return None
+    fp32 = [other for other in (build, *builds) if other.artifact.precision == "fp32" and other.twin]
+    return next((other for other in fp32 if kind(other.artifact) == kind(build.artifact)), None)
+
+
+def _from_dense_row(build: Build, base: Build, dense: Artifact) -> tuple[str, ...]:
+    artifact = build.artifact
+    times = from_dense_times(build, base)
+    portable = "portable " if artifact.portable else ""
+    return (
+        f"dense fp32 in {units.runtime(artifact.runtime)}{ARROW}{portable}{artifact.precision} ticket",
+        _from(*(units.metric(bundle.metric_test_runtime, bundle.metric) for bundle in (dense, artifact))),
+        _from(*(units.size(bundle.size_bytes) for bundle in (dense, artifact))),
+        smaller(artifact.size_bytes, dense.size_bytes),
+        "not measured on one machine" if times is None else _from(*map(units.latency, times)),
+        units.MISSING if times is None else from_dense_words(build, base, times),
+    )
+
+
+def _from(before: str, after: str) -> str:
+    """A figure over the dense fp32 network's."""
+    return f"{after}\nfrom {before}"
+
+
+def from_dense_times(build: Build, base: Build) -> Optional[tuple[float, float]]:
+    """(median of the dense fp32 network, of the build) in ns, from their newest measurements, if these are of one
+    machine with as many threads."""
+    run, other = build.run, base.run
+    if run is None or other is None or other.names["against"] != TWIN:
+        return None
+    places = {
+        (machine_words(measured), measured.environment.get("host"), measured.threads)
+        for measured in (run.measurement, other.measurement)
+    }
+    dense, mine = other.summary.against, run.summary.artifact.p50_ns
+    if len(places) > 1 or dense is None or dense.p50_ns is None or mine is None:
+        return None
+    return float(dense.p50_ns), float(mine)
+
+
+def from_dense_words(build: Build, base: Build, times: tuple[float, float]) -> str:
+    """How many times as fast a build is as the dense fp32 network: with the interval where they took turns."""
+    run = build.run
+    if build is base and run is not None and run.ratio is not None:
+        ratio = run.ratio
+        interval = "" if ratio.interval is None else f"\n{units.times_interval(ratio.interval)}"
+        return f"{units.times(ratio.value)}{interval}"
+    return f"{units.times(times[0] / times[1])}\ntwo measurements"

@@ -33,7 +33,7 @@ class Nouns:
     @property
     def timed(self) -> tuple[Timed, ...]:
         """The measurements with samples."""
-        return tuple(each for each in self.measurements if isinstance(each, Timed))
+        return tuple(noun for noun in self.measurements if isinstance(noun, Timed))
 
     @property
     def emulated(self) -> tuple[Emulated, ...]:
@@ -46,8 +46,8 @@ class Nouns:
         return self._newest_of(Aggregated)
 
     def _newest_of(self, kind: type[M]) -> tuple[M, ...]:
-        found = (each for each in self.measurements if isinstance(each, kind))
-        return tuple(sorted(found, key=lambda each: each.created, reverse=True))
+        held = (noun for noun in self.measurements if isinstance(noun, kind))
+        return tuple(sorted(held, key=lambda noun: noun.created, reverse=True))
 
 
 def read(path: StrPath) -> Noun:
@@ -66,7 +66,7 @@ def read(path: StrPath) -> Noun:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise EdgepruneError(f"nothing lies at {path}", wanted) from None
+        raise EdgepruneError(f"there is nothing at {path}", wanted) from None
     except OSError as problem:
         raise EdgepruneError(f"cannot read {path}: {problem.strerror}", "let this user read it") from None
     if path.is_dir() and path.parent.name == "tickets":
@@ -85,24 +85,24 @@ def collect(paths: Sequence[StrPath], out: StrPath) -> Nouns:
     damaged raise the noun's error; damaged files that were merely found are listed in `left_out`.
     """
     given = [read(path) for path in paths] or [Ticket.load(store.newest(Path(out), "ticket", TicketError))]
-    found = _Found(Path(out))
+    disk = _Found(Path(out))
     tickets = [noun for noun in given if isinstance(noun, Ticket)]
     measurements = [noun for noun in given if isinstance(noun, Measurement)]
     artifacts = [noun for noun in given if isinstance(noun, Artifact)]
-    found.know(artifacts)
-    artifacts += found.measured_by(measurements)
+    disk.know(artifacts)
+    artifacts += disk.measured_by(measurements)
     if not artifacts and not measurements:
         wanted = {ticket.id for ticket in tickets}
-        artifacts = [artifact for artifact in found.artifacts() if artifact.ticket_id in wanted]
-    artifacts += found.twins(artifacts)
+        artifacts = [artifact for artifact in disk.artifacts() if artifact.ticket_id in wanted]
+    artifacts += disk.twins(artifacts)
     if not measurements:
         bundles = [artifact for artifact in artifacts if artifact.variant == "ticket"] or artifacts
-        everything = found.measurements()
-        measurements = [each for each in everything if any(is_of(each, bundle) for bundle in bundles)]
-        found.left_out += _earlier_builds(everything, bundles)
-    ids = {each.ticket_id for each in artifacts} | {each.ticket_id for each in measurements}
-    tickets += found.tickets_of(ids - {ticket.id for ticket in tickets})
-    return Nouns(_unique(tickets), _unique(artifacts), _unique(measurements), tuple(dict.fromkeys(found.left_out)))
+        everything = disk.measurements()
+        measurements = [taken for taken in everything if any(is_of(taken, bundle) for bundle in bundles)]
+        disk.left_out += _earlier_builds(everything, bundles)
+    ids = {noun.ticket_id for noun in artifacts} | {noun.ticket_id for noun in measurements}
+    tickets += disk.tickets_of(ids - {ticket.id for ticket in tickets})
+    return Nouns(_unique(tickets), _unique(artifacts), _unique(measurements), tuple(dict.fromkeys(disk.left_out)))
 
 
 def is_of(measurement: Measurement, artifact: Artifact) -> bool:
@@ -150,10 +150,10 @@ def _earlier_builds(measurements: Sequence[Measurement], artifacts: Sequence[Art
     """A line for each measurement of a bundle that has been built anew since."""
     now = {artifact.origin.resolve(): artifact for artifact in artifacts}
     lines = []
-    for each in measurements:
-        bundle = now.get(Path(each.artifact_path).resolve())
-        if bundle is not None and not is_of(each, bundle):
-            lines.append(f"measurement {each.path} is of an earlier build of {bundle.origin}; bench it again")
+    for measurement in measurements:
+        bundle = now.get(Path(measurement.artifact_path).resolve())
+        if bundle is not None and not is_of(measurement, bundle):
+            lines.append(f"measurement {measurement.path} is of an earlier build of {bundle.origin}; bench it again")
     return lines
 
 
@@ -202,12 +202,11 @@ class _Found:
         return self._read(Measurement.load, self._out.glob("measurements/*.json"))
 
     def tickets_of(self, ids: set[str]) -> list[Ticket]:
-        if not ids:
-            return []
-        return [each for each in self._read(Ticket.load, self._out.glob("tickets/*/ticket.json")) if each.id in ids]
+        tickets = self._read(Ticket.load, self._out.glob("tickets/*/ticket.json")) if ids else []
+        return [ticket for ticket in tickets if ticket.id in ids]
 
     def measured_by(self, measurements: Sequence[Measurement]) -> list[Artifact]:
-        paths = [self._bundle(each, role) for each in measurements for role in ("artifact", "against")]
+        paths = [self._bundle(measurement, role) for measurement in measurements for role in ("artifact", "against")]
         return self._read(self._artifact, {path for path in paths if path is not None})
 
     def _bundle(self, measurement: Measurement, role: str) -> Optional[Path]:

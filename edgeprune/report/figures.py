@@ -28,6 +28,23 @@ Values = Sequence[Optional[float]]
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows of cells under column heads. note: what a reader must know, such as what the figures are ("measured").
+    marked: indices of rows that stand out."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    marked: tuple[int, ...] = ()
+
+    @property
+    def in_words(self) -> tuple[bool, ...]:
+        """For each column whether it holds names or sentences, which begin at the left, or figures."""
+        return tuple(place == 0 or column in ("Value", "Why") for place, column in enumerate(self.columns))
+
+
+@dataclass(frozen=True)
 class Axis:
     """limits: the values at its ends, the first one at the left or at the foot; None for an end that the data decide.
     ticks: where to put them, if not anywhere; step: the distance between them."""
@@ -110,23 +127,17 @@ def latency_figure(run: Run) -> Figure:
     if run.measurement.of(FLOOR_ROLES[0]):
         medians.append(_blocks(run, FLOOR_ROLES, unit, scale))
     highest = max(value for mark in medians for value in mark.high if value is not None)
-    return Figure(
-        panels=(
-            Panel(
-                Axis(f"latency of one inference ({unit})", (shown[0] / scale, shown[1] / scale)),
-                Axis("inferences done (%)", (-1, 103)),
-                tuple(_shares(run, role, unit, scale) for role in run.sides),
-                height=0.44,
-            ),
-            Panel(
-                Axis("block, in running order", (0.4, blocks + 0.6), step=max(1, blocks // 6)),
-                Axis(f"median ({unit})", (0, 1.12 * highest)),
-                tuple(medians),
-                height=0.34,
-            ),
-        ),
-        gap=0.22,
-    )
+    times = Axis(f"latency of one inference ({unit})", (shown[0] / scale, shown[1] / scale))
+    shares = tuple(_shares(run, role, unit, scale) for role in run.sides)
+    order = Axis("block, in running order", (0.4, blocks + 0.6), step=_step(blocks))
+    above = Panel(times, Axis("inferences done (%)", (-1, 103)), shares, height=0.44)
+    below = Panel(order, Axis(f"median ({unit})", (0, 1.12 * highest)), tuple(medians), height=0.34)
+    return Figure((above, below), gap=0.22)
+
+
+def _step(blocks: int) -> int:
+    """A round number, such that up to ten ticks number the blocks."""
+    return next((step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if step * 10 >= blocks), blocks)
 
 
 def shown_ns(run: Run) -> tuple[float, float]:
@@ -270,10 +281,10 @@ def _median_ns(track: Track, ends: tuple[float, float]) -> float:
     return float(np.median(inside or [track.p50_ns[0]]))
 
 
-def merged(found: Sequence[Track]) -> list[tuple[float, float]]:
+def merged(drawn: Sequence[Track]) -> list[tuple[float, float]]:
     """The spans in which something held the device back, those of all tracks, touching ones as one."""
     spans: list[tuple[float, float]] = []
-    for begin, end in sorted(span for track in found for span in track.throttled):
+    for begin, end in sorted(span for track in drawn for span in track.throttled):
         if spans and begin - spans[-1][1] < 0.02:  # the sensors are read between two windows
             spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
         else:

@@ -11,45 +11,26 @@ from typing import Optional
 
 from edgeprune import store
 from edgeprune.artifact import Artifact
-from edgeprune.report import units
-from edgeprune.report.builds import ELSEWHERE, RULE, Build, Choice, builds_of, choices
-from edgeprune.report.collection import Nouns
-from edgeprune.report.commands import make_again
-from edgeprune.report.curve import density_figure, headline, statement
-from edgeprune.report.figures import Figure, beyond, latency_figure, sustained_figure, sustained_words, tracks
-from edgeprune.report.interactive import interactive
-from edgeprune.report.overview import from_dense_table, overview_table, same_size, smaller
-from edgeprune.report.runs import TWIN, Run, host_of, machine_words, speed_words, where_words
-from edgeprune.report.stills import png
-from edgeprune.report.tables import (
-    Table,
+from edgeprune.report import tickets, timings, units
+from edgeprune.report.builds import Build, builds_of, from_dense_table, overview_table, same_size, smaller
+from edgeprune.report.bundles import (
+    ELSEWHERE,
+    RULE,
+    Choice,
     artifact_table,
-    controls_table,
+    choices,
     kernels_table,
-    layers_table,
-    levels_table,
-    seeds_table,
     size_parts,
-    verdict_table,
     zeros_table,
 )
-from edgeprune.report.timings import (
-    build_name,
-    conditions_table,
-    counts_table,
-    environment_table,
-    memory_table,
-    native_facts_table,
-    native_table,
-    slow_table,
-    times_table,
-    timing_table,
-)
+from edgeprune.report.collection import Nouns
+from edgeprune.report.commands import make_again
+from edgeprune.report.drawing import interactive, png
+from edgeprune.report.figures import Figure, Table, beyond, latency_figure, sustained_figure, sustained_words, tracks
+from edgeprune.report.runs import TWIN, Run, host_of, machine_words, speed_words, where_words
 from edgeprune.ticket import Ticket
 
 NO_BUILD, NO_MEASUREMENT = "edgeprune export --target rpi4", "edgeprune bench --target local"
-
-
 TONES = {"winning": "good", "inferior": "bad"}
 
 
@@ -93,18 +74,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class TicketPart:
-    """The page's section about one ticket."""
-
-    headline: str
-    picture: Picture
-    seeds: Table
-    verdict: Table
-    controls: Table
-    details: tuple[Table, ...]
-
-
-@dataclass(frozen=True)
 class RunPart:
     """The page's section about one measurement."""
 
@@ -124,24 +93,25 @@ def page(nouns: Nouns) -> str:
     from plotly.offline import get_plotlyjs
 
     builds = builds_of(nouns)
-    tickets = [_ticket(ticket, place) for place, ticket in enumerate(nouns.tickets)]
+    curves = [_curve(ticket, place) for place, ticket in enumerate(nouns.tickets)]
     runs = [_run(title, run, place) for place, (title, run) in enumerate(_titled(nouns, builds))]
-    pictures = [ticket.picture for ticket in tickets]
-    pictures += [picture for run in runs for picture in (run.picture, run.sustained) if picture is not None]
+    pictures = curves + [picture for run in runs for picture in (run.picture, run.sustained) if picture is not None]
+    named = {f"{timings.build_name(native)}\n{native.created}": native for native in nouns.native}
     here = resources.files("edgeprune.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.lstrip_blocks = True
     environment.filters["unbroken"] = units.unbroken
     template = environment.from_string((here / "template.html.jinja").read_text(encoding="utf-8"))
     return template.render(
-        title=headline(nouns.tickets[0]) if nouns.tickets else "edgeprune report",
-        tickets=tickets,
+        title=tickets.headline(nouns.tickets[0]) if nouns.tickets else "edgeprune report",
+        tickets=list(zip(nouns.tickets, curves)),
+        of=tickets,
         stories=_stories(nouns, builds),
         rule=RULE,
         runs=runs,
-        counts=counts_table(nouns.emulated, nouns.artifacts),
-        native=native_table({f"{build_name(each)}\n{each.created}": each for each in nouns.native}, nouns.artifacts),
-        native_facts=[native_facts_table(each, nouns.artifacts) for each in nouns.native],
+        counts=timings.counts_table(nouns.emulated, nouns.artifacts),
+        native=timings.native_table(named, nouns.artifacts),
+        native_facts=[timings.native_facts_table(native, nouns.artifacts) for native in nouns.native],
         bundles=[(build.artifact.origin.name, artifact_table(build.artifact)) for build in builds],
         kernels=[kernels_table(build.artifact) for build in builds if build.artifact.layers],
         certificates=[zeros_table(build.artifact) for build in builds if build.artifact.variant == "ticket"],
@@ -172,20 +142,13 @@ def _titled(nouns: Nouns, builds: Sequence[Build]) -> list[tuple[str, Run]]:
         for run in build.runs:
             titled.append((f"{whose}{build.name} {where_words(run.measurement, build.artifact)}", run))
     shown = {run.measurement.path for _, run in titled}
-    others = (each for each in nouns.timed if each.path not in shown)
-    return titled + [(each.path.stem, Run.of(each, nouns.artifacts)) for each in others]
+    others = (measurement for measurement in nouns.timed if measurement.path not in shown)
+    return titled + [(measurement.path.stem, Run.of(measurement, nouns.artifacts)) for measurement in others]
 
 
-def _ticket(ticket: Ticket, place: int) -> TicketPart:
-    figure = density_figure(ticket)
-    return TicketPart(
-        headline=headline(ticket),
-        picture=Picture(f"density-{place}", figure, "measured", figure.caption),
-        seeds=seeds_table(ticket),
-        verdict=verdict_table(ticket),
-        controls=controls_table(ticket.verdict),
-        details=(levels_table(ticket), layers_table(ticket)),
-    )
+def _curve(ticket: Ticket, place: int) -> Picture:
+    figure = tickets.density_figure(ticket)
+    return Picture(f"density-{place}", figure, "measured", figure.caption)
 
 
 def _run(title: str, run: Run, place: int) -> RunPart:
@@ -200,7 +163,13 @@ def _run(title: str, run: Run, place: int) -> RunPart:
     sustained = None
     if tracks(run):
         sustained = Picture(f"sustained-{place}", sustained_figure(run), kind, sustained_words(run))
-    details = (times_table(run), slow_table(run), memory_table(run), conditions_table(run), environment_table(run))
+    details = (
+        timings.times_table(run),
+        timings.slow_table(run),
+        timings.memory_table(run),
+        timings.conditions_table(run),
+        timings.environment_table(run),
+    )
     return RunPart(
         title=title,
         speed=speed_words(run),
@@ -208,7 +177,7 @@ def _run(title: str, run: Run, place: int) -> RunPart:
         kind=kind,
         picture=Picture(f"latency-{place}", latency_figure(run), kind, caption),
         sustained=sustained,
-        timings=timing_table(run),
+        timings=timings.timing_table(run),
         details=tuple(table for table in details if table is not None),
     )
 
@@ -234,12 +203,13 @@ def _story(ticket: Optional[Ticket], builds: Sequence[Build], chosen: tuple[Choi
     if ticket is None:
         artifact = builds[0].artifact
         title = f"{artifact.task_name}: ticket {artifact.ticket_id[:12]}"
-        words = "The ticket is not here, so nothing is said about accuracy over its seeds."
+        words = "The ticket is not here, so there is no statement about accuracy over its seeds."
         return Story(title, "", "fair", words, "", tuple(tiles), chosen, *tables)
     status, parameters = ticket.verdict.status, units.count(ticket.parameters)
     about = f"pattern {ticket.spec.pattern}, {parameters} parameters, ticket {ticket.id[:12]}"
     tone = TONES.get(status, "fair")
-    return Story(headline(ticket), status, tone, statement(ticket), about, tuple(tiles), chosen, *tables)
+    words = tickets.statement(ticket)
+    return Story(tickets.headline(ticket), status, tone, words, about, tuple(tiles), chosen, *tables)
 
 
 def _ticket_tiles(ticket: Ticket) -> list[Tile]:
@@ -266,7 +236,7 @@ def _choice_tiles(choice: Choice, builds: Sequence[Build], where: str) -> list[T
     tiles = [Tile(f"Size{where}", units.size(artifact.size_bytes), beside)]
     if choice.run is None:
         return [*tiles, Tile(f"Latency{where}", units.MISSING, "not measured yet")]
-    build = next((each for each in builds if each.artifact.path == artifact.path), None)
+    build = next((build for build in builds if build.artifact.path == artifact.path), None)
     guess = f", no {choice.target}" if choice.basis == ELSEWHERE else ""
     beside = f"{_against_twin(build.run if build else None)}on {machine_words(choice.run.measurement)}{guess}"
     return [*tiles, Tile(f"Latency{where}", units.latency(choice.run.latency_ns), beside)]
@@ -275,8 +245,8 @@ def _choice_tiles(choice: Choice, builds: Sequence[Build], where: str) -> list[T
 def _dense_fp32(artifact: Artifact, builds: Sequence[Build]) -> Optional[Artifact]:
     """The dense fp32 network in a bundle's runtime and for its target."""
     kind = (artifact.runtime, artifact.target, "fp32")
-    twins = (each.twin for each in builds if each.twin is not None)
-    return next((each for each in twins if (each.runtime, each.target, each.precision) == kind), None)
+    twins = (build.twin for build in builds if build.twin is not None)
+    return next((twin for twin in twins if (twin.runtime, twin.target, twin.precision) == kind), None)
 
 
 def _against_twin(run: Optional[Run]) -> str:
@@ -292,7 +262,8 @@ def _files(nouns: Nouns) -> list[tuple[str, str, str]]:
     """(kind, path, identity) of everything that the report stands on."""
     rows = [("ticket", str(ticket.path), ticket.id) for ticket in nouns.tickets]
     rows += [
-        (f"artifact, {each.variant}", str(each.origin), each.files.get(each.model_file, "")) for each in nouns.artifacts
+        (f"artifact, {artifact.variant}", str(artifact.origin), artifact.files.get(artifact.model_file, ""))
+        for artifact in nouns.artifacts
     ]
-    rows += [("measurement", str(each.path), each.artifact_sha256) for each in nouns.measurements]
+    rows += [("measurement", str(measurement.path), measurement.artifact_sha256) for measurement in nouns.measurements]
     return rows

@@ -18,7 +18,6 @@ from edgeprune.target import load_target
 ROLES = ("artifact", "against")
 TICKET, TWIN = "ticket", "dense twin"
 UNKNOWN = ("", "absent", "unreadable", "None")
-SPARSE = 0.5  # a density below this is more than luck
 REST = "the rest"
 
 
@@ -77,7 +76,7 @@ def machine_words(measurement: Measurement) -> str:
     if isinstance(measurement, Emulated):
         return f"{environment.get('processor', 'a processor')}, emulated"
     names = (str(environment.get(key, "")) for key in ("machine", "cpu"))
-    name = next((each for each in names if each not in UNKNOWN), "a machine that does not say its name")
+    name = next((word for word in names if word not in UNKNOWN), "a machine that does not say its name")
     arch = str(environment.get("arch", ""))
     return name if arch in (*UNKNOWN, *name.replace(",", " ").split()) else f"{name}, {arch}"
 
@@ -159,8 +158,8 @@ def floor_words(run: Run) -> str:
 def native_words(measurement: Aggregated, artifacts: Iterable[Artifact]) -> str:
     """A native runner's measurement in one line: "mean 1.23 ms, 2.10× as fast as the dense twin [2.05 … 2.15×]:
     faster"."""
-    other, found = names_of(measurement, artifacts)["against"], measurement.summary
-    return f"mean {units.latency(found.artifact.mean_ns)}, {ratio_words(found.ratio, other)}"
+    other, summary = names_of(measurement, artifacts)["against"], measurement.summary
+    return f"mean {units.latency(summary.artifact.mean_ns)}, {ratio_words(summary.ratio, other)}"
 
 
 def count_words(measurement: Emulated, artifacts: Iterable[Artifact]) -> str:
@@ -210,16 +209,3 @@ def layer_times(run: Run) -> tuple[LayerTime, ...]:
         *(LayerTime(name, known.get(name), mine.get(name), other.get(name)) for name in names),
         LayerTime(REST, None, *rest),
     )
-
-
-def run_dense(artifact: Artifact) -> list[str]:
-    """Layers of a ticket whose weights are sparse and whose kernel is not."""
-    sparse = [layer.name for layer in artifact.layers if layer.density < SPARSE and layer.kernel == "dense"]
-    return sparse if artifact.variant == "ticket" else []
-
-
-def dense_warnings(artifact: Artifact) -> list[str]:
-    """One line if sparse weights lie with dense kernels, to which they bring no speed."""
-    names = run_dense(artifact)
-    line = f"sparse weights run by dense kernels: layers {', '.join(names)}; edgeprune inspect {artifact.origin}"
-    return [line] if names else []

@@ -11,6 +11,8 @@ from edgeprune.energy import energy
 from edgeprune.measurement import Aggregated, Emulated, Measurement, timed
 from edgeprune.progress import show_seconds
 from edgeprune.report import units
+from edgeprune.report.bundles import MARKED, layer_facts, run_dense
+from edgeprune.report.figures import Table
 from edgeprune.report.runs import (
     LayerTime,
     Run,
@@ -19,10 +21,8 @@ from edgeprune.report.runs import (
     layer_times,
     names_of,
     ratio_words,
-    run_dense,
     speed_words,
 )
-from edgeprune.report.tables import MARKED, Table, layer_facts
 from edgeprune.statistics import NativeSide, Side
 
 QUANTILE_WORDS = {"p50_ns": "Median", "p90_ns": "p90", "p95_ns": "p95", "p99_ns": "p99", "p999_ns": "p99.9"}
@@ -57,11 +57,13 @@ def timing_table(run: Run) -> Table:
     def row(words: str, show: Callable[[Side], str]) -> tuple[str, ...]:
         return (words, *map(show, sides))
 
-    shown = [
-        name for name in QUANTILE_WORDS if name in ALWAYS or any(getattr(side, name) is not None for side in sides)
+    quantiles = [
+        (words, *(quantile_words(side, name) for side in sides))
+        for name, words in QUANTILE_WORDS.items()
+        if name in ALWAYS or any(getattr(side, name) is not None for side in sides)
     ]
     rows = [
-        *((QUANTILE_WORDS[name], *(quantile_words(side, name) for side in sides)) for name in shown),
+        *quantiles,
         row("95 % interval of block medians", lambda side: units.interval(side.p50_interval_ns)),
         row("Blocks differ by", lambda side: units.percent(side.block_spread)),
         row("Independent blocks", _worth),
@@ -81,9 +83,9 @@ def timing_table(run: Run) -> Table:
 
 def energy_rows(run: Run) -> list[tuple[str, ...]]:
     """Energy of one inference with its standard error; "absent" where the device measures no power."""
-    found = [energy(run.measurement.of(role)) for role in run.sides]
-    gross = (units.energy(each.gross_j, each.gross_error_j) if each else "absent" for each in found)
-    net = (units.energy(each.net_j, each.net_error_j) if each else "absent" for each in found)
+    sides = [energy(run.measurement.of(role)) for role in run.sides]
+    gross = (units.energy(side.gross_j, side.gross_error_j) if side else "absent" for side in sides)
+    net = (units.energy(side.net_j, side.net_error_j) if side else "absent" for side in sides)
     return [("Energy of one inference", *gross), ("Energy above rest", *net)]
 
 
@@ -129,35 +131,28 @@ def times_table(run: Run) -> Optional[Table]:
     if not times:
         return None
     marked = run_dense(run.bundle) if run.bundle else []
-    rows = tuple((*_gains(each), units.latency(each.time_ns), units.latency(each.against_ns)) for each in times)
+    rows = tuple((*_gains(time), *map(units.latency, (time.time_ns, time.against_ns))) for time in times)
     columns = ("Layer", "Density", "Kernel", "Predicted", "Measured", "Time", other.capitalize())
     note = GAIN_NOTE.format(other=other) + (MARKED if marked else "")
-    places = tuple(place for place, each in enumerate(times) if each.name in marked)
+    places = tuple(place for place, time in enumerate(times) if time.name in marked)
     return Table("Layer by layer", columns, rows, note, places)
 
 
-def _gains(each: LayerTime) -> tuple[str, ...]:
+def _gains(time: LayerTime) -> tuple[str, ...]:
     """All of a row but the times."""
-    if each.layer is None:
-        return (each.name, "", "", "", units.times(each.gain))
-    name, _, density, kernel, predicted = layer_facts(each.layer)
-    return name, density, kernel, predicted, units.times(each.gain)
+    name, _, *expected = layer_facts(time.layer) if time.layer else (time.name, "", "", "", "")
+    return (name, *expected, units.times(time.gain))
 
 
 def slow_table(run: Run) -> Optional[Table]:
     """The blocks that were slower than their like, with what the sensors say to it, or None if there are none."""
     words = {**run.names, "floor_a": "noise floor", "floor_b": "noise floor"}
-    rows = tuple(
-        (
-            str(block.place),
-            words[block.role],
-            f"+{units.percent(block.slower)}",
-            "; ".join(block.causes) or "no reading explains it",
-        )
-        for block in run.summary.slow_blocks
-    )
+    rows = []
+    for block in run.summary.slow_blocks:
+        why = "; ".join(block.causes) or "no reading explains it"
+        rows.append((str(block.place), words[block.role], f"+{units.percent(block.slower)}", why))
     note = "Slower: median against the median over the blocks of the same model. None is left out of any figure."
-    return Table("Slow blocks", ("Block", "Model", "Slower by", "Why"), rows, note) if rows else None
+    return Table("Slow blocks", ("Block", "Model", "Slower by", "Why"), tuple(rows), note) if rows else None
 
 
 def memory_table(run: Run) -> Table:
@@ -217,10 +212,11 @@ def _span(values: Sequence[Any]) -> str:
 def native_table(measurements: Mapping[str, Aggregated], artifacts: Iterable[Artifact]) -> Table:
     """A row for each native runner's measurement. measurements: what to call it -> what was measured."""
     known, rows = list(artifacts), []
-    for name, each in measurements.items():
-        sides = [side for side in (each.summary.artifact, each.summary.against) if side is not None]
+    for name, measurement in measurements.items():
+        summary = measurement.summary
+        sides = [side for side in (summary.artifact, summary.against) if side is not None]
         means = "\n".join(f"{units.latency(side.mean_ns)} [{_between(side)}]" for side in sides)
-        rows.append((name, means, ratio_words(each.summary.ratio, names_of(each, known)["against"])))
+        rows.append((name, means, ratio_words(summary.ratio, names_of(measurement, known)["against"])))
     return Table("Native runner", ("Build", "Mean latency", "Value"), tuple(rows), NATIVE_NOTE)
 
 
@@ -258,18 +254,13 @@ def _between(side: NativeSide) -> str:
 def counts_table(measurements: Sequence[Emulated], artifacts: Iterable[Artifact]) -> Table:
     """All counts, a row each: what ran on which processor, its instructions and those of what it was compared with."""
     known, rows = list(artifacts), []
-    for each in measurements:
-        counted = each.summary
-        other = f"{units.count(counted.against)} ({names_of(each, known)['against']})" if counted.against else ""
-        rows.append(
-            (
-                build_name(each),
-                str(each.environment["processor"]),
-                units.count(counted.instructions),
-                other or units.MISSING,
-                units.MISSING if counted.ratio is None else fewer(counted.ratio),
-            )
-        )
+    for measurement in measurements:
+        counted, processor = measurement.summary, str(measurement.environment["processor"])
+        other, compared = units.MISSING, units.MISSING
+        if counted.against and counted.ratio is not None:
+            other = f"{units.count(counted.against)} ({names_of(measurement, known)['against']})"
+            compared = fewer(counted.ratio)
+        rows.append((build_name(measurement), processor, units.count(counted.instructions), other, compared))
     columns = ("Build", "Processor", "Emulated instructions", "Against", "Compared")
     return Table("Emulated instructions", columns, tuple(rows), COUNT_NOTE)
 
@@ -277,7 +268,7 @@ def counts_table(measurements: Sequence[Emulated], artifacts: Iterable[Artifact]
 def devices_table(measured: Mapping[str, Measurement], artifacts: Iterable[Artifact]) -> Table:
     """One artifact on several devices, a row each; measured: host -> what was measured there."""
     known = list(artifacts)
-    native = {host: each for host, each in measured.items() if isinstance(each, Aggregated)}
+    native = {host: noun for host, noun in measured.items() if isinstance(noun, Aggregated)}
     if len(native) == len(measured):
         table = native_table(native, known)
         return Table("Devices", ("Device", *table.columns[1:]), table.rows, table.note)

@@ -1,4 +1,4 @@
-"""Slow blocks and what may have slowed them. None is left out; a cause is told where a reading shows one."""
+"""Slow blocks and what may have slowed them. None is left out; a cause is named where a reading shows one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from edgeprune.blocks import Block
 
 T = TypeVar("T")
-SLOW = 0.1  # relative: a block whose median lies this far above that of its role's blocks is told of
+SLOW = 0.1  # relative: a block whose median lies this far above that of its role's blocks is reported
 
 
 @dataclass(frozen=True)

@@ -301,8 +301,8 @@ def test_notes_of_the_part_before_the_break_are_kept(
     assert isinstance(measurement, Timed)
     assert [note.partition(",")[0] for note in measurement.notes] == [
         "block 1 was discarded and repeated",
-        "went on after block 1 of a run that was broken off",
-        "went on after block 2 of a run that was broken off",
+        "continued after block 1 of an interrupted run",
+        "continued after block 2 of an interrupted run",
     ]
 
 
@@ -327,7 +327,7 @@ def test_one_run_at_a_time(bundle: Make, target: Target, short_plan: Plan, tmp_p
     with connect() as one, connect() as other:
         events = bench_blocks(Request(artifact, None, target, short_plan, tmp_path), one)
         next(events)
-        with pytest.raises(MeasurementError, match="another process does this very measurement"):
+        with pytest.raises(MeasurementError, match="another process runs this very measurement"):
             next(bench_blocks(Request(artifact, None, target, short_plan, tmp_path), other))
         events.close()
 

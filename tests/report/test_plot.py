@@ -9,12 +9,10 @@ import pytest
 from PIL import Image
 
 from edgeprune.report import density_plot
-from edgeprune.report.curve import curve, density_figure, density_ticks, headline
+from edgeprune.report.drawing import interactive, png
 from edgeprune.report.figures import beyond, latency_figure, shown_ns
-from edgeprune.report.interactive import interactive
 from edgeprune.report.runs import Run
-from edgeprune.report.stills import png
-from edgeprune.report.tables import seeds_table, verdict_table
+from edgeprune.report.tickets import curve, density_figure, density_ticks, headline, seeds_table, verdict_table
 
 
 @pytest.fixture
@@ -45,7 +43,7 @@ def test_the_plot_is_a_png_wide_enough_to_read_at_900_pixels(built, tmp_path):
 
 
 def test_a_plot_that_fails_leaves_the_old_file(built, tmp_path, monkeypatch):
-    import edgeprune.report.stills as drawing
+    import edgeprune.report.drawing as drawing
 
     (tmp_path / "density.png").write_bytes(b"old")
     monkeypatch.setattr(drawing.io, "BytesIO", lambda: (_ for _ in ()).throw(OSError("full")))

@@ -11,7 +11,7 @@ import pytest
 
 from edgeprune.report import bundles_of, read, summary
 from edgeprune.report.runs import Run
-from edgeprune.report.summary import artifact_summary, measurement_summary, ticket_summary
+from edgeprune.report.text import artifact_summary, measurement_summary, ticket_summary
 from edgeprune.report.timings import timing_table
 
 

@@ -14,11 +14,10 @@ from rich.console import Console
 
 from edgeprune.measurement import Timed
 from edgeprune.report import Nouns, print_noun
+from edgeprune.report.drawing import interactive, png
 from edgeprune.report.figures import merged, sustained_figure, sustained_words, tracks
 from edgeprune.report.html import page
-from edgeprune.report.interactive import interactive
 from edgeprune.report.runs import Run
-from edgeprune.report.stills import png
 
 MINUTE_NS = 60_000_000_000
 HOT_FROM = 72  # of 120 windows of five seconds

@@ -139,11 +139,11 @@ def test_an_artifact_says_what_its_kernels_were_chosen_by(built):
     text = printed(print_noun, replace(artifact, kernel_times=times, library=artifact.model_file), width=200)
     assert cells(text, "Kernels chosen by") == [
         "times measured on a Board, onnxruntime 1.32.0, 1 thread: 500 µs per inference, "
-        "1.20 ms with the runtime's own alone"
+        "1.20 ms with the runtime's own kernels only"
     ]
     assert "Measured gain: time of the runtime's dense kernel" in text
     kept = replace(artifact, kernel_times=replace(times, chosen_ns=1_250_000), library="")
-    assert "with the runtime's own alone, which are kept" in printed(print_noun, kept, width=200)
+    assert "with the runtime's own kernels only, which are kept" in printed(print_noun, kept, width=200)
 
 
 def test_int8_shows_how_closely_each_output_follows_pytorch(built):

@@ -1,16 +1,18 @@
-"""The density-accuracy curve of a ticket: its levels, what it says in words, and its figure as data."""
+"""A ticket: its density-accuracy curve, as a figure and in words, and its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Optional
 
 from edgeprune.metric import Metric
 from edgeprune.report import units
-from edgeprune.report.figures import Arrow, Axis, Figure, Mark, Panel, Strip
-from edgeprune.ticket import LevelRecord, Ticket
+from edgeprune.report.figures import Arrow, Axis, Figure, Mark, Panel, Strip, Table
+from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, Verdict
 
+ROLES = ("ticket", "dense", "reinit")
 ROOM = 0.12
 SPAN_IN_MARGINS = 8.0
 LEAST_SPAN = 0.025
@@ -59,11 +61,8 @@ class Curve:
 
 def levels_of(ticket: Ticket) -> tuple[Level, ...]:
     """Per level the mean density and the mean, smallest and largest validation metric over the seeds."""
-    depth = max(len(record.levels) for record in ticket.seeds)
-    return tuple(
-        _level([record.levels[index] for record in ticket.seeds if index < len(record.levels)])
-        for index in range(depth)
-    )
+    by_level = zip_longest(*(record.levels for record in ticket.seeds))
+    return tuple(_level([record for record in records if record is not None]) for records in by_level)
 
 
 def _level(records: Sequence[LevelRecord]) -> Level:
@@ -208,11 +207,76 @@ def statement(ticket: Ticket) -> str:
 
 def _caption(ticket: Ticket) -> str:
     """The test metrics at the chosen level, mean over seeds, in one line."""
-    means = {
-        role: sum(record.test[role] for record in ticket.seeds) / len(ticket.seeds)
-        for role in ("ticket", "dense", "reinit")
-        if all(role in record.test for record in ticket.seeds)
-    }
-    values = ", ".join(f"{role} {units.metric(value, ticket.metric)}" for role, value in means.items())
-    seeds = "1 seed" if len(ticket.seeds) == 1 else f"mean of {len(ticket.seeds)} seeds"
-    return f"Test at {units.percent(ticket.verdict.density)} density ({seeds}): {values}"
+    seeds, metric = ticket.seeds, ticket.metric
+    roles = [role for role in ROLES if all(role in seed.test for seed in seeds)]
+    values = ", ".join(f"{role} {units.metric(_mean(role, seeds), metric)}" for role in roles)
+    over = "1 seed" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
+    return f"Test at {units.percent(ticket.verdict.density)} density ({over}): {values}"
+
+
+def verdict_table(ticket: Ticket) -> Table:
+    """What the verdict rests on, one statement a row."""
+    verdict, name, metric = ticket.verdict, ticket.metric_name, ticket.metric
+    over_reinit = _with_interval(verdict.over_reinit, verdict.over_reinit_interval, metric)
+    rows = (
+        ("Density at the chosen level", f"{units.percent(verdict.density)} (level {verdict.level})"),
+        (f"Ticket − dense, test {name}", _with_interval(verdict.difference, verdict.interval, metric)),
+        (f"Ticket − random reinit, test {name}", over_reinit),
+        ("Margin allowed", units.amount(verdict.margin, metric)),
+        ("Confidence, one-sided", units.confidence(verdict.confidence)),
+        ("Seeds", "1 (no statement about chance)" if verdict.seeds == 1 else str(verdict.seeds)),
+    )
+    note = "Measured on the test set, read once, at the chosen level."
+    if verdict.interval is not None:
+        over = f"the seeds and the {units.count(verdict.examples)} examples" if verdict.over_examples else "the seeds"
+        note += f" Brackets: {units.confidence(2 * verdict.confidence - 1)} interval over {over}."
+    return Table("Verdict", ("Fact", "Value"), rows, note)
+
+
+def _with_interval(value: Optional[float], interval: Optional[Sequence[float]], metric: Metric) -> str:
+    """A difference of metrics with its interval in brackets, where there is one."""
+    text = units.difference(value, metric)
+    return text if interval is None else f"{text} [{units.difference_interval(interval, metric)}]"
+
+
+def controls_table(verdict: Verdict) -> Table:
+    """Which controls stand beside the ticket."""
+    return Table("Controls", ("Control", "Value"), tuple(verdict.controls.items()))
+
+
+def levels_table(ticket: Ticket) -> Table:
+    """Density and validation metric of each level over the seeds; the chosen level stands out."""
+    rows = []
+    for level in levels_of(ticket):
+        values = (units.metric(value, ticket.metric) for value in (level.mean, level.low, level.high))
+        rows.append((f"{level.level}{'' if level.level else ' (dense)'}", units.percent(level.density), *values))
+    seeds = "1 seed" if len(ticket.seeds) == 1 else f"{len(ticket.seeds)} seeds"
+    columns = ("Level", "Density", f"Validation {ticket.metric_name}, mean", "lowest", "highest")
+    note = f"Measured on the validation set, {seeds}. The chosen level is marked."
+    return Table("Levels", columns, tuple(rows), note, (ticket.verdict.level,))
+
+
+def seeds_table(ticket: Ticket) -> Table:
+    """Test metrics of each seed at the chosen level, with the mean where there are several."""
+    seeds, metric = ticket.seeds, ticket.metric
+    rows = [(str(seed.seed), *(units.metric(seed.test.get(role), metric) for role in ROLES)) for seed in seeds]
+    if len(seeds) > 1:
+        rows.append(("mean", *(units.metric(_mean(role, seeds), metric) for role in ROLES)))
+    note = f"Measured on the test set. Exported by default: seed {ticket.median_seed} (median on validation)."
+    columns = ("Seed", "Ticket", "Dense", "Random reinit")
+    marked = (len(seeds),) if len(seeds) > 1 else ()
+    return Table(f"Test {ticket.metric_name} by seed", columns, tuple(rows), note, marked)
+
+
+def _mean(role: str, seeds: Sequence[SeedRecord]) -> Optional[float]:
+    """The mean test metric over the seeds that have this role; None without any."""
+    values = [seed.test[role] for seed in seeds if role in seed.test]
+    return sum(values) / len(values) if values else None
+
+
+def layers_table(ticket: Ticket) -> Table:
+    """Density of each prunable tensor at the chosen level, mean over seeds."""
+    level = ticket.verdict.level
+    runs = [record.levels[level].densities for record in ticket.seeds]
+    rows = tuple((name, units.percent(sum(run[name] for run in runs) / len(runs))) for name in runs[0])
+    return Table("Density by tensor", ("Tensor", "Density"), rows, "Mean over seeds at the chosen level.")
