@@ -33,7 +33,6 @@ from edgeprune.kernels import DOMAIN
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry
 from edgeprune.kernels.profile import layers_ns
 
-SECONDS = 2.0  # of each comparison, shared by its sessions
 FEWEST, MOST = 12, 400  # runs of each session
 FAST = 0.15  # share of the runs that a time is taken from
 LEAST = 100  # nanoseconds: no kernel takes less
@@ -79,10 +78,12 @@ class Forced(Costs):
 @dataclass(frozen=True)
 class Clock:
     """This machine with ONNX Runtime and the library of operators, on one thread. folder: what was measured is kept
-    there, so that an export again chooses the same without measuring."""
+    there, so that an export again chooses the same without measuring. seconds: that each comparison takes, shared by
+    its sessions."""
 
     library: Path
     folder: Path
+    seconds: float = 2.0
 
     def choose(self, model: onnx.ModelProto, precision: str, costs: Costs) -> tuple[Rewritten, KernelTimes]:
         """Like `rewrite`, by measured times; `costs` say what changes of layout take, at this machine's speed."""
@@ -131,9 +132,9 @@ class Clock:
             files = [Path(folder) / f"{index}.onnx" for index in range(len(models))]
             for model, file in zip(models, files):
                 onnx.save(model, file)
-            sessions = [self._session(file, file.with_suffix("")) for file in files]
-            runs = [_runner(session) for session in sessions]
-            for _ in _turns(runs):
+            sessions = [self.session(file, file.with_suffix("")) for file in files]
+            runs = [runner(session) for session in sessions]
+            for _ in _turns(runs, self.seconds):
                 for run in runs:
                     run()
             for file, session, spent in zip(files, sessions, plain):
@@ -143,9 +144,9 @@ class Clock:
 
     def networks(self, models: Sequence[onnx.ModelProto]) -> list[float]:
         """Nanoseconds of one inference of each."""
-        runs = [_runner(self._session(model.SerializeToString())) for model in models]
+        runs = [runner(self.session(model.SerializeToString())) for model in models]
         taken: list[list[int]] = [[] for _ in runs]
-        for _ in _turns(runs):
+        for _ in _turns(runs, self.seconds):
             for run, times in zip(runs, taken):
                 run()  # brings its weights back into the caches
                 start = time.thread_time_ns()
@@ -153,7 +154,8 @@ class Clock:
                 times.append(time.thread_time_ns() - start)
         return [float(np.quantile(times, FAST)) for times in taken]
 
-    def _session(self, model: Path | bytes, profile: Path | None = None) -> Any:
+    def session(self, model: Path | bytes, profile: Path | None = None) -> Any:
+        """One of ONNX Runtime; profile: begin of the name of a profile's file, None for none."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -250,7 +252,7 @@ def _ours(model: onnx.ModelProto) -> dict[str, str]:
     return {node.name: node.op_type for node in model.graph.node if node.domain == DOMAIN}
 
 
-def _runner(session: Any) -> Run:
+def runner(session: Any) -> Run:
     """One inference on an example of the model's type and shape; integers are 0, which every table has."""
     (entry,) = session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
@@ -260,11 +262,11 @@ def _runner(session: Any) -> Run:
     return lambda: session.run(None, feed)
 
 
-def _turns(runs: Sequence[Run]) -> Iterator[int]:
+def _turns(runs: Sequence[Run], seconds: float) -> Iterator[int]:
     """Rounds in which every session has its turn, after one in which it got warm."""
     for run in runs:
         run()
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     for number in range(MOST):
         if number >= FEWEST and time.monotonic() >= end:
             return
