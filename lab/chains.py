@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune import kernels
 from edgeprune.export.quantize import quantize, with_unsigned_activations
+from edgeprune.export.sparse import rewrite
+from edgeprune.export.sparse.clock import Forced
 from edgeprune.kernels.packing import BLOCKS
 from edgeprune.mask import Array
 
@@ -61,6 +63,15 @@ def chain(shape: tuple[int, ...], layers: list[Array], clipped: bool = False) ->
     return model_of(nodes, constants, shape, ["output_0"])
 
 
+def network(
+    shape: tuple[int, ...], layers: list[Array], precision: str, pattern: str = "", clipped: bool = False
+) -> onnx.ModelProto:
+    """A chain in fp32 or int8, in the runtime's operators, or in the sparse kernels of a pattern."""
+    model = chain(shape, layers, clipped)
+    model = to_int8(model) if precision == "int8" else model
+    return rewrite(model, precision, Forced(pattern)).model if pattern else model
+
+
 def reordering(shape: tuple[int, ...], step: int = 1) -> onnx.ModelProto:
     """A stock depthwise convolution between two operators that read no blocked channels."""
     window: Attributes = {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [step] * 2, "group": shape[0]}
@@ -70,30 +81,19 @@ def reordering(shape: tuple[int, ...], step: int = 1) -> onnx.ModelProto:
     return model_of(nodes, [numpy_helper.from_array(deep_weights(shape[0], 0), "weight")], shape, ["output_0"])
 
 
-def pooled(shape: tuple[int, ...], count: int, side: int, step: int) -> onnx.ModelProto:
-    """`count` float MaxPools: with steps of 1 one after the other, else side by side on the same input."""
-    window: Attributes = {
-        "kernel_shape": [side] * 2,
-        "strides": [step] * 2,
-        "pads": [(side - 1) // 2] * 2 + [side // 2] * 2,
-    }
+def pooled(shape: tuple[int, ...], count: int, side: int, step: int, own: bool = False) -> onnx.ModelProto:
+    """`count` float MaxPools, the runtime's or the library's: with steps of 1 one after the other, else side by side on
+    the same input."""
+    window: Attributes = {"kernel_shape": [side] * 2, "strides": [step] * 2}
+    window["pads"] = [(side - 1) // 2] * 2 + [side // 2] * 2
+    if own:
+        sizes = {"input_shape": shape, "output_shape": (shape[0], *(-(-size // step) for size in shape[1:]))}
+        window |= {"dilations": [1, 1], **sizes}
     outputs = [f"output_{index}" for index in range(count)]
     inputs = ["input", *outputs] if step == 1 else ["input"] * count
-    nodes = [helper.make_node("MaxPool", [x], [y], **window) for x, y in zip(inputs, outputs)]
+    domain = kernels.DOMAIN if own else None
+    nodes = [helper.make_node("MaxPool", [x], [y], domain=domain, **window) for x, y in zip(inputs, outputs)]
     return model_of(nodes, [], shape, outputs)
-
-
-def owned_pools(shape: tuple[int, ...], count: int, side: int, step: int) -> onnx.ModelProto:
-    """The same with the library's MaxPool for the runtime's."""
-    model = pooled(shape, count, side, step)
-    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim][1:]
-              for value in (*model.graph.input, *model.graph.value_info, *model.graph.output)}  # fmt: skip
-    for node in model.graph.node:
-        sizes = {"input_shape": shapes[node.input[0]], "output_shape": shapes[node.output[0]]}
-        more = {"dilations": [1, 1], **sizes}
-        node.domain = kernels.DOMAIN
-        node.attribute.extend(helper.make_attribute(name, value) for name, value in more.items())
-    return model
 
 
 def striding(shape: tuple[int, ...], count: int, precision: str) -> onnx.ModelProto:

@@ -11,11 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
-from edgeprune.export.sparse import rewrite
-from edgeprune.export.sparse.clock import Forced
 from edgeprune.kernels.costs import FORMATS, TENSOR_WORK, Geometry, pool_features, stored_blocks
 from lab import chains
-from lab.stopwatch import Make, Stopwatch
+from lab.stopwatch import Stopwatch
 
 # (channels, side, kernel): what networks for small devices are made of, the small planes at their ends included.
 CONVOLUTIONS = (
@@ -46,6 +44,7 @@ TENSORS = ((16, 8), (64, 14), (16, 64), (64, 32), (256, 14), (512, 7), (64, 56),
 # Too large for a core's own cache, as what changes layout at a network's start is.
 LARGE = ((128, 56), (64, 112))
 Features = Mapping[str, float]
+Formats = Mapping[str, tuple[str, ...]]  # of the sparse kernels of each precision
 
 
 class Row(NamedTuple):
@@ -67,7 +66,8 @@ def measure(watch: Stopwatch) -> Iterator[Row]:
     for channels, side, kernel in CONVOLUTIONS:
         yield from measure_layers(watch, [square(channels, channels, kernel, side)], (kernel, kernel), side)
     for channels, side, kernel in REST:
-        yield from measure_rest(watch, channels, side, kernel)
+        rest = [square(channels, channels, kernel, side)]
+        yield from measure_layers(watch, rest, (kernel, kernel), side, dict.fromkeys(FORMATS, ()))
     for kernel, pairs in ((3, UNEQUAL), (1, WIDENED)):
         for few, many, side in pairs:
             both = [square(many, few, kernel, side), square(few, many, kernel, side)]
@@ -96,33 +96,31 @@ def total(features: Sequence[Features]) -> Features:
     return {name: sum(layer[name] for layer in features) for name in features[0]}
 
 
-def measure_layers(watch: Stopwatch, geometries: Sequence[Geometry], taps: tuple[int, ...], side: int) -> Iterator[Row]:
-    """One layer, or two by turns, dense and in every format, fp32 and int8. taps: of the kernel; () of a Gemm."""
+def measure_layers(
+    watch: Stopwatch, geometries: Sequence[Geometry], taps: tuple[int, ...], side: int, formats: Formats = FORMATS
+) -> Iterator[Row]:
+    """One layer, or two by turns, dense and in every sparse format. taps: of the kernel, () of a Gemm."""
     first = geometries[0]
     shape = (first.inputs, side, side) if taps else (first.inputs,)
     sizes = [(layer.outputs, layer.inputs, *taps) for layer in geometries]
 
-    def made(precision: str, pattern: str, density: float, sparse: bool, clipped: bool = False) -> Make:
+    def spent(precision: str, pattern: str, density: float, sparse: bool, clipped: bool = False) -> float:
         def make(count: int) -> onnx.ModelProto:
             layers = [chains.weights(size, pattern, density, seed) for seed, size in enumerate(sizes * count)]
-            model = chains.chain(shape, layers, clipped)
-            model = chains.to_int8(model) if precision == "int8" else model
-            return rewrite(model, precision, Forced(pattern)).model if sparse else model
+            return chains.network(shape, layers, precision, pattern if sparse else "", clipped)
 
-        return make
+        return watch.margin(make)
 
-    for precision, formats in FORMATS.items():
-        dense = functools.partial(made, precision, "unstructured", 0.9, False)
-        work = total([layer.dense_features() for layer in geometries])
-        yield Row(f"{precision} dense", first.kind, work, watch.margin(dense()))
-        if precision == "fp32" and taps:
-            work = total([replace(layer, clipped=True).dense_features() for layer in geometries])
-            yield Row(f"{precision} dense", first.kind, work, watch.margin(dense(clipped=True)))
-        for pattern, density in product(formats, DENSITIES):
+    for precision, patterns in formats.items():
+        for clipped in (False, True) if precision == "fp32" and taps and patterns else (False,):
+            work = total([replace(layer, clipped=clipped).dense_features() for layer in geometries])
+            dense = spent(precision, "unstructured", 0.9, False, clipped)
+            yield Row(f"{precision} dense", first.kind, work, dense)
+        for pattern, density in product(patterns, DENSITIES):
             blocks = [stored_blocks(chains.weights(size, pattern, density, 0), pattern) for size in sizes]
             work = total([layer.sparse_features(count) for layer, count in zip(geometries, blocks)])
-            spent = watch.margin(made(precision, pattern, density, True))
-            yield Row(f"{precision} {pattern}", "gemm" if first.gemm else "conv", work, spent)
+            sparse = spent(precision, pattern, density, True)
+            yield Row(f"{precision} {pattern}", "gemm" if first.gemm else "conv", work, sparse)
 
 
 def measure_depthwise(watch: Stopwatch, channels: int, side: int) -> Iterator[Row]:
@@ -131,41 +129,26 @@ def measure_depthwise(watch: Stopwatch, channels: int, side: int) -> Iterator[Ro
     geometry = replace(square(channels, channels, 3, side), depthwise=True)
     half = replace(geometry, positions_out=(-(-side // 2)) ** 2)
 
-    def make(count: int, precision: str, sparse: bool, clipped: bool = False) -> onnx.ModelProto:
-        # A layer that is sparse, or the library would not be needed.
-        ends = [np.eye(channels, dtype=np.float32)[:, :, None, None]] * sparse
-        layers = [chains.deep_weights(channels, seed) for seed in range(count)]
-        model = chains.chain(shape, [*ends, *layers, *ends], clipped)
-        model = chains.to_int8(model) if precision == "int8" else model
-        return rewrite(model, precision, Forced("unstructured")).model if sparse else model
+    def spent(precision: str, pattern: str = "", clipped: bool = False) -> float:
+        # Layers that are sparse, or the library would not be needed.
+        ends = [np.eye(channels, dtype=np.float32)[:, :, None, None]] * bool(pattern)
 
-    clipped = watch.margin(functools.partial(make, precision="fp32", sparse=False, clipped=True))
-    yield Row("fp32 dense", geometry.kind, replace(geometry, clipped=True).dense_features(), clipped)
+        def make(count: int) -> onnx.ModelProto:
+            layers = [chains.deep_weights(channels, seed) for seed in range(count)]
+            return chains.network(shape, [*ends, *layers, *ends], precision, pattern, clipped)
+
+        return watch.margin(make)
+
+    clipped = replace(geometry, clipped=True).dense_features()
+    yield Row("fp32 dense", geometry.kind, clipped, spent("fp32", clipped=True))
     strided = watch.profiled(chains.reordering(shape, 2), "Conv")
     yield Row("fp32 dense", geometry.kind, half.dense_features(), strided)
     for precision in FORMATS:
-        stock = watch.margin(functools.partial(make, precision=precision, sparse=False))
-        yield Row(f"{precision} dense", geometry.kind, geometry.dense_features(), stock)
-        own = watch.margin(functools.partial(make, precision=precision, sparse=True))
-        yield Row(f"{precision} depthwise", "conv", geometry.depthwise_features(), own)
-        own = watch.margin(functools.partial(chains.striding, shape, precision=precision))
-        yield Row(f"{precision} depthwise", "conv", half.depthwise_features(), own)
-
-
-def measure_rest(watch: Stopwatch, channels: int, side: int, kernel: int) -> Iterator[Row]:
-    """The runtime's convolution of channels that it cannot block."""
-    geometry = square(channels, channels, kernel, side)
-
-    def make(count: int, precision: str) -> onnx.ModelProto:
-        random = np.random.default_rng(0)
-        sizes = [(channels, channels, kernel, kernel)] * count
-        layers = [random.normal(size=size).astype(np.float32) / channels for size in sizes]
-        model = chains.chain((channels, side, side), layers)
-        return chains.to_int8(model) if precision == "int8" else model
-
-    for precision in FORMATS:
-        spent = watch.margin(functools.partial(make, precision=precision))
-        yield Row(f"{precision} dense", geometry.kind, geometry.dense_features(), spent)
+        yield Row(f"{precision} dense", geometry.kind, geometry.dense_features(), spent(precision))
+        own = f"{precision} depthwise", "conv"
+        yield Row(*own, geometry.depthwise_features(), spent(precision, "unstructured"))
+        strided = watch.margin(functools.partial(chains.striding, shape, precision=precision))
+        yield Row(*own, half.depthwise_features(), strided)
 
 
 def measure_pools(watch: Stopwatch, channels: int, side: int) -> Iterator[Row]:
@@ -174,10 +157,9 @@ def measure_pools(watch: Stopwatch, channels: int, side: int) -> Iterator[Row]:
     for odd, window, step in product((0, 1), (2, 3), (1, 2)):
         shape = (channels - odd, side, side)
         make = functools.partial(chains.pooled, shape, side=window, step=step)
-        own = functools.partial(chains.owned_pools, shape, side=window, step=step)
         cells = int(np.prod(shape))
         features = pool_features(window * window, (shape[0], cells, cells // step**2))
-        yield Row("fp32 own", "max_pool", features, watch.margin(own))
+        yield Row("fp32 own", "max_pool", features, watch.margin(functools.partial(make, own=True)))
         if odd or step == 1:
             yield Row(f"fp32 {'plain' if odd else 'blocked'}", "max_pool", features, watch.margin(make))
 

@@ -10,7 +10,7 @@ import click
 from edgeprune.progress import say
 from lab import options
 from lab.ratios import ROWS, Asked, check_choices, compare, compare_threads, draw_curve
-from lab.sheet import Sheet, say_load
+from lab.sheet import say_load
 from lab.sizes import compare_sizes
 from lab.tickets import NETWORKS
 
@@ -18,8 +18,8 @@ RANDOM = "random"
 
 
 @click.command()
-@options.networks((*NETWORKS, RANDOM))
-@options.rows(ROWS)
+@options.only("network", (*NETWORKS, RANDOM))
+@options.only("row", ROWS)
 @options.SPARSITY
 @click.option("--threads", type=click.IntRange(1), default=1, help="Compare so many threads with one.")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Examples a call.")
@@ -58,7 +58,6 @@ def kernels(
         say(f"drawn network: {RANDOM} with --seed {seed}")
     say_load()
     asked = Asked(work, chosen, rows or tuple(ROWS), rounds)
-    sheet: Sheet
     if choices:
         sheet = check_choices(asked, seed)
     elif sizes:

@@ -127,8 +127,8 @@ def small(seed: int) -> tuple[nn.Module, tuple[int, ...]]:
     if choose(0, 1):
         widths = [choose(16, 23, 64, 256, 784), *(choose(16, 32, 100, 128, 300, 512) for _ in range(choose(1, 2, 3)))]
         # Not `mlp`, which draws its weights: scripts/fingerprint trains these as torch leaves them.
-        layers = [layer for pair in zip(widths, widths[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
-        return nn.Sequential(*layers, nn.Linear(widths[-1], choose(1, 2, 10))), (widths[0],)
+        pairs = [layer for pair in zip(widths, widths[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
+        return nn.Sequential(*pairs, nn.Linear(widths[-1], choose(1, 2, 10))), (widths[0],)
     inputs, side, channels = choose(1, 3), choose(16, 28, 32, 64), choose(8, 12, 16, 32)
     layers = convolution(inputs, channels, 3, activation=nn.ReLU())
     for _ in range(choose(1, 2, 4)):

@@ -17,17 +17,12 @@ WORK = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON on stdout.")
 
 
-def networks(names: Iterable[str]) -> Option:
-    """--network, which may be repeated."""
-    return click.option("--network", "networks", multiple=True, type=click.Choice([*names]), help="Only these.")
-
-
-def rows(names: Iterable[str]) -> Option:
-    """--row, which may be repeated."""
-    return click.option("--row", "rows", multiple=True, type=click.Choice([*names]), help="Only these.")
+def only(name: str, known: Iterable[str]) -> Option:
+    """--network or --row, which may be repeated."""
+    return click.option(f"--{name}", f"{name}s", multiple=True, type=click.Choice([*known]), help="Only these.")
 
 
 def rounds(default: int) -> Option:
     """--rounds."""
-    text = "Blocks of each side."
-    return click.option("--rounds", type=click.IntRange(1), default=default, show_default=True, help=text)
+    kind = click.IntRange(1)
+    return click.option("--rounds", type=kind, default=default, show_default=True, help="Blocks of each side.")

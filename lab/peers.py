@@ -123,8 +123,8 @@ def time_row(work: Path, network: str, row: str, sparsity: float, rounds: int) -
 
 
 @click.command()
-@options.networks(NETWORKS)
-@options.rows(ROWS)
+@options.only("network", NETWORKS)
+@options.only("row", ROWS)
 @options.SPARSITY
 @options.rounds(5)
 @options.WORK

@@ -55,10 +55,8 @@ def ticket(work: Path, cell: Cell) -> Ticket:
     sha256 = write_seed(folder, SEED, {"mask": masks, "dense": dense, "trained": trained})
     densities = {name: float(mask.mean()) for name, mask in masks.items()}
     density = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.size for mask in masks.values())
-    levels = (
-        LevelRecord(0, 1.0, dict.fromkeys(masks, 1.0), 0.0, 0.0, 0),
-        LevelRecord(1, density, densities, 0.0, 0.0, 0),
-    )
+    begun, ended = (1.0, dict.fromkeys(masks, 1.0)), (density, densities)
+    levels = tuple(LevelRecord(level, *shares, 0.0, 0.0, 0) for level, shares in enumerate((begun, ended)))
     made = Ticket(
         path=folder,
         spec=_spec(cell, loaded.source_sha256, tasks.data_sha256(data)),
@@ -120,23 +118,11 @@ def _spec(cell: Cell, task_sha256: str, data_sha256: str) -> FindSpec:
     import torch
 
     return FindSpec(
-        task=f"{TASK_FILE}:make",
-        task_sha256=task_sha256,
-        data_sha256=data_sha256,
-        pattern=cell.pattern,
-        rates=(cell.sparsity / 100,),
-        scope="layer",
-        rate_scale={},
-        iterations=1,
-        batch_size=1,
-        evaluate_every=1,
-        rewind_step=0,
-        seeds=(SEED,),
-        margin=0.01,
-        confidence=0.95,
-        threads=1,
-        torch_version=torch.__version__,
-    )
+        task=f"{TASK_FILE}:make", task_sha256=task_sha256, data_sha256=data_sha256, pattern=cell.pattern,
+        rates=(cell.sparsity / 100,), scope="layer", rate_scale={},
+        iterations=1, batch_size=1, evaluate_every=1, rewind_step=0,
+        seeds=(SEED,), margin=0.01, confidence=0.95, threads=1, torch_version=torch.__version__,
+    )  # fmt: skip
 
 
 def _verdict(density: float) -> Verdict:
