@@ -41,7 +41,7 @@ def main() -> int:
     """Run a command; what it raises becomes one line and the exit code."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        lab.main(standalone_mode=False)
+        lab.main(prog_name="lab", standalone_mode=False)
     except click.ClickException as problem:
         problem.show()
         return problem.exit_code
