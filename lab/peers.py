@@ -19,6 +19,7 @@ from edgeprune.progress import say
 from lab import forms, options, programs
 from lab.block import Taken
 from lab.bundles import bundle, stock
+from lab.ratios import example_of
 from lab.sheet import Sheet, one_by_one, say_load
 from lab.tickets import NETWORKS, Cell
 from lab.timing import Compared, Side, alternate, local
@@ -105,7 +106,7 @@ def time_row(work: Path, network: str, row: str, sparsity: float, rounds: int) -
     ours = edgeprune.load(bundle(work, cell).path)
     open_session = runtimes.load("onnxruntime").open_session
     sessions = {kind: open_session(path, 1) for kind, path in files.items() if kind != "integer"}
-    example = np.ascontiguousarray(ours.artifact.probes()["input"][:1])
+    example = example_of(ours)
     sides: dict[str, Side] = {OURS: local(ours, example)}
     sides |= {f"{DENSE} {kind}": local(session, example) for kind, session in sessions.items()}
     differences = {}

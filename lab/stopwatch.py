@@ -27,13 +27,13 @@ class Stopwatch:
     once a measurement."""
 
     def __init__(self) -> None:
-        self.clock = Clock(kernels.library(platform.machine()), Path(), SECONDS)
+        self.clock = Clock(kernels.library(platform.machine()), Path())
         self.unit = chains.chain((64, 32, 32), [chains.weights((64, 64, 3, 3), "unstructured", 0.9, 0)])
         self.units_ns: list[float] = []
 
     def margin(self, make: Make) -> float:
         """One more layer in a chain, in times of the unit: neither what enters the chain nor what leaves it counts."""
-        long, short, unit = self.clock.networks([make(LONG), make(SHORT), self.unit])
+        long, short, unit = self.clock.networks([make(LONG), make(SHORT), self.unit], SECONDS)
         self.units_ns.append(unit)
         return (long - short) / (LONG - SHORT) / unit
 
@@ -45,7 +45,7 @@ class Stopwatch:
             for _ in range(RUNS):
                 run()
             events = json.loads(Path(session.end_profiling()).read_text())
-        (unit,) = self.clock.networks([self.unit])
+        (unit,) = self.clock.networks([self.unit], SECONDS)
         spent = [
             [event["dur"] for event in events if event.get("args", {}).get("op_name") == operator]
             for operator in operators

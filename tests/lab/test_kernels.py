@@ -20,8 +20,6 @@ from torch import nn
 
 import edgeprune
 from edgeprune import patterns, runtimes
-from edgeprune.export.method import run_onnx
-from edgeprune.export.quantize import with_unsigned_activations
 from edgeprune.kernels import packing
 from edgeprune.plan import Plan
 from lab import bundles, forms, kernels, networks, programs, ratios, tickets, timing
@@ -161,25 +159,37 @@ def test_a_hollow_model_has_the_graph_and_no_block(exported: Path) -> None:
     )
 
 
-def test_the_signed_twin_is_the_model_before_its_activations_became_unsigned(exported: Path) -> None:
+def in_runtime(model: Path, inputs: np.ndarray) -> np.ndarray:
+    return runtimes.load("onnxruntime").open_session(model, 1)(inputs)[0]
+
+
+def test_the_signed_twin_is_the_same_network_128_lower(exported: Path) -> None:
     sparse = bundles.bundle(exported, Cell("mlp", "block:1x4", 90.0, "int8"))
     twin = bundles.twin_of(sparse)
-    signed = onnx.load(forms.file_of(twin, forms.signed))
-    kinds = {each.data_type for each in signed.graph.initializer}
-    assert onnx.TensorProto.UINT8 not in kinds
-    assert with_unsigned_activations(signed) == onnx.load(twin.model_path)
+    path = forms.file_of(twin, forms.signed)
+    signed, unsigned = onnx.load(path), onnx.load(twin.model_path)
+    assert signed.graph.node == unsigned.graph.node
+    lowered = 0
+    for ours, theirs in zip(signed.graph.initializer, unsigned.graph.initializer):
+        assert ours.data_type != onnx.TensorProto.UINT8
+        shift = 128 * (theirs.data_type == onnx.TensorProto.UINT8)
+        lowered += bool(shift)
+        assert np.array_equal(numpy_helper.to_array(ours) + float(shift), numpy_helper.to_array(theirs))
+    assert lowered
+    inputs = twin.probes()["input"]
+    expected, got = (in_runtime(model, inputs) for model in (twin.model_path, path))
+    assert np.abs(expected - got).max() <= twin.tolerance
 
 
 def test_integer_operators_compute_what_the_quantized_graph_does(exported: Path) -> None:
-    sparse = bundles.bundle(exported, Cell("mlp", "block:1x4", 90.0, "int8"))
-    quantized = onnx.load(bundles.twin_of(sparse).model_path)
-    integer = forms.integer(quantized)
-    onnx.checker.check_model(integer)
-    kinds = {node.op_type for node in integer.graph.node}
+    twin = bundles.twin_of(bundles.bundle(exported, Cell("mlp", "block:1x4", 90.0, "int8")))
+    path = forms.file_of(twin, forms.integer)
+    onnx.checker.check_model(path)
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
     assert {"ConvInteger", "MatMulInteger"} <= kinds
     assert not kinds & {"Conv", "Gemm"}
-    inputs = sparse.probes()["input"]
-    expected, got = (run_onnx(model, inputs)[0] for model in (quantized, integer))
+    inputs = twin.probes()["input"]
+    expected, got = (in_runtime(model, inputs) for model in (twin.model_path, path))
     assert np.abs(expected - got).max() <= 0.05 * np.abs(expected).max()
 
 

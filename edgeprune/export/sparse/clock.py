@@ -33,6 +33,7 @@ from edgeprune.kernels import DOMAIN
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry
 from edgeprune.kernels.profile import layers_ns
 
+SECONDS = 2.0  # of each comparison, shared by its sessions
 FEWEST, MOST = 12, 400  # runs of each session
 FAST = 0.15  # share of the runs that a time is taken from
 LEAST = 100  # nanoseconds: no kernel takes less
@@ -78,12 +79,10 @@ class Forced(Costs):
 @dataclass(frozen=True)
 class Clock:
     """This machine with ONNX Runtime and the library of operators, on one thread. folder: what was measured is kept
-    there, so that an export again chooses the same without measuring. seconds: that each comparison takes, shared by
-    its sessions."""
+    there, so that an export again chooses the same without measuring."""
 
     library: Path
     folder: Path
-    seconds: float = 2.0
 
     def choose(self, model: onnx.ModelProto, precision: str, costs: Costs) -> tuple[Rewritten, KernelTimes]:
         """Like `rewrite`, by measured times; `costs` say what changes of layout take, at this machine's speed."""
@@ -134,7 +133,7 @@ class Clock:
                 onnx.save(model, file)
             sessions = [self.session(file, file.with_suffix("")) for file in files]
             runs = [runner(session) for session in sessions]
-            for _ in _turns(runs, self.seconds):
+            for _ in _turns(runs):
                 for run in runs:
                     run()
             for file, session, spent in zip(files, sessions, plain):
@@ -142,11 +141,11 @@ class Clock:
                 found.append(layers_ns(events, file, functools.partial(fast_ns, extra=profile_extra(events, spent))))
         return found
 
-    def networks(self, models: Sequence[onnx.ModelProto]) -> list[float]:
-        """Nanoseconds of one inference of each."""
+    def networks(self, models: Sequence[onnx.ModelProto], seconds: Optional[float] = None) -> list[float]:
+        """Nanoseconds of one inference of each. seconds: None for SECONDS."""
         runs = [runner(self.session(model.SerializeToString())) for model in models]
         taken: list[list[int]] = [[] for _ in runs]
-        for _ in _turns(runs, self.seconds):
+        for _ in _turns(runs, seconds):
             for run, times in zip(runs, taken):
                 run()  # brings its weights back into the caches
                 start = time.thread_time_ns()
@@ -262,11 +261,11 @@ def runner(session: Any) -> Run:
     return lambda: session.run(None, feed)
 
 
-def _turns(runs: Sequence[Run], seconds: float) -> Iterator[int]:
+def _turns(runs: Sequence[Run], seconds: Optional[float] = None) -> Iterator[int]:
     """Rounds in which every session has its turn, after one in which it got warm."""
     for run in runs:
         run()
-    end = time.monotonic() + seconds
+    end = time.monotonic() + (SECONDS if seconds is None else seconds)
     for number in range(MOST):
         if number >= FEWEST and time.monotonic() >= end:
             return
