@@ -18,7 +18,7 @@ class Plan:
     """One `bench` run. The defaults take 45 to 170 s for an artifact and its twin; p99 is supported below 10 ms.
 
     seed: of the order of the blocks. pairs: of blocks, one of the artifact and one of what it is compared with; a 95 %
-    interval of their ratio needs 6; scripts/study_noise says what the default finds. floor_pairs: of blocks of the
+    interval of their ratio needs 6; scripts/lab noise says what the default finds. floor_pairs: of blocks of the
     artifact against itself, before a comparison, for the noise floor; never more than half of `pairs`, 0 for none.
     warmups: inferences before the samples of a block (fewer if they last longer than half of `limit_seconds`). A block
     ends once it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds`. timeout_seconds:

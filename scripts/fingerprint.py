@@ -36,7 +36,7 @@ def networks() -> dict[str, str]:
             texts[full] = TASK.format(folder=str(path.parent), module=path.stem, call=f"{name}()")
     for number in range(1, SMALL_NETWORKS + 1):
         call = f"task('small-{number}')"
-        texts[f"small-{number}"] = TASK.format(folder=str(ROOT / "scripts"), module="kernel_networks", call=call)
+        texts[f"small-{number}"] = TASK.format(folder=str(ROOT), module="lab.networks", call=call)
     return texts
 
 

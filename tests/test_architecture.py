@@ -53,7 +53,8 @@ REPORT = (
 )
 FRAMEWORKS = {"torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+LAB = {f"lab.{path.stem}": path for path in sorted((ROOT.parent / "lab").glob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in {**FILES, **LAB}.items()}
 
 
 def imported(name: str) -> Iterator[tuple[str, bool]]:
@@ -65,9 +66,13 @@ def imported(name: str) -> Iterator[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: imports are absolute"
             for alias in node.names:
-                deeper = f"{node.module}.{alias.name}".removeprefix("edgeprune.")
-                is_module = deeper in FILES or f"{deeper}.__init__" in FILES
-                yield (f"edgeprune.{deeper}" if is_module else str(node.module)), id(node) in at_load
+                whole = f"{node.module}.{alias.name}"
+                deeper = whole.removeprefix("edgeprune.")
+                if deeper in FILES or f"{deeper}.__init__" in FILES:
+                    whole = f"edgeprune.{deeper}"
+                elif whole not in LAB:
+                    whole = str(node.module)
+                yield whole, id(node) in at_load
 
 
 def own(name: str) -> set[str]:
@@ -126,6 +131,19 @@ def test_the_report_goes_one_way() -> None:
 
 def test_there_is_no_cycle() -> None:
     list(TopologicalSorter({name: own(name) for name in FILES}).static_order())
+    list(TopologicalSorter({name: {what for what, _ in imported(name)} & set(LAB) for name in LAB}).static_order())
+
+
+def test_the_laboratory_is_no_part_of_edgeprune() -> None:
+    assert "lab.timing" in LAB
+    assert [name for name in FILES for what, _ in imported(name) if what.split(".")[0] == "lab"] == []
+
+
+def test_what_runs_in_another_runtimes_python_needs_numpy_alone() -> None:
+    peers = {"deepsparse", "MNN", "_tools"}
+    for name in ("lab.block", "lab.peer_session"):
+        needed = {what if what.startswith("lab") else what.split(".")[0] for what, _ in imported(name)}
+        assert needed <= set(sys.stdlib_module_names) | {"numpy", "lab.block"} | peers
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if LEVEL.get(room(name), 0) < LEVEL["find"]])
@@ -158,9 +176,9 @@ print("loaded", sorted(set(sys.modules) & {FRAMEWORKS}), file=sys.stderr)
     assert "edgeprune find" in done.stdout
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *LAB])
 def test_nothing_outgrows_its_room(name: str) -> None:
-    lines = len(FILES[name].read_text().splitlines())
+    lines = len({**FILES, **LAB}[name].read_text().splitlines())
     assert lines <= LONGER.get(name, 300), f"{name} has {lines} lines"
     for node in ast.walk(TREES[name]):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

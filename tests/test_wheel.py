@@ -107,7 +107,7 @@ def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".sha256":
             assert path.relative_to(CHECKOUT).as_posix() in names
     assert {f"edgeprune/targets/{name}.toml" for name in target_names()} <= names
-    assert not [name for name in names if name.startswith(("tests", "scripts", "docs"))]
+    assert not [name for name in names if name.startswith(("tests", "scripts", "docs", "lab"))]
 
 
 def test_the_wheel_is_for_every_machine(wheel: Path) -> None:

@@ -1,7 +1,7 @@
 """What a layer costs, dense and sparse: the numbers that decide which kernel runs it.
 
 A time is a sum of a handful of features of the layer's geometry, each with a constant in nanoseconds. The constants lie
-in costs.json, one set an architecture, and come from measurements (scripts/fit_costs).
+in costs.json, one set an architecture, and come from measurements (`scripts/lab costs`).
 """
 
 from __future__ import annotations

@@ -133,8 +133,8 @@ class Clock:
             files = [Path(folder) / f"{index}.onnx" for index in range(len(models))]
             for model, file in zip(models, files):
                 onnx.save(model, file)
-            sessions = [self._session(file, file.with_suffix("")) for file in files]
-            runs = [_runner(session) for session in sessions]
+            sessions = [self.session(file, file.with_suffix("")) for file in files]
+            runs = [runner(session) for session in sessions]
             for _ in _turns(runs):
                 for run in runs:
                     run()
@@ -143,11 +143,11 @@ class Clock:
                 found.append(layers_ns(events, file, functools.partial(fast_ns, extra=profile_extra(events, spent))))
         return found
 
-    def networks(self, models: Sequence[onnx.ModelProto]) -> list[float]:
-        """Nanoseconds of one inference of each."""
-        runs = [_runner(self._session(model.SerializeToString())) for model in models]
+    def networks(self, models: Sequence[onnx.ModelProto], seconds: Optional[float] = None) -> list[float]:
+        """Nanoseconds of one inference of each. seconds: None for SECONDS."""
+        runs = [runner(self.session(model.SerializeToString())) for model in models]
         taken: list[list[int]] = [[] for _ in runs]
-        for _ in _turns(runs):
+        for _ in _turns(runs, seconds):
             for run, times in zip(runs, taken):
                 run()  # brings its weights back into the caches
                 start = time.thread_time_ns()
@@ -155,7 +155,8 @@ class Clock:
                 times.append(time.thread_time_ns() - start)
         return [float(np.quantile(times, FAST)) for times in taken]
 
-    def _session(self, model: Path | bytes, profile: Path | None = None) -> Any:
+    def session(self, model: Path | bytes, profile: Path | None = None) -> Any:
+        """One of ONNX Runtime; profile: begin of the name of a profile's file, None for none."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -252,7 +253,7 @@ def _ours(model: onnx.ModelProto) -> dict[str, str]:
     return {node.name: node.op_type for node in model.graph.node if node.domain == DOMAIN}
 
 
-def _runner(session: Any) -> Run:
+def runner(session: Any) -> Run:
     """One inference on an example of the model's type and shape; integers are 0, which every table has."""
     (entry,) = session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
@@ -262,11 +263,11 @@ def _runner(session: Any) -> Run:
     return lambda: session.run(None, feed)
 
 
-def _turns(runs: Sequence[Run]) -> Iterator[int]:
+def _turns(runs: Sequence[Run], seconds: Optional[float] = None) -> Iterator[int]:
     """Rounds in which every session has its turn, after one in which it got warm."""
     for run in runs:
         run()
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + (SECONDS if seconds is None else seconds)
     for number in range(MOST):
         if number >= FEWEST and time.monotonic() >= end:
             return

@@ -21,7 +21,7 @@ LARGEST = float(np.finfo(np.float32).max)
 DOUBT, DOUBT_GEMM = 1.4, 1.75
 DOUBT_DENSE = DOUBT_MEASURED = 1.1
 SLACK = 400.0
-MOST_GAIN = 30.0  # the largest that scripts/fit_costs has measured of a layer; above it a formula extrapolates
+MOST_GAIN = 30.0  # the largest that `lab costs` has measured of a layer; above it a formula extrapolates
 DENSE, OWN = "dense", "own"  # kernels of a layer besides the sparse formats: the runtime's, the library's depthwise one
 _MAX_DIMENSIONS = 4  # [N, C, H, W]
 

@@ -1,38 +1,24 @@
-"""scripts/study_noise: what it draws, and that it counts right where the answer is known. No test looks at a time."""
+"""`lab noise`: what it draws, and that it counts right where the answer is known. No test looks at a time."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-import edgeprune
 from edgeprune import store
 from edgeprune.bench import Plan
 from edgeprune.blocks import Block
 from edgeprune.errors import MeasurementError
+from lab import noise
 
-SCRIPT = Path(edgeprune.__file__).parents[1] / "scripts" / "study_noise.py"
 
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("study_noise", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["study_noise"] = module
-    spec.loader.exec_module(module)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "COMPARISONS", 100)
-        yield module
-    del sys.modules["study_noise"]
+@pytest.fixture(autouse=True)
+def few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "COMPARISONS", 100)
 
 
 def recorded(scatter: float, count: int = 240) -> dict[str, Any]:
@@ -42,9 +28,9 @@ def recorded(scatter: float, count: int = 240) -> dict[str, Any]:
     return {"seconds_a_block": 0.5, "blocks": [{"lowest_percentile_ns": each, **kinds} for each in latencies]}
 
 
-def test_a_draw_is_a_run_of_neighbours_in_the_roles_of_a_plan(script: ModuleType) -> None:
+def test_a_draw_is_a_run_of_neighbours_in_the_roles_of_a_plan() -> None:
     plan = Plan(seed=1, pairs=6, floor_pairs=2)
-    drawn = list(script.draws(range(100, 200), plan))
+    drawn = list(noise.draws(range(100, 200), plan))
     assert len(drawn) == 100
     for number, each in enumerate(drawn):
         assert {role: len(blocks) for role, blocks in each.items()} == {
@@ -58,26 +44,24 @@ def test_a_draw_is_a_run_of_neighbours_in_the_roles_of_a_plan(script: ModuleType
     assert len({min(each["floor_a"] + each["floor_b"]) for each in drawn}) > 20
 
 
-def test_too_few_blocks_are_refused(script: ModuleType) -> None:
+def test_too_few_blocks_are_refused() -> None:
     with pytest.raises(MeasurementError, match="24 pairs need 64 blocks, 63 were recorded"):
-        list(script.draws(range(63), Plan(seed=1, pairs=24)))
+        list(noise.draws(range(63), Plan(seed=1, pairs=24)))
 
 
 @pytest.mark.parametrize(("scatter", "found"), [(0.005, (0.99, 1.0)), (0.2, (0.0, 0.3))])
-def test_a_difference_is_found_where_the_scatter_allows_it(
-    script: ModuleType, scatter: float, found: tuple[float, float]
-) -> None:
-    outcome = script.study(recorded(scatter), 24, 1.05)
+def test_a_difference_is_found_where_the_scatter_allows_it(scatter: float, found: tuple[float, float]) -> None:
+    outcome = noise.study(recorded(scatter), 24, 1.05)
     assert outcome.different <= 0.1
     assert found[0] <= outcome.found <= found[1]
     assert (outcome.detectable > 1.05) == (scatter > 0.1)
     assert (outcome.pairs, outcome.seconds) == (24, 32.0)
 
 
-def test_a_recording_is_drawn_from_again(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "COMPARISONS", 20)
+def test_a_recording_is_drawn_from_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "COMPARISONS", 20)
     store.write_json(tmp_path / "blocks.json", recorded(0.01))
-    done = CliRunner().invoke(script.main, [str(tmp_path), "--ratio", "1.1"])
+    done = CliRunner().invoke(noise.noise, [str(tmp_path), "--ratio", "1.1"])
     assert done.exit_code == 0, done.output
     assert "32 (default)" in done.stdout and "found, 1.1x" in done.stdout
     assert "240 blocks, lowest percentile 10.0 us" in done.output
@@ -85,10 +69,10 @@ def test_a_recording_is_drawn_from_again(script: ModuleType, tmp_path: Path, mon
     assert [each["pairs"] for each in outcomes] == [12, 16, 24, 32, 40]
 
 
-def test_what_is_kept_of_a_block(script: ModuleType) -> None:
+def test_what_is_kept_of_a_block() -> None:
     samples, counts = (*range(300, 100, -10), *(100,) * 80), [{"preemptions": 3}, {"preemptions": 8}]
     block = Block("artifact", 1, 1, 1, 1, (300,) * 10, samples, {}, *counts, "a" * 64, 0.0)
-    found = script.entry(block)
+    found = noise.entry(block)
     assert (found["lowest_percentile_ns"], found["median_ns"], found["samples"], found["state"]) == (
         100,
         100,

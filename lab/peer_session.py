@@ -1,13 +1,15 @@
-"""Another sparse runtime, in a Python of its own, as a side that can be timed: run by bench_peers, not by hand.
+"""Another sparse runtime, in a Python of its own, as a side that can be timed: run by `lab peers`, not by hand.
 
-    peer_session.py ENGINE MODEL.onnx INPUT.npy OUTPUT.npy
+    python -m lab.peer_session ENGINE MODEL.onnx INPUT.npy OUTPUT.npy
 
-Opens the model on one thread, writes its output for the input, prints "ready", and answers each line "CALLS" of
-standard input with the median ms of so many calls after ten warm-ups.
+Opens the model on one thread, writes its output for the input, prints "ready", and answers each line of standard input,
+the JSON list of what `lab.block.take` needs to run a block, with the JSON of what it gives. Nothing of edgeprune and
+nothing but NumPy need be installed there.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -18,8 +20,7 @@ os.environ["NM_DISABLE_ANALYTICS"] = "1"
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-from kernel_timing import local
+from lab.block import take
 
 Call = Callable[[Any], Any]
 
@@ -73,10 +74,11 @@ def main(engine: str, model: str, entry: str, exit_: str) -> None:
     example = np.load(entry)
     call = ENGINES[engine](model, example)
     np.save(exit_, np.asarray(call(example)).reshape(1, -1))
-    print("ready", file=answers, flush=True)
-    block = local(call, example)
+    answers.write("ready\n")
+    answers.flush()
     for line in sys.stdin:
-        print(block(int(line)), file=answers, flush=True)
+        answers.write(json.dumps(take(lambda: call(example), *json.loads(line))) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

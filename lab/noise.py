@@ -1,9 +1,7 @@
-"""Comparisons drawn from recorded blocks of one model, for scripts/study_noise."""
+"""`lab noise`: comparisons drawn from recorded blocks of one model."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,15 +18,16 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench import BlockDone, Plan, Request, bench_blocks
 from edgeprune.blocks import Block
 from edgeprune.connections.local import connect
-from edgeprune.errors import EdgepruneError, MeasurementError
-from edgeprune.measurement import Measurement
+from edgeprune.errors import MeasurementError
+from edgeprune.measurement import Timed
+from edgeprune.progress import say
 from edgeprune.target import load_target
+from lab import programs
 
 TASK = ("digits", "--seeds", "1", "--levels", "2", "--threads", "1")
 PAIRS = (12, 16, 24, 32, 40)
 COMPARISONS = 1000
 FEWEST = 200
-say = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,12 @@ def small_bundle(work: Path) -> Artifact:
     """The dense twin of the digits task for ONNX Runtime: a few microseconds an inference, the hardest case for a clock
     and the most sensitive to other programs."""
 
-    def run(*arguments: str) -> Path:
-        command = [sys.executable, "-m", "edgeprune", *arguments, "--out", str(work)]
-        return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
-
-    found = sorted(work.glob("artifacts/*-dense/manifest.json"))
-    if found:
-        return Artifact.load(found[0].parent)
-    ticket = run("find", *TASK)
-    bundle = run("export", str(ticket), "--target", "local", "--runtime", "onnxruntime", "--precision", "fp32")
+    kept = sorted(work.glob("artifacts/*-dense/manifest.json"))
+    if kept:
+        return Artifact.load(kept[0].parent)
+    ticket = programs.edgeprune("find", *TASK, "--out", work)
+    how = ("--target", "local", "--runtime", "onnxruntime", "--precision", "fp32")
+    bundle = programs.edgeprune("export", ticket, *how, "--out", work)
     return Artifact.load(Path(f"{bundle}-dense"))
 
 
@@ -68,12 +64,12 @@ def record(work: Path, count: int) -> None:
         for event in bench_blocks(Request(artifact, None, load_target("local"), plan, work), connection):
             if isinstance(event, BlockDone):
                 if event.number % 20 == 0:
-                    say.print(f"study_noise: block {event.number}/{event.total}")
-            elif isinstance(event, Measurement):
+                    say(f"block {event.number}/{event.total}")
+            elif isinstance(event, Timed):
                 store.write_json(work / "blocks.json", recording(event, time.monotonic() - begin))
 
 
-def recording(measurement: Measurement, seconds: float) -> dict[str, Any]:
+def recording(measurement: Timed, seconds: float) -> dict[str, Any]:
     """The content of blocks.json."""
     return {
         "plan": dict(measurement.plan),
@@ -137,7 +133,7 @@ def verdicts(drawn: dict[str, list[int]], ratio: float) -> tuple[str, str, float
 
 def study(recorded: Mapping[str, Any], pairs: int, ratio: float) -> Outcome:
     """Draw the comparisons of so many pairs from the content of blocks.json and count."""
-    latencies, plan = [each["lowest_percentile_ns"] for each in recorded["blocks"]], Plan(seed=1, pairs=pairs)
+    latencies, plan = [block["lowest_percentile_ns"] for block in recorded["blocks"]], Plan(seed=1, pairs=pairs)
     same, apart, floors, effects = 0, 0, [], []
     for number, drawn in enumerate(draws(latencies, plan)):
         word, other, floor = verdicts(drawn, ratio)
@@ -145,7 +141,7 @@ def study(recorded: Mapping[str, Any], pairs: int, ratio: float) -> Outcome:
         apart += other == "faster"
         floors.append(floor)
         if number % 10 == 0:  # an interval each
-            logs = statistics.block_logs(*([[each] for each in drawn[role]] for role in ("artifact", "against")))
+            logs = statistics.block_logs(*([[latency] for latency in drawn[role]] for role in ("artifact", "against")))
             effects.append(statistics.minimum_detectable(*logs, floor) or np.inf)
     medians = float(np.median(effects)), float(np.median(floors))
     seconds = recorded["seconds_a_block"] * len(plan.order(compared=True))
@@ -154,11 +150,11 @@ def study(recorded: Mapping[str, Any], pairs: int, ratio: float) -> Outcome:
 
 def description(entries: Sequence[dict[str, Any]]) -> str:
     """How noisy the machine was while it recorded, in one line."""
-    latencies = np.array([each["lowest_percentile_ns"] for each in entries])
+    latencies = np.array([block["lowest_percentile_ns"] for block in entries])
     apart = 100 * np.abs(np.diff(np.log(latencies)))
-    unsteady = sum(each["state"] == "non-stationary" for each in entries)
+    unsteady = sum(block["state"] == "non-stationary" for block in entries)
     slow = float(np.mean(latencies > 1.2 * latencies.min()))
-    crowded = sum(each.get("cpu_pressure_us", 0) > 1e5 for each in entries)
+    crowded = sum(block.get("cpu_pressure_us", 0) > 1e5 for block in entries)
     middle = np.median(latencies) / 1e3
     return (
         f"{len(entries)} blocks, lowest percentile {middle:.1f} us in the median, {100 * slow:.0f} % of them a fifth "
@@ -172,11 +168,11 @@ def table(outcomes: Sequence[Outcome], ratio: float) -> Table:
     """One row a number of pairs; the plan's default is marked."""
     head = ("pairs", "called different, same model", f"found, {ratio:g}x", "detectable", "noise floor", "seconds")
     shown = Table(*head, title=f"{COMPARISONS} comparisons drawn from recorded blocks", title_justify="left", box=None)
-    for each in outcomes:
-        mark = " (default)" if each.pairs == Plan.pairs else ""
-        shares = (f"{100 * each.different:.1f} %", f"{100 * each.found:.1f} %")
-        effect, floor = f"{each.detectable:.3f}x", f"{100 * each.floor:.1f} %"
-        shown.add_row(f"{each.pairs}{mark}", *shares, effect, floor, f"{each.seconds:.0f}")
+    for outcome in outcomes:
+        mark = " (default)" if outcome.pairs == Plan.pairs else ""
+        shares = (f"{100 * outcome.different:.1f} %", f"{100 * outcome.found:.1f} %")
+        effect, floor = f"{outcome.detectable:.3f}x", f"{100 * outcome.floor:.1f} %"
+        shown.add_row(f"{outcome.pairs}{mark}", *shares, effect, floor, f"{outcome.seconds:.0f}")
     return shown
 
 
@@ -184,21 +180,21 @@ def table(outcomes: Sequence[Outcome], ratio: float) -> Table:
 @click.argument("work", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--blocks", type=click.IntRange(FEWEST), default=480, show_default=True, help="To record.")
 @click.option("--ratio", type=click.FloatRange(1.0), default=1.05, show_default=True, help="The true ratio to find.")
-def main(work: Path, blocks: int, ratio: float) -> None:
-    """Record blocks in WORK, unless it has some, and draw comparisons from them."""
+def noise(work: Path, blocks: int, ratio: float) -> None:
+    """Does the method of `edgeprune bench` keep its word on this machine?
+
+    Records real blocks of one small model in WORK, unless it has some, and draws comparisons from them: how often is a
+    model called different from itself, how often is a true 5 % found? WORK keeps the bundle and blocks.json; a second
+    run draws from them anew, without recording.
+
+    \b
+    lab noise /tmp/noise
+    """
     kept = work / "blocks.json"
     if not kept.is_file():
         record(work, blocks)
     recorded = store.read_json(kept, "recording", MeasurementError)
-    say.print(description(recorded["blocks"]))
+    say(description(recorded["blocks"]))
     outcomes = [study(recorded, pairs, ratio) for pairs in sorted({*PAIRS, Plan.pairs})]
-    store.write_json(work / "outcomes.json", {"ratio": ratio, "outcomes": [asdict(each) for each in outcomes]})
+    store.write_json(work / "outcomes.json", {"ratio": ratio, "outcomes": [asdict(outcome) for outcome in outcomes]})
     Console().print(table(outcomes, ratio))
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except EdgepruneError as problem:
-        say.print(f"study_noise: {problem}")
-        sys.exit(problem.exit_code)

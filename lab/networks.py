@@ -1,7 +1,8 @@
 """The networks that the sparse kernels are timed on, as plain torch modules, and the task that each becomes.
 
-`random-SEED` is drawn from its seed: any stack of plain, residual and inverted blocks with any numbers of channels.
-The weights are random, since a kernel's speed depends on where the zeros lie and not on what the others are worth.
+A ticket's task is a copy of this file, so it imports nothing of the laboratory. `random-SEED` is drawn from its seed:
+any stack of plain, residual and inverted blocks with any numbers of channels. The weights are random, since a kernel's
+speed depends on where the zeros lie and not on what the others are worth.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeprune import Data, Recipe, Split, Task
+from edgeprune.tasks.networks import mlp, vgg16
 
-NAMES = ("resnet18", "vgg16", "mobilenetv1", "mlp")
 EXAMPLES = {"train": 64, "validation": 32, "test": 2}
 MACS = (0.3e9, 0.8e9)
 IMAGE = (3, 32, 32)
+WIDTHS = (1024, 2048, 2048, 1024, 16)  # of "mlp"
 
 
 class Residual(nn.Module):
@@ -74,18 +76,6 @@ def resnet18() -> nn.Module:
     return nn.Sequential(*layers, *head(512, 10))
 
 
-def vgg16() -> nn.Module:
-    """VGG-16 in its CIFAR form: batch norm, and one linear layer at the end."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for stage in ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)):
-        for outputs in stage:
-            layers += convolution(channels, outputs, 3, activation=nn.ReLU())
-            channels = outputs
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 10))
-
-
 def mobilenetv1() -> nn.Module:
     """MobileNetV1 1.0 for 224x224 (Howard et al. 2017)."""
     layers, channels = convolution(3, 32, 3, 2, nn.ReLU6()), 32
@@ -95,13 +85,6 @@ def mobilenetv1() -> nn.Module:
         layers += convolution(channels, outputs, 1, activation=nn.ReLU6())
         channels = outputs
     return nn.Sequential(*layers, *head(1024, 1000))
-
-
-def mlp() -> nn.Module:
-    """1024-2048-2048-1024-16 with ReLU between."""
-    widths = (1024, 2048, 2048, 1024, 16)
-    layers = [[nn.Linear(*pair), nn.ReLU()] for pair in zip(widths, widths[1:])]
-    return nn.Sequential(*[layer for pair in layers for layer in pair][:-1])
 
 
 def drawn(seed: int) -> nn.Module:
@@ -143,8 +126,9 @@ def small(seed: int) -> tuple[nn.Module, tuple[int, ...]]:
 
     if choose(0, 1):
         widths = [choose(16, 23, 64, 256, 784), *(choose(16, 32, 100, 128, 300, 512) for _ in range(choose(1, 2, 3)))]
-        layers = [layer for pair in zip(widths, widths[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
-        return nn.Sequential(*layers, nn.Linear(widths[-1], choose(1, 2, 10))), (widths[0],)
+        # Not `mlp`, which draws its weights: scripts/fingerprint trains these as torch leaves them.
+        pairs = [layer for pair in zip(widths, widths[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
+        return nn.Sequential(*pairs, nn.Linear(widths[-1], choose(1, 2, 10))), (widths[0],)
     inputs, side, channels = choose(1, 3), choose(16, 28, 32, 64), choose(8, 12, 16, 32)
     layers = convolution(inputs, channels, 3, activation=nn.ReLU())
     for _ in range(choose(1, 2, 4)):
@@ -179,14 +163,16 @@ def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network by its name, one of NAMES, random-SEED or small-SEED, and the shape of one input."""
+    """A network by its name, one of `tickets.NETWORKS`, random-SEED or small-SEED, and the shape of one input."""
     if name.startswith("random-"):
         return drawn(int(name.removeprefix("random-"))), IMAGE
     if name.startswith("small-"):
         return small(int(name.removeprefix("small-")))
-    makers = {"resnet18": resnet18, "vgg16": vgg16, "mobilenetv1": mobilenetv1, "mlp": mlp}
-    shapes = {"mobilenetv1": (3, 224, 224), "mlp": (1024,)}
-    return makers[name](), shapes.get(name, IMAGE)
+    if name == "mlp":
+        return mlp(WIDTHS), WIDTHS[:1]
+    makers = {"resnet18": (resnet18, IMAGE), "vgg16": (vgg16, IMAGE), "mobilenetv1": (mobilenetv1, (3, 224, 224))}
+    make, shape = makers[name]
+    return make(), shape
 
 
 def task(name: str) -> Task:
