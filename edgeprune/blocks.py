@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional, TypedDict, Union
+from typing import Any, Optional, Union
 
+from edgeprune.device.samples import Window
 from edgeprune.errors import MeasurementError
 
 ROLES = ("artifact", "against", "floor_a", "floor_b")
-
-
-class Window(TypedDict):
-    """One window of a sustained phase, as the agent writes it (see `Block`)."""
-
-    begin_ns: int
-    end_ns: int
-    count: int
-    mean_ns: int
-    p50_ns: int
-    p90_ns: Optional[int]
-    max_ns: int
-    conditions: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,8 +25,7 @@ class Block:
     in its kernels for one example, and kernel -> time for those of no layer, from a profiled session after the
     samples; empty in blocks without one. power_uw: phase ("idle", before the runtime's import; "steady"; "sustained")
     -> list of [monotonic ns, microwatts of the whole device]; empty where nothing measures them. windows: of the
-    sustained phase, in order: begin_ns and end_ns since it began, count, mean_ns, p50_ns, p90_ns (None of too few
-    samples) and max_ns of the latencies, and the conditions at the window's end; empty where none was asked for.
+    sustained phase, in order (see `Window`); empty where none was asked for.
     began_s: when the process began by the host's clock, in seconds since 1970, or 0 if that is not known.
     """
 
@@ -58,6 +45,16 @@ class Block:
     power_uw: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
     windows: Sequence[Window] = field(default_factory=list)
     began_s: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time in the samples alone; the checks between them make the block a little longer."""
+        return sum(self.samples_ns) / 1e9
+
+    def increase(self, name: str) -> Optional[int]:
+        """By how much a counter among the conditions grew, None where it cannot be read."""
+        before, after = self.conditions_before.get(name), self.conditions_after.get(name)
+        return after - before if isinstance(before, int) and isinstance(after, int) else None
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:

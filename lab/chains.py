@@ -10,8 +10,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune import kernels
-from edgeprune.export.quantize import quantize, with_unsigned_activations
-from edgeprune.export.sparse import rewrite
+from edgeprune.export.graph import read_graph
+from edgeprune.export.quantize import quantize
+from edgeprune.export.sparse import rewrite, stock
 from edgeprune.export.sparse.clock import Forced
 from edgeprune.kernels.packing import BLOCKS
 from edgeprune.mask import Array
@@ -67,9 +68,11 @@ def network(
     shape: tuple[int, ...], layers: list[Array], precision: str, pattern: str = "", clipped: bool = False
 ) -> onnx.ModelProto:
     """A chain in fp32 or int8, in the runtime's operators, or in the sparse kernels of a pattern."""
-    model = chain(shape, layers, clipped)
-    model = to_int8(model) if precision == "int8" else model
-    return rewrite(model, precision, Forced(pattern)).model if pattern else model
+    graph = read_graph(chain(shape, layers, clipped))
+    if precision == "int8":
+        # Made up ranges: they do not matter for the time.
+        graph = quantize(graph, dict.fromkeys(graph.shapes, (0.0, 4.0)))
+    return (rewrite(graph, Forced(pattern)) if pattern else stock(graph)).model
 
 
 def reordering(shape: tuple[int, ...], step: int = 1) -> onnx.ModelProto:
@@ -142,12 +145,6 @@ def model_of(
     graph = helper.make_graph(nodes, "chain", [entry], exits, constants)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(kernels.DOMAIN, 1)]
     return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=8))
-
-
-def to_int8(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The QDQ form with made up ranges: they do not matter for the time."""
-    names = {name for node in model.graph.node for name in node.output} | {"input"}
-    return with_unsigned_activations(quantize(model, dict.fromkeys(names, (0.0, 4.0))))
 
 
 def tensor_chain(work: str, count: int, packed: bool, shape: tuple[int, ...]) -> onnx.ModelProto:

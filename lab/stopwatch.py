@@ -44,7 +44,7 @@ class Stopwatch:
             run = runner(session)
             for _ in range(RUNS):
                 run()
-            events = json.loads(Path(session.end_profiling()).read_text())
+            events = json.loads(session.end_profile())
         (unit,) = self.clock.networks([self.unit], SECONDS)
         spent = [
             [event["dur"] for event in events if event.get("args", {}).get("op_name") == operator]

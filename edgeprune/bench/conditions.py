@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from edgeprune import readings, typed
-from edgeprune.bench.block import AGENT_FILE
+from edgeprune import typed
 from edgeprune.bench.states import changes_of_state, longer_spread
 from edgeprune.blocks import Block, Ran
 from edgeprune.connections import Connection
+from edgeprune.device import parcel, readings
 from edgeprune.errors import DeviceError, UnfairConditionsError
 from edgeprune.measurement import Measurement, Timed
 from edgeprune.target import Target
@@ -21,7 +21,6 @@ Reading = readings.Reading
 PRESSURE_SHARE = 0.1  # of a block's time during which somebody waited for a core
 PREEMPTIONS_PER_SECOND = 50.0
 FREQUENCY_DROP = 0.1  # below the highest frequency that the kernel allows
-HOT_MILLIC = 80_000  # where a Raspberry Pi begins to throttle
 FREQUENCY_TOLERANCE = 0.01  # some kernels tell the frequency that they measured
 READ_SECONDS = 30.0
 STOLEN_SHARE = 0.02  # of a block's time that a host took away
@@ -56,7 +55,7 @@ def warnings(measurement: Measurement) -> list[str]:
 
 def read(connection: Connection, sensors: Sequence[str]) -> Reading:
     """What the sensors of a device say now; the agent must lie there already. DeviceError if it cannot tell."""
-    said = connection.execute([connection.python, AGENT_FILE, "conditions", *sensors], READ_SECONDS)
+    said = connection.execute([connection.python, parcel.NAME, "conditions", *sensors], READ_SECONDS)
     try:
         return typed.decode(Mapping[str, Union[int, float, str]], typed.parse_json(said))  # type: ignore[type-abstract]
     except typed.WrongContent:
@@ -146,22 +145,12 @@ def held_back(block: Ran) -> bool:
     return any(readings.held_back(reading) for reading in around([block]))
 
 
-def _seconds(block: Block) -> float:
-    """Time in the samples alone; the checks between them make the block a little longer."""
-    return sum(block.samples_ns) / 1e9
-
-
-def _increase(block: Block, name: str) -> int:
-    before, after = block.conditions_before.get(name), block.conditions_after.get(name)
-    return after - before if isinstance(before, int) and isinstance(after, int) else 0
-
-
 def _crowded(block: Block) -> bool:
-    return _increase(block, "cpu_pressure_us") > PRESSURE_SHARE * _seconds(block) * 1e6
+    return (block.increase("cpu_pressure_us") or 0) > PRESSURE_SHARE * block.seconds * 1e6
 
 
 def _preempted(block: Block) -> bool:
-    return _increase(block, "preemptions") > max(5.0, PREEMPTIONS_PER_SECOND * _seconds(block))
+    return (block.increase("preemptions") or 0) > max(5.0, PREEMPTIONS_PER_SECOND * block.seconds)
 
 
 def _slowed_clock(block: Ran) -> bool:
@@ -176,11 +165,11 @@ def _slowed_clock(block: Ran) -> bool:
 
 def _hot(block: Ran) -> bool:
     hottest = readings.hottest_millic(block.conditions_after)
-    return hottest is not None and hottest >= HOT_MILLIC
+    return hottest is not None and hottest >= readings.HOT_MILLIC
 
 
 def _stolen(block: Block) -> bool:
-    return _increase(block, "steal_us") > STOLEN_SHARE * _seconds(block) * 1e6
+    return (block.increase("steal_us") or 0) > STOLEN_SHARE * block.seconds * 1e6
 
 
 def _swapped(block: Block) -> bool:

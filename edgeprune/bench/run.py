@@ -11,11 +11,12 @@ from typing import Any, Optional, Protocol
 
 from edgeprune import store
 from edgeprune.artifact import Artifact
-from edgeprune.bench import agent, conditions
+from edgeprune.bench import conditions
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
 from edgeprune.bench.runner import MODEL_ENDING, Runner, read_conditions, read_environment
 from edgeprune.blocks import Block, NativeRun, Ran
 from edgeprune.connections import Connection
+from edgeprune.device.parcel import parcel
 from edgeprune.errors import DeviceTransientError, MeasurementError, UnfairConditionsError
 from edgeprune.measurement import Aggregated, Measurement, Timed
 from edgeprune.plan import Plan
@@ -98,10 +99,10 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """All that makes two runs the same run."""
-        program = self.request.runner or Path(agent.__file__)
+        runner = self.request.runner
         return {
             "files": [each.files for each in self.sides.values()],
-            "program": store.sha256_file(program),
+            "program": store.sha256_file(runner) if runner else store.sha256_bytes(parcel()),
             "target": asdict(self.request.target),
             "connection": self.connection.name,
             "host": self.connection.host,

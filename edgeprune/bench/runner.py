@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune import store
-from edgeprune.bench import agent
 from edgeprune.blocks import NativeRun
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
+from edgeprune.device.sensors import CPUFREQ_FILES, thermal_status, thermal_temperatures
 from edgeprune.errors import DeviceError
 from edgeprune.plan import Plan
 
@@ -28,11 +28,6 @@ MODEL_ENDING = ".tflite"
 MODEL_SIGN = b"TFL3"  # at the fifth byte [LiteRT's schema.fbs: file_identifier]
 MEBIBYTE = 1024 * 1024
 STEP = "give LiteRT's benchmark_model, built for the device (bazel build --config=android_arm64)"
-CPUFREQ_NAMES = {
-    "scaling_governor": "governor",
-    "scaling_cur_freq": "frequency_khz",
-    "scaling_max_freq": "frequency_max_khz",
-}
 # Shell lines that never change: nothing is put into them.
 CONDITIONS = """for each in /sys/devices/system/cpu/cpufreq/policy*/scaling_*; do
     case $each in */scaling_governor | */scaling_cur_freq | */scaling_max_freq)
@@ -103,13 +98,13 @@ def read_conditions(connection: Connection) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path, _, value in (line.partition(" ") for line in lines if line.startswith("/sys/")):
         *_, policy, name = path.split("/")
-        found[f"{CPUFREQ_NAMES[name]}.{policy}"] = int(value) if value.isdigit() else value
+        found[f"{CPUFREQ_FILES[name]}.{policy}"] = int(value) if value.isdigit() else value
     for kind in ("governor", "frequency_khz"):
         if not any(name.partition(".")[0] == kind for name in found):
             found[kind] = "absent"  # so that a target that asks for one is not met
     said = "\n".join(line for line in lines if not line.startswith("/sys/"))
-    found.update(agent.thermal_temperatures(said))
-    found.update(agent.thermal_status(said or "absent"))
+    found.update(thermal_temperatures(said))
+    found.update(thermal_status(said or "absent"))
     return found
 
 

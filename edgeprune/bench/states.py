@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from edgeprune import readings
 from edgeprune.blocks import Ran
+from edgeprune.device import readings
 from edgeprune.errors import MeasurementError
 from edgeprune.measurement import Measurement, Timed
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, Optional
 
 from edgeprune.connections import DEVICE_SETUP, Finished, output_of
+from edgeprune.device.system import STARTED_VARIABLE
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
 from edgeprune.scratch import Scratch
 
@@ -40,7 +41,7 @@ class LocalProcess:
         self._ending = threading.Lock()
         self._stdout: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (files, for nobody drains a pipe here)
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        started = {"EDGEPRUNE_STARTED_NS": str(time.monotonic_ns())}
+        started = {STARTED_VARIABLE: str(time.monotonic_ns())}
         try:
             self._popen = subprocess.Popen(
                 list(arguments),

@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from edgeprune import kernels, typed
 from edgeprune.bench.block import push_agent
 from edgeprune.connections import Connection
-from edgeprune.doctor import probe
+from edgeprune.device import parcel
+from edgeprune.device.probe import Probed
 from edgeprune.doctor.check import Check
 from edgeprune.doctor.state import state_checks
 from edgeprune.errors import DeviceError
 from edgeprune.kernels.build import LEVELS
 from edgeprune.target import Target
 
-PROBE_FILE, LIBRARY_FILE = "probe.py", "libedgeprune.so"
+LIBRARY_FILE = "libedgeprune.so"
 PROBE_S = 120.0
 OLDEST_PYTHON = (3, 9)
 SETUP = "run scripts/device_setup on the device"
-
-
-class _Always(TypedDict):
-    """What probe.py prints on every device."""
-
-    python: str
-    executable: str
-    bits: int
-    environment: Mapping[str, Any]
-    conditions: Mapping[str, Any]
-    packages: Mapping[str, Mapping[str, str]]
-    library: Mapping[str, str]
-    available_bytes: int
-    free_bytes: int
-
-
-class _Found(_Always, total=False):
-    """All that it may print."""
-
-    memory_bytes: int
-    limits_millic: Mapping[str, int]
 
 
 def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator[Check]:
@@ -72,18 +51,18 @@ def _other_system(arch: str) -> str:
 
 
 def _probe(target: Target, connection: Connection, arch: str) -> dict[str, Any]:
-    """What probe.py finds."""
+    """What the agent's probe finds."""
     push_agent(connection)
-    connection.push(Path(probe.__file__), PROBE_FILE)
     library = arch in kernels.ARCHITECTURES
     if library:
         connection.push(kernels.library(arch), LIBRARY_FILE)
-    command = [connection.python, PROBE_FILE, ",".join(target.sensors), ",".join(each.name for each in target.runtimes)]
+    names = (",".join(target.sensors), ",".join(runtime.name for runtime in target.runtimes))
+    command = [connection.python, parcel.NAME, "probe", *names]
     found = connection.execute([*command, LIBRARY_FILE] if library else command, PROBE_S)
     try:
-        return dict(typed.decode(_Found, typed.parse_json(found)))
+        return dict(typed.decode(Probed, typed.parse_json(found)))
     except typed.WrongContent as problem:
-        raise DeviceError(f"what {PROBE_FILE} found makes no sense: {problem}", SETUP) from None
+        raise DeviceError(f"what the agent found makes no sense: {problem}", SETUP) from None
 
 
 def _all_but_connection(target: Target, found: Mapping[str, Any]) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from typing import Any, Optional
 import numpy as np
 
 from edgeprune.blocks import Block
-from edgeprune.readings import fastest_khz, held_back, hottest_millic, throttling_changes
+from edgeprune.device.readings import fastest_khz, held_back, hottest_millic, throttling_changes
 from edgeprune.report import units
 from edgeprune.report.runs import Run
 

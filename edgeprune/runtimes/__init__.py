@@ -1,13 +1,6 @@
 """The runtimes that artifacts run in, one file each; names are file stems, found by listing this folder.
 
-Each module has
-    PRECISIONS: tuple of precisions it runs
-    MODEL_FILE: name of the model file in a bundle; export has a writer for its ending, .onnx or .tflite
-    TAKES_LIBRARY: True if it loads a library of operators, so that export may choose sparse kernels
-    PROVIDERS: True if a target may name execution providers for it
-    version() -> str                                 of the runtime found, DeviceError with the install line if none
-    open_session(path, threads, library) -> Session  loads a model file, with a library of operators if it needs one
-A Session takes one float32 (or int) array in the file's layout and gives the list of outputs.
+Each module is a `Runtime`. A Session takes one float32 (or int) array in the file's layout, and gives the outputs.
 """
 
 from __future__ import annotations
@@ -22,14 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.artifact import Artifact, to_file_layout, to_torch_layout, torch_shape
-from edgeprune.errors import ExportError, TargetError, nearest
+from edgeprune.device import Failure
+from edgeprune.device.runtimes import RUNTIMES, Found
+from edgeprune.errors import DeviceError, ExportError, TargetError, nearest
 from edgeprune.store import StrPath
 
 Session = Callable[[NDArray[Any]], "list[NDArray[np.float32]]"]
 
 
 class Runtime(Protocol):
-    """What a module of this folder offers."""
+    """What a module of this folder offers. PRECISIONS: that it runs; MODEL_FILE: the model file's name in a bundle
+    (export has a writer for its ending, .onnx or .tflite); TAKES_LIBRARY: it loads a library of operators, so that
+    export may choose sparse kernels; PROVIDERS: a target may name execution providers for it."""
 
     PRECISIONS: tuple[str, ...]
     MODEL_FILE: str
@@ -37,7 +34,7 @@ class Runtime(Protocol):
     PROVIDERS: bool
 
     def version(self) -> str:
-        """Version of the runtime found on this machine."""
+        """Name and version of the runtime found on this machine; DeviceError with the install line if there is none."""
         ...
 
     def open_session(self, path: Path, threads: int, library: Optional[Path] = None) -> Session:
@@ -60,6 +57,14 @@ def load(name: str) -> Runtime:
         raise TargetError(f"unknown runtime {name!r}", nearest(name, names()))
     module: Any = importlib.import_module(f"edgeprune.runtimes.{name}")
     return module  # type: ignore[no-any-return]
+
+
+def find(name: str) -> Found:
+    """A runtime that the device side knows, as installed here; DeviceError that says why there is none."""
+    try:
+        return RUNTIMES[name].find()
+    except Failure as problem:
+        raise DeviceError(str(problem), problem.hint) from None
 
 
 @dataclass(frozen=True)

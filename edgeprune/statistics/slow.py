@@ -9,6 +9,7 @@ from typing import Optional, TypeVar
 import numpy as np
 
 from edgeprune.blocks import Block
+from edgeprune.device import readings
 
 T = TypeVar("T")
 SLOW = 0.1  # relative: a block whose median lies this far above that of its role's blocks is reported
@@ -53,19 +54,10 @@ def _causes(block: Block, same: Sequence[Block]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _seconds(block: Block) -> float:
-    return sum(block.samples_ns) / 1e9
-
-
 def _rate(block: Block, name: str) -> Optional[float]:
     """By how much a counter grew for each second of samples."""
-    before, after = block.conditions_before.get(name), block.conditions_after.get(name)
-    return (after - before) / _seconds(block) if isinstance(before, int) and isinstance(after, int) else None
-
-
-def _highest(block: Block, name: str) -> Optional[int]:
-    values = [value for key, value in block.conditions_after.items() if key.partition(".")[0] == name]
-    return max((value for value in values if isinstance(value, int)), default=None)
+    growth = block.increase(name)
+    return None if growth is None else growth / block.seconds
 
 
 def _waiting_percent(block: Block) -> Optional[float]:
@@ -75,12 +67,12 @@ def _waiting_percent(block: Block) -> Optional[float]:
 
 def _minus_megahertz(block: Block) -> Optional[float]:
     """Negative, since less is slower; of the fastest group of cores, for idle ones clock down."""
-    khz = _highest(block, "frequency_khz")
+    khz = readings.fastest_khz(block.conditions_after)
     return None if khz is None else -khz / 1e3
 
 
 def _celsius(block: Block) -> Optional[float]:
-    millic = _highest(block, "temp_millic")
+    millic = readings.hottest_millic(block.conditions_after)
     return None if millic is None else millic / 1e3
 
 

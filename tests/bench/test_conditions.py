@@ -21,8 +21,8 @@ from edgeprune.bench.conditions import (
 )
 from edgeprune.blocks import Block
 from edgeprune.connections.local import connect
+from edgeprune.device.readings import fastest_khz, hottest_millic
 from edgeprune.measurement import Timed
-from edgeprune.readings import fastest_khz, hottest_millic
 from edgeprune.target import Target
 
 CALM: dict[str, Any] = {

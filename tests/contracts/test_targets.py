@@ -163,9 +163,9 @@ def test_no_built_in_target_asks_for_a_governor(target: Target) -> None:
 
 
 def test_its_sensors_are_ones_that_the_agent_reads(target: Target) -> None:
-    from edgeprune.bench import agent
+    from edgeprune.device import sensors
 
-    assert set(target.sensors) <= set(agent.SENSORS)
+    assert set(target.sensors) <= set(sensors.SENSORS)
 
 
 def test_providers_are_a_jetson_s_alone_and_fall_back_to_the_cpu(target: Target) -> None:

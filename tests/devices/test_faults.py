@@ -55,7 +55,7 @@ def agents(pi: RaspberryPi) -> list[int]:
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")
             # The shell that waits for an agent has the same last words.
-            ends = words[-3:-1] == [b"agent.py", b"job.json"] and not any(b"device.sh" in word for word in words)
+            ends = words[-3:-1] == [b"agent.pyz", b"job.json"] and not any(b"device.sh" in word for word in words)
             if ends and os.readlink(path / "ns/pid") == here:
                 found.append(int(path.name))
         except OSError:

@@ -73,7 +73,7 @@ def test_two_runs_count_the_same_and_half_the_work_is_less(root: Path, models: l
 
 def test_a_model_that_does_not_run_is_one_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
-    with pytest.raises(DeviceError, match=r"guest.py failed on the emulated cortex-a53: .*bad.onnx"):
+    with pytest.raises(DeviceError, match=r"agent.pyz failed on the emulated cortex-a53: .*bad.onnx"):
         count_instructions(tmp_path / "bad.onnx", {}, "cortex-a53")
 
 

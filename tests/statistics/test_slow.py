@@ -65,6 +65,14 @@ def test_what_no_reading_explains_stays_unexplained(readings: dict[str, Any]) ->
     assert found.causes == ()
 
 
+def test_a_zone_that_always_says_the_same_hides_no_cause() -> None:
+    """A Jetson Nano's PMIC-Die is at 100 degrees, whatever happens."""
+    stuck = {"temp_millic.thermal_zone4.PMIC-Die": 100_000}
+    calm = replace(CALM, conditions_after={**AFTER, **stuck})
+    (found,) = slow_blocks(measurement(calm, calm, slow({**stuck, "temp_millic.thermal_zone0.cpu": 81_000}), calm))
+    assert found.causes == ("81 degrees Celsius (usually 50)",)
+
+
 def test_readings_in_a_block_that_is_not_slow_explain_nothing() -> None:
     hot = slow({"temp_millic.thermal_zone0.cpu": 81_000}, 1_000_000)
     assert slow_blocks(measurement(CALM, CALM, hot)) == ()

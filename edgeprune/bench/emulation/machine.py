@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Machine:
         program: Path,
         folder: Path,
         options: tuple[str, ...] = (),
-        environment: Mapping[str, str] = {},
+        arguments: Sequence[str] = (),
         timeout_seconds: float = 1800.0,
     ) -> str:
         """Standard output of a Python program, run in `folder`; it sees the host's files and has numpy and onnxruntime.
@@ -66,12 +66,12 @@ class Machine:
         """
         with _prefix(self.root, self.cpu) as prefix:
             command = ["setarch", "-R", str(self.emulator), "-cpu", self.cpu, "-L", str(prefix), *options]
-            command += [str(self.root / PYTHON), str(program)]
+            command += [str(self.root / PYTHON), str(program), *arguments]
             try:
                 done = subprocess.run(
                     command,
                     cwd=folder,
-                    env={**ENVIRONMENT, **environment},
+                    env=ENVIRONMENT,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,

@@ -9,22 +9,22 @@ the best of them is faster than the network with the runtime's own kernels, that
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import onnx
 
 from edgeprune import runtimes, store
 from edgeprune.artifact import Layer
+from edgeprune.device.runtimes import Ask, OnnxRuntime, kernels_us
+from edgeprune.device.system import read_lines
 from edgeprune.errors import ExportError
 from edgeprune.evidence import KernelTimes
 from edgeprune.export.graph import Graph
@@ -139,7 +139,7 @@ class Clock:
                 for run in runs:
                     run()
             for file, session, spent in zip(files, sessions, plain):
-                events = _kernels(Path(session.end_profiling()))
+                events = kernels_us(session.end_profile())
                 found.append(layers_ns(events, file, functools.partial(fast_ns, extra=profile_extra(events, spent))))
         return found
 
@@ -155,18 +155,11 @@ class Clock:
                 times.append(time.thread_time_ns() - start)
         return [float(np.quantile(times, FAST)) for times in taken]
 
-    def session(self, model: Path | bytes, profile: Path | None = None) -> Any:
+    def session(self, model: Path | bytes, profile: Path | None = None) -> OnnxRuntime:
         """One of ONNX Runtime; profile: begin of the name of a profile's file, None for none."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        if profile is not None:
-            options.enable_profiling, options.profile_file_prefix = True, str(profile)
-        options.register_custom_ops_library(str(self.library))
         source = model if isinstance(model, bytes) else str(model)
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        ask = Ask(source, library=str(self.library), profile=str(profile or ""))
+        return OnnxRuntime(runtimes.find("onnxruntime").module, ask)
 
 
 def speed(graph: Graph, costs: Costs, layers: LayerTimes) -> float:
@@ -186,16 +179,6 @@ def fast_ns(microseconds: Sequence[int], runs: int, extra: float = 0.0) -> int:
     sums = np.sort(np.asarray(microseconds[: runs * each]).reshape(runs, each).sum(axis=1))
     spent = 1000 * (float(sums[: max(1, int(2 * FAST * runs))].mean()) + each / 2) - each * extra
     return max(round(spent), LEAST)
-
-
-def _kernels(profile: Path) -> dict[str, list[int]]:
-    """Node -> whole microseconds of its kernel in each run."""
-    events: dict[str, list[int]] = {}
-    for event in json.loads(profile.read_text()):
-        node, is_kernel, _ = event["name"].partition("_kernel_time")
-        if is_kernel:
-            events.setdefault(node, []).append(event["dur"])
-    return events
 
 
 def profile_extra(events: Mapping[str, Sequence[int]], network_ns: float) -> float:
@@ -232,10 +215,7 @@ def _measured(record: Layer, times: Mapping[str, float]) -> Layer:
 
 def machine_name() -> str:
     """What this machine calls itself: its processor's model, or the board's."""
-    names = {}
-    with contextlib.suppress(OSError):
-        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
-        names = {key.strip(): value.strip() for key, _, value in lines}
+    names = read_lines(Path("/proc/cpuinfo"))
     return names.get("model name") or names.get("Model") or platform.machine()
 
 
@@ -253,14 +233,13 @@ def _ours(model: onnx.ModelProto) -> dict[str, str]:
     return {node.name: node.op_type for node in model.graph.node if node.domain == DOMAIN}
 
 
-def runner(session: Any) -> Run:
+def runner(opened: OnnxRuntime) -> Run:
     """One inference on an example of the model's type and shape; integers are 0, which every table has."""
-    (entry,) = session.get_inputs()
+    (entry,) = opened.session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
     kind = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}[entry.type]
     random = np.random.default_rng(0).normal(size=shape) if kind is np.float32 else np.zeros(shape)
-    feed = {entry.name: random.astype(kind)}
-    return lambda: session.run(None, feed)
+    return opened.bound({"": random.astype(kind)})
 
 
 def _turns(runs: Sequence[Run], seconds: Optional[float] = None) -> Iterator[int]:

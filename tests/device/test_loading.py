@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import platform
 import shutil
@@ -13,9 +12,8 @@ from pathlib import Path
 import pytest
 
 import edgeprune
-from edgeprune import kernels, loading
-from edgeprune.bench import agent
-from edgeprune.errors import DeviceError
+from edgeprune import kernels
+from edgeprune.device import Failure, loading
 
 SAID = {
     "A module that was compiled using NumPy 1.x: AttributeError: _ARRAY_API not found": ("another NumPy", "numpy<2"),
@@ -60,21 +58,6 @@ def test_a_module_that_is_not_found(lacking: str, means: str, step: str) -> None
     assert found[0] == means and step in found[1]
 
 
-def test_the_agents_copy_is_the_same() -> None:
-    def parts(file: str | None) -> dict[str, str]:
-        names = ("UNKNOWN", "LOADING", "loading_problem", "import_problem")
-        found = {}
-        for node in ast.parse(Path(str(file)).read_text()).body:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node
-            name = getattr(target, "id", getattr(target, "name", ""))
-            if name in names:
-                found[name] = ast.unparse(node)
-        return found
-
-    assert len(parts(loading.__file__)) == 4
-    assert parts(loading.__file__) == parts(agent.__file__)
-
-
 def load(library: Path) -> str:
     code = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, library], capture_output=True, text=True)
@@ -109,16 +92,16 @@ def test_runtime_agent_and_doctor_agree(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / f"{name}.py").write_text(f"raise ImportError({text!r})")
     code = """
 from edgeprune import runtimes
-from edgeprune.bench import agent
+from edgeprune.device.probe import version_of
+from edgeprune.device.runtimes import RUNTIMES
 from edgeprune.doctor.host import _package
-from edgeprune.doctor.probe import version_of
 for name in ("onnxruntime", "litert"):
-    for ask in (runtimes.load(name).version, agent.RUNTIMES[name][0]):
+    for ask in (runtimes.load(name).version, RUNTIMES[name].find):
         try:
             ask()
         except Exception as problem:
             print(str(problem).splitlines()[0], problem.hint, sep=" | ")
-print(version_of(agent.import_onnxruntime))
+print(version_of(RUNTIMES['onnxruntime'].find))
 print(_package("onnxruntime", "bench").detail)
 """
     root = Path(edgeprune.__file__).parents[1]
@@ -131,6 +114,7 @@ print(_package("onnxruntime", "bench").detail)
         assert f"is installed, but {meaning}" in line and "is not installed" not in line.replace(meaning, "")
 
 
-def test_an_import_that_fails_is_a_device_error() -> None:
-    with pytest.raises(DeviceError, match=r"nothing-here is not installed .*run: pip install nothing-here"):
-        loading.import_module("nothing-here", "nothing_here")
+def test_an_import_that_fails_is_one_line_with_a_step() -> None:
+    with pytest.raises(Failure, match=r"nothing-here is not installed on the moon \(") as caught:
+        loading.import_module("nothing-here", "nothing_here", " on the moon")
+    assert caught.value.hint == "run: pip install nothing-here"

@@ -1,8 +1,4 @@
-"""Why a package or a library does not load: not installed, or installed and broken, in which way, and what helps.
-
-The agent, which travels alone, carries a copy of UNKNOWN, LOADING, loading_problem and import_problem; a test holds
-the two together.
-"""
+"""Why a package or a library does not load: not installed, or installed and broken, in which way, and what helps."""
 
 from __future__ import annotations
 
@@ -11,18 +7,7 @@ import platform
 import re
 from typing import Any
 
-from edgeprune.errors import DeviceError
-
-
-def import_module(package: str, module: str) -> Any:
-    """A module of a package; DeviceError that says why there is none, and what helps."""
-    try:
-        return importlib.import_module(module)
-    except Exception as problem:  # noqa: BLE001  a broken installation may raise anything
-        means, step = import_problem(package, module, problem)
-        said = str(problem).strip().partition("\n")[0]
-        raise DeviceError(f"{package} {means} ({said or type(problem).__name__})", step) from None
-
+from . import Failure
 
 UNKNOWN = "cannot be loaded"
 # What a loader says -> what it means -> what to do; the names in braces are filled in.
@@ -66,6 +51,16 @@ LOADING = (
     (r"Permission denied", "may not be read by this user", "let this user read it (ls -l shows who may)"),
     (r"annot allocate memory", "does not fit into memory", "close other programs"),
 )
+
+
+def import_module(package: str, module: str, where: str = "") -> Any:
+    """A module of a package; Failure that says why there is none (where: in which place), and what helps."""
+    try:
+        return importlib.import_module(module)
+    except Exception as problem:  # noqa: BLE001  a broken installation may raise anything
+        means, step = import_problem(package, module, problem)
+        said = str(problem).strip().partition("\n")[0]
+        raise Failure(f"{package} {means}{where} ({said or type(problem).__name__})", step) from None
 
 
 def loading_problem(package: str, text: str) -> tuple[str, str]:

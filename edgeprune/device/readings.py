@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 Reading = Mapping[str, Any]
 THROTTLED_NOW = 0b1111  # of vcgencmd's bits; those from 16 on are the past's
+HOT_MILLIC = 80_000  # where a Raspberry Pi's firmware begins to take the clock back
 NO_SENSORS = (".PMIC-Die",)  # zones that always say the same: 100 degrees on a Jetson Nano
 
 
@@ -46,4 +47,4 @@ def throttling_changes(before: Reading, after: Reading) -> list[str]:
 
 def _numbers(reading: Reading, kind: str) -> Iterator[tuple[str, int]]:
     """The readings of one kind that are numbers."""
-    return ((name, each) for name, each in reading.items() if name.split(".")[0] == kind and isinstance(each, int))
+    return ((name, value) for name, value in reading.items() if name.split(".")[0] == kind and isinstance(value, int))
