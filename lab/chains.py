@@ -122,7 +122,7 @@ def striding(shape: tuple[int, ...], count: int, precision: str) -> onnx.ModelPr
 def converting(shape: tuple[int, ...], count: int, converts: bool) -> onnx.ModelProto:
     """`count` stock depthwise convolutions in int8, packed and unpacked again between them if it `converts`."""
     weight = deep_weights(shape[0], 0)
-    model = to_int8(chain(shape, [weight] * count))
+    model = network(shape, [weight] * count, "int8")
     nodes = list(model.graph.node)
     for node in list(nodes) if converts else []:
         name = node.output[0]
@@ -144,7 +144,10 @@ def model_of(
     exits = [helper.make_tensor_value_info(name, element, None) for name in outputs]
     graph = helper.make_graph(nodes, "chain", [entry], exits, constants)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid(kernels.DOMAIN, 1)]
-    return onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=8))
+    inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(
+        helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    )
+    return inferred
 
 
 def tensor_chain(work: str, count: int, packed: bool, shape: tuple[int, ...]) -> onnx.ModelProto:
