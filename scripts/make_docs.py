@@ -17,6 +17,7 @@ import results_page
 
 from edgeprune.cli import cli
 from edgeprune.errors import ExitCode
+from edgeprune.operators import EXPORTED, OPERATORS, SHARED, TRANSPOSED, Operator
 from edgeprune.target import load_target, target_names
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -42,8 +43,8 @@ def filled(page: str) -> str:
 def _block(kind: str) -> str:
     if kind.startswith("command "):
         return _command(kind.removeprefix("command "))
-    tables = {"exit codes": _exit_codes, "targets": _targets, "what pays off": _paying, "results": results_page.results}
-    return tables[kind]()
+    tables = {"exit codes": _exit_codes, "targets": _targets, "what pays off": _paying, "operators": _operators}
+    return results_page.results() if kind == "results" else tables[kind]()
 
 
 def _command(name: str) -> str:
@@ -84,6 +85,33 @@ def _paying() -> str:
                 names.setdefault(row, []).append(f"`{target.name}`")
     rows = ((*row[:3], _targets_of(there), row[3]) for row, there in names.items())
     return _table(("pattern", "runtime", "from sparsity", "targets", "why"), *rows)
+
+
+def _operators() -> str:
+    """What becomes of each operator that a network may have; nothing is left of an Identity."""
+    rows = (
+        (f"`{name}`", _integer(OPERATORS[name]), _own(OPERATORS[name]), _lite(OPERATORS[name])) for name in EXPORTED
+    )
+    return _table(("operator", "int8 in ONNX Runtime", "kernels of the library", "int8 in LiteRT"), *rows)
+
+
+def _integer(row: Operator) -> str:
+    if not row.int8 or not row.int8[0].integer:
+        return "float"
+    return "keeps its input's scale" if row.int8[0].output == SHARED else "yes"
+
+
+def _own(row: Operator) -> str:
+    if row.weights and row.weights != TRANSPOSED:
+        return "sparse"
+    return "on packed tensors" if row.packed else ""
+
+
+def _lite(row: Operator) -> str:
+    if row.litert is None or not (row.litert.form or row.litert.spelling):
+        return ""
+    spelled = not row.litert.form
+    return "as simpler operators" if spelled else "yes" if row.litert.int8 else "float"
 
 
 def _targets_of(names: list[str]) -> str:

@@ -18,7 +18,6 @@ import pytest
 import edgeprune
 from edgeprune import patterns, tasks
 from edgeprune.cli import cli
-from edgeprune.export.graph import SUPPORTED
 from edgeprune.target import target_names
 
 ROOT = Path(edgeprune.__file__).parents[1]
@@ -127,7 +126,7 @@ def test_all_there_is_is_described() -> None:
         assert f"| `{name}` |" in PAGES["docs/targets.md"]
     for name in patterns.names():
         assert f"| `{name}`" in PAGES["docs/patterns.md"]
-    for name in (*tasks.names(), *SUPPORTED):
+    for name in tasks.names():
         assert f"`{name}`" in PAGES["docs/tasks.md"]
 
 
