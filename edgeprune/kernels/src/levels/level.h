@@ -7,8 +7,8 @@
 #define UNROLL _Pragma("clang loop unroll(full)")
 /* For loops of a few rounds, which vectors would only slow down. */
 #define ONE_BY_ONE _Pragma("clang loop vectorize(disable) unroll(disable)")
-/* For loops that take most of the time: how fast they are must not hang on where in a cache line they begin. */
-#define ALIGNED [[clang::code_align(64)]]
+/* For loops that take most of the time: how fast they are must not hang on where in a line of code they begin. */
+#define ALIGNED [[clang::code_align(CODE_LINE)]]
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #define ONE_BY_ONE

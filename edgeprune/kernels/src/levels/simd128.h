@@ -12,6 +12,7 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#define CODE_LINE 64
 
 typedef __m128 vf4;
 typedef __m128i vi4;
@@ -46,6 +47,7 @@ static inline vw4 lane_weights_4(const int8_t *w) { return split_4(load_i4(w)); 
 
 #else /* NEON */
 #include <arm_neon.h>
+#define CODE_LINE 4 /* what goes before a loop costs more than its place */
 
 typedef float32x4_t vf4;
 typedef int32x4_t vi4;
