@@ -114,7 +114,7 @@ _BOUNDS = {1: -INFINITY, 2: INFINITY}
 OPERATORS: dict[str, Operator] = {
     "Add": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True),
     "AveragePool": Operator(
-        Litert("pooling.average_pool", "average_pool", "average", layout=LAST, clamps=True), _SAME,
+        Litert("pooling.average_pool", int8="average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
     ),
     "BatchNormalization": Operator(Litert(spelling="batch_norm")),
@@ -142,7 +142,7 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.depth_to_space", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
     "DequantizeLinear": Operator(
-        Litert("numbers.dequantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True,
+        Litert("elementwise.dequantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True,
     ),
     "Div": Operator(_binary()),
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
@@ -183,7 +183,7 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
     ),
-    "QuantizeLinear": Operator(Litert("numbers.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
+    "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
     "ReduceMean": Operator(Litert("reduction.mean", "reduce_mean", "always"), (Rule(),), sign=KEEPS_SIGN),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),

@@ -15,9 +15,8 @@ from edgeprune import kernels
 from edgeprune.artifact import Layer, Port
 from edgeprune.errors import ExportError, RefusedError
 from edgeprune.evidence import KernelTimes
-from edgeprune.export.certificate import FileMasks
+from edgeprune.export.certificate import FileMasks, read_weights
 from edgeprune.export.graph import Graph, layer_name
-from edgeprune.export.placement import read_weights
 from edgeprune.export.sparse import rewrite, stock
 from edgeprune.export.sparse.clock import Clock
 from edgeprune.export.tflite import read

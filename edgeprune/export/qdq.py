@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from edgeprune.export.certificate import INTEGERS, Stored
 from edgeprune.export.graph import OPEN_BATCH, Graph, Node, Shape
-from edgeprune.export.placement import INTEGERS, Stored
 from edgeprune.export.scales import Grid, Integers
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"

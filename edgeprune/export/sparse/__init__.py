@@ -10,8 +10,8 @@ from typing import Optional
 import onnx
 
 from edgeprune.artifact import Layer
+from edgeprune.export.certificate import Stored
 from edgeprune.export.graph import Graph
-from edgeprune.export.placement import Stored
 from edgeprune.export.qdq import to_model
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.floats import rewrite_floats

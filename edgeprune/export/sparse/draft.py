@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.export.certificate import DEPTHWISE, PACKED, TRANSPOSED, Stored
 from edgeprune.export.graph import OPEN_BATCH, Array, Graph, Node, Shape
-from edgeprune.export.placement import DEPTHWISE, PACKED, TRANSPOSED, Stored
 from edgeprune.export.qdq import UNSIGNED, with_pairs
 from edgeprune.export.sparse.layers import Weighted
 from edgeprune.kernels import DOMAIN, packing

@@ -3,6 +3,6 @@
 lowering   a whole graph to a file                      spelling   many spellings to few, activations fused
 precision  which operations run in int8                 layout     channels last without transposes
 window     padding of convolutions and pooling          writer     values and constants of one conversion
-convolution, pooling, dense, elementwise, numbers, reduction, reshaping     the operators' forms
+convolution, pooling, dense, elementwise, reduction, reshaping     the operators' forms
 versions, sparse, file                                  the file format       read    back again
 """

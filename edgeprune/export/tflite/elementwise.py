@@ -1,4 +1,4 @@
-"""Arithmetic and activations: operators that treat every element alike, in whatever layout it lies."""
+"""Arithmetic, activations and changes of type: operators that treat every element alike, in whatever layout it lies."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def unary(writer: Writer, node: Node) -> None:
     output = writer.produce(node.output, value.axes, value.columns)
     options = options_of("HardSwish") if node.type == "HardSwish" else None
     writer.operator(_UNARY[node.type], [value.tensor], output, options)
+
+
+def quantize(writer: Writer, node: Node) -> None:
+    """QuantizeLinear."""
+    value = writer.value(node, 0)
+    output = writer.produce(node.output, value.axes, value.columns)
+    writer.operator("QUANTIZE", [value.tensor], output, options_of("Quantize"))
+
+
+def dequantize(writer: Writer, node: Node) -> None:
+    """DequantizeLinear."""
+    value = writer.value(node, 0)
+    output = writer.produce(node.output, value.axes, value.columns)
+    writer.operator("DEQUANTIZE", [value.tensor], output, options_of("Dequantize"))
 
 
 def relu(writer: Writer, node: Node) -> None:

@@ -64,14 +64,6 @@ def _batch_norm(graph: Graph, node: Node) -> list[Node]:
     return steps
 
 
-def _average_pool(graph: Graph, node: Node) -> list[Node]:
-    """A mean, if one window without padding is the whole map."""
-    size, kernel = graph.shapes[node.inputs[0]][2:], tuple(node.attributes["kernel_shape"])
-    if kernel != size or any(node.attributes.get("pads") or [0]):
-        return [node]
-    return _global_average(graph, node)
-
-
 def _global_average(graph: Graph, node: Node) -> list[Node]:
     axes = list(range(2, len(graph.shapes[node.inputs[0]])))
     return [Node(node.name, "ReduceMean", node.inputs, node.outputs, {"axes": axes, "keepdims": 1})]
@@ -84,12 +76,9 @@ def _global_max(graph: Graph, node: Node) -> list[Node]:
 def _reduce_mean(graph: Graph, node: Node) -> list[Node]:
     """The axes as an attribute, counted from the front."""
     rank = len(graph.shapes[node.inputs[0]])
-    if node.input(1):
-        if node.input(1) not in graph.constants:
-            raise node.fail("its axes are not constant")
-        axes = graph.constants[node.input(1)].tolist()
-    else:
-        axes = node.attributes.get("axes", [])
+    if node.input(1) and node.input(1) not in graph.constants:
+        raise node.fail("its axes are not constant")
+    axes = graph.constants[node.input(1)].tolist() if node.input(1) else []
     if not axes and not node.attributes.get("noop_with_empty_axes", 0):
         axes = range(rank)
     attributes = {"axes": [axis % rank for axis in axes], "keepdims": node.attributes.get("keepdims", 1)}
@@ -99,11 +88,11 @@ def _reduce_mean(graph: Graph, node: Node) -> list[Node]:
 def _clip(graph: Graph, node: Node) -> list[Node]:
     """Bounds as attributes; from 0 upwards it is a Relu, from 0 to 6 a Relu6."""
     bounds = []
-    for index, (key, default) in enumerate((("min", -np.inf), ("max", np.inf)), start=1):
+    for index, default in ((1, -np.inf), (2, np.inf)):
         name = node.input(index)
         if name and name not in graph.constants:
             raise node.fail(f"its bound {name} is not constant")
-        bounds.append(float(graph.constants[name]) if name else float(node.attributes.get(key, default)))
+        bounds.append(float(graph.constants[name]) if name else default)
     low, high = (np.inf * np.sign(bound) if abs(bound) >= np.finfo(np.float32).max else bound for bound in bounds)
     kind = {(0.0, np.inf): "Relu", (0.0, 6.0): "Relu6"}.get((low, high), "Clip")
     return [Node(node.name, kind, node.inputs[:1], node.outputs, {"low": low, "high": high})]
@@ -141,7 +130,6 @@ def _split(graph: Graph, node: Node) -> list[Node]:
 
 # By the name that the table of operators has for each.
 SPELLINGS: dict[str, Callable[[Graph, Node], list[Node]]] = {
-    "average_pool": _average_pool,
     "batch_norm": _batch_norm,
     "clip": _clip,
     "global_average": _global_average,
