@@ -61,7 +61,7 @@ def export(
         / f"{ticket.path.name}-seed{seed}-{target.name}-{runtime}-{precision}"
         for runtime, precision in cells
     }
-    with place.held(each for folder in folders.values() for each in _places(folder).values()):
+    with place.held(bundled for folder in folders.values() for bundled in _places(folder).values()):
         networks = [Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket")]
         for network in networks:
             _ = network.traced  # what cannot become a graph fails in every cell alike
@@ -76,7 +76,7 @@ def export(
                 refused.append(Refused(runtime, precision, problem))
                 yield refused[-1]
     if len(refused) == len(cells):
-        broken = any(isinstance(each.error, VerificationError) for each in refused)
+        broken = any(isinstance(refusal.error, VerificationError) for refusal in refused)
         kind, first = VerificationError if broken else ExportError, refused[0].error
         raise kind(f"no bundle could be built for target {target.name}: {first.message}", first.hint)
 

@@ -61,9 +61,9 @@ def best_method(tried: Mapping[str, Tried]) -> str:
     first."""
     safe = tried[SAFE]
     allowed = {
-        name: each
-        for name, each in tried.items()
-        if all(mine >= least - MOST_LOST_DB for mine, least in zip(each.db, safe.db, strict=True))
+        name: one
+        for name, one in tried.items()
+        if all(mine >= least - MOST_LOST_DB for mine, least in zip(one.db, safe.db, strict=True))
     }
     return max(allowed, key=lambda name: (allowed[name].gain, float(np.mean(allowed[name].db))))
 

@@ -103,8 +103,8 @@ class Clock:
     def _measure(self, machine: str, model: onnx.ModelProto, graph: Graph, costs: Costs) -> KernelTimes:
         layers = self.layers(graph)
         found = {name: _network(name, graph, costs, layers) for name in (LAYERS, *FORMATS[graph.precision])}
-        found = {name: each for name, each in found.items() if each.needs_library}
-        stock_ns, *spent = self.networks([model, *(each.model for each in found.values())])
+        found = {name: rewritten for name, rewritten in found.items() if rewritten.needs_library}
+        stock_ns, *spent = self.networks([model, *(rewritten.model for rewritten in found.values())])
         best = min(zip(spent, found), default=(0.0, LAYERS))
         if LAYERS in found and best[0] > FASTER * spent[0]:
             best = spent[0], LAYERS  # of equals the one that is known layer by layer
@@ -113,7 +113,7 @@ class Clock:
     def layers(self, graph: Graph) -> LayerTimes:
         """Layer -> kernel -> nanoseconds, of every kernel that can run it."""
         forced = {pattern: rewrite(graph, Forced(pattern)).model for pattern in FORMATS[graph.precision]}
-        models = {DENSE: stock(graph).model, **{name: each for name, each in forced.items() if _ours(each)}}
+        models = {DENSE: stock(graph).model, **{name: model for name, model in forced.items() if _ours(model)}}
         found: dict[str, dict[str, float]] = {}
         for name, times in zip(models, self._profiles(list(models.values()))):
             ours = _ours(models[name])
@@ -185,8 +185,8 @@ def profile_extra(events: Mapping[str, Sequence[int]], network_ns: float) -> flo
     """Nanoseconds that the profile adds to each kernel (ten microseconds on a virtual machine): what the kernels take
     together more than a whole inference does without a profile."""
     runs = min(map(len, events.values()), default=1)
-    kernels = sum(len(each) // runs for each in events.values())
-    together = sum(fast_ns(each, runs) for each in events.values())
+    kernels = sum(len(spent) // runs for spent in events.values())
+    together = sum(fast_ns(spent, runs) for spent in events.values())
     return max(0.0, (together - network_ns) / max(kernels, 1))
 
 
@@ -198,7 +198,9 @@ def _network(name: str, graph: Graph, costs: Costs, layers: LayerTimes) -> Rewri
         return rewrite(graph, here, layers)
     forced = rewrite(graph, Forced(name))
     ours = _ours(forced.model)
-    records = (_measured(each, layers.get(each.name, {})) if each.name in ours else each for each in forced.layers)
+    records = (
+        _measured(record, layers.get(record.name, {})) if record.name in ours else record for record in forced.layers
+    )
     return replace(forced, layers=tuple(records))
 
 
@@ -259,7 +261,7 @@ def _stock(plain: Rewritten, chosen: Rewritten, times: KernelTimes) -> Rewritten
     why += f"{times.stock_ns / 1e3:.0f} µs without"
     ours = _ours(chosen.model)
     records = (
-        replace(each, kernel="dense", pattern="", predicted_gain=1.0, why=why) if each.name in ours else each
-        for each in chosen.layers
+        replace(record, kernel="dense", pattern="", predicted_gain=1.0, why=why) if record.name in ours else record
+        for record in chosen.layers
     )
     return replace(plain, layers=tuple(records))

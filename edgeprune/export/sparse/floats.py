@@ -51,12 +51,12 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
     graph, taken = draft.graph, set[int]()
     options = _options(graph, choices, costs)
     own, saved, stock = _own(graph, options, costs)
-    chosen = {number for number in (each.layer.number for each in choices) if number in own}
-    for each in choices:
-        if each.layer.number not in options:
-            stock += each.dense
-            saved += max(each.dense - each.doubted, 0.0)
-            chosen |= {each.layer.number} if each.pays else set()
+    chosen = own & {choice.layer.number for choice in choices}
+    for choice in choices:
+        if choice.layer.number not in options:
+            stock += choice.dense
+            saved += max(choice.dense - choice.doubted, 0.0)
+            chosen |= {choice.layer.number} if choice.pays else set()
     for choice in choices:
         if choice.layer.number in chosen:
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
