@@ -47,7 +47,6 @@ class Outcome:
 def small_bundle(work: Path) -> Artifact:
     """The dense twin of the digits task for ONNX Runtime: a few microseconds an inference, the hardest case for a clock
     and the most sensitive to other programs."""
-
     kept = sorted(work.glob("artifacts/*-dense/manifest.json"))
     if kept:
         return Artifact.load(kept[0].parent)
@@ -66,17 +65,9 @@ def record(work: Path, count: int) -> None:
                 if event.number % 20 == 0:
                     say(f"block {event.number}/{event.total}")
             elif isinstance(event, Timed):
-                store.write_json(work / "blocks.json", recording(event, time.monotonic() - begin))
-
-
-def recording(measurement: Timed, seconds: float) -> dict[str, Any]:
-    """The content of blocks.json."""
-    return {
-        "plan": dict(measurement.plan),
-        "environment": dict(measurement.environment),
-        "seconds_a_block": round(seconds / len(measurement.blocks), 3),
-        "blocks": [entry(block) for block in measurement.blocks],
-    }
+                seconds, blocks = time.monotonic() - begin, [entry(block) for block in event.blocks]
+                content = {"plan": dict(event.plan), "environment": dict(event.environment), "blocks": blocks}
+                store.write_json(work / "blocks.json", {**content, "seconds_a_block": round(seconds / len(blocks), 3)})
 
 
 def entry(block: Block) -> dict[str, Any]:

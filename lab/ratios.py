@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import edgeprune
 from edgeprune import Artifact, LoadedModel, runtimes
 from edgeprune.artifact import to_torch_layout
 from edgeprune.mask import Array
+from edgeprune.progress import say
 from lab import forms
 from lab.bundles import bundle, twin_of
 from lab.sheet import Sheet, judged, one_by_one, shown
@@ -92,9 +94,10 @@ def compare(asked: Asked, sparsity: float, batch: int) -> Sheet:
 def draw_curve(asked: Asked) -> Sheet:
     """Ratios from 70 to 98 % zeros, and the share of zeros where the sparse side is as fast as the dense one."""
     sheet = Sheet("row", *(f"{sparsity:g} %" for sparsity in CURVE), "crossover")
-    for network, row in one_by_one(asked.networks, asked.rows):
+    for network, row in product(asked.networks, asked.rows):
         ratios = []
         for sparsity in CURVE:
+            say(f"{network}: {row} at {sparsity:g} %")
             timed, dense = time_row(asked, network, row, sparsity)
             ratios.append(timed.ratio(dense, "sparse").value)
         cross = crossover(CURVE, [1 / ratio for ratio in ratios])
@@ -128,7 +131,7 @@ def check_choices(asked: Asked, seed: int) -> Sheet:
         draw = random.Random(number)
         pattern, precision, sparsity = draw.choice(PATTERNS), draw.choice(PRECISIONS), draw.choice(ZEROS)
         kind = f"{precision} {pattern}"
-        next(one_by_one([network], [kind], f" at {sparsity:g} %"))
+        say(f"{network}: {kind} at {sparsity:g} %")
         sparse = bundle(asked.work, Cell(network, pattern, sparsity, precision))
         models = {"sparse": edgeprune.load(sparse.path), "dense": edgeprune.load(twin_of(sparse).path)}
         example = example_of(models["sparse"])
