@@ -38,7 +38,7 @@ class Found:
 
 
 def find_package(package: str, where: str = "") -> Found:
-    """A package of one module that has its name; Failure that says why there is none (where: in which place)."""
+    """A package whose module has its name; Failure that says why there is none (where: in which place)."""
     module = import_module(package, package, where)
     return Found(module, package, module.__version__)
 

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from .power import read_power
 from .system import listed, missing, read_value, run_command
@@ -23,23 +23,14 @@ NO_TEMPERATURES = (6, 7, 8)  # types of Android's Temperature that are a battery
 
 
 def read_cpufreq(root: Path, *files: str) -> dict[str, Any]:
-    """What files of each group of cores say, or why there is none: `<reading>.<group>` -> value."""
+    """`<reading>.<group>` -> value from such files of each group of cores: current and highest frequency in kHz, who
+    sets it; or why there is none."""
     found: dict[str, Any] = {}
     for file in files:
         name, paths = CPUFREQ_FILES[file], listed(root, f"{CPUFREQ}/policy*/{file}")
         groups = {f"{name}.{path.parent.name}": read_value(path) for path in paths}
         found.update(groups or {name: missing(root / CPUFREQ)})
     return found
-
-
-def read_frequency(root: Path) -> dict[str, Any]:
-    """Current and highest frequency of each group of cores in kHz."""
-    return read_cpufreq(root, "scaling_cur_freq", "scaling_max_freq")
-
-
-def read_governor(root: Path) -> dict[str, Any]:
-    """Who sets the frequency, for each group of cores."""
-    return read_cpufreq(root, "scaling_governor")
 
 
 def read_temperature(root: Path) -> dict[str, Any]:
@@ -139,9 +130,9 @@ def read_load(root: Path) -> dict[str, Any]:
     return found
 
 
-SENSORS = {
-    "frequency": read_frequency,
-    "governor": read_governor,
+SENSORS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "frequency": lambda root: read_cpufreq(root, "scaling_cur_freq", "scaling_max_freq"),
+    "governor": lambda root: read_cpufreq(root, "scaling_governor"),
     "temperature": read_temperature,
     "throttling": read_throttling,
     "power": read_power,

@@ -55,10 +55,8 @@ def missing(folder: Path) -> str:
     """Why there is nothing below a folder: "unreadable" if it may not be listed (on a phone, say), else "absent"."""
     try:
         os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return "absent"
-    except OSError:
-        return "unreadable"
+    except OSError as problem:
+        return "absent" if isinstance(problem, (FileNotFoundError, NotADirectoryError)) else "unreadable"
     return "absent"
 
 
