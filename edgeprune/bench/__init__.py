@@ -12,7 +12,7 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench.journal import open_journal
 from edgeprune.bench.run import Request, Run
 from edgeprune.bench.states import compare_with_earlier
-from edgeprune.blocks import Ran
+from edgeprune.blocks import Block, NativeRun, Ran
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, MeasurementError
 from edgeprune.measurement import Measurement, Timed
@@ -57,9 +57,10 @@ def bench_blocks(
     """
     run = Run(request, connection)
     run.check()
-    with open_journal(request.out, run.identity(), run.kind) as journal:
+    with open_journal(request.out, run.identity(), Block if request.runner is None else NativeRun) as journal:
         device = run.push()
-        begin = run.begin(device)
+        begin = device.read()
+        run.check_fair([begin])
         order = request.plan.order(compared=request.against is not None)
         begins_s = request.plan.begins_s(compared=request.against is not None)
         finished, earlier_notes = journal.read()

@@ -101,11 +101,7 @@ def run_block(bundle: Bundle, job: Job, connection: Connection, timeout_seconds:
         with store.naming(here / "job.json"):
             (here / "job.json").write_text(json.dumps(asdict(job)))
         connection.push(here / "job.json", "job.json")
-        process = connection.background([connection.python, parcel.NAME, "job.json"])
-        try:
-            finished = process.wait(timeout_seconds)
-        finally:
-            process.terminate()
+        finished = connection.finish([connection.python, parcel.NAME, "job.json"], timeout_seconds)
         lines = _read_lines(connection, job.samples_path, here / "samples")
         if finished.exit_status != 0:
             raise _failure(bundle, job, connection, here, finished, lines)
@@ -149,8 +145,7 @@ def _failure(
             f"{name}: the agent was killed {where}: the device most likely ran out of memory",
             FREE_MEMORY,
         )
-    said = finished.last_line or "it said nothing"
-    return DeviceError(f"{name}: the agent failed {where} with exit status {finished.exit_status}: {said}")
+    return DeviceError(f"{name}: the agent failed {where} with exit status {finished.exit_status}: {finished.said}")
 
 
 def _block(bundle: Bundle, result: Result, lines: list[Line]) -> tuple[Block, dict[str, Any]]:

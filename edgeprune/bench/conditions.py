@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from edgeprune import typed
@@ -23,6 +22,8 @@ PREEMPTIONS_PER_SECOND = 50.0
 FREQUENCY_DROP = 0.1  # below the highest frequency that the kernel allows
 FREQUENCY_TOLERANCE = 0.01  # some kernels tell the frequency that they measured
 READ_SECONDS = 30.0
+# A device is cool with its hottest sensor so far above where it began; how often it is looked at, and for how long.
+COOL_MILLIC, COOL_STEP_S, COOL_LIMIT_S = 2000, 2.0, 120.0
 STOLEN_SHARE = 0.02  # of a block's time that a host took away
 SET_GOVERNOR = {
     "android": "adb shell cmd power set-fixed-performance-mode-enabled true",
@@ -81,10 +82,8 @@ def unfair(taken: Iterable[Reading], target: Target) -> Optional[UnfairCondition
         fastest, asked = readings.fastest_khz(reading) or 0, target.frequency_khz
         if asked and abs(fastest - asked) > FREQUENCY_TOLERANCE * asked:
             ran = f"the fastest cores ran at {fastest} kHz" if fastest else "the frequency cannot be read"
-            return UnfairConditionsError(
-                f"target {target.name} is measured at {asked} kHz, {ran}",
-                SET_FREQUENCY.format(asked),
-            )
+            step = SET_FREQUENCY.format(asked)
+            return UnfairConditionsError(f"target {target.name} is measured at {asked} kHz, {ran}", step)
         for name, value in reading.items():
             if name.partition(".")[0] == "governor" and value not in seen.setdefault(name, []):
                 seen[name].append(value)
@@ -107,36 +106,25 @@ def _set_governor(target: Target, governor: str) -> str:
     return SET_GOVERNOR["android" if target.os == "android" else "linux"].format(governor)
 
 
-@dataclass(frozen=True)
-class Cooling:
-    """When a device counts as cool again: its hottest sensor at most above_millic over where it began; looked at every
-    step_s seconds, given up after limit_s."""
-
-    above_millic: int = 2000
-    step_s: float = 2.0
-    limit_s: float = 120.0
-
-
 def wait_until_cool(
     begin: Reading,
     read_now: Callable[[], Reading],
-    limits: Cooling,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """Wait until the device is about as cool as in the reading `begin`, before the first block; gives "", or a note to
     keep with the measurement if it did not get there in time. A device without temperatures waits for nothing."""
-    start, last = readings.hottest_millic(begin), clock() + limits.limit_s
+    start, last = readings.hottest_millic(begin), clock() + COOL_LIMIT_S
     while start is not None:
         now = readings.hottest_millic(read_now())
-        if now is None or now <= start + limits.above_millic:
+        if now is None or now <= start + COOL_MILLIC:
             break
         if clock() >= last:
             return (
-                f"the device was at {now / 1000:.1f} degrees Celsius after {limits.limit_s:g} s without work, "
+                f"the device was at {now / 1000:.1f} degrees Celsius after {COOL_LIMIT_S:g} s without work, "
                 f"{start / 1000:.1f} before the first block"
             )
-        sleep(limits.step_s)
+        sleep(COOL_STEP_S)
     return ""
 
 

@@ -80,11 +80,8 @@ class Runner:
         The plan's warmups, samples, seconds and limit_seconds hold for the process as for a block. DeviceError for a
         runner that fails or prints no timings; DeviceTransientError if it takes longer than `plan.timeout_seconds`.
         """
-        process = self.connection.background([f"./{RUNNER_FILE}", *_flags(_file_of(role), threads, plan)])
-        try:
-            finished = process.wait(plan.timeout_seconds)
-        finally:
-            process.terminate()
+        command = [f"./{RUNNER_FILE}", *_flags(_file_of(role), threads, plan)]
+        finished = self.connection.finish(command, plan.timeout_seconds)
         if finished.exit_status != 0:
             raise _failure(self.name, finished)
         # On Android it writes to stdout or stderr, by its version.
@@ -184,7 +181,7 @@ def _push(connection: Connection, files: dict[str, Path]) -> dict[str, str]:
 
 
 def _failure(name: str, finished: Finished) -> DeviceError:
-    status, said = finished.exit_status, finished.last_line or "it said nothing"
+    status, said = finished.exit_status, finished.said
     if finished.killed:
         return DeviceError(
             f"{name} was killed on the device, which most likely ran out of memory",

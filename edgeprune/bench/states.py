@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Optional
 
 from edgeprune.blocks import Ran
@@ -68,12 +67,13 @@ def compare_with_earlier(measurement: Measurement) -> list[str]:
     if not isinstance(measurement, Timed):
         return []
     mine = measurement.summary.artifact
-    for path in _newest(measurement.path):
+    name = measurement.path.name.rpartition("-")[0]
+    for path in sorted(measurement.path.parent.glob(f"{name}-[0-9]*Z.json"), reverse=True)[:EARLIER]:
         try:
             other = Measurement.load(path)
         except MeasurementError:
             continue  # it is told of where it is asked for
-        if isinstance(other, Timed) and _same(measurement, other):
+        if isinstance(other, Timed) and _ran_there(other) == _ran_there(measurement):
             theirs = other.summary.artifact
             if mine.p50_ns and theirs.p50_ns and _apart(mine.p50_interval_ns, theirs.p50_interval_ns):
                 return [
@@ -85,18 +85,10 @@ def compare_with_earlier(measurement: Measurement) -> list[str]:
     return []
 
 
-def _newest(path: Path) -> list[Path]:
-    """The files of earlier measurements of a bundle, the newest first."""
-    name = path.name.rpartition("-")[0]
-    return sorted(path.parent.glob(f"{name}-[0-9]*Z.json"), reverse=True)[:EARLIER]
-
-
-def _same(one: Measurement, other: Measurement) -> bool:
-    def key(each: Measurement) -> tuple[Any, ...]:
-        seen = each.environment
-        return (each.artifact_sha256, each.threads, seen.get("host"), seen.get("cpu"), seen.get("runtime"))
-
-    return key(one) == key(other)
+def _ran_there(measurement: Measurement) -> tuple[Any, ...]:
+    """Which file ran, with how many threads, and on what."""
+    seen = measurement.environment
+    return (measurement.artifact_sha256, measurement.threads, seen.get("host"), seen.get("cpu"), seen.get("runtime"))
 
 
 def _apart(one: Optional[tuple[int, int]], other: Optional[tuple[int, int]]) -> bool:

@@ -75,16 +75,11 @@ def bench(
     for artifact, other in zip(bundles, others):
         request = Request(artifact, other, machine, plan, out, runner)
         for measurement in _count(request) if emulate else _measure(request, devices):
-            summaries.append({"path": str(measurement.path), **summary(measurement, _sides(request))})
+            summaries.append({"path": str(measurement.path), **summary(measurement, list(request.sides.values()))})
             if not as_json:
                 click.echo(measurement.path)
     if as_json:
         click.echo(json.dumps(summaries, indent=1))
-
-
-def _sides(request: Request) -> list[Artifact]:
-    """The bundles that a measurement runs."""
-    return [request.artifact, *([] if request.against is None else [request.against])]
 
 
 def _twin(artifact: Artifact) -> Optional[Artifact]:
@@ -125,7 +120,7 @@ def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) 
                 _say_measurement(request, event, host if len(devices) > 1 else "")
                 yield event
     if len(devices) > 1:
-        print_devices(measured, _sides(request), Console(stderr=True))
+        print_devices(measured, list(request.sides.values()), Console(stderr=True))
     if failed is not None:
         raise failed
 
@@ -145,7 +140,7 @@ def _say_measurement(request: Request, measurement: Measurement, host: str) -> N
     from edgeprune.bench import conditions
     from edgeprune.report import dense_warnings, print_layers, result_line
 
-    artifact, sides = request.artifact, _sides(request)
+    artifact, sides = request.artifact, list(request.sides.values())
     say(f"{host + ': ' if host else ''}{artifact.path.name}: {result_line(measurement, sides)}")
     print_layers(measurement, sides, Console(stderr=True))
     for line in (*conditions.warnings(measurement), *dense_warnings(artifact)):

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from edgeprune.connections.shell import Answer, ShellConnection, run_client
+from edgeprune.connections.shell import Answer, Line, ShellConnection, run_client
 from edgeprune.errors import DeviceError, DeviceTransientError
 from edgeprune.warden import Warden
 
@@ -50,7 +50,7 @@ def connect(host: str = "", python: str = "") -> ShellConnection:
     return ShellConnection(AdbLine(host), python)
 
 
-class AdbLine:
+class AdbLine(Line):
     """See `connections.shell.Line`."""
 
     name = "adb"
@@ -82,9 +82,6 @@ class AdbLine:
     def warden(self, last: str) -> Warden:
         """See `connections.shell.Line`."""
         return Warden(None, [["adb", "-s", self.host, "exec-out", last]])
-
-    def close(self) -> None:
-        """See `connections.shell.Line`."""
 
     def _laid_down(self, source: Path, timeout_s: float) -> str:
         """Copy a file to the device, where it is removed as soon as it was opened."""

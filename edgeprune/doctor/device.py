@@ -10,8 +10,7 @@ from edgeprune.bench.block import push_agent
 from edgeprune.connections import Connection
 from edgeprune.device import parcel
 from edgeprune.device.probe import Probed
-from edgeprune.doctor.check import Check
-from edgeprune.doctor.state import state_checks
+from edgeprune.doctor.state import Check, state_checks
 from edgeprune.errors import DeviceError
 from edgeprune.kernels.build import LEVELS
 from edgeprune.target import Target

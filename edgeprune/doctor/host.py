@@ -14,8 +14,7 @@ from edgeprune import kernels, runtimes
 from edgeprune.device import Failure
 from edgeprune.device.loading import import_module
 from edgeprune.device.probe import level_of
-from edgeprune.doctor.check import Check
-from edgeprune.doctor.state import BUSY_LOAD, LEAST_FREE_BYTES
+from edgeprune.doctor.state import BUSY_LOAD, LEAST_FREE_BYTES, Check
 from edgeprune.errors import EdgepruneError, ExportError
 from edgeprune.kernels.build import LEVELS
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from edgeprune.bench import conditions
 from edgeprune.device import readings
-from edgeprune.doctor.check import Check
 from edgeprune.target import Target
 
 # vcgencmd get_throttled: bits 0 to 3 for now, 16 to 19 for since boot [Raspberry Pi documentation, "vcgencmd"].
@@ -29,6 +29,17 @@ BLIND = {
     "frequency_khz": "bench cannot tell whether the clock fell",
     "governor": "bench cannot tell who sets the clock",
 }
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. state: "ok", "missing" (something will fail), "unfair" (it forbids a fair measurement now)
+    or "note" (worth knowing)."""
+
+    name: str
+    state: str
+    detail: str
+    next_step: str = ""
 
 
 def state_checks(found: Mapping[str, Any], target: Target) -> Iterator[Check]:

@@ -16,13 +16,14 @@ from edgeprune.bench import conditions
 from edgeprune.energy import energy
 from edgeprune.errors import ExitCode, MeasurementError
 from edgeprune.gate.budgets import AT_LEAST, DROP_DIGITS, DROPS, LATENCIES, VERDICTS, Budget
-from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, find_artifact, timed
+from edgeprune.measurement import Aggregated, Emulated, Measurement, find_artifact, timed
 from edgeprune.report import size_parts, ticket_of
 from edgeprune.target import Target
 
 NORMAL_95 = 1.96  # standard errors on either side that hold 95 %
 MORE = "give bench more --pairs"
-Interval = tuple[float, float]
+# An interval in the base unit and a remark on it, or None and the reason.
+Interval = tuple[Optional[tuple[float, float]], str]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def exit_code(judgements: Iterable[Judgement]) -> ExitCode:
 
 
 def _judge(case: _Case, budget: Budget) -> Judgement:
-    interval, why = _interval(case, budget)
+    interval, why = _INTERVALS[budget.name](case, budget)
     if interval is None:
         return Judgement(budget, "inconclusive", None, None, f"{budget.name}: {why}")
     low, high = interval
@@ -108,21 +109,8 @@ def _judge(case: _Case, budget: Budget) -> Judgement:
     return Judgement(budget, status, low, high, words)
 
 
-def _interval(case: _Case, budget: Budget) -> tuple[Optional[Interval], str]:
-    """The interval in the base unit and a remark on it, or None and the reason."""
-    if budget.name in LATENCIES:
-        return _latency(timed(case.measurement), LATENCIES[budget.name])
-    if budget.name in DROPS:
-        return _drop(case.artifact(budget.name), budget)
-    if budget.name == "size":
-        return _size(case.artifact(budget.name))
-    if budget.name == "verdict":
-        return _verdict(case)
-    return _INTERVALS[budget.name](case.measurement)
-
-
-def _latency(measurement: Timed, q: float) -> tuple[Optional[Interval], str]:
-    blocks = measurement.steady_samples()
+def _latency(case: _Case, budget: Budget) -> Interval:
+    blocks, q = timed(case.measurement).steady_samples(), LATENCIES[budget.name]
     count, least = sum(map(len, blocks)), statistics.smallest_sample(q)
     if count < least:
         return None, f"{count} samples do not support the quantile, it needs {least}: {MORE}"
@@ -134,8 +122,8 @@ def _latency(measurement: Timed, q: float) -> tuple[Optional[Interval], str]:
     return interval, f"95 %, {len(blocks)} processes{alike}"
 
 
-def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in timed(measurement).of("artifact")]
+def _memory(case: _Case, _budget: Budget) -> Interval:
+    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in timed(case.measurement).of("artifact")]
     known = [mark for mark in marks if mark is not None]
     if len(known) < len(marks):
         raise MeasurementError(
@@ -147,7 +135,8 @@ def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
     return interval, f"95 %, {len(known)} processes"
 
 
-def _speedup(measurement: Measurement) -> tuple[Optional[Interval], str]:
+def _speedup(case: _Case, _budget: Budget) -> Interval:
+    measurement = case.measurement
     ratio = (measurement if isinstance(measurement, Aggregated) else timed(measurement)).summary.ratio
     if ratio is None:
         raise MeasurementError(
@@ -162,8 +151,8 @@ def _speedup(measurement: Measurement) -> tuple[Optional[Interval], str]:
     return (low, high), f"95 %, {ratio.pairs} pairs"
 
 
-def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    found = energy(timed(measurement).of("artifact"))
+def _energy(case: _Case, _budget: Budget) -> Interval:
+    found = energy(timed(case.measurement).of("artifact"))
     if found is None:
         raise MeasurementError(
             "energy: absent, the device has no power sensor that the agent can read", "leave this budget out"
@@ -174,20 +163,22 @@ def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
     return (found.gross_j - half, found.gross_j + half), f"95 %, gross, {found.readings} readings"
 
 
-def _instructions(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    if not isinstance(measurement, Emulated):
+def _instructions(case: _Case, _budget: Budget) -> Interval:
+    if not isinstance(case.measurement, Emulated):
         raise MeasurementError("instructions: times were measured, nothing was counted", "count with: bench --emulate")
-    count = float(measurement.summary.instructions)
+    count = float(case.measurement.summary.instructions)
     return (count, count), "emulated, the same in every run"
 
 
-def _size(artifact: Artifact) -> tuple[Optional[Interval], str]:
+def _size(case: _Case, budget: Budget) -> Interval:
+    artifact = case.artifact(budget.name)
     size = float(artifact.size_bytes)
     return (size, size), size_parts(artifact)
 
 
-def _drop(artifact: Artifact, budget: Budget) -> tuple[Optional[Interval], str]:
+def _drop(case: _Case, budget: Budget) -> Interval:
     """How much worse the bundle is in its runtime than what the budget compares it with."""
+    artifact = case.artifact(budget.name)
     metric = artifact.metric
     if budget.unit == "pp" and not metric.is_share:
         raise MeasurementError(
@@ -210,7 +201,7 @@ def _drop(artifact: Artifact, budget: Budget) -> tuple[Optional[Interval], str]:
     return (drop, drop), words
 
 
-def _verdict(case: _Case) -> tuple[Optional[Interval], str]:
+def _verdict(case: _Case, _budget: Budget) -> Interval:
     """What the ticket's verdict shows at least and what it leaves open at most, as places in VERDICTS."""
     ticket_id = case.measurement.ticket_id
     ticket = ticket_of(ticket_id, case.out)
@@ -222,17 +213,20 @@ def _verdict(case: _Case) -> tuple[Optional[Interval], str]:
     verdict, over = ticket.verdict, ticket.verdict.over_reinit_interval
     over = ticket.metric.gain_interval(over) if over is not None else None
     most = VERDICTS["not-inferior" if over is not None and over[1] <= 0 else "winning"]
+    nothing, winning = VERDICTS["nothing"], VERDICTS["winning"]
     shown = {
-        "winning": (VERDICTS["winning"],) * 2,
+        "winning": (winning, winning),
         "not inferior": (VERDICTS["not-inferior"], most),
-        "inferior": (VERDICTS["nothing"],) * 2,
+        "inferior": (nothing, nothing),
     }
-    return shown.get(
-        verdict.status, (VERDICTS["nothing"], VERDICTS["winning"])
-    ), f"{ticket.path.name}: {verdict.status}"
+    return shown.get(verdict.status, (nothing, winning)), f"{ticket.path.name}: {verdict.status}"
 
 
-_INTERVALS: Mapping[str, Callable[[Measurement], tuple[Optional[Interval], str]]] = {
+_INTERVALS: Mapping[str, Callable[[_Case, Budget], Interval]] = {
+    **dict.fromkeys(LATENCIES, _latency),
+    **dict.fromkeys(DROPS, _drop),
+    "size": _size,
+    "verdict": _verdict,
     "memory": _memory,
     "speedup": _speedup,
     "energy": _energy,

@@ -8,13 +8,11 @@ a block's steady state do not count, and stay in the file.
 
 from __future__ import annotations
 
-from edgeprune.statistics.between import effective_blocks, median_interval, quantile_between, spread
+from edgeprune.statistics.between import effective_blocks, quantile_between
 from edgeprune.statistics.comparison import (
     DELTA,
-    FEWEST_PAIRS,
     Ratio,
     block_logs,
-    level,
     lowest_percentile,
     minimum_detectable,
     noise_floor,
@@ -25,13 +23,10 @@ from edgeprune.statistics.quantiles import (
     FEWEST_PROCESSES,
     QUANTILES,
     Samples,
-    binomial_cdf,
-    mad,
-    quantile,
     quantile_interval,
     smallest_sample,
 )
-from edgeprune.statistics.steady import EPSILON, Steady, steady_state
+from edgeprune.statistics.steady import Steady, steady_state
 from edgeprune.statistics.summary import (
     CountSummary,
     NativeSide,
@@ -45,8 +40,6 @@ from edgeprune.statistics.summary import (
 
 __all__ = [
     "DELTA",
-    "EPSILON",
-    "FEWEST_PAIRS",
     "FEWEST_PROCESSES",
     "QUANTILES",
     "CountSummary",
@@ -57,21 +50,15 @@ __all__ = [
     "Side",
     "Steady",
     "Summary",
-    "binomial_cdf",
     "block_logs",
     "effective_blocks",
-    "level",
     "lowest_percentile",
-    "mad",
-    "median_interval",
     "minimum_detectable",
     "noise_floor",
     "paired_ratio",
-    "quantile",
     "quantile_between",
     "quantile_interval",
     "smallest_sample",
-    "spread",
     "steady_state",
     "summarize",
     "summarize_counts",

@@ -12,6 +12,7 @@ from edgeprune.blocks import Block
 from edgeprune.device import readings
 
 T = TypeVar("T")
+Reader = Callable[[Block], Optional[float]]
 SLOW = 0.1  # relative: a block whose median lies this far above that of its role's blocks is reported
 
 
@@ -46,40 +47,37 @@ def _of(role: str, blocks: Sequence[Block], values: Sequence[T]) -> list[T]:
 def _causes(block: Block, same: Sequence[Block]) -> tuple[str, ...]:
     """The readings of a block that stand out against the median of its role's blocks."""
     found = []
-    for read, least, words in _COVARIATES:
-        mine, values = read(block), [value for each in same if (value := read(each)) is not None]
+    for read, unit, least, words in _COVARIATES:
+        mine, values = read(block), [value / unit for each in same if (value := read(each)) is not None]
         usual = float(np.median(values)) if values else 0.0
-        if mine is not None and mine - usual >= least:
-            found.append(words.format(abs(mine), abs(usual)))
+        if mine is not None and mine / unit - usual >= least:
+            found.append(words.format(abs(mine / unit), abs(usual)))
     return tuple(found)
 
 
-def _rate(block: Block, name: str) -> Optional[float]:
+def _rate(name: str) -> Reader:
     """By how much a counter grew for each second of samples."""
-    growth = block.increase(name)
-    return None if growth is None else growth / block.seconds
+
+    def rate(block: Block) -> Optional[float]:
+        growth = block.increase(name)
+        return None if growth is None else growth / block.seconds
+
+    return rate
 
 
-def _waiting_percent(block: Block) -> Optional[float]:
-    rate = _rate(block, "cpu_pressure_us")  # microseconds a second
-    return None if rate is None else rate / 1e4
+def _hottest_millic(block: Block) -> Optional[int]:
+    return readings.hottest_millic(block.conditions_after)
 
 
-def _minus_megahertz(block: Block) -> Optional[float]:
-    """Negative, since less is slower; of the fastest group of cores, for idle ones clock down."""
-    khz = readings.fastest_khz(block.conditions_after)
-    return None if khz is None else -khz / 1e3
+def _fastest_khz(block: Block) -> Optional[int]:
+    return readings.fastest_khz(block.conditions_after)  # of all groups of cores, for idle ones clock down
 
 
-def _celsius(block: Block) -> Optional[float]:
-    millic = readings.hottest_millic(block.conditions_after)
-    return None if millic is None else millic / 1e3
-
-
-# reading, by how much it has to exceed the others' median, words for it and that median
-_COVARIATES: tuple[tuple[Callable[[Block], Optional[float]], float, str], ...] = (
-    (_waiting_percent, 10.0, "programs waited for a processor {:.0f} % of the time (usually {:.0f} %)"),
-    (lambda block: _rate(block, "preemptions"), 50.0, "taken off its core {:.0f} times a second (usually {:.0f})"),
-    (_minus_megahertz, 100.0, "clock at {:.0f} MHz (usually {:.0f})"),
-    (_celsius, 5.0, "{:.0f} degrees Celsius (usually {:.0f})"),
+# reading, how much of it is 1 in the words (negative where less is slower), by how much more than the others' median it
+# has to be, words for it and that median
+_COVARIATES: tuple[tuple[Reader, float, float, str], ...] = (
+    (_rate("cpu_pressure_us"), 1e4, 10.0, "programs waited for a processor {:.0f} % of the time (usually {:.0f} %)"),
+    (_rate("preemptions"), 1.0, 50.0, "taken off its core {:.0f} times a second (usually {:.0f})"),
+    (_fastest_khz, -1e3, 100.0, "clock at {:.0f} MHz (usually {:.0f})"),
+    (_hottest_millic, 1e3, 5.0, "{:.0f} degrees Celsius (usually {:.0f})"),
 )

@@ -160,12 +160,10 @@ def _side(role: str, blocks: Sequence[Block], steady: Sequence[Steady], roles: R
     samples = [sample for block in roles[role] for sample in block]
     medians = tuple(_median(block) for block in roles[role])
     quantiles = {name: quantile(samples, q) for name, q in QUANTILES.items()}
+    if quantiles["p50_ns"] is not None:
+        quantiles["p50_ns"] = sorted(medians)[(len(medians) - 1) // 2]
     return Side(
-        p50_ns=None if quantiles["p50_ns"] is None else sorted(medians)[(len(medians) - 1) // 2],
-        p90_ns=quantiles["p90_ns"],
-        p95_ns=quantiles["p95_ns"],
-        p99_ns=quantiles["p99_ns"],
-        p999_ns=quantiles["p999_ns"],
+        **quantiles,
         p50_interval_ns=median_interval(medians),
         block_spread=spread(medians),
         effective_blocks=effective_blocks(medians),

@@ -10,15 +10,7 @@ import pytest
 
 from edgeprune import load_target
 from edgeprune.bench.block import push_agent
-from edgeprune.bench.conditions import (
-    Cooling,
-    around,
-    read,
-    throttled,
-    unfair,
-    wait_until_cool,
-    warnings,
-)
+from edgeprune.bench.conditions import around, read, throttled, unfair, wait_until_cool, warnings
 from edgeprune.blocks import Block
 from edgeprune.connections.local import connect
 from edgeprune.device.readings import fastest_khz, hottest_millic
@@ -179,9 +171,9 @@ class Device:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def wait(self, **limits: Any) -> str:
+    def wait(self) -> str:
         begin = {"temp_millic.thermal_zone0": 50_000}
-        return wait_until_cool(begin, self.read, Cooling(**limits), lambda: self.now, self.sleep)
+        return wait_until_cool(begin, self.read, lambda: self.now, self.sleep)
 
 
 def test_a_block_waits_until_the_device_is_cool_again() -> None:
@@ -190,18 +182,19 @@ def test_a_block_waits_until_the_device_is_cool_again() -> None:
     assert (device.now, device.left) == (4.0, [51_000])
 
 
-def test_a_device_that_stays_hot_is_given_up_and_noted() -> None:
+def test_a_device_that_stays_hot_is_given_up_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeprune.bench.conditions.COOL_LIMIT_S", 6.0)
     device = Device(*[70_000] * 9)
-    assert device.wait(limit_s=6.0) == (
+    assert device.wait() == (
         "the device was at 70.0 degrees Celsius after 6 s without work, 50.0 before the first block"
     )
     assert device.now == 6.0
 
 
 def test_a_device_without_temperatures_waits_for_nothing() -> None:
-    assert wait_until_cool({"temp_millic": "absent"}, Device().read, Cooling()) == ""
+    assert wait_until_cool({"temp_millic": "absent"}, Device().read) == ""
     gone: dict[str, Any] = {"temp_millic": "unreadable"}
-    assert wait_until_cool({"temp_millic.thermal_zone0": 50_000}, lambda: gone, Cooling()) == ""
+    assert wait_until_cool({"temp_millic.thermal_zone0": 50_000}, lambda: gone) == ""
 
 
 def test_conditions_are_read_on_the_device() -> None:

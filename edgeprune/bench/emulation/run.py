@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -12,10 +12,11 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench.block import Bundle
 from edgeprune.bench.emulation import machine
 from edgeprune.bench.emulation.counter import Counted, count
-from edgeprune.bench.run import OTHER, OTHER_TWIN
+from edgeprune.bench.run import OTHER, OTHER_TWIN, Request
 from edgeprune.blocks import Count
 from edgeprune.errors import DeviceError, MeasurementError, TargetError
 from edgeprune.measurement import Emulated
+from edgeprune.plan import Plan
 from edgeprune.target import Target
 
 ARCH = "aarch64"
@@ -36,35 +37,15 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
             f"{artifact.path.name} and {against.path.name} are for different runtimes or precisions",
             OTHER_TWIN if artifact.twin else OTHER,
         )
-    sides = {"artifact": artifact, **({"against": against} if against else {})}
-    runs = {role: [_run(each, role, cpu) for _ in range(RUNS)] for role, each in sides.items()}
-    counts = tuple(_count(sides[role], role, found) for role, found in runs.items())
-    now = datetime.now(timezone.utc)
+    request = Request(artifact, against, replace(target, threads=1), Plan(), out)
+    runs = {role: [_run(each, role, cpu) for _ in range(RUNS)] for role, each in request.sides.items()}
     measurement = Emulated(
-        path=out / "measurements" / f"{artifact.path.name}-emulated-{now:%Y%m%dT%H%M%S%fZ}.json",
-        artifact_path=str(artifact.origin),
-        artifact_sha256=artifact.files[artifact.model_file],
-        against_path=str(against.origin) if against else "",
-        against_sha256=against.files[against.model_file] if against else "",
-        ticket_id=artifact.ticket_id,
-        target=target.name,
-        connection="emulated",
-        runtime=artifact.runtime,
-        precision=artifact.precision,
-        threads=1,
-        created=now.isoformat(timespec="seconds"),
+        **request.header("emulated", {}, "-emulated"),
         environment={"emulator": machine.version(), "processor": cpu, **runs["artifact"][0].versions},
-        counts=counts,
-        asked={"target": target.reference, **_other(artifact, against)},
+        counts=tuple(_count(request.sides[role], role, found) for role, found in runs.items()),
     )
     measurement.save()
     return measurement
-
-
-def _other(artifact: Artifact, against: Optional[Artifact]) -> dict[str, str]:
-    """The option of bench that names what was compared with, if it is not the twin."""
-    given = against is not None and against.origin != artifact.twin_path()
-    return {"against": str(against.origin.resolve())} if against is not None and given else {}
 
 
 def processor_of(target: Target) -> str:
