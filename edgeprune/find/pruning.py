@@ -78,11 +78,11 @@ class Pruner:
 
     def start(self, first: Mask) -> dict[str, float]:
         """Share of each tensor's groups that are alive before the first pruning."""
-        found = {}
-        for name, layout in self.prunable.layouts.items():
+        found = dict.fromkeys(self.prunable.layouts, 1.0)
+        for name, layout in self.prunable.layouts.items() if self.pattern.competes else ():
             array = layout.to_outputs(first[name])
             ids = self.pattern.group_ids(array.shape)
-            found[name] = 1.0 if ids is None else float((np.bincount(ids.ravel(), array.ravel()) > 0).mean())
+            found[name] = float((np.bincount(ids.ravel(), array.ravel()) > 0).mean())
         return found
 
     def reached(self, rates: Sequence[float], first: Mask) -> float:
