@@ -13,8 +13,7 @@ import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any, Optional, Protocol
+from typing import Any, Protocol
 
 from edgeprune.errors import DeviceError, TargetError, nearest
 
@@ -115,9 +114,7 @@ class Connection(Protocol):
 
     def __enter__(self) -> Connection: ...
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None: ...
+    def __exit__(self, *problem: object) -> None: ...
 
 
 class Module(Protocol):

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO, Optional
 
 from edgeprune.connections import DEVICE_SETUP, Finished, output_of
@@ -157,9 +156,7 @@ class LocalConnection:
     def __enter__(self) -> LocalConnection:
         return self
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         self.close()
 
     def _place(self, name: str) -> Path:

@@ -44,7 +44,6 @@ class Problem:
     notes: tuple[str, ...]
     data_dir: str = ""
     no_reinit: str = ""
-    unlike: str = ""
 
 
 def prepare(loaded: LoadedTask, options: FindOptions, data_dir: Optional[Path]) -> Problem:

@@ -21,7 +21,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Optional, Protocol
 
 from edgeprune.connections import Finished, output_of
@@ -196,9 +195,7 @@ class ShellConnection:
     def __enter__(self) -> ShellConnection:
         return self
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         self.close()
 
     def verb(self, verb: str, *arguments: str, stdin: Optional[Path] = None, wait_s: float = 0.0) -> bytes:
