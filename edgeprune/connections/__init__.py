@@ -68,27 +68,16 @@ def output_of(process: Process, program: str, timeout_s: float) -> str:
 
 
 class Connection(Protocol):
-    """One device, four verbs. A `with` statement closes it."""
+    """One device, four verbs. A `with` statement closes it.
 
-    @property
-    def name(self) -> str:
-        """The module's name."""
-        ...
+    name: the module's. host: what the user calls the device, "" where there is but one. python: the interpreter that
+    the device has for the agent, "" if it has none; without_python: what helps then.
+    """
 
-    @property
-    def host(self) -> str:
-        """What the user calls the device, "" where there is but one."""
-        ...
-
-    @property
-    def python(self) -> str:
-        """The Python interpreter that the device has for the agent, "" if it has none."""
-        ...
-
-    @property
-    def without_python(self) -> str:
-        """What helps where the device has no Python."""
-        ...
+    name: str
+    host: str
+    python: str
+    without_python: str
 
     def push(self, source: Path, name: str) -> None:
         """Copy a file of the host to `name` in the work folder (complete or not at all); DeviceError says why not."""

@@ -109,7 +109,7 @@ def data_sha256(data: Data) -> str:
 
 def _load_built_in(name: str) -> LoadedTask:
     known = _built_in()
-    found = known.get(name) or known.get(next((other for other in known if _same(other, name)), ""))
+    found = {_plain(other): made for other, made in known.items()}.get(_plain(name))
     if found is None:
         if name.endswith(".py"):
             raise TaskError(f"task {name!r} names a file but no function", f"write {name}:function")
@@ -136,8 +136,8 @@ def _built_in() -> dict[str, tuple[ModuleType, str]]:
     return found
 
 
-def _same(name: str, other: str) -> bool:
-    return name.replace("-", "_") == other.replace("-", "_")
+def _plain(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _load_file(reference: str, path: Path, function: str) -> LoadedTask:

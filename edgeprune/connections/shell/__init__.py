@@ -49,30 +49,18 @@ class Answer:
 
 
 class Line(Protocol):
-    """A way to run commands on one device. folder: the connection's work folder there, "" until it is made; a line may
-    lay down in it what a call needs."""
+    """A way to run commands on one device.
 
+    name, host, without_python: see `connections.Connection`. parent: the folder on the device in which work folders are
+    made, unless $TMPDIR there names another. folder: the connection's work folder there, "" until it is made; a line
+    may lay down in it what a call needs.
+    """
+
+    name: str
+    host: str
+    without_python: str
+    parent: str
     folder: str
-
-    @property
-    def name(self) -> str:
-        """The connection's name, as its module's."""
-        ...
-
-    @property
-    def host(self) -> str:
-        """What the user calls the device."""
-        ...
-
-    @property
-    def without_python(self) -> str:
-        """See `connections.Connection`."""
-        ...
-
-    @property
-    def parent(self) -> str:
-        """The folder on the device in which work folders are made, unless $TMPDIR there names another."""
-        ...
 
     def call(self, command: str, stdin: Optional[Path], timeout_s: float) -> Answer:
         """Run a shell's command line with a file (or nothing) as its input. DeviceTransientError if the line breaks or
