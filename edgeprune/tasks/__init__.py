@@ -190,7 +190,8 @@ def _call(module: ModuleType, function: str, reference: str) -> Task:
             else f"{function!r} is of type {kind_of(made)}, not a function"
         )
         raise TaskError(f"{where} {what}", nearest(function, own) if own else "define one that returns a Task")
-    task = source.run_user_code(made, f"task {reference} failed")
+    with source.user_code(f"task {reference} failed"):
+        task = made()
     if not isinstance(task, Task):
         raise TaskError(f"task {reference} returned {kind_of(task)}, expected an edgeprune.Task")
     return guarded(task)
