@@ -54,19 +54,6 @@ class Process(Protocol):
         ...
 
 
-def output_of(process: Process, program: str, timeout_s: float) -> str:
-    """What `Connection.execute` promises, of a process that was just started."""
-    try:
-        finished = process.wait(timeout_s)
-    finally:
-        process.terminate()
-    if finished.exit_status != 0:
-        name, said = PurePosixPath(program).name, finished.last_line or "it said nothing"
-        hint = f"the device most likely ran out of memory: {FREE_MEMORY}" if finished.killed else ""
-        raise DeviceError(f"{name} failed with exit status {finished.exit_status}: {said}", hint)
-    return finished.stdout
-
-
 class Connection(Protocol):
     """One device, four verbs. A `with` statement closes it.
 
@@ -90,7 +77,16 @@ class Connection(Protocol):
     def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
         """Run a command to its end and give its stdout. DeviceError with stderr's last line if it fails;
         DeviceTransientError, and the command ended, if it takes longer than `timeout_s` seconds."""
-        ...
+        process = self.background(arguments)
+        try:
+            finished = process.wait(timeout_s)
+        finally:
+            process.terminate()
+        if finished.exit_status != 0:
+            name, said = PurePosixPath(arguments[0]).name, finished.last_line or "it said nothing"
+            hint = f"the device most likely ran out of memory: {FREE_MEMORY}" if finished.killed else ""
+            raise DeviceError(f"{name} failed with exit status {finished.exit_status}: {said}", hint)
+        return finished.stdout
 
     def background(self, arguments: Sequence[str]) -> Process:
         """Start a command; DeviceError if there is no such program."""
@@ -101,9 +97,11 @@ class Connection(Protocol):
         second call waits for the first."""
         ...
 
-    def __enter__(self) -> Connection: ...
+    def __enter__(self) -> Connection:
+        return self
 
-    def __exit__(self, *problem: object) -> None: ...
+    def __exit__(self, *problem: object) -> None:
+        self.close()
 
 
 class Module(Protocol):

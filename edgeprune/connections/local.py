@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Optional
 
-from edgeprune.connections import DEVICE_SETUP, Finished, output_of
+from edgeprune.connections import DEVICE_SETUP, Connection, Finished
 from edgeprune.device.system import STARTED_VARIABLE
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
 from edgeprune.scratch import Scratch
@@ -89,7 +89,7 @@ class LocalProcess:
             os.killpg(self._popen.pid, number)
 
 
-class LocalConnection:
+class LocalConnection(Connection):
     """See `connections.Connection`."""
 
     name, host, without_python = "local", "", DEVICE_SETUP
@@ -130,10 +130,6 @@ class LocalConnection:
         except OSError as problem:
             raise DeviceError(f"cannot copy {name} to {destination}: {problem.strerror or problem}") from None
 
-    def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
-        """See `connections.Connection`."""
-        return output_of(self.background(arguments), arguments[0], timeout_s)
-
     def background(self, arguments: Sequence[str]) -> LocalProcess:
         """See `connections.Connection`."""
         with self._starting_or_closing:
@@ -152,12 +148,6 @@ class LocalConnection:
             self._processes.clear()
             self._scratch.close()
             self._warden.close()
-
-    def __enter__(self) -> LocalConnection:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
 
     def _place(self, name: str) -> Path:
         parts = PurePosixPath(name).parts

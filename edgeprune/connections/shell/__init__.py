@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Optional, Protocol
 
-from edgeprune.connections import Finished, output_of
+from edgeprune.connections import Connection, Finished
 from edgeprune.errors import DeviceError, DeviceTransientError
 from edgeprune.warden import Warden
 
@@ -107,7 +107,7 @@ class ShellProcess:
             self.wait(CALL_S)
 
 
-class ShellConnection:
+class ShellConnection(Connection):
     """See `connections.Connection`. lease_s: how long the device waits for a host that does not call any more;
     patience_s: how long the host tries to reach the device again."""
 
@@ -158,10 +158,6 @@ class ShellConnection:
         except OSError as problem:
             raise DeviceError(f"cannot write {destination}: {problem.strerror}") from None
 
-    def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
-        """See `connections.Connection`."""
-        return output_of(self.background(arguments), arguments[0], timeout_s)
-
     def background(self, arguments: Sequence[str]) -> ShellProcess:
         """See `connections.Connection`."""
         process = ShellProcess(self, str(next(self._numbers)), PurePosixPath(arguments[0]).name)
@@ -179,12 +175,6 @@ class ShellConnection:
             self._processes.clear()
             self._line.close()
             self._warden.close()
-
-    def __enter__(self) -> ShellConnection:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
 
     def verb(self, verb: str, *arguments: str, stdin: Optional[Path] = None, wait_s: float = 0.0) -> bytes:
         """What device.sh says to a verb. wait_s: time that it may take beyond that of a plain call."""
