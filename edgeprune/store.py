@@ -154,15 +154,12 @@ def read_file(path: Path, kind: str, error: type[EdgepruneError], again: str = "
             raise error(f"{kind} {path} is too large: {found.st_size:,} bytes, expected at most {limit:,}", again)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise error(f"no {kind} at {path}: the file does not exist", _where_is(kind, again)) from None
+        step = f"check the path, or {NEXT_STEP[kind]}" if kind in NEXT_STEP else again
+        raise error(f"no {kind} at {path}: the file does not exist", step) from None
     except PermissionError:
         raise error(f"cannot read {kind} {path}: permission denied", "let this user read it") from None
     except (OSError, ValueError) as problem:  # ValueError: no path can hold a NUL
         raise error(f"cannot read {kind} {path}: {getattr(problem, 'strerror', None) or problem}", again) from None
-
-
-def _where_is(kind: str, again: str) -> str:
-    return f"check the path, or {NEXT_STEP[kind]}" if kind in NEXT_STEP else again
 
 
 def read_json(path: Path, kind: str, error: type[EdgepruneError], again: str = "") -> dict[str, Any]:
@@ -171,11 +168,8 @@ def read_json(path: Path, kind: str, error: type[EdgepruneError], again: str = "
     again = again or MEND.get(kind, "write it again")
     try:
         body = typed.parse_json(read_file(path, kind, error, again))
-    except typed.WrongContent as problem:
-        raise error(f"{kind} {path} is damaged: {problem}", again) from None
-    if not isinstance(body, dict) or "schema_version" not in body:
-        raise error(f"{path} is not a {kind}: expected a JSON object with schema_version", again)
-    try:
+        if not isinstance(body, dict) or "schema_version" not in body:
+            raise error(f"{path} is not a {kind}: expected a JSON object with schema_version", again)
         version = typed.decode(int, body["schema_version"], "schema_version")
     except typed.WrongContent as problem:
         raise error(f"{kind} {path} is damaged: {problem}", again) from None

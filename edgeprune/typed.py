@@ -27,6 +27,7 @@ MANY_KEYS = re.compile(rb"(?:[\w\"'-]+[ \t]*\.[ \t]*){%d}" % DEEPEST)
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
 UNIONS = (Union, getattr(types, "UnionType", Union))
 T = TypeVar("T")
+_hints = cache(get_type_hints)
 
 
 class WrongContent(ValueError):
@@ -130,8 +131,7 @@ def _decode(kind: Any, value: Any, where: str, given: Mapping[str, Any]) -> Any:
 
 
 def _scalar(kind: Any, value: Any, where: str) -> Any:
-    fits = type(value) is kind or (kind is float and type(value) is int)
-    if not fits:
+    if type(value) is not kind and not (kind is float and type(value) is int):
         raise _wrong(where, WORDS[kind], value)
     if kind is str:
         return _text(value, where)
@@ -207,11 +207,6 @@ def _fields(hints: Mapping[str, Any], needed: Any, value: Any, where: str) -> di
         if name in needed and name not in entries:
             raise WrongContent(f"{_join(where, name)}: missing")
     return {name: _decode(hints[name], each, _join(where, name), {}) for name, each in entries.items()}
-
-
-@cache
-def _hints(kind: Any) -> Mapping[str, Any]:
-    return get_type_hints(kind)
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
     except RefusedError as refused:
         raise RefusedError("this network cannot be exported", refused.refusals, LATER) from None
     except ExportError as refused:
-        raise ExportError(f"this network cannot be exported: {refused.message}", _hint(refused)) from None
+        hint = f"{refused.hint}; or find the ticket anyway with --export-later" if refused.hint else LATER
+        raise ExportError(f"this network cannot be exported: {refused.message}", hint) from None
     _judge(results, target, began)
     _say_gain(results, problem.spec.pattern, target)
 
@@ -52,10 +53,6 @@ def _cells(target: Optional[str]) -> list[tuple[str, str, str]]:
         machine = load_target(target)
         return [(machine.arch, *cell) for cell in machine.cells()]
     return [("any", name, precision) for name in runtimes.names() for precision in runtimes.load(name).PRECISIONS]
-
-
-def _hint(problem: ExportError) -> str:
-    return f"{problem.hint}; or find the ticket anyway with --export-later" if problem.hint else LATER
 
 
 def _judge(results: list[Rehearsed], target: Optional[str], began: float) -> None:

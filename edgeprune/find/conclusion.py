@@ -14,7 +14,7 @@ from edgeprune.find.verdict import Chosen, judge
 from edgeprune.find.work import LevelState, WorkFolder
 from edgeprune.mask import Array
 from edgeprune.tasks.evaluation import metric_of, outputs_of
-from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, Verdict, write_seed
+from edgeprune.ticket import LevelRecord, SeedRecord, Ticket, write_seed
 
 REINIT = "reinit"
 
@@ -51,15 +51,8 @@ def conclude(
         resolution(again, len(problem.data.test)),
         problem.no_reinit,
     )
-    ticket = _ticket(problem, work, seeds, verdict)
-    ticket.save()
-    work.remove()
-    return ticket
-
-
-def _ticket(problem: Problem, work: WorkFolder, seeds: Sequence[SeedRecord], verdict: Verdict) -> Ticket:
     task = problem.loaded.task
-    return Ticket(
+    ticket = Ticket(
         path=work.ticket,
         spec=problem.spec,
         task_name=task.name,
@@ -72,6 +65,9 @@ def _ticket(problem: Problem, work: WorkFolder, seeds: Sequence[SeedRecord], ver
         metric_unit=task.metric_unit,
         data_dir=problem.data_dir,
     )
+    ticket.save()
+    work.remove()
+    return ticket
 
 
 def _test_metrics(

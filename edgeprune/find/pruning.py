@@ -52,8 +52,8 @@ class Pruner:
         the rates start from."""
         layouts = self.prunable.layouts
         names = [name for name in layouts if self.factors[name]]
-        scores = {name: layouts[name].to_outputs(np.abs(weights[name])) for name in names}
-        mask = Mask({name: layouts[name].to_outputs(before[name]) for name in names})
+        scores = {name: layouts[name].turned(np.abs(weights[name])) for name in names}
+        mask = Mask({name: layouts[name].turned(before[name]) for name in names})
         if self.coupled:
             pruned = self.coupled.prune(scores, mask, rates)
         elif self.scope == "global":
@@ -62,7 +62,7 @@ class Pruner:
             start, asked = self.start(first), tensor_densities(rates, self.factors)
             wanted = {name: start[name] * asked[name] for name in names}
             pruned = patterns.prune_each(self.pattern, scores, mask, wanted)
-        shaped = {name: layouts[name].from_outputs(array) for name, array in pruned.items()}
+        shaped = {name: layouts[name].turned(array) for name, array in pruned.items()}
         return Mask({**before.counted, **shaped}, before.tied)
 
     def _prune_together(self, scores: Mapping[str, Array], mask: Mask, first: Mask, rates: Sequence[float]) -> Mask:
@@ -78,11 +78,11 @@ class Pruner:
 
     def start(self, first: Mask) -> dict[str, float]:
         """Share of each tensor's groups that are alive before the first pruning."""
-        found = {}
-        for name, layout in self.prunable.layouts.items():
-            array = layout.to_outputs(first[name])
+        found = dict.fromkeys(self.prunable.layouts, 1.0)
+        for name, layout in self.prunable.layouts.items() if self.pattern.competes else ():
+            array = layout.turned(first[name])
             ids = self.pattern.group_ids(array.shape)
-            found[name] = 1.0 if ids is None else float((np.bincount(ids.ravel(), array.ravel()) > 0).mean())
+            found[name] = float((np.bincount(ids.ravel(), array.ravel()) > 0).mean())
         return found
 
     def reached(self, rates: Sequence[float], first: Mask) -> float:
@@ -98,7 +98,7 @@ class Pruner:
         if not self.coupled:
             return {}
         layouts = self.prunable.layouts
-        return self.coupled.silent({name: layouts[name].to_outputs(mask[name]) for name in layouts}, self.sizes)
+        return self.coupled.silent({name: layouts[name].turned(mask[name]) for name in layouts}, self.sizes)
 
     def whole_density(self, density: float) -> float:
         """Of the whole network, where its prunable weights have this density."""

@@ -47,10 +47,11 @@ def find_levels(problem: Problem, out: Path) -> Iterator[Event]:
             return
         torch.set_num_threads(spec.threads)
         run = _Run(problem, work)
+        levels = range(spec.levels + 1)
         for seed in spec.seeds:
-            for level in range(spec.levels + 1):
+            for level in levels:
                 yield from run.level(seed, level)
-        records = {seed: work.records(seed, spec.levels) for seed in spec.seeds}
+        records = {seed: [work.read(seed, level).record for level in levels] for seed in spec.seeds}
         chosen = choose_level(records, spec, problem.loaded.task.measure)
         for seed in spec.seeds if not problem.no_reinit else ():
             yield from run.reinit(seed, chosen)

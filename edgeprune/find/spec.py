@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,12 +18,12 @@ from edgeprune.find.rehearsal import rehearse
 from edgeprune.find.resolution import margin_doubt
 from edgeprune.find.schedule import resolve_rates
 from edgeprune.find.training import to_arrays
-from edgeprune.mask import Mask
+from edgeprune.mask import BoolArray, Mask
 from edgeprune.options import MARGIN, FindOptions, in_metric
 from edgeprune.task import Data
 from edgeprune.tasks import LoadedTask
 from edgeprune.tasks.plain import FOLDED
-from edgeprune.tasks.seeds import seed_all
+from edgeprune.tasks.seeds import seed_all, seeded
 from edgeprune.ticket import FindSpec, rewind_step
 
 CONFIDENCE = 0.95
@@ -44,7 +45,6 @@ class Problem:
     notes: tuple[str, ...]
     data_dir: str = ""
     no_reinit: str = ""
-    unlike: str = ""
 
 
 def prepare(loaded: LoadedTask, options: FindOptions, data_dir: Optional[Path]) -> Problem:
@@ -153,3 +153,19 @@ def doubts(problem: Problem) -> list[str]:
     if len(spec.seeds) == 1:
         found.append("one seed says nothing about chance: use three or more for a verdict")
     return found
+
+
+def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
+    """An untrained network of the first seed with the zeros of the last level, and the masks that say where: those that
+    its first weights' magnitudes give. All random numbers are left as they were."""
+    spec, pruner = problem.spec, problem.pruner
+    with seeded(spec.seeds[0]):
+        model = problem.loaded.task.model().eval()
+    weights = to_arrays(model.state_dict())
+    first = pruner.first(weights, spec.revive)
+    masks = pruner.prune(weights, first, first, spec.rates)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name, alive in {**masks, **pruner.silent(masks)}.items():
+            parameters[name].mul_(torch.from_numpy(np.array(alive)))
+    return model, dict(masks)

@@ -71,13 +71,13 @@ def train(
     momentum does. The order of examples depends on the seed and the epoch alone: every level sees the same.
     """
     level = Level(model, task, data, spec, start)
-    level.resume()
+    if start.checkpoint.is_file():
+        level.go_on(from_file(work.read(start.checkpoint)))
     saved = time.monotonic()
     while level.step < spec.iterations:
-        progress = level.advance()
-        yield progress
+        yield level.advance()
         if level.step < spec.iterations and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            level.save()
+            work.write(start.checkpoint, to_file(level.checkpoint()))
             saved = time.monotonic()
     return Trained(level.best, level.best_step, level.best_validation, level.loss, level.rewind)
 
@@ -172,13 +172,9 @@ class Level:
         if self.plateau:
             step_plateau(self.task, self.scheduler, validation)
 
-    def save(self) -> None:
-        """Write the checkpoint file."""
-        work.write(self.start.checkpoint, to_file(self.checkpoint()))
-
     def checkpoint(self) -> Checkpoint:
         """Everything that the rest of the level depends on."""
-        state = self.optimizer.state_dict()
+        optimizer = self.optimizer.state_dict()
         return Checkpoint(
             step=self.step,
             best_step=self.best_step,
@@ -187,16 +183,11 @@ class Level:
             model=copy_state(self.model),
             best=self.best,
             rewind=self.rewind,
-            state=state["state"],
-            groups=state["param_groups"],
+            optimizer={str(index): values for index, values in optimizer["state"].items()},
+            groups=optimizer["param_groups"],
             random=seeds.states(),
             augment=self.augment.get_state(),
         )
-
-    def resume(self) -> None:
-        """Go on from the checkpoint file if there is one."""
-        if self.start.checkpoint.is_file():
-            self.go_on(from_file(work.read(self.start.checkpoint)))
 
     def go_on(self, checkpoint: Checkpoint) -> None:
         """Be where a checkpoint was made."""

@@ -70,10 +70,6 @@ class WorkFolder:
         mask = Mask(groups.get("mask", {}), self._tied)
         return LevelState(_record(path, groups[""]["record"]), mask, groups["weights"], groups.get("rewind", {}))
 
-    def records(self, seed: int, levels: int) -> list[LevelRecord]:
-        """Of the dense level and so many prunings after it."""
-        return [self.read(seed, level).record for level in range(levels + 1)]
-
     def set_damaged_aside(self, seed: int, level: Level) -> list[Path]:
         """Get what cannot be used any more of a level out of the way; the new names."""
         files = (self.level_file(seed, level), self.checkpoint_file(seed, level))

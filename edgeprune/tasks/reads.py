@@ -6,6 +6,7 @@ that came that way are known by what the model starts from, data by the hash of 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -66,14 +67,11 @@ class Reads:
 
 _active: list[dict[str, None]] = []
 _lock = threading.Lock()
-_listening = False
 
 
+@functools.cache
 def _listen() -> None:
-    global _listening
-    if not _listening:
-        _listening = True
-        sys.addaudithook(_note)  # for the life of the process: Python has no way to take one away
+    sys.addaudithook(_note)  # for the life of the process: Python has no way to take one away
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:

@@ -44,9 +44,11 @@ def _check_training(task: Task, model: Any, split: Split) -> None:
     model.train()
     outputs = hooks.run_model(model, inputs, who)
     loss = task.loss(as_returned(outputs), targets)
-    source.run_user_code(loss.backward, f"{who}: its loss has no gradient")
+    with source.user_code(f"{who}: its loss has no gradient"):
+        loss.backward()  # type: ignore[no-untyped-call]
     optimizer = task.optimizer(model.parameters())
-    source.run_user_code(lambda: optimizer.step(), f"{who}: optimizer cannot step")
+    with source.user_code(f"{who}: optimizer cannot step"):
+        optimizer.step()
     if task.schedule is not None:
         scheduler = task.schedule(optimizer, task.recipe.iterations)
         wrong = hooks.judge_plateau(scheduler, task.measure)
@@ -66,10 +68,8 @@ def _check_evaluation(task: Task, model: Any, split: Split) -> tuple[Any, ...]:
             hooks.run_model(model, split.inputs[first * size : (first + 1) * size], f"task {task.name}")
             for first in range(min(BATCHES, len(split) // size))
         ]
-        return tuple(
-            source.run_user_code(lambda: torch.cat(column), f"task {task.name}: its outputs change their shape")  # noqa: B023
-            for column in zip(*rows)
-        )
+        with source.user_code(f"task {task.name}: its outputs change their shape"):
+            return tuple(torch.cat(column) for column in zip(*rows))
 
 
 def _check_labels(task: Task, data: Data, outputs: tuple[Any, ...]) -> None:

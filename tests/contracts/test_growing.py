@@ -15,18 +15,19 @@ from edgeprune.export import export
 from edgeprune.find import RunFinished, find_levels, prepare
 from edgeprune.options import ExportOptions, FindOptions
 from edgeprune.plan import Plan
+from tests.masks import admits
 
 TINY = Path(__file__).parents[1] / "find" / "tiny_task.py"
 PLAN = Plan(pairs=1, floor_pairs=0, samples=3, seconds=0.0, warmups=1)
 
 PATTERN = '''
 import numpy as np
-from edgeprune.patterns import GroupPattern
+from edgeprune.patterns import Pattern
 
 NAMES = ("pairs",)
 
 
-class Pairs(GroupPattern):
+class Pairs(Pattern):
     """Two neighbouring outputs of one input."""
 
     name = "pairs"
@@ -119,7 +120,7 @@ def test_one_file_is_all_that_a_name_needs(grown: Path, tmp_path: Path) -> None:
     assert isinstance(last, RunFinished) and last.ticket.spec.pattern == "pairs"
     masks = last.ticket.tensors(1)["mask"]
     pruned = [mask != 0 for mask in masks.values() if not np.all(mask)]
-    assert pruned and all(patterns.load("pairs").admits(mask) for mask in pruned)
+    assert pruned and all(admits(patterns.load("pairs"), mask) for mask in pruned)
 
     built = [found for found in export(last.ticket, target, ExportOptions(), None, tmp_path) if found]
     assert all(isinstance(artifact, Artifact) for artifact in built)

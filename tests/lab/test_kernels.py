@@ -24,6 +24,7 @@ from edgeprune.kernels import packing
 from edgeprune.plan import Plan
 from lab import bundles, forms, kernels, networks, programs, ratios, tickets, timing
 from lab.tickets import Cell
+from tests.masks import admits
 
 ROWS = (
     "fp32 unstructured vs dense fp32",
@@ -131,7 +132,7 @@ def test_bundles_hold_what_the_masks_left(exported: Path) -> None:
     mask = edgeprune.Ticket.load(exported / "tickets" / cell.ticket_name).mask(tickets.SEED)
     assert list(mask) == ["3.weight", "8.weight"]
     assert mask.density == pytest.approx(0.1, abs=0.01)
-    assert patterns.load("block:1x4").admits(np.array(mask["3.weight"]))
+    assert admits(patterns.load("block:1x4"), np.array(mask["3.weight"]))
 
 
 def test_sizes_compare_files_and_sessions(exported: Path) -> None:
@@ -230,7 +231,7 @@ def test_masks_spare_the_stem_and_depthwise_layers(pattern: str) -> None:
     ]
     assert [getattr(layers[name], "groups", 1) > 1 for name in spared] == [False, *[True] * 13]
     for mask in masks.values():
-        assert patterns.load(pattern).admits(mask)
+        assert admits(patterns.load(pattern), mask)
         assert mask.mean() == pytest.approx(0.1, abs=0.002)
 
 
