@@ -120,7 +120,9 @@ class RefusedError(ExportError):
     def moved(self, places: Mapping[str, str]) -> RefusedError:
         """The same with other names for places, where there are any."""
         return RefusedError(
-            self.what, (replace(each, place=places.get(each.place, each.place)) for each in self.refusals), self.hint
+            self.what,
+            (replace(refusal, place=places.get(refusal.place, refusal.place)) for refusal in self.refusals),
+            self.hint,
         )
 
 

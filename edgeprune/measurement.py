@@ -55,7 +55,7 @@ class Measurement:
     part: ClassVar[str]  # the field that holds what was measured
 
     def __post_init__(self) -> None:
-        roles = {each.role for each in getattr(self, self.part)}
+        roles = {part.role for part in getattr(self, self.part)}
         if "artifact" not in roles or ("floor_a" in roles) != ("floor_b" in roles):
             raise MeasurementError(f"a measurement needs its artifact, and floors in pairs, got {sorted(roles)}")
 
@@ -67,7 +67,7 @@ class Measurement:
     def save(self) -> None:
         """Write the file, complete or not at all."""
         content = {name: value for name, value in asdict(self).items() if name != "path"}
-        store.write_json(self.path, {**{each.part: () for each in KINDS}, **content, "kind": self.kind})
+        store.write_json(self.path, {**{candidate.part: () for candidate in KINDS}, **content, "kind": self.kind})
 
     @classmethod
     def load(cls, path: StrPath) -> Measurement:
@@ -75,9 +75,9 @@ class Measurement:
         file = Path(path)
         content = store.read_json(file, "measurement", MeasurementError)
         said = content.pop("kind", "")
-        kind = next((each for each in KINDS if each.kind == said), None)
-        held = [each.part for each in KINDS if content.get(each.part)]
-        others = [content.pop(each.part, []) for each in KINDS if each is not kind]
+        kind = next((candidate for candidate in KINDS if candidate.kind == said), None)
+        held = [candidate.part for candidate in KINDS if content.get(candidate.part)]
+        others = [content.pop(candidate.part, []) for candidate in KINDS if candidate is not kind]
         if kind is None or any(value != [] for value in others):
             raise MeasurementError(
                 f"measurement {file}: a measurement holds blocks ({Timed.kind}), counts ({Emulated.kind}) or native "

@@ -106,9 +106,11 @@ class Target:
         if runtime is not None and runtime not in names:
             raise TargetError(f"target {self.name} has no runtime {runtime!r}", nearest(runtime, names))
         chosen = [choice for choice in self.runtimes if runtime in (None, choice.name)]
-        pairs = [(choice.name, each) for choice in chosen for each in choice.precisions if precision in (None, each)]
+        pairs = [
+            (choice.name, offered) for choice in chosen for offered in choice.precisions if precision in (None, offered)
+        ]
         if not pairs:
-            known = {each for choice in chosen for each in choice.precisions}
+            known = {offered for choice in chosen for offered in choice.precisions}
             there = f" for {runtime}" if runtime else ""
             raise TargetError(
                 f"target {self.name} has no precision {precision!r}{there}", nearest(str(precision), known)

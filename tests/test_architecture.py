@@ -197,6 +197,13 @@ print("loaded", sorted(set(sys.modules) & {FRAMEWORKS}), file=sys.stderr)
 
 
 @pytest.mark.parametrize("name", [*FILES, *LAB])
+def test_loop_variables_say_what_they_hold(name: str) -> None:
+    loops = [node.target for node in ast.walk(TREES[name]) if isinstance(node, (ast.For, ast.comprehension))]
+    variables = {part.id for target in loops for part in ast.walk(target) if isinstance(part, ast.Name)}
+    assert not variables & {"each", "found", "item", "thing", "elem"}
+
+
+@pytest.mark.parametrize("name", [*FILES, *LAB])
 def test_nothing_outgrows_its_room(name: str) -> None:
     lines = len({**FILES, **LAB}[name].read_text().splitlines())
     assert lines <= 300, f"{name} has {lines} lines"

@@ -64,7 +64,7 @@ def bench_blocks(
         order = request.plan.order(compared=request.against is not None)
         begins_s = request.plan.begins_s(compared=request.against is not None)
         finished, earlier_notes = journal.read()
-        run.notes[:] = [*earlier_notes, *(each for each in run.notes if each not in earlier_notes)]
+        run.notes[:] = [*earlier_notes, *(note for note in run.notes if note not in earlier_notes)]
         if finished:
             run.notes.append(f"continued after block {len(finished)} of an interrupted run")
         started, earlier = time.monotonic(), len(finished)

@@ -119,7 +119,7 @@ class Run:
         """All that makes two runs the same run."""
         runner = self.request.runner
         return {
-            "files": [each.files for each in self.request.sides.values()],
+            "files": [side.files for side in self.request.sides.values()],
             "program": store.sha256_file(runner) if runner else store.sha256_bytes(parcel()),
             "target": asdict(self.request.target),
             "connection": self.connection.name,
@@ -199,7 +199,7 @@ class _WithAgent:
 
     @classmethod
     def push(cls, asked: Run) -> _WithAgent:
-        bundles = {role: Bundle.on(asked.request.target.arch, role, each) for role, each in asked.request.sides.items()}
+        bundles = {role: Bundle.on(asked.request.target.arch, role, side) for role, side in asked.request.sides.items()}
         push_agent(asked.connection)
         for bundle in bundles.values():
             bundle.push(asked.connection)
@@ -238,7 +238,7 @@ class _WithRunner:
 
     @classmethod
     def push(cls, asked: Run, program: Path) -> _WithRunner:
-        models = {role: each.model_path for role, each in asked.request.sides.items()}
+        models = {role: side.model_path for role, side in asked.request.sides.items()}
         there = Runner.push(asked.connection, program, models)
         environment = read_environment(asked.connection)
         environment["runner"] = {"name": there.name, "sha256": there.sha256}

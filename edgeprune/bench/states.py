@@ -32,17 +32,17 @@ def changes_of_state(ran: Sequence[Ran], threads: int, spread: str = "--spread 1
     found = []
     step = f"the interval holds for this time only; spread the blocks over a longer one: {spread}"
     for what, read, unit in (("its clock", _clock_khz, "MHz"), ("a fixed piece of work", _reference_ns, "us")):
-        values = [value for each in ran if (value := read(each)) is not None]
+        values = [value for process in ran if (value := read(process)) is not None]
         if values and max(values) > (1 + CHANGED) * min(values):
             seen = f"{what}: {min(values) / 1e3:.0f} to {max(values) / 1e3:.0f} {unit}"
             found.append(f"the machine's speed changed between the blocks ({seen}): {step}")
-    warmest = [value for each in ran if (value := readings.hottest_millic(each.conditions_after)) is not None]
+    warmest = [value for process in ran if (value := readings.hottest_millic(process.conditions_after)) is not None]
     if warmest and max(warmest) - min(warmest) > WARMED_MILLIC:
         found.append(
             f"the device was between {min(warmest) / 1e3:.0f} and {max(warmest) / 1e3:.0f} degrees Celsius: let it "
             "reach its working temperature first, or bench longer"
         )
-    loads = [value for each in ran if isinstance(value := each.conditions_before.get("load_1m"), (int, float))]
+    loads = [value for process in ran if isinstance(value := process.conditions_before.get("load_1m"), (int, float))]
     if loads and max(loads) - min(min(loads), threads) > max(1, threads) + BUSY:
         found.append(
             f"the load was between {min(loads):.1f} and {max(loads):.1f}, to which this measurement adds at most "
@@ -103,7 +103,9 @@ def _why(measurement: Measurement, other: Measurement) -> str:
         (_clock_khz, "the clock was at {:.0f} MHz then and {:.0f} MHz now"),
     )
     for read, words in readers:
-        then, now = (_middle([value for each in run.ran if (value := read(each))]) for run in (other, measurement))
+        then, now = (
+            _middle([value for process in run.ran if (value := read(process))]) for run in (other, measurement)
+        )
         if then and now and max(then, now) > (1 + CHANGED) * min(then, now):
             found.append(words.format(then / 1e3, now / 1e3))
     return f" ({'; '.join(found)})" if found else ""

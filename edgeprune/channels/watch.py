@@ -187,9 +187,9 @@ class Watch:
     def result(self, outputs: list[Any], regular: bool) -> Channels:
         """What was found, in numbers of groups."""
         for name, why in self._kept.items():
-            for found in (self._rows, self._columns):
-                if name in found:
-                    self.unions.fix(found[name][0], why)
+            for places in (self._rows, self._columns):
+                if name in places:
+                    self.unions.fix(places[name][0], why)
         if regular:
             self._keep_views_regular()
         axes = self._axes()

@@ -70,7 +70,7 @@ def bench(
     machine, devices = _devices(target, hosts, python)
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(newest(out, "artifact", ExportError))]
     named = Artifact.load(against) if against else None
-    others = [named or _twin(each) for each in bundles]
+    others = [named or _twin(bundle) for bundle in bundles]
     summaries = []
     for artifact, other in zip(bundles, others):
         request = Request(artifact, other, machine, plan, out, runner)
@@ -107,7 +107,7 @@ def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) 
     failed: Optional[Exception] = None
     measured: dict[str, Measurement] = {}
     with ProgressDisplay(len(devices)) as display, closing(bench_devices(request, devices)) as events:
-        for host, event in ((each.host, each.event) for each in events):
+        for host, event in ((device_event.host, device_event.event) for device_event in events):
             if isinstance(event, BlockDone):
                 done[host] = event.number / event.total
                 display.update(sum(done.values()), f"{name} on {host}: block {event.number}/{event.total}")
@@ -218,7 +218,7 @@ def gate(
     judged = rules.judge(measured, budgets, out)
     unfair = rules.unfairness(measured, machine)
     code = ExitCode.UNFAIR if unfair else rules.exit_code(judged)
-    for line in (*(each.why for each in judged), *([f"unfair: {unfair}"] if unfair else [])):
+    for line in (*(judgement.why for judgement in judged), *([f"unfair: {unfair}"] if unfair else [])):
         say(line)
     if junit is not None:
         try:
@@ -227,7 +227,7 @@ def gate(
             raise MeasurementError(f"cannot write {junit}: {problem.strerror}", "name another file: --junit") from None
     if as_json:
         found = {"path": str(measured.path), "exit_code": code, "unfair": unfair}
-        click.echo(json.dumps({**found, "budgets": [asdict(each) for each in judged]}, indent=1))
+        click.echo(json.dumps({**found, "budgets": [asdict(judgement) for judgement in judged]}, indent=1))
     elif junit is not None:
         click.echo(junit)
     sys.exit(code)

@@ -58,31 +58,31 @@ def _cells(target: Optional[str]) -> list[tuple[str, str, str]]:
 def _judge(results: list[Rehearsed], target: Optional[str], began: float) -> None:
     """Warn of each refusal once, with the precisions that it concerns; an error where nothing else is left."""
     refused: dict[tuple[str, str], list[str]] = {}
-    for each in results:
-        if each.error is not None:
-            refused.setdefault((each.runtime, str(each.error)), []).append(each.precision)
+    for result in results:
+        if result.error is not None:
+            refused.setdefault((result.runtime, str(result.error)), []).append(result.precision)
     lines = [f"{runtime} {' and '.join(kinds)}: {text}" for (runtime, text), kinds in refused.items()]
-    if all(each.error is not None for each in results):
+    if all(result.error is not None for result in results):
         where = f"for {target}" if target else "for any runtime"
         raise ExportError(f"this network cannot be exported {where}: {'; '.join(lines)}", LATER)
     for line in lines:
         warn(f"cannot be exported: {line}")
-    built = _words(each for each in results if each.error is None)
+    built = _words(result for result in results if result.error is None)
     say(f"it can be exported: {built} ({show_seconds(time.monotonic() - began)})")
 
 
 def _words(results: Iterable[Rehearsed]) -> str:
     """The cells, such as "litert (fp32, int8), onnxruntime (fp32)"."""
     kinds: dict[str, list[str]] = {}
-    for each in results:
-        kinds.setdefault(each.runtime, []).append(each.precision)
+    for result in results:
+        kinds.setdefault(result.runtime, []).append(result.precision)
     return ", ".join(f"{runtime} ({', '.join(precisions)})" for runtime, precisions in kinds.items())
 
 
 def _say_gain(results: list[Rehearsed], pattern: str, target: Optional[str]) -> None:
     """Where the zeros are predicted to be of no use for the time that the network takes."""
-    can = [each for each in results if each.error is None]
-    faster, idle = [each for each in can if each.faster], _words(each for each in can if not each.faster)
+    can = [result for result in results if result.error is None]
+    faster, idle = [result for result in can if result.faster], _words(result for result in can if not result.faster)
     if not faster:
         warn(f"with pattern {pattern} nothing is predicted to run faster in {idle}{_step(pattern, target)}")
     elif idle:

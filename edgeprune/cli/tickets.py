@@ -163,7 +163,7 @@ def export(
         if as_json:
             click.echo(json.dumps(summaries, indent=1), file=results)
     # What a runtime cannot run is no failure as long as another one can; a bundle that computes something else is.
-    if any(isinstance(each.error, VerificationError) for each in refused):
+    if any(isinstance(refusal.error, VerificationError) for refusal in refused):
         sys.exit(ExitCode.FAILED)
 
 

@@ -77,9 +77,9 @@ def _packed(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
         return value.tolist()
     if isinstance(value, Mapping):
         inside = f"{key}/" if key else ""
-        return {str(name): _packed(each, f"{inside}{name}", tensors) for name, each in value.items()}
+        return {str(name): _packed(inner, f"{inside}{name}", tensors) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        packed = [_packed(each, f"{key}/{place}", tensors) for place, each in enumerate(value)]
+        packed = [_packed(inner, f"{key}/{place}", tensors) for place, inner in enumerate(value)]
         return {TUPLE: packed} if isinstance(value, tuple) else packed
     if isinstance(value, PLAIN):
         return value
@@ -94,6 +94,6 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         if value.keys() == {TENSOR}:
             return tensors[value[TENSOR]]
         if value.keys() == {TUPLE}:
-            return tuple(_unpacked(each, tensors) for each in value[TUPLE])
-        return {name: _unpacked(each, tensors) for name, each in value.items()}
-    return [_unpacked(each, tensors) for each in value] if isinstance(value, list) else value
+            return tuple(_unpacked(inner, tensors) for inner in value[TUPLE])
+        return {name: _unpacked(inner, tensors) for name, inner in value.items()}
+    return [_unpacked(inner, tensors) for inner in value] if isinstance(value, list) else value

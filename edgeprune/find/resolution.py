@@ -53,7 +53,7 @@ def resolution(metrics: Mapping[int, Mapping[str, Array]], examples: int) -> Res
     controls = [role for role in next(iter(metrics.values())) if role != "ticket"]
     errors: dict[str, Optional[float]] = {}
     for control in controls:
-        mean = np.mean([each["ticket"] - each[control] for each in metrics.values()], axis=0)
+        mean = np.mean([metric["ticket"] - metric[control] for metric in metrics.values()], axis=0)
         sound = mean[np.isfinite(mean)]
         errors[control] = float(np.std(sound, ddof=1)) if 2 * len(sound) > len(mean) else None
     return Resolution(examples, errors)

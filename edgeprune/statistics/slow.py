@@ -48,7 +48,7 @@ def _causes(block: Block, same: Sequence[Block]) -> tuple[str, ...]:
     """The readings of a block that stand out against the median of its role's blocks."""
     found = []
     for read, unit, least, words in _COVARIATES:
-        mine, values = read(block), [value / unit for each in same if (value := read(each)) is not None]
+        mine, values = read(block), [value / unit for other in same if (value := read(other)) is not None]
         usual = float(np.median(values)) if values else 0.0
         if mine is not None and mine / unit - usual >= least:
             found.append(words.format(abs(mine / unit), abs(usual)))

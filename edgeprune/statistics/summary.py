@@ -109,7 +109,7 @@ class CountSummary:
 
 def summarize(blocks: Sequence[Block], steady: Sequence[Steady]) -> Summary:
     """What blocks say, in the order in which they ran, with the steady state of each."""
-    kept = [block.samples_ns[each.begin :] for block, each in zip(blocks, steady)]
+    kept = [block.samples_ns[state.begin :] for block, state in zip(blocks, steady)]
     roles = _by_role(blocks, kept)
     medians_ns = [float(np.median(samples)) for samples in kept]
     ratio, floor = _compared(roles)
@@ -155,7 +155,9 @@ def _compared(roles: Roles) -> tuple[Optional[Ratio], Optional[NoiseFloor]]:
 
 
 def _side(role: str, blocks: Sequence[Block], steady: Sequence[Steady], roles: Roles) -> Side:
-    placed = [(place, block, each) for place, (block, each) in enumerate(zip(blocks, steady), 1) if block.role == role]
+    placed = [
+        (place, block, state) for place, (block, state) in enumerate(zip(blocks, steady), 1) if block.role == role
+    ]
     mine = [block for _, block, _ in placed]
     samples = [sample for block in roles[role] for sample in block]
     medians = tuple(_median(block) for block in roles[role])
@@ -173,8 +175,8 @@ def _side(role: str, blocks: Sequence[Block], steady: Sequence[Steady], roles: R
         skipped=sum(len(block.samples_ns) for block in mine) - len(samples),
         blocks=len(mine),
         block_p50_ns=medians,
-        non_stationary=tuple(place for place, _, each in placed if each.state == "non-stationary"),
-        too_short=tuple(place for place, _, each in placed if each.state == "too short"),
+        non_stationary=tuple(place for place, _, state in placed if state.state == "non-stationary"),
+        too_short=tuple(place for place, _, state in placed if state.state == "too short"),
         start_ns=_median(block.start_ns for block in mine),
         import_ns=_median(block.import_ns for block in mine),
         load_ns=_median(block.load_ns for block in mine),

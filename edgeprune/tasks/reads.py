@@ -53,7 +53,7 @@ class Reads:
         part of the path. Many files are one entry: the hash of all."""
         known = {os.path.realpath(path) for path in leave_out}
         found: dict[str, str] = {}
-        for path in sorted({os.path.realpath(_source(each)) for each in self.paths.get(what, {})} - known):
+        for path in sorted({os.path.realpath(_source(read)) for read in self.paths.get(what, {})} - known):
             if os.path.isfile(path):
                 name = path[len(str(folder)) + 1 :] if path.startswith(f"{folder}{os.sep}") else os.path.basename(path)
                 while name in found:

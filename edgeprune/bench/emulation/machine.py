@@ -138,11 +138,14 @@ def _prefix(root: Path, cpu: str) -> Iterator[Path]:
 def _files(cores: int, implementer: int, part: int) -> Iterator[tuple[str, str]]:
     every = f"0-{cores - 1}\n"
     core = f"CPU implementer\t: {implementer:#04x}\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: {part:#05x}\n"
-    yield "proc/cpuinfo", "".join(f"processor\t: {each}\n{core}CPU revision\t: 3\n\n" for each in range(cores))
+    yield (
+        "proc/cpuinfo",
+        "".join(f"processor\t: {core_number}\n{core}CPU revision\t: 3\n\n" for core_number in range(cores)),
+    )
     for name in ("possible", "present", "online"):
         yield f"sys/devices/system/cpu/{name}", every
-    for each in range(cores):
-        folder = f"sys/devices/system/cpu/cpu{each}"
+    for core_number in range(cores):
+        folder = f"sys/devices/system/cpu/cpu{core_number}"
         yield f"{folder}/topology/physical_package_id", "0\n"
         yield f"{folder}/topology/cluster_cpus_list", every
         yield f"{folder}/cpufreq/cpuinfo_min_freq", "600000\n"

@@ -38,11 +38,11 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
             OTHER_TWIN if artifact.twin else OTHER,
         )
     request = Request(artifact, against, replace(target, threads=1), Plan(), out)
-    runs = {role: [_run(each, role, cpu) for _ in range(RUNS)] for role, each in request.sides.items()}
+    runs = {role: [_run(side, role, cpu) for _ in range(RUNS)] for role, side in request.sides.items()}
     measurement = Emulated(
         **request.header("emulated", {}, "-emulated"),
         environment={"emulator": machine.version(), "processor": cpu, **runs["artifact"][0].versions},
-        counts=tuple(_count(request.sides[role], role, found) for role, found in runs.items()),
+        counts=tuple(_count(request.sides[role], role, run) for role, run in runs.items()),
     )
     measurement.save()
     return measurement
@@ -77,14 +77,14 @@ def _worst(artifact: Artifact, counted: Counted) -> float:
     """Largest absolute difference to the expected outputs; infinite if there are others or of another shape."""
     probes: dict[str, Any] = artifact.probes()
     expected = [probes[f"output_{index}"][:1].astype("f8") for index in range(len(artifact.outputs))]
-    if [each.shape for each in counted.outputs] != [each.shape for each in expected]:
+    if [output.shape for output in counted.outputs] != [array.shape for array in expected]:
         return float("inf")
     return max(float(np.abs(got - want).max()) for got, want in zip(counted.outputs, expected))
 
 
 def _count(artifact: Artifact, role: str, runs: list[Counted]) -> Count:
     """What the runs came to; DeviceError if they differ."""
-    instructions = {each.instructions for each in runs}
+    instructions = {run.instructions for run in runs}
     if len(instructions) != 1:
         raise DeviceError(
             f"{artifact.path.name}: two runs counted {' and '.join(map(str, sorted(instructions)))} instructions",
