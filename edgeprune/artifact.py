@@ -185,6 +185,33 @@ class Artifact:
         """Zeros of the ticket that are no zeros in the model file, over all tensors; 0 in every finished artifact."""
         return sum(zeros.lost for zeros in self.zeros.values())
 
+    @property
+    def zeros_gained(self) -> int:
+        """Weights so small that the precision made zeros of them, over all tensors."""
+        return sum(zeros.gained for zeros in self.zeros.values())
+
+    @property
+    def nonzero(self) -> float:
+        """Weights in the model file that are not zero."""
+        return sum(zeros.density * zeros.size for zeros in self.zeros.values())
+
+    @property
+    def density(self) -> float:
+        """Nonzero weights / weights of the tensors in the model file; physically removed weights count in neither."""
+        total = sum(zeros.size for zeros in self.zeros.values())
+        return self.nonzero / total if total else 1.0
+
+    @property
+    def density_of_dense(self) -> float:
+        """Nonzero weights in the model file / prunable weights of the dense model, before any was physically
+        removed."""
+        return self.nonzero / self.weights_total if self.weights_total else 1.0
+
+    @property
+    def parity_relative(self) -> float:
+        """The largest difference to PyTorch / the scale of the outputs; 0 where that is not known."""
+        return self.parity_max_abs / self.parity_scale if self.parity_scale else 0.0
+
     def twin_path(self) -> Optional[Path]:
         """Folder of the dense twin, or its .zip beside this one's where there is no folder; None for a dense twin."""
         if not self.twin:

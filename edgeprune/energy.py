@@ -13,8 +13,9 @@ from typing import Optional
 
 import numpy as np
 
-from edgeprune.measurement import Block
+from edgeprune.blocks import Block
 
+Value = tuple[float, Optional[float]]  # with its standard error, None where it is not known
 FEWEST_READINGS = 8  # of one block, to estimate their correlation from
 
 
@@ -55,16 +56,15 @@ def energy(blocks: Iterable[Block]) -> Optional[Energy]:
     measured = by_phase[phase]
     if not measured:
         return None
-    each = [_OfBlock.of(block, phase) for block in measured]
-    gross, net = ([part.gross for part in each], [part.net for part in each])
+    gross, net, power_uw, idle_uw = zip(*(_of_block(block, phase) for block in measured))
     return Energy(
         gross_j=_mean(value for value, _ in gross),
         gross_error_j=_error(gross),
         net_j=_mean(value for value, _ in net),
         net_error_j=_error(net),
-        power_uw=_mean(part.power_uw for part in each),
-        idle_uw=_mean(part.idle_uw for part in each),
-        blocks=len(each),
+        power_uw=_mean(power_uw),
+        idle_uw=_mean(idle_uw),
+        blocks=len(measured),
         readings=sum(len(block.power_uw[phase]) for block in measured),
         phase=phase,
     )
@@ -92,41 +92,27 @@ def standard_error(values: Sequence[float]) -> Optional[float]:
     return math.sqrt(variance / (n - 1) * max(1.0, time))
 
 
-@dataclass(frozen=True)
-class _OfBlock:
-    """One block: (joules of an inference, their standard error or None), gross and net; mean powers in microwatts."""
-
-    gross: tuple[float, Optional[float]]
-    net: tuple[float, Optional[float]]
-    power_uw: float
-    idle_uw: float
-
-    @classmethod
-    def of(cls, block: Block, phase: str) -> _OfBlock:
-        power, idle = ([float(value) for _, value in block.power_uw[name]] for name in (phase, "idle"))
-        latencies = [float(window["mean_ns"]) for window in block.windows] if phase == "sustained" else block.samples_ns
-        counts = [window["count"] for window in block.windows] if phase == "sustained" else None
-        seconds, spread = float(np.average(latencies, weights=counts)) / 1e9, standard_error(latencies)
-        errors = [standard_error(power), standard_error(idle), None if spread is None else spread / 1e9]
-        power_w, idle_w = _mean(power) / 1e6, _mean(idle) / 1e6
-        gross_error = _product_error(power_w, errors[0], seconds, errors[2])
-        both = None if errors[0] is None or errors[1] is None else math.hypot(errors[0], errors[1])
-        net_error = _product_error(power_w - idle_w, both, seconds, errors[2])
-        return cls(
-            (power_w * seconds, gross_error), ((power_w - idle_w) * seconds, net_error), power_w * 1e6, idle_w * 1e6
-        )
+def _of_block(block: Block, phase: str) -> tuple[Value, Value, float, float]:
+    """One block: joules of an inference, gross and net, and the mean powers in microwatts."""
+    power, idle = ([float(value) for _, value in block.power_uw[name]] for name in (phase, "idle"))
+    latencies = [float(window["mean_ns"]) for window in block.windows] if phase == "sustained" else block.samples_ns
+    counts = [window["count"] for window in block.windows] if phase == "sustained" else None
+    time_ns = float(np.average(latencies, weights=counts)), standard_error(latencies)
+    power_uw, idle_uw = _mean(power), _mean(idle)
+    error, idle_error = standard_error(power), standard_error(idle)
+    both = None if error is None or idle_error is None else math.hypot(error, idle_error)
+    return _joules((power_uw, error), time_ns), _joules((power_uw - idle_uw, both), time_ns), power_uw, idle_uw
 
 
-def _product_error(
-    watts: float, watts_error_uw: Optional[float], seconds: float, seconds_error: Optional[float]
-) -> Optional[float]:
-    """The standard error of watts times seconds, to first order; None if one of the two is not known."""
-    if watts_error_uw is None or seconds_error is None:
-        return None
-    return math.hypot(seconds * watts_error_uw / 1e6, watts * seconds_error)
+def _joules(power_uw: Value, time_ns: Value) -> Value:
+    """Power times time; the standard error to first order."""
+    (watts, seconds), errors = (power_uw[0] / 1e6, time_ns[0] / 1e9), (power_uw[1], time_ns[1])
+    if errors[0] is None or errors[1] is None:
+        return watts * seconds, None
+    return watts * seconds, math.hypot(seconds * errors[0] / 1e6, watts * errors[1] / 1e9)
 
 
-def _error(parts: Sequence[tuple[float, Optional[float]]]) -> Optional[float]:
+def _error(parts: Sequence[Value]) -> Optional[float]:
     """The standard error of the mean over blocks: see `energy`."""
     known = [error for _, error in parts if error is not None]
     inside = math.hypot(*known) / len(parts) if len(known) == len(parts) else None

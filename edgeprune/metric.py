@@ -11,7 +11,7 @@ POINTS = "points"
 @dataclass(frozen=True)
 class Metric:
     """name: a word for tables. smaller_is_better: True for errors. unit: "" for a share, at most 1, whose differences
-    are told in points (hundredths); else what a value is measured in, such as "degrees"."""
+    are given in points (hundredths); else what a value is measured in, such as "degrees"."""
 
     name: str
     smaller_is_better: bool = False
@@ -24,7 +24,7 @@ class Metric:
 
     @property
     def difference_unit(self) -> str:
-        """What differences, margins and drops are told in."""
+        """What differences, margins and drops are given in."""
         return self.unit or POINTS
 
     @property

@@ -7,7 +7,7 @@ A folder of output (`edgeprune-out` unless `--out` says otherwise) holds
 
 A file exists only when it is complete: it is written under a temporary name, flushed and renamed into place.
 JSON files carry `schema_version` and `seal`, the SHA-256 of the canonical JSON of everything else in them, so that
-a truncated, edited or newer file is told from a good one.
+a truncated, edited or newer file is recognised.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NEXT_STEP = {
     "report": "make one with: edgeprune report",
 }
 UNFINISHED = {  # what to do about one that was begun
-    "ticket": "give the same edgeprune find command once more: it goes on from there",
+    "ticket": "give the same edgeprune find command once more: it continues from there",
     "artifact": "give the same edgeprune export command once more",
 }
 MEND = {  # what to do about one that is there, but damaged
@@ -154,15 +154,12 @@ def read_file(path: Path, kind: str, error: type[EdgepruneError], again: str = "
             raise error(f"{kind} {path} is too large: {found.st_size:,} bytes, expected at most {limit:,}", again)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise error(f"no {kind} at {path}: the file does not exist", _where_is(kind, again)) from None
+        step = f"check the path, or {NEXT_STEP[kind]}" if kind in NEXT_STEP else again
+        raise error(f"no {kind} at {path}: the file does not exist", step) from None
     except PermissionError:
         raise error(f"cannot read {kind} {path}: permission denied", "let this user read it") from None
     except (OSError, ValueError) as problem:  # ValueError: no path can hold a NUL
         raise error(f"cannot read {kind} {path}: {getattr(problem, 'strerror', None) or problem}", again) from None
-
-
-def _where_is(kind: str, again: str) -> str:
-    return f"check the path, or {NEXT_STEP[kind]}" if kind in NEXT_STEP else again
 
 
 def read_json(path: Path, kind: str, error: type[EdgepruneError], again: str = "") -> dict[str, Any]:
@@ -171,11 +168,8 @@ def read_json(path: Path, kind: str, error: type[EdgepruneError], again: str = "
     again = again or MEND.get(kind, "write it again")
     try:
         body = typed.parse_json(read_file(path, kind, error, again))
-    except typed.WrongContent as problem:
-        raise error(f"{kind} {path} is damaged: {problem}", again) from None
-    if not isinstance(body, dict) or "schema_version" not in body:
-        raise error(f"{path} is not a {kind}: expected a JSON object with schema_version", again)
-    try:
+        if not isinstance(body, dict) or "schema_version" not in body:
+            raise error(f"{path} is not a {kind}: expected a JSON object with schema_version", again)
         version = typed.decode(int, body["schema_version"], "schema_version")
     except typed.WrongContent as problem:
         raise error(f"{kind} {path} is damaged: {problem}", again) from None
@@ -200,6 +194,20 @@ def decoded(
         return typed.decode(cls, fields, given=given)
     except typed.WrongContent as problem:
         raise error(f"{kind} {file}: {problem}", MEND.get(kind, "write it again")) from None
+
+
+def joined(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Groups of tensors as they lie in one file: {"weights": {"0.bias": ...}} -> {"weights/0.bias": ...}."""
+    return {f"{group}/{name}": tensor for group, tensors in groups.items() for name, tensor in tensors.items()}
+
+
+def parted(tensors: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The other way: group -> name -> tensor; what has no group is in that of the name ""."""
+    groups: dict[str, dict[str, Any]] = {}
+    for key, tensor in tensors.items():
+        group, slash, name = key.partition("/")
+        groups.setdefault(group if slash else "", {})[name if slash else key] = tensor
+    return groups
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from edgeprune import typed
+from edgeprune import connections, runtimes, typed
 from edgeprune.errors import TargetError, nearest
 from edgeprune.store import StrPath, read_file
 
@@ -45,14 +45,15 @@ class RuntimeChoice:
     def __post_init__(self) -> None:
         if not self.precisions or set(self.precisions) - {"fp32", "int8"}:
             raise TargetError(f"precisions of {self.name} must be fp32, int8 or both, got {list(self.precisions)}")
-        if self.providers and self.name != "onnxruntime":
-            raise TargetError(f"{self.name} has no providers, only onnxruntime has some")
+        if self.providers and not runtimes.load(self.name).PROVIDERS:
+            some = [name for name in runtimes.names() if runtimes.load(name).PROVIDERS]
+            raise TargetError(f"{self.name} has no providers, only {', '.join(some)} has some")
 
 
 @dataclass(frozen=True)
 class Target:
     """One device. threads: that the runtime gets. runtimes: in order of preference. sensors: names of what bench
-    reads before and after each block. connection: "local", "ssh" or "adb". memory_bytes: 0 where it is not known.
+    reads before and after each block. connection: a name of `connections`. memory_bytes: 0 where it is not known.
     governor and frequency_khz (of the fastest group of cores): that a measurement needs, "" and 0 where any will do.
     file: the TOML file of a target of one's own, absolute, or "" for a built-in one.
     """
@@ -75,8 +76,9 @@ class Target:
     file: str = ""
 
     def __post_init__(self) -> None:
-        if self.connection not in ("local", "ssh", "adb"):
-            raise TargetError(f"connection {self.connection!r} is unknown: use local, ssh or adb")
+        known = connections.names()
+        if self.connection not in known:
+            raise TargetError(f"connection {self.connection!r} is unknown", nearest(self.connection, known))
         for name, least in (("threads", 1), ("cores", 0), ("memory_bytes", 0), ("frequency_khz", 0)):
             if getattr(self, name) < least:
                 raise TargetError(f"{name} must be {least} or more, got {getattr(self, name)}")
@@ -93,9 +95,10 @@ class Target:
         """The execution providers to ask a runtime for, in order of preference; none where the CPU alone is meant."""
         return next((choice.providers for choice in self.runtimes if choice.name == runtime), ())
 
-    def first_paying_pattern(self) -> Optional[PayingPattern]:
-        """The first pattern that pays off on this target, in its order of runtimes, or None."""
-        return next((pattern for runtime in self.runtimes for pattern in runtime.patterns), None)
+    @property
+    def paying(self) -> list[PayingPattern]:
+        """The patterns that pay off on this target, in its order of runtimes."""
+        return [pattern for runtime in self.runtimes for pattern in runtime.patterns]
 
     def cells(self, runtime: Optional[str] = None, precision: Optional[str] = None) -> list[tuple[str, str]]:
         """(runtime, precision) pairs to build, narrowed by the arguments; TargetError if nothing is left."""
@@ -103,9 +106,11 @@ class Target:
         if runtime is not None and runtime not in names:
             raise TargetError(f"target {self.name} has no runtime {runtime!r}", nearest(runtime, names))
         chosen = [choice for choice in self.runtimes if runtime in (None, choice.name)]
-        pairs = [(choice.name, each) for choice in chosen for each in choice.precisions if precision in (None, each)]
+        pairs = [
+            (choice.name, offered) for choice in chosen for offered in choice.precisions if precision in (None, offered)
+        ]
         if not pairs:
-            known = {each for choice in chosen for each in choice.precisions}
+            known = {offered for choice in chosen for offered in choice.precisions}
             there = f" for {runtime}" if runtime else ""
             raise TargetError(
                 f"target {self.name} has no precision {precision!r}{there}", nearest(str(precision), known)

@@ -112,16 +112,11 @@ class Task:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise TaskError(f"task name {self.name!r} is not a word of letters, digits, '.', '_' and '-'")
-        for role in ("model", "data", "loss", "metric", "optimizer"):
-            if not callable(getattr(self, role)):
-                raise TaskError(
-                    f"task {self.name}: {role} must be a function, got {type(getattr(self, role)).__name__}"
-                )
-        for role in ("schedule", "augment"):
-            if getattr(self, role) is not None and not callable(getattr(self, role)):
-                raise TaskError(
-                    f"task {self.name}: {role} must be a function or None, got {type(getattr(self, role)).__name__}"
-                )
+        for role in ("model", "data", "loss", "metric", "optimizer", "schedule", "augment"):
+            value, may_lack = getattr(self, role), role in ("schedule", "augment")
+            if not callable(value) and not (may_lack and value is None):
+                wanted = "a function or None" if may_lack else "a function"
+                raise TaskError(f"task {self.name}: {role} must be {wanted}, got {type(value).__name__}")
 
     @property
     def measure(self) -> Metric:

@@ -188,14 +188,16 @@ class Ticket:
         "reinit": ...}. Raises TicketError if the file is damaged."""
         record = self.record(seed)
         path = self.path / f"seed-{seed}.safetensors"
-        groups: dict[str, dict[str, Array]] = {"mask": {}, **{role: {} for role in WEIGHTS}}
-        for key, array in store.read_tensors(path, "ticket", TicketError, record.tensors_sha256).items():
-            role, _, name = key.partition("/")
-            if role not in groups or (role == "mask") != (array.dtype == np.bool_):
-                raise TicketError(
-                    f"ticket file {path}: {key[:80]!r} ({array.dtype}) is no tensor of a ticket", store.MEND["ticket"]
-                )
-            groups[role][name] = array
+        arrays = store.read_tensors(path, "ticket", TicketError, record.tensors_sha256)
+        groups = {"mask": {}, **{role: {} for role in WEIGHTS}, **store.parted(arrays)}
+        for role, tensors in groups.items():
+            for name, array in tensors.items():
+                if role not in ("mask", *WEIGHTS) or (role == "mask") != (array.dtype == np.bool_):
+                    key = f"{role}/{name}" if role else name
+                    raise TicketError(
+                        f"ticket file {path}: {key[:80]!r} ({array.dtype}) is no tensor of a ticket",
+                        store.MEND["ticket"],
+                    )
         return groups
 
     def verify(self) -> None:
@@ -234,8 +236,7 @@ class Ticket:
 
 def write_seed(path: Path, seed: int, groups: Mapping[str, Mapping[str, Array]]) -> str:
     """Write seed-N.safetensors from {"mask": ..., "trained": ..., ...} and give its SHA-256."""
-    flat = {f"{role}/{name}": array for role, tensors in groups.items() for name, array in tensors.items()}
-    return store.write_tensors(path / f"seed-{seed}.safetensors", flat)
+    return store.write_tensors(path / f"seed-{seed}.safetensors", store.joined(groups))
 
 
 def rewind_step(rewind: str, steps_per_epoch: int) -> int:

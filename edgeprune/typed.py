@@ -27,6 +27,7 @@ MANY_KEYS = re.compile(rb"(?:[\w\"'-]+[ \t]*\.[ \t]*){%d}" % DEEPEST)
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
 UNIONS = (Union, getattr(types, "UnionType", Union))
 T = TypeVar("T")
+_hints = cache(get_type_hints)
 
 
 class WrongContent(ValueError):
@@ -88,13 +89,13 @@ def _checked(value: Any) -> Any:
     for _ in range(DEEPEST):
         if not level:
             return value
-        level = [inner for each in level for inner in _containers(each)]
+        level = [inner for container in level for inner in _containers(container)]
     raise WrongContent("it is nested too deep")
 
 
 def _containers(value: Any) -> list[Any]:
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [each for each in inside if isinstance(each, (dict, list))]
+    return [inner for inner in inside if isinstance(inner, (dict, list))]
 
 
 def decode(kind: type[T], value: Any, where: str = "", given: Optional[Mapping[str, Any]] = None) -> T:
@@ -123,15 +124,14 @@ def _decode(kind: Any, value: Any, where: str, given: Mapping[str, Any]) -> Any:
     if origin is not None and issubclass(origin, Mapping):
         inner = get_args(kind)[1]
         entries = _object(value, where).items()
-        return {_text(name, where): _decode(inner, each, _join(where, name), {}) for name, each in entries}
+        return {_text(name, where): _decode(inner, entry, _join(where, name), {}) for name, entry in entries}
     if origin is not None and issubclass(origin, Sequence):
         return list(_tuple((*get_args(kind), ...), value, where))
     return _scalar(kind, value, where)
 
 
 def _scalar(kind: Any, value: Any, where: str) -> Any:
-    fits = type(value) is kind or (kind is float and type(value) is int)
-    if not fits:
+    if type(value) is not kind and not (kind is float and type(value) is int):
         raise _wrong(where, WORDS[kind], value)
     if kind is str:
         return _text(value, where)
@@ -151,9 +151,9 @@ def _text(value: str, where: str) -> str:
 
 def _any(value: Any, where: str) -> Any:
     if isinstance(value, dict):
-        return {_text(name, where): _any(each, _join(where, name)) for name, each in value.items()}
+        return {_text(name, where): _any(inner, _join(where, name)) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_any(each, f"{where}[{place}]") for place, each in enumerate(value)]
+        return [_any(inner, f"{where}[{place}]") for place, inner in enumerate(value)]
     if type(value) not in WORDS:  # TOML has dates
         raise _wrong(where, "text, a number, a list or a table", value)
     return _scalar(type(value), value, where)
@@ -177,20 +177,20 @@ def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
         raise _wrong(where, "a list", value)
     if kinds[-1] is ...:
         # Samples: there may be millions.
-        plain = kinds[0] is int and value and all(type(each) is int for each in value)
+        plain = kinds[0] is int and value and all(type(number) is int for number in value)
         if plain and -LARGEST_INT <= min(value) <= max(value) < LARGEST_INT:
             return tuple(value)
         kinds = (kinds[0],) * len(value)
     if len(kinds) != len(value):
         raise _wrong(where, f"a list of {len(kinds)}", value)
-    return tuple(_decode(kind, each, f"{where}[{place}]", {}) for place, (kind, each) in enumerate(zip(kinds, value)))
+    return tuple(_decode(kind, inner, f"{where}[{place}]", {}) for place, (kind, inner) in enumerate(zip(kinds, value)))
 
 
 def _dataclass(kind: Any, value: Any, where: str, given: Mapping[str, Any]) -> Any:
     hints = _hints(kind)
-    known = {each.name: each for each in dataclasses.fields(kind) if each.init and each.name not in given}
+    known = {field.name: field for field in dataclasses.fields(kind) if field.init and field.name not in given}
     nothing = dataclasses.MISSING
-    needed = {name for name, each in known.items() if each.default is nothing and each.default_factory is nothing}
+    needed = {name for name, entry in known.items() if entry.default is nothing and entry.default_factory is nothing}
     arguments = _fields({name: hints[name] for name in known}, needed, value, where)
     try:
         return kind(**arguments, **given)
@@ -206,12 +206,7 @@ def _fields(hints: Mapping[str, Any], needed: Any, value: Any, where: str) -> di
     for name in hints:
         if name in needed and name not in entries:
             raise WrongContent(f"{_join(where, name)}: missing")
-    return {name: _decode(hints[name], each, _join(where, name), {}) for name, each in entries.items()}
-
-
-@cache
-def _hints(kind: Any) -> Mapping[str, Any]:
-    return get_type_hints(kind)
+    return {name: _decode(hints[name], entry, _join(where, name), {}) for name, entry in entries.items()}
 
 
 def _object(value: Any, where: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Warden:
     def __init__(
         self, folder: Optional[Path], commands: Sequence[Sequence[str]] = (), held: Sequence[int] = ()
     ) -> None:
-        watch = [sys.executable, "-I", "-S", __file__, str(folder or ""), json.dumps([list(each) for each in commands])]
+        watch = [sys.executable, "-I", "-S", __file__, str(folder or ""), json.dumps([list(line) for line in commands])]
         # In a session of its own: what ends a terminal, or this process's group, does not end it.
         self._process = subprocess.Popen(
             watch,

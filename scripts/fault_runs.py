@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Optional
+from typing import Optional, TypeVar
 
 import click
 
+T = TypeVar("T")
 LIMIT_S = 60.0
 POLL_S = 0.005
 OUT = Path("edgeprune-out")
@@ -183,19 +184,21 @@ def sweep(
 ) -> list[str]:
     """The failures of cases 0 to count - 1, or of one, each printed when it is known; case: number -> one line, or None
     if all is well."""
-    numbers = range(count) if only is None else range(only, only + 1)
-    if jobs == 1 or len(numbers) == 1:
-        return _told(map(case, numbers), len(numbers))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
-        return _told(pool.map(case, numbers, chunksize=8), len(numbers))
-
-
-def _told(lines: Iterator[Optional[str]], count: int) -> list[str]:
     failures = []
-    for number, line in enumerate(lines, start=1):
-        if sys.stderr.isatty():
-            click.echo(f"\r{number} of {count}", nl=False, err=True)
+    for line in map(case, [only]) if only is not None else mapped(case, count, jobs):
         if line:
             failures.append(line)
             click.echo(line)
     return failures
+
+
+def mapped(case: Callable[[int], T], count: int, jobs: int = os.cpu_count() or 1) -> Iterator[T]:
+    """What `case` gives for the numbers 0 to count - 1, in this order, in so many processes."""
+    if jobs == 1 or count == 1:
+        yield from map(case, range(count))
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
+        for number, result in enumerate(pool.map(case, range(count), chunksize=8), start=1):
+            if sys.stderr.isatty():
+                click.echo(f"\r{number} of {count}", nl=False, err=True)
+            yield result

@@ -30,7 +30,7 @@ settings.load_profile("edgeprune")
 # Modules that take a minute and more begin first, so that the last one to end leaves no core idle for long.
 LONGEST = (
     "export/test_eight_models.py", "devices/test_faults.py", "devices/test_raspberry_pi.py", "emulation/test_run.py",
-    "kernels/test_arm64.py", "test_wheel.py", "kernels/test_sanitizers.py", "test_bench_kernels.py", "test_cli.py",
+    "kernels/test_arm64.py", "test_wheel.py", "kernels/test_sanitizers.py", "lab/test_kernels.py", "test_cli.py",
     "test_device_side.py", "connections/test_ssh.py", "emulation/test_counter.py", "find/test_run.py",
 )  # fmt: skip
 

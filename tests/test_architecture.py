@@ -12,16 +12,19 @@ from pathlib import Path
 import pytest
 
 import edgeprune
+from edgeprune import patterns
 
 ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
     {"errors", "progress", "warden"},
     {"typed"},
-    {"store", "metric", "evidence", "scratch", "loading"},
-    {"archive"},
-    {"mask", "task", "ticket", "target", "port", "artifact", "measurement"},
-    {"statistics", "energy", "readings"},
+    {"store", "operators", "metric", "evidence", "scratch", "device"},
+    {"archive", "options"},
+    {"mask", "task", "ticket", "port", "artifact", "blocks", "plan"},
+    {"statistics", "energy"},
+    {"measurement"},
     {"patterns", "tasks", "runtimes", "connections", "kernels", "channels"},
+    {"target"},
     {"find", "export", "bench", "report"},
     {"doctor", "gate", "cli"},
     {"__main__"},
@@ -35,11 +38,23 @@ INSIDE_A_LAYER = {
     ("cli", "doctor"),
     ("cli", "gate"),
 }
-# The agent travels to the device as one file.
-LONGER = {"bench.agent": 960}
+# Inside the report: a file imports those of earlier rows.
+REPORT = (
+    {"units", "collection"},
+    {"runs"},
+    {"figures"},
+    {"tickets", "bundles", "drawing", "commands"},
+    {"timings"},
+    {"builds"},
+    {"text", "html"},
+    {"__init__"},
+)
+STANDARD = set(sys.stdlib_module_names)
+INTERPRETERS = ("onnxruntime", "ai_edge_litert.interpreter", "tflite_runtime", "tensorflow")
 FRAMEWORKS = {"torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+LAB = {f"lab.{path.stem}": path for path in sorted((ROOT.parent / "lab").glob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in {**FILES, **LAB}.items()}
 
 
 def imported(name: str) -> Iterator[tuple[str, bool]]:
@@ -49,11 +64,18 @@ def imported(name: str) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) in at_load) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}: imports are absolute"
+            # The device's files lie in another package on a device.
+            relative = room(name) == "device" and str(node.module).split(".")[0] not in STANDARD
+            assert node.level == relative, f"{name}: imports are absolute, or relative inside device/"
+            module = ".".join(filter(None, ["edgeprune.device" if node.level else "", node.module]))
             for alias in node.names:
-                deeper = f"{node.module}.{alias.name}".removeprefix("edgeprune.")
-                is_module = deeper in FILES or f"{deeper}.__init__" in FILES
-                yield (f"edgeprune.{deeper}" if is_module else str(node.module)), id(node) in at_load
+                whole = f"{module}.{alias.name}"
+                deeper = whole.removeprefix("edgeprune.")
+                if deeper in FILES or f"{deeper}.__init__" in FILES:
+                    whole = f"edgeprune.{deeper}"
+                elif whole not in LAB:
+                    whole = module
+                yield whole, id(node) in at_load
 
 
 def own(name: str) -> set[str]:
@@ -74,8 +96,57 @@ def test_imports_go_downward(name: str) -> None:
         assert allowed, f"{name} imports {there}: layer {LEVEL[here]} may import lower layers only"
 
 
+def compared(tree: ast.AST) -> Iterator[str]:
+    """The texts that stand in a comparison, in a list there or after `case`."""
+    for node in ast.walk(tree):
+        sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        sides += [node.value] if isinstance(node, ast.MatchValue) else []
+        for side in sides:
+            parts = side.elts if isinstance(side, (ast.Tuple, ast.List, ast.Set)) else [side]
+            yield from (part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_special_about_a_name_is_said_in_its_own_file(name: str) -> None:
+    folders = {"patterns": {*patterns.names(), "n:m"}, "connections": set(), "runtimes": set()}
+    for folder, names in folders.items():
+        names |= {file.split(".")[1] for file in FILES if room(file) == folder} - {"__init__"}
+        asked = set(compared(TREES[name])) & names
+        assert room(name) == folder or not asked, f"{name} compares with {asked}: let {folder}/ say what is special"
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "errors"])
+def test_exit_codes_stand_in_one_place(name: str) -> None:
+    for node in ast.walk(TREES[name]):
+        ends = isinstance(node, ast.Call) and ast.unparse(node.func) in ("sys.exit", "SystemExit")
+        sets = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "exit_code"
+        if ends or sets:
+            numbers = [part for part in ast.walk(node) if isinstance(part, ast.Constant) and type(part.value) is int]
+            assert not numbers or room(name) == "device", f"{name}: {ast.unparse(node)}; see errors.ExitCode"
+
+
+def test_the_report_goes_one_way() -> None:
+    row = {f"report.{name}": place for place, names in enumerate(REPORT) for name in names}
+    assert set(row) == {name for name in FILES if room(name) == "report"}
+    upward = [(name, there) for name in row for there in own(name) & set(row) if row[there] >= row[name]]
+    assert upward == []
+
+
 def test_there_is_no_cycle() -> None:
     list(TopologicalSorter({name: own(name) for name in FILES}).static_order())
+    list(TopologicalSorter({name: {what for what, _ in imported(name)} & set(LAB) for name in LAB}).static_order())
+
+
+def test_the_laboratory_is_no_part_of_edgeprune() -> None:
+    assert "lab.timing" in LAB
+    assert [name for name in FILES for what, _ in imported(name) if what.split(".")[0] == "lab"] == []
+
+
+def test_what_runs_in_another_runtimes_python_needs_numpy_alone() -> None:
+    peers = {"deepsparse", "MNN", "_tools"}
+    for name in ("lab.block", "lab.peer_session"):
+        needed = {what if what.startswith("lab") else what.split(".")[0] for what, _ in imported(name)}
+        assert needed <= set(sys.stdlib_module_names) | {"numpy", "lab.block"} | peers
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if LEVEL.get(room(name), 0) < LEVEL["find"]])
@@ -84,9 +155,26 @@ def test_frameworks_are_imported_inside_functions(name: str) -> None:
     assert not at_load & FRAMEWORKS
 
 
-def test_the_agent_needs_nothing_of_edgeprune() -> None:
-    needed = {what.split(".")[0] for what, _ in imported("bench.agent")}
-    assert needed <= set(sys.stdlib_module_names) | {"numpy"}
+@pytest.mark.parametrize("name", [name for name in FILES if room(name) == "device"])
+def test_what_travels_to_a_device_needs_nothing_of_edgeprune(name: str) -> None:
+    assert {what for what in own(name) if room(what) != "device"} == set()
+    needed = {what.split(".")[0] for what, _ in imported(name)} - {"edgeprune"}
+    early = {what.split(".")[0] for what, early in imported(name) if early} - {"edgeprune"}
+    assert early <= STANDARD and needed <= STANDARD | {"numpy"}
+
+
+def opens(name: str) -> set[str]:
+    """How a file opens or imports a runtime itself."""
+    called = (ast.unparse(node.func) for node in ast.walk(TREES[name]) if isinstance(node, ast.Call))
+    found = {call.rpartition(".")[2] for call in called} & {"InferenceSession", "Interpreter"}
+    modules = {what for what, _ in imported(name)}
+    return found | {what for what in modules if what.startswith(INTERPRETERS)}
+
+
+def test_runtimes_are_opened_in_one_file() -> None:
+    assert {name: found for name in FILES if (found := opens(name))} == {
+        "device.runtimes": {"InferenceSession", "Interpreter"}
+    }
 
 
 def test_help_and_the_lower_layers_load_no_framework() -> None:
@@ -108,10 +196,17 @@ print("loaded", sorted(set(sys.modules) & {FRAMEWORKS}), file=sys.stderr)
     assert "edgeprune find" in done.stdout
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *LAB])
+def test_loop_variables_say_what_they_hold(name: str) -> None:
+    loops = [node.target for node in ast.walk(TREES[name]) if isinstance(node, (ast.For, ast.comprehension))]
+    variables = {part.id for target in loops for part in ast.walk(target) if isinstance(part, ast.Name)}
+    assert not variables & {"each", "found", "item", "thing", "elem"}
+
+
+@pytest.mark.parametrize("name", [*FILES, *LAB])
 def test_nothing_outgrows_its_room(name: str) -> None:
-    lines = len(FILES[name].read_text().splitlines())
-    assert lines <= LONGER.get(name, 300), f"{name} has {lines} lines"
+    lines = len({**FILES, **LAB}[name].read_text().splitlines())
+    assert lines <= 300, f"{name} has {lines} lines"
     for node in ast.walk(TREES[name]):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1

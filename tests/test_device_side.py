@@ -19,7 +19,7 @@ from tests.bench.conftest import make_bundle
 ROOT = Path(edgeprune.__file__).parent
 FILES = sorted(
     path
-    for pattern in ("*.py", "runtimes/*.py", "connections/*.py", "bench/agent.py", "kernels/__init__.py")
+    for pattern in ("*.py", "runtimes/*.py", "connections/*.py", "device/*.py", "kernels/__init__.py")
     for path in ROOT.glob(pattern)
 )
 CELLS = [(runtime, precision) for runtime in ("onnxruntime", "litert") for precision in ("fp32", "int8")]

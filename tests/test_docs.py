@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import click
 import pytest
 
 import edgeprune
 from edgeprune import patterns, tasks
 from edgeprune.cli import cli
-from edgeprune.export.graph import SUPPORTED
 from edgeprune.target import target_names
 
 ROOT = Path(edgeprune.__file__).parents[1]
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
+}
 COMMANDS = sorted(cli.commands)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -69,6 +73,31 @@ def test_every_option_named_on_its_page_exists(name: str) -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", section[1])) <= options | {"--out", "--json"}
 
 
+def load_script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A file of scripts/ as a module; it finds its neighbours as when it is run."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module(name)
+
+
+def test_the_pages_hold_the_facts_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_docs = load_script("make_docs", monkeypatch)
+    generated = re.findall(r"^<!-- generated: ([\w -]+) -->$", "\n".join(PAGES.values()), re.MULTILINE)
+    tables = {"exit codes", "targets", "what pays off", "results", "operators"}
+    assert {f"command {name}" for name in COMMANDS} | tables == set(generated)
+    for name, page in PAGES.items():
+        assert make_docs.filled(page) == page, f"{name} is out of date: run scripts/make_docs.py"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_on_the_page(name: str) -> None:
+    section = re.search(rf"^## {name}$(.*?)(?=^## |\Z)", PAGES["docs/commands.md"], re.MULTILINE | re.DOTALL)
+    introduction = PAGES["docs/commands.md"].partition("## ")[0]
+    assert section
+    for parameter in cli.commands[name].params:
+        if isinstance(parameter, click.Option):
+            assert f"`{parameter.opts[0]}" in section[1] + introduction, f"docs/commands.md lacks {parameter.opts[0]}"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
@@ -97,7 +126,7 @@ def test_all_there_is_is_described() -> None:
         assert f"| `{name}` |" in PAGES["docs/targets.md"]
     for name in patterns.names():
         assert f"| `{name}`" in PAGES["docs/patterns.md"]
-    for name in (*tasks.names(), *SUPPORTED):
+    for name in tasks.names():
         assert f"`{name}`" in PAGES["docs/tasks.md"]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeprune.blocks import Block
 from edgeprune.energy import energy, standard_error
-from edgeprune.measurement import Block
 
 STEP_NS = 100_000_000
 

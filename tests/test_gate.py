@@ -14,9 +14,10 @@ import pytest
 
 from edgeprune import Artifact, Measurement, MeasurementError, TicketError, load_target, store
 from edgeprune.artifact import Port, sizes_of
+from edgeprune.blocks import Block, Count
 from edgeprune.cli import main
 from edgeprune.gate import exit_code, judge, junit, parse_budgets, split_budgets, unfairness
-from edgeprune.measurement import EMULATED, Block, Count
+from edgeprune.measurement import Emulated, Timed
 from edgeprune.ticket import FindSpec, SeedRecord, Ticket, Verdict
 
 MODEL = b"model" * 200  # 1000 bytes
@@ -54,7 +55,7 @@ def make_block(role: str, level_ns: int, seed: int, **changes: Any) -> Block:
     return replace(block, **changes)
 
 
-def make_measurement(tmp_path: Path, artifact: int = 8 * MS, against: int = 16 * MS, **changes: Any) -> Measurement:
+def make_measurement(tmp_path: Path, artifact: int = 8 * MS, against: int = 16 * MS, **changes: Any) -> Timed:
     """Eight pairs in which the levels alternate by 2 % to either side."""
     wobble = (0.98, 1.02)
     blocks = [
@@ -63,15 +64,15 @@ def make_measurement(tmp_path: Path, artifact: int = 8 * MS, against: int = 16 *
         for role, level in (("artifact", artifact), ("against", against))
         if level
     ]
-    needed = [each.name for each in fields(Measurement) if each.default is MISSING and each.default_factory is MISSING]
+    needed = [each.name for each in fields(Timed) if each.default is MISSING and each.default_factory is MISSING]
     given: dict[str, Any] = {
         "path": tmp_path / "m.json",
         "artifact_path": str(tmp_path / "bundle"),
         "threads": 1,
         "environment": {},
     }
-    given |= {"artifact_sha256": store.sha256_bytes(MODEL), "kind": "measured", "target": "local"}
-    return Measurement(**{**dict.fromkeys(needed, "x"), **given, "blocks": tuple(blocks), **changes})
+    given |= {"artifact_sha256": store.sha256_bytes(MODEL), "target": "local"}
+    return Timed(**{**dict.fromkeys(needed, "x"), **given, "blocks": tuple(blocks), **changes})
 
 
 def verdicts(measurement: Measurement, text: str) -> dict[str, str]:
@@ -294,7 +295,7 @@ def test_a_budget_that_cannot_be_read_is_one_line(text: str, message: str) -> No
             "speedup=1x",
             "nothing was compared in this measurement; bench the ticket's bundle, or name one",
         ),
-        ({}, "size=1MB", "the bundle is not at .*; put it back, or bench it where it lies now"),
+        ({}, "size=1MB", "the bundle is not at .*; put it back, or bench it where it is now"),
         ({}, "accuracy_drop=1pp", "the bundle is not at"),
     ],
 )
@@ -317,7 +318,8 @@ def test_what_a_measurement_cannot_say_is_bad_input(
 )
 def test_emulated_instructions_are_judged_to_the_last_digit(tmp_path: Path, budget: str, status: str) -> None:
     counts = (Count("artifact", 1_234_567, "a" * 64, 0.0),)
-    measurement = replace(make_measurement(tmp_path), kind=EMULATED, blocks=(), counts=counts)
+    header = {name: value for name, value in vars(make_measurement(tmp_path)).items() if name != "blocks"}
+    measurement = Emulated(**header, counts=counts)
     (judged,) = judge(measurement, parse_budgets(split_budgets(budget)))
     assert (judged.status, judged.low, judged.high) == (status, 1_234_567, 1_234_567)
     assert "1234567 (emulated" in judged.why or "1.234567M (" in judged.why or "1234.567K (" in judged.why
@@ -343,7 +345,7 @@ def test_memory_that_the_device_does_not_tell_is_bad_input(tmp_path: Path) -> No
         verdicts(replace(measurement, blocks=blocks), "memory=1MB")
 
 
-def with_conditions(measurement: Measurement, before: dict[str, Any], after: dict[str, Any]) -> Measurement:
+def with_conditions(measurement: Timed, before: dict[str, Any], after: dict[str, Any]) -> Timed:
     """The second block under these conditions."""
     first, second, *rest = measurement.blocks
     changed = replace(second, conditions_before=before, conditions_after=after)

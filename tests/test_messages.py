@@ -14,6 +14,8 @@ import pytest
 from edgeprune import archive, kernels, store
 from edgeprune.bench.block import push_agent
 from edgeprune.cli import _interrupted, devices, faults
+from edgeprune.connections.adb import AdbLine
+from edgeprune.connections.ssh import SshLine
 from edgeprune.doctor import checks
 from edgeprune.doctor.device import _kernels
 from edgeprune.errors import DeviceError, EdgepruneError, ExportError, TicketError
@@ -61,10 +63,10 @@ def test_a_bundle_without_its_twin_is_not_told_to_be_exported(tmp_path: Path) ->
     assert devices._twin(SimpleNamespace(twin_path=lambda: None)) is None  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "step"), [("adb", "--runner benchmark_model"), ("ssh", "scripts/device_setup")])
-def test_a_device_without_python_gets_what_helps_there(name: str, step: str) -> None:
+@pytest.mark.parametrize(("line", "step"), [(AdbLine, "--runner benchmark_model"), (SshLine, "scripts/device_setup")])
+def test_a_device_without_python_gets_what_helps_there(line: Any, step: str) -> None:
     with pytest.raises(DeviceError, match=f"{step}.*--python"):
-        push_agent(SimpleNamespace(name=name, python=""))  # type: ignore[arg-type]
+        push_agent(SimpleNamespace(without_python=line.without_python, python=""))  # type: ignore[arg-type]
 
 
 def test_an_architecture_without_kernels_is_not_told_to_reinstall() -> None:
@@ -108,8 +110,8 @@ def test_an_error_of_no_file_is_not_that_of_the_output() -> None:
 @pytest.mark.parametrize(
     ("arguments", "step"),
     [
-        (["--debug", "find", "digits"], "what is finished is kept, and the same command goes on from there"),
-        (["bench"], "what is finished is kept, and the same command goes on from there"),
+        (["--debug", "find", "digits"], "what is finished is kept, and the same command continues from there"),
+        (["bench"], "what is finished is kept, and the same command continues from there"),
         (["bench", "--emulate"], "give the command again"),
         (["export", "--target", "rpi4"], "give the command again"),
     ],

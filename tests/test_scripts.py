@@ -13,8 +13,7 @@ import edgeprune
 
 ROOT = Path(edgeprune.__file__).parents[1]
 SCRIPTS = [
-    *(ROOT / "scripts" / name for name in ("arm64_device", "arm64_root", "count_instructions", "demo", "test")),
-    ROOT / "scripts" / "study_noise",
+    *(ROOT / "scripts" / name for name in ("arm64_device", "arm64_root", "demo", "lab", "test")),
     ROOT / ".ci" / "run",
 ]
 

@@ -107,7 +107,7 @@ def test_the_wheel_holds_what_it_needs(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".sha256":
             assert path.relative_to(CHECKOUT).as_posix() in names
     assert {f"edgeprune/targets/{name}.toml" for name in target_names()} <= names
-    assert not [name for name in names if name.startswith(("tests", "scripts", "docs"))]
+    assert not [name for name in names if name.startswith(("tests", "scripts", "docs", "lab"))]
 
 
 def test_the_wheel_is_for_every_machine(wheel: Path) -> None:
@@ -130,7 +130,8 @@ def test_a_wheel_can_be_built_from_the_source_archive(tmp_path: Path) -> None:
     with tarfile.open(archive) as content:
         names = [name.partition("/")[2] for name in content.getnames()]
         content.extractall(tmp_path, filter="data")
-    sources = [path for path in (CHECKOUT / "edgeprune" / "kernels" / "src").iterdir() if path.suffix in (".c", ".h")]
+    folder = CHECKOUT / "edgeprune" / "kernels" / "src"
+    sources = [path for path in folder.rglob("*") if path.suffix in (".c", ".h", ".inc")]
     assert {path.relative_to(CHECKOUT).as_posix() for path in sources} | {"hatch_build.py"} <= set(names)
     assert not [name for name in names if name.endswith(".so")]
     run(*build, "--wheel", archive.with_name(archive.name.removesuffix(".tar.gz")), folder=tmp_path)

@@ -10,12 +10,13 @@ from typing import Optional, Union
 
 from edgeprune.artifact import Artifact
 from edgeprune.bench.journal import open_journal
-from edgeprune.bench.plan import Plan
 from edgeprune.bench.run import Request, Run
 from edgeprune.bench.states import compare_with_earlier
+from edgeprune.blocks import Block, NativeRun, Ran
 from edgeprune.connections import Connection
 from edgeprune.errors import DeviceError, MeasurementError
-from edgeprune.measurement import Measurement, Ran
+from edgeprune.measurement import Measurement, Timed
+from edgeprune.plan import Plan
 from edgeprune.target import Target
 
 __all__ = ["BlockDone", "Plan", "Request", "bench", "bench_blocks"]
@@ -33,10 +34,10 @@ class BlockDone:
 
 def bench(
     artifact: Artifact, against: Optional[Artifact], target: Target, connection: Connection, plan: Plan, out: Path
-) -> Measurement:
+) -> Timed:
     """`bench_blocks` by the agent and without progress: the measurement, written to OUT/measurements."""
     for event in bench_blocks(Request(artifact, against, target, plan, out), connection):
-        if isinstance(event, Measurement):
+        if isinstance(event, Timed):
             return event
     raise MeasurementError("a bench run ended without a measurement")
 
@@ -56,15 +57,16 @@ def bench_blocks(
     """
     run = Run(request, connection)
     run.check()
-    with open_journal(request.out, run.identity(), run.kind) as journal:
+    with open_journal(request.out, run.identity(), Block if request.runner is None else NativeRun) as journal:
         device = run.push()
-        begin = run.begin(device)
+        begin = device.read()
+        run.check_fair([begin])
         order = request.plan.order(compared=request.against is not None)
         begins_s = request.plan.begins_s(compared=request.against is not None)
         finished, earlier_notes = journal.read()
-        run.notes[:] = [*earlier_notes, *(each for each in run.notes if each not in earlier_notes)]
+        run.notes[:] = [*earlier_notes, *(note for note in run.notes if note not in earlier_notes)]
         if finished:
-            run.notes.append(f"went on after block {len(finished)} of a run that was broken off")
+            run.notes.append(f"continued after block {len(finished)} of an interrupted run")
         started, earlier = time.monotonic(), len(finished)
         skipped_s = begins_s[min(earlier, len(order) - 1)] if earlier else 0.0
         for number in range(earlier + 1, len(order) + 1):
@@ -79,7 +81,8 @@ def bench_blocks(
             waits_s = started + begins_s[-1] - skipped_s - time.monotonic()
             yield BlockDone(number, len(order), block, max(each * (len(order) - number), waits_s, 0.0))
         measurement = run.measurement(finished[0][1], [block for block, _ in finished])
-        measurement = replace(measurement, notes=(*measurement.notes, *compare_with_earlier(measurement)))
+        if apart := compare_with_earlier(measurement):
+            measurement = replace(measurement, notes=(*measurement.notes, *apart))
         measurement.save()
         journal.clear()
         yield measurement

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional, TypedDict, TypeVar
+from typing import Any, Optional, TypeVar
 
 from edgeprune import kernels, store, typed
 from edgeprune.artifact import Artifact
-from edgeprune.bench import agent
-from edgeprune.bench.plan import Plan
+from edgeprune.blocks import Block
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
+from edgeprune.device import parcel
+from edgeprune.device.job import Job
+from edgeprune.device.samples import PHASES, Failed, Line, Result
 from edgeprune.errors import DeviceError
 from edgeprune.kernels.profile import layers_ns
-from edgeprune.measurement import Block, Window
+from edgeprune.plan import Plan
 from edgeprune.runtimes.onnxruntime import architecture_of
 from edgeprune.scratch import Scratch
 
 T = TypeVar("T")
-AGENT_FILE = "agent.py"
-WITHOUT_PYTHON = "bench --runner benchmark_model does without (docs/android.md)"
-PHASES = {
-    "start": "before its first phase",
-    "import": "while importing the runtime",
-    "load": "while loading the model",
-    "first": "in the first inference",
-    "warmup": "in the warm-up",
-    "steady": "in the timed session",
-    "sustained": "in the sustained session",
-    "profile": "in the profile after the timed session",
-}
 
 
 @dataclass(frozen=True)
@@ -70,19 +59,20 @@ class Bundle:
 
 
 def push_agent(connection: Connection) -> None:
-    """Send the agent: its own source file. DeviceError if nothing there can run it."""
+    """Send the agent. DeviceError if nothing there can run it."""
     if not connection.python:
-        without = "run scripts/device_setup on it" if connection.name != "adb" else WITHOUT_PYTHON
-        raise DeviceError("there is no Python on the device", f"{without}, or name one with --python")
-    connection.push(Path(agent.__file__), AGENT_FILE)
+        raise DeviceError("there is no Python on the device", f"{connection.without_python}, or name one with --python")
+    with Scratch() as here:
+        store.write_bytes(here / parcel.NAME, parcel.parcel())
+        connection.push(here / parcel.NAME, parcel.NAME)
 
 
 def make_job(
     bundle: Bundle, threads: int, sensors: tuple[str, ...], plan: Plan, name: str, profile_runs: int = 0
-) -> agent.Job:
+) -> Job:
     """The job of a block; name: its own among those of the connection."""
     library = bundle.artifact.library
-    return agent.Job(
+    return Job(
         runtime=bundle.artifact.runtime,
         model=f"{bundle.role}/{bundle.artifact.model_file}",
         library=f"{bundle.role}/{library}" if library else "",
@@ -101,9 +91,7 @@ def make_job(
     )
 
 
-def run_block(
-    bundle: Bundle, job: agent.Job, connection: Connection, timeout_seconds: float
-) -> tuple[Block, dict[str, Any]]:
+def run_block(bundle: Bundle, job: Job, connection: Connection, timeout_seconds: float) -> tuple[Block, dict[str, Any]]:
     """Run one job to its end; the block and the environment that the agent saw.
 
     DeviceError if the agent refuses, fails or is killed (the message says in which phase); DeviceTransientError after
@@ -113,55 +101,13 @@ def run_block(
         with store.naming(here / "job.json"):
             (here / "job.json").write_text(json.dumps(asdict(job)))
         connection.push(here / "job.json", "job.json")
-        process = connection.background([connection.python, AGENT_FILE, "job.json"])
-        try:
-            finished = process.wait(timeout_seconds)
-        finally:
-            process.terminate()
+        finished = connection.finish([connection.python, parcel.NAME, "job.json"], timeout_seconds)
         lines = _read_lines(connection, job.samples_path, here / "samples")
         if finished.exit_status != 0:
             raise _failure(bundle, job, connection, here, finished, lines)
         connection.pull(job.result_path, here / "result")
-        result = _read(_Result, (here / "result").read_bytes(), bundle.artifact.path.name)
+        result = _read(Result, (here / "result").read_bytes(), bundle.artifact.path.name)
         return _block(bundle, result, lines)
-
-
-class _Line(TypedDict, total=False):
-    """A line of the samples file (see `agent`): one of these."""
-
-    phase: str
-    samples_ns: tuple[int, ...]
-    window: Window
-
-
-class _Result(TypedDict):
-    """The result file of an agent that ended well."""
-
-    start_ns: int
-    import_ns: int
-    load_ns: int
-    first_ns: int
-    warmup_ns: tuple[int, ...]
-    samples: int
-    memory_bytes: Mapping[str, Mapping[str, int]]
-    conditions_before: Mapping[str, Any]
-    conditions_after: Mapping[str, Any]
-    model_sha256: str
-    output_max_abs: float
-    kernels_us: Mapping[str, Sequence[int]]
-    power_uw: Mapping[str, Sequence[Sequence[int]]]
-    environment: Mapping[str, Any]
-
-
-class _Error(TypedDict):
-    message: str
-    hint: str
-
-
-class _Failed(TypedDict):
-    """The result file of an agent that failed and could say why."""
-
-    error: _Error
 
 
 def _read(kind: type[T], data: bytes, name: str) -> T:
@@ -172,23 +118,23 @@ def _read(kind: type[T], data: bytes, name: str) -> T:
         raise DeviceError(f"{name}: what the agent sent back makes no sense: {problem}", "bench again") from None
 
 
-def _read_lines(connection: Connection, name: str, copy: Path) -> list[_Line]:
+def _read_lines(connection: Connection, name: str, copy: Path) -> list[Line]:
     """The complete lines of the samples file; none if the agent never began it."""
     try:
         connection.pull(name, copy)
     except DeviceError:
         return []
-    return [_read(_Line, line, name) for line in copy.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    return [_read(Line, line, name) for line in copy.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
 def _failure(
-    bundle: Bundle, job: agent.Job, connection: Connection, here: Path, finished: Finished, lines: list[_Line]
+    bundle: Bundle, job: Job, connection: Connection, here: Path, finished: Finished, lines: list[Line]
 ) -> DeviceError:
     """What to tell of an agent that did not end well."""
     name = bundle.artifact.path.name
     try:
         connection.pull(job.result_path, here / "result")
-        error = _read(_Failed, (here / "result").read_bytes(), name)["error"]
+        error = _read(Failed, (here / "result").read_bytes(), name)["error"]
         return DeviceError(f"{name}: {error['message']}", error["hint"])
     except DeviceError:
         pass  # it had no time to explain itself
@@ -199,11 +145,10 @@ def _failure(
             f"{name}: the agent was killed {where}: the device most likely ran out of memory",
             FREE_MEMORY,
         )
-    said = finished.last_line or "it said nothing"
-    return DeviceError(f"{name}: the agent failed {where} with exit status {finished.exit_status}: {said}")
+    return DeviceError(f"{name}: the agent failed {where} with exit status {finished.exit_status}: {finished.said}")
 
 
-def _block(bundle: Bundle, result: _Result, lines: list[_Line]) -> tuple[Block, dict[str, Any]]:
+def _block(bundle: Bundle, result: Result, lines: list[Line]) -> tuple[Block, dict[str, Any]]:
     """Check the result against the manifest and the samples file."""
     artifact = bundle.artifact
     samples = tuple(sample for line in lines for sample in line.get("samples_ns", ()))
@@ -213,7 +158,7 @@ def _block(bundle: Bundle, result: _Result, lines: list[_Line]) -> tuple[Block, 
         raise DeviceError(
             f"{artifact.path.name}: the device ran a file with SHA-256 {result['model_sha256'][:12]}..., the manifest "
             f"has {store.sha256_file(artifact.model_path)[:12]}...",
-            "bench again; if it stays, export again",
+            "bench again; if that does not help, export again",
         )
     kept = {name: value for name, value in result.items() if name not in ("samples", "kernels_us", "environment")}
     times = layers_ns(result["kernels_us"], artifact.model_path)

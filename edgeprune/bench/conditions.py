@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-from edgeprune import readings, typed
-from edgeprune.bench.block import AGENT_FILE
+from edgeprune import typed
 from edgeprune.bench.states import changes_of_state, longer_spread
+from edgeprune.blocks import Block, Ran
 from edgeprune.connections import Connection
+from edgeprune.device import parcel, readings
 from edgeprune.errors import DeviceError, UnfairConditionsError
-from edgeprune.measurement import Block, Measurement, Ran
+from edgeprune.measurement import Measurement, Timed
 from edgeprune.target import Target
 
 Reading = readings.Reading
@@ -20,9 +20,10 @@ Reading = readings.Reading
 PRESSURE_SHARE = 0.1  # of a block's time during which somebody waited for a core
 PREEMPTIONS_PER_SECOND = 50.0
 FREQUENCY_DROP = 0.1  # below the highest frequency that the kernel allows
-HOT_MILLIC = 80_000  # where a Raspberry Pi begins to throttle
 FREQUENCY_TOLERANCE = 0.01  # some kernels tell the frequency that they measured
 READ_SECONDS = 30.0
+# A device is cool with its hottest sensor so far above where it began; how often it is looked at, and for how long.
+COOL_MILLIC, COOL_STEP_S, COOL_LIMIT_S = 2000, 2.0, 120.0
 STOLEN_SHARE = 0.02  # of a block's time that a host took away
 SET_GOVERNOR = {
     "android": "adb shell cmd power set-fixed-performance-mode-enabled true",
@@ -42,7 +43,8 @@ def warnings(measurement: Measurement) -> list[str]:
     """
     found = list(measurement.notes)
     checks = [(sum(map(is_so, measurement.ran)), *words) for is_so, *words in _CHECKS]
-    checks += [(sum(map(is_so, measurement.blocks)), *words) for is_so, *words in _CHECKS_OF_SAMPLES]
+    if isinstance(measurement, Timed):
+        checks += [(sum(map(is_so, measurement.blocks)), *words) for is_so, *words in _CHECKS_OF_SAMPLES]
     spread = longer_spread(measurement)
     found += [
         f"{cause} in {count} of {len(measurement.ran)} blocks: {str(remedy).format(spread=spread)}"
@@ -54,7 +56,7 @@ def warnings(measurement: Measurement) -> list[str]:
 
 def read(connection: Connection, sensors: Sequence[str]) -> Reading:
     """What the sensors of a device say now; the agent must lie there already. DeviceError if it cannot tell."""
-    said = connection.execute([connection.python, AGENT_FILE, "conditions", *sensors], READ_SECONDS)
+    said = connection.execute([connection.python, parcel.NAME, "conditions", *sensors], READ_SECONDS)
     try:
         return typed.decode(Mapping[str, Union[int, float, str]], typed.parse_json(said))  # type: ignore[type-abstract]
     except typed.WrongContent:
@@ -80,10 +82,8 @@ def unfair(taken: Iterable[Reading], target: Target) -> Optional[UnfairCondition
         fastest, asked = readings.fastest_khz(reading) or 0, target.frequency_khz
         if asked and abs(fastest - asked) > FREQUENCY_TOLERANCE * asked:
             ran = f"the fastest cores ran at {fastest} kHz" if fastest else "the frequency cannot be read"
-            return UnfairConditionsError(
-                f"target {target.name} is measured at {asked} kHz, {ran}",
-                SET_FREQUENCY.format(asked),
-            )
+            step = SET_FREQUENCY.format(asked)
+            return UnfairConditionsError(f"target {target.name} is measured at {asked} kHz, {ran}", step)
         for name, value in reading.items():
             if name.partition(".")[0] == "governor" and value not in seen.setdefault(name, []):
                 seen[name].append(value)
@@ -106,36 +106,25 @@ def _set_governor(target: Target, governor: str) -> str:
     return SET_GOVERNOR["android" if target.os == "android" else "linux"].format(governor)
 
 
-@dataclass(frozen=True)
-class Cooling:
-    """When a device counts as cool again: its hottest sensor at most above_millic over where it began; looked at every
-    step_s seconds, given up after limit_s."""
-
-    above_millic: int = 2000
-    step_s: float = 2.0
-    limit_s: float = 120.0
-
-
 def wait_until_cool(
     begin: Reading,
     read_now: Callable[[], Reading],
-    limits: Cooling,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
     """Wait until the device is about as cool as in the reading `begin`, before the first block; gives "", or a note to
     keep with the measurement if it did not get there in time. A device without temperatures waits for nothing."""
-    start, last = readings.hottest_millic(begin), clock() + limits.limit_s
+    start, last = readings.hottest_millic(begin), clock() + COOL_LIMIT_S
     while start is not None:
         now = readings.hottest_millic(read_now())
-        if now is None or now <= start + limits.above_millic:
+        if now is None or now <= start + COOL_MILLIC:
             break
         if clock() >= last:
             return (
-                f"the device was at {now / 1000:.1f} degrees Celsius after {limits.limit_s:g} s without work, "
+                f"the device was at {now / 1000:.1f} degrees Celsius after {COOL_LIMIT_S:g} s without work, "
                 f"{start / 1000:.1f} before the first block"
             )
-        sleep(limits.step_s)
+        sleep(COOL_STEP_S)
     return ""
 
 
@@ -144,22 +133,12 @@ def held_back(block: Ran) -> bool:
     return any(readings.held_back(reading) for reading in around([block]))
 
 
-def _seconds(block: Block) -> float:
-    """Time in the samples alone; the checks between them make the block a little longer."""
-    return sum(block.samples_ns) / 1e9
-
-
-def _increase(block: Block, name: str) -> int:
-    before, after = block.conditions_before.get(name), block.conditions_after.get(name)
-    return after - before if isinstance(before, int) and isinstance(after, int) else 0
-
-
 def _crowded(block: Block) -> bool:
-    return _increase(block, "cpu_pressure_us") > PRESSURE_SHARE * _seconds(block) * 1e6
+    return (block.increase("cpu_pressure_us") or 0) > PRESSURE_SHARE * block.seconds * 1e6
 
 
 def _preempted(block: Block) -> bool:
-    return _increase(block, "preemptions") > max(5.0, PREEMPTIONS_PER_SECOND * _seconds(block))
+    return (block.increase("preemptions") or 0) > max(5.0, PREEMPTIONS_PER_SECOND * block.seconds)
 
 
 def _slowed_clock(block: Ran) -> bool:
@@ -174,11 +153,11 @@ def _slowed_clock(block: Ran) -> bool:
 
 def _hot(block: Ran) -> bool:
     hottest = readings.hottest_millic(block.conditions_after)
-    return hottest is not None and hottest >= HOT_MILLIC
+    return hottest is not None and hottest >= readings.HOT_MILLIC
 
 
 def _stolen(block: Block) -> bool:
-    return _increase(block, "steal_us") > STOLEN_SHARE * _seconds(block) * 1e6
+    return (block.increase("steal_us") or 0) > STOLEN_SHARE * block.seconds * 1e6
 
 
 def _swapped(block: Block) -> bool:

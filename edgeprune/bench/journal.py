@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune import store
+from edgeprune.blocks import Ran
 from edgeprune.errors import MeasurementError
-from edgeprune.measurement import Ran
 
 # Of the newest block: a device that has stood idle, or done other things, for longer is not the same any more.
 OLDEST_S = 3600.0
@@ -41,27 +41,22 @@ class Journal:
     def read(self) -> tuple[list[tuple[Ran, dict[str, Any]]], list[str]]:
         """The blocks so far and the notes of the run that made them; none if the last block is too old. Where one is
         damaged all are measured again, and a note says so."""
+        found: list[tuple[Ran, dict[str, Any]]] = []
+        notes, written = [], time.time()
         try:
-            found, notes, written = self._read()
+            while (path := self._path(len(found) + 1)).exists():
+                content = store.read_json(path, "block", MeasurementError)
+                kept = store.decoded(_Kept, content, path, "block", MeasurementError)
+                block: Ran = store.decoded(self._kind, kept.block, path, "block", MeasurementError)
+                found.append((block, dict(kept.environment)))
+                notes, written = list(kept.notes), path.stat().st_mtime
         except MeasurementError as problem:
             self.clear()
-            return [], [f"blocks of a run that was broken off are measured again: {problem.message}"]
-        if found and time.time() - written > OLDEST_S:
+            return [], [f"blocks of an interrupted run are measured again: {problem.message}"]
+        if time.time() - written > OLDEST_S:
             self.clear()
             return [], []
         return found, notes
-
-    def _read(self) -> tuple[list[tuple[Ran, dict[str, Any]]], list[str], float]:
-        found: list[tuple[Ran, dict[str, Any]]] = []
-        notes: list[str] = []
-        written = 0.0
-        while (path := self._path(len(found) + 1)).exists():
-            content = store.read_json(path, "block", MeasurementError)
-            kept = store.decoded(_Kept, content, path, "block", MeasurementError)
-            block: Ran = store.decoded(self._kind, kept.block, path, "block", MeasurementError)
-            found.append((block, dict(kept.environment)))
-            notes, written = list(kept.notes), path.stat().st_mtime
-        return found, notes, written
 
     def add(self, number: int, block: Ran, environment: Mapping[str, Any], notes: Sequence[str]) -> None:
         """Keep block `number`, counted from 1, and all notes up to there."""
@@ -88,7 +83,7 @@ def open_journal(out: Path, run: Mapping[str, Any], kind: type[Ran]) -> Iterator
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel drops it with the process
         except BlockingIOError:
             raise MeasurementError(
-                "another process does this very measurement now", "wait for it: two at once disturb each other"
+                "another process runs this very measurement now", "wait for it: two at once disturb each other"
             ) from None
         yield Journal(folder, kind)
     finally:

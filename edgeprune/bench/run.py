@@ -11,13 +11,15 @@ from typing import Any, Optional, Protocol
 
 from edgeprune import store
 from edgeprune.artifact import Artifact
-from edgeprune.bench import agent, conditions
+from edgeprune.bench import conditions
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
-from edgeprune.bench.plan import Plan
-from edgeprune.bench.runner import Runner, read_conditions, read_environment
+from edgeprune.bench.runner import MODEL_ENDING, Runner, read_conditions, read_environment
+from edgeprune.blocks import Block, NativeRun, Ran
 from edgeprune.connections import Connection
+from edgeprune.device.parcel import parcel
 from edgeprune.errors import DeviceTransientError, MeasurementError, UnfairConditionsError
-from edgeprune.measurement import AGGREGATED, MEASURED, Block, Measurement, NativeRun, Ran
+from edgeprune.measurement import Aggregated, Measurement, Timed
+from edgeprune.plan import Plan
 from edgeprune.target import Target
 
 SIGN_OF_LIFE_S = 30.0  # a device behind a line gives up a host that is silent for longer
@@ -33,12 +35,10 @@ class Device(Protocol):
 
     def read(self) -> conditions.Reading:
         """What its sensors say now."""
-        ...
 
     def run(self, role: str, name: str, behind: int) -> tuple[Ran, dict[str, Any]]:
         """Run a role's model in a process of its own; what came of it and the environment it ran in. name: of the
         block, its own on this device; behind: how many blocks of the role are still to come."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,37 @@ class Request:
     plan: Plan
     out: Path
     runner: Optional[Path] = None
+
+    @property
+    def sides(self) -> dict[str, Artifact]:
+        """Role -> artifact."""
+        return {"artifact": self.artifact, **({"against": self.against} if self.against is not None else {})}
+
+    def header(self, connection: str, asked: Mapping[str, str], mark: str = "") -> dict[str, Any]:
+        """What a measurement of any kind says of what was measured, and when. asked: options of bench beside those for
+        the target and the comparison; mark: in the file's name."""
+        artifact, against, now = self.artifact, self.against, datetime.now(timezone.utc)
+        other = against.origin if against else None
+        options = {
+            "target": self.target.reference,
+            "against": str(other.resolve()) if other and other != artifact.twin_path() else "",
+            **asked,
+        }
+        return {
+            "path": self.out / "measurements" / f"{artifact.path.name}{mark}-{now:%Y%m%dT%H%M%S%fZ}.json",
+            "artifact_path": str(artifact.origin),
+            "artifact_sha256": artifact.files[artifact.model_file],
+            "against_path": str(other or ""),
+            "against_sha256": against.files[against.model_file] if against else "",
+            "ticket_id": artifact.ticket_id,
+            "target": self.target.name,
+            "connection": connection,
+            "runtime": artifact.runtime,
+            "precision": artifact.precision,
+            "threads": self.target.threads,
+            "created": now.isoformat(timespec="seconds"),
+            "asked": {name: value for name, value in options.items() if value},
+        }
 
 
 @dataclass(frozen=True)
@@ -72,22 +103,11 @@ class Run:
                 f"{against.runtime} {against.precision}: a comparison needs the same runtime and precision",
                 OTHER_TWIN if artifact.twin else OTHER,
             )
-        if self.request.runner is not None and artifact.runtime != "litert":
+        if self.request.runner is not None and Path(artifact.model_file).suffix != MODEL_ENDING:
             raise MeasurementError(
                 f"a native runner runs LiteRT's models, {artifact.path.name} is for {artifact.runtime}",
                 "bench a bundle from: edgeprune export --runtime litert",
             )
-
-    @property
-    def sides(self) -> dict[str, Artifact]:
-        """Role -> artifact."""
-        artifact, against = self.request.artifact, self.request.against
-        return {"artifact": artifact, **({"against": against} if against is not None else {})}
-
-    @property
-    def kind(self) -> type[Ran]:
-        """Of its blocks."""
-        return Block if self.request.runner is None else NativeRun
 
     def push(self) -> Device:
         """Send all that the blocks need."""
@@ -97,29 +117,22 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """All that makes two runs the same run."""
-        program = self.request.runner or Path(agent.__file__)
+        runner = self.request.runner
         return {
-            "files": [each.files for each in self.sides.values()],
-            "program": store.sha256_file(program),
+            "files": [side.files for side in self.request.sides.values()],
+            "program": store.sha256_file(runner) if runner else store.sha256_bytes(parcel()),
             "target": asdict(self.request.target),
             "connection": self.connection.name,
             "host": self.connection.host,
             "plan": asdict(self.request.plan),
         }
 
-    def begin(self, device: Device) -> conditions.Reading:
-        """The device's conditions before the first block. UnfairConditionsError if the target forbids them and the plan
-        does not allow them all the same."""
-        reading = device.read()
-        self.check_fair([reading])
-        return reading
-
     def check_fair(self, readings: Sequence[conditions.Reading]) -> None:
         """UnfairConditionsError for conditions that the target forbids; a note if the plan allows them."""
         problem = conditions.unfair(readings, self.request.target)
         if problem is not None and not self.request.plan.allow_governor:
             raise problem
-        if problem is not None and (note := f"allowed all the same: {problem.message}") not in self.notes:
+        if problem is not None and (note := f"allowed nevertheless: {problem.message}") not in self.notes:
             self.notes.append(note)
 
     def fair_block(
@@ -129,7 +142,7 @@ class Run:
         where it began, and again if it was throttled meanwhile or did not answer."""
         role = order[number - 1]
         for attempt in range(REPEATS + 1):
-            cooled = conditions.wait_until_cool(begin, device.read, conditions.Cooling())
+            cooled = conditions.wait_until_cool(begin, device.read)
             if cooled:
                 self.notes.append(f"block {number}: {cooled}")
             name = f"{number}-{attempt}" if attempt else str(number)
@@ -160,41 +173,21 @@ class Run:
 
     def measurement(self, environment: dict[str, Any], blocks: Sequence[Ran]) -> Measurement:
         """The blocks with all that says what they are."""
-        artifact, against, now = self.request.artifact, self.request.against, datetime.now(timezone.utc)
-        return Measurement(
-            path=self.request.out / "measurements" / f"{artifact.path.name}-{now:%Y%m%dT%H%M%S%fZ}.json",
-            artifact_path=str(artifact.origin),
-            artifact_sha256=artifact.files[artifact.model_file],
-            against_path=str(against.origin) if against else "",
-            against_sha256=against.files[against.model_file] if against else "",
-            ticket_id=artifact.ticket_id,
-            target=self.request.target.name,
-            connection=self.connection.name,
-            runtime=artifact.runtime,
-            precision=artifact.precision,
-            threads=self.request.target.threads,
-            kind=MEASURED if self.request.runner is None else AGGREGATED,
-            created=now.isoformat(timespec="seconds"),
-            environment=environment,
-            blocks=tuple(block for block in blocks if isinstance(block, Block)),
-            native=tuple(block for block in blocks if isinstance(block, NativeRun)),
-            plan=asdict(self.request.plan),
-            notes=tuple(self.notes),
-            asked=self.asked(),
-        )
-
-    def asked(self) -> dict[str, str]:
-        """The options of bench that lead to this device and this comparison, those that are needed."""
         request, connection = self.request, self.connection
-        other = request.against.origin if request.against is not None else None
-        found = {
-            "target": request.target.reference,
+        asked = {
             "host": connection.host,
             "python": connection.python if connection.host and request.runner is None else "",
-            "against": str(other.resolve()) if other and other != request.artifact.twin_path() else "",
             "runner": str(request.runner.resolve()) if request.runner else "",
         }
-        return {name: value for name, value in found.items() if value}
+        header: dict[str, Any] = {
+            **request.header(connection.name, asked),
+            "environment": environment,
+            "plan": asdict(request.plan),
+            "notes": tuple(self.notes),
+        }
+        if request.runner is None:
+            return Timed(**header, blocks=tuple(block for block in blocks if isinstance(block, Block)))
+        return Aggregated(**header, native=tuple(block for block in blocks if isinstance(block, NativeRun)))
 
 
 @dataclass(frozen=True)
@@ -206,7 +199,7 @@ class _WithAgent:
 
     @classmethod
     def push(cls, asked: Run) -> _WithAgent:
-        bundles = {role: Bundle.on(asked.request.target.arch, role, each) for role, each in asked.sides.items()}
+        bundles = {role: Bundle.on(asked.request.target.arch, role, side) for role, side in asked.request.sides.items()}
         push_agent(asked.connection)
         for bundle in bundles.values():
             bundle.push(asked.connection)
@@ -245,7 +238,7 @@ class _WithRunner:
 
     @classmethod
     def push(cls, asked: Run, program: Path) -> _WithRunner:
-        models = {role: each.model_path for role, each in asked.sides.items()}
+        models = {role: side.model_path for role, side in asked.request.sides.items()}
         there = Runner.push(asked.connection, program, models)
         environment = read_environment(asked.connection)
         environment["runner"] = {"name": there.name, "sha256": there.sha256}
@@ -255,7 +248,7 @@ class _WithRunner:
         return read_conditions(self.asked.connection)
 
     def run(self, role: str, name: str, behind: int) -> tuple[Ran, dict[str, Any]]:
-        model = role if role in self.asked.sides else "artifact"  # the noise floor is the artifact's
+        model = role if role in self.asked.request.sides else "artifact"  # the noise floor is the artifact's
         before = self.read()
         found = self.runner.run(model, self.asked.request.target.threads, self.asked.request.plan)
         ran = replace(found, role=role, conditions_before=before, conditions_after=self.read())

@@ -14,24 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune import store
-from edgeprune.bench import agent
-from edgeprune.bench.plan import Plan
+from edgeprune.blocks import NativeRun
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
+from edgeprune.device.sensors import CPUFREQ_FILES, thermal_status, thermal_temperatures
 from edgeprune.errors import DeviceError
-from edgeprune.measurement import NativeRun
+from edgeprune.plan import Plan
 
 RUNNER_FILE = "benchmark_model"
 CALL_S = 120.0
 NOT_RUNNABLE = (126, 127)  # a shell's exit status for a program that it cannot start; Android's says 1 and:
 NOT_EXECUTABLE = "not executable"
+MODEL_ENDING = ".tflite"
 MODEL_SIGN = b"TFL3"  # at the fifth byte [LiteRT's schema.fbs: file_identifier]
 MEBIBYTE = 1024 * 1024
 STEP = "give LiteRT's benchmark_model, built for the device (bazel build --config=android_arm64)"
-CPUFREQ_NAMES = {
-    "scaling_governor": "governor",
-    "scaling_cur_freq": "frequency_khz",
-    "scaling_max_freq": "frequency_max_khz",
-}
 # Shell lines that never change: nothing is put into them.
 CONDITIONS = """for each in /sys/devices/system/cpu/cpufreq/policy*/scaling_*; do
     case $each in */scaling_governor | */scaling_cur_freq | */scaling_max_freq)
@@ -71,7 +67,7 @@ class Runner:
         for model in models.values():
             if _head(model)[4:8] != MODEL_SIGN:
                 raise DeviceError(
-                    f"a native runner takes .tflite models, {model.name} is none", "export with --runtime litert"
+                    f"a native runner takes {MODEL_ENDING} models, {model.name} is none", "export with --runtime litert"
                 )
         files = {RUNNER_FILE: program, **{_file_of(role): model for role, model in models.items()}}
         hashes = _push(connection, files)
@@ -84,11 +80,8 @@ class Runner:
         The plan's warmups, samples, seconds and limit_seconds hold for the process as for a block. DeviceError for a
         runner that fails or prints no timings; DeviceTransientError if it takes longer than `plan.timeout_seconds`.
         """
-        process = self.connection.background([f"./{RUNNER_FILE}", *_flags(_file_of(role), threads, plan)])
-        try:
-            finished = process.wait(plan.timeout_seconds)
-        finally:
-            process.terminate()
+        command = [f"./{RUNNER_FILE}", *_flags(_file_of(role), threads, plan)]
+        finished = self.connection.finish(command, plan.timeout_seconds)
         if finished.exit_status != 0:
             raise _failure(self.name, finished)
         # On Android it writes to stdout or stderr, by its version.
@@ -102,13 +95,13 @@ def read_conditions(connection: Connection) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path, _, value in (line.partition(" ") for line in lines if line.startswith("/sys/")):
         *_, policy, name = path.split("/")
-        found[f"{CPUFREQ_NAMES[name]}.{policy}"] = int(value) if value.isdigit() else value
+        found[f"{CPUFREQ_FILES[name]}.{policy}"] = int(value) if value.isdigit() else value
     for kind in ("governor", "frequency_khz"):
         if not any(name.partition(".")[0] == kind for name in found):
             found[kind] = "absent"  # so that a target that asks for one is not met
     said = "\n".join(line for line in lines if not line.startswith("/sys/"))
-    found.update(agent.thermal_temperatures(said))
-    found.update(agent.thermal_status(said or "absent"))
+    found.update(thermal_temperatures(said))
+    found.update(thermal_status(said or "absent"))
     return found
 
 
@@ -182,13 +175,13 @@ def _push(connection: Connection, files: dict[str, Path]) -> dict[str, str]:
             raise DeviceError(
                 f"{source.name} is another file on the device: SHA-256 {hashes.get(name, 'none')[:12]}..., expected "
                 f"{store.sha256_file(source)[:12]}...",
-                "bench again; if it stays, look at the device's disk",
+                "bench again; if that does not help, look at the device's disk",
             )
     return hashes
 
 
 def _failure(name: str, finished: Finished) -> DeviceError:
-    status, said = finished.exit_status, finished.last_line or "it said nothing"
+    status, said = finished.exit_status, finished.said
     if finished.killed:
         return DeviceError(
             f"{name} was killed on the device, which most likely ran out of memory",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Optional
 
-from edgeprune import readings, statistics
+from edgeprune.blocks import Ran
+from edgeprune.device import readings
 from edgeprune.errors import MeasurementError
-from edgeprune.measurement import MEASURED, Measurement, Ran
+from edgeprune.measurement import Measurement, Timed
 
 CHANGED = 0.1  # relative: of a clock, or of the time of a fixed piece of work, between two blocks
 WARMED_MILLIC = 10_000
@@ -30,19 +30,19 @@ def changes_of_state(ran: Sequence[Ran], threads: int, spread: str = "--spread 1
     """A line for each thing about the machine that differed between the blocks of a run, with the next step. threads:
     of the model, which make load themselves. spread: see `longer_spread`."""
     found = []
-    step = f"the interval holds for this time alone; spread the blocks over a longer one: {spread}"
+    step = f"the interval holds for this time only; spread the blocks over a longer one: {spread}"
     for what, read, unit in (("its clock", _clock_khz, "MHz"), ("a fixed piece of work", _reference_ns, "us")):
-        values = [value for each in ran if (value := read(each)) is not None]
+        values = [value for process in ran if (value := read(process)) is not None]
         if values and max(values) > (1 + CHANGED) * min(values):
             seen = f"{what}: {min(values) / 1e3:.0f} to {max(values) / 1e3:.0f} {unit}"
             found.append(f"the machine's speed changed between the blocks ({seen}): {step}")
-    warmest = [value for each in ran if (value := readings.hottest_millic(each.conditions_after)) is not None]
+    warmest = [value for process in ran if (value := readings.hottest_millic(process.conditions_after)) is not None]
     if warmest and max(warmest) - min(warmest) > WARMED_MILLIC:
         found.append(
             f"the device was between {min(warmest) / 1e3:.0f} and {max(warmest) / 1e3:.0f} degrees Celsius: let it "
             "reach its working temperature first, or bench longer"
         )
-    loads = [value for each in ran if isinstance(value := each.conditions_before.get("load_1m"), (int, float))]
+    loads = [value for process in ran if isinstance(value := process.conditions_before.get("load_1m"), (int, float))]
     if loads and max(loads) - min(min(loads), threads) > max(1, threads) + BUSY:
         found.append(
             f"the load was between {min(loads):.1f} and {max(loads):.1f}, to which this measurement adds at most "
@@ -64,43 +64,31 @@ def _reference_ns(block: Ran) -> Optional[int]:
 def compare_with_earlier(measurement: Measurement) -> list[str]:
     """A note if one of the newest earlier benches of the same file on the same machine, with the same runtime and
     threads, gave a median that neither interval explains."""
-    if measurement.kind != MEASURED:
+    if not isinstance(measurement, Timed):
         return []
-    mine = statistics.describe(measurement, "artifact")
-    for path in _newest(measurement.path):
+    mine = measurement.summary.artifact
+    name = measurement.path.name.rpartition("-")[0]
+    for path in sorted(measurement.path.parent.glob(f"{name}-[0-9]*Z.json"), reverse=True)[:EARLIER]:
         try:
             other = Measurement.load(path)
         except MeasurementError:
             continue  # it is told of where it is asked for
-        if _same(measurement, other):
-            theirs = statistics.describe(other, "artifact")
-            if _apart(_bounds(mine), _bounds(theirs)):
+        if isinstance(other, Timed) and _ran_there(other) == _ran_there(measurement):
+            theirs = other.summary.artifact
+            if mine.p50_ns and theirs.p50_ns and _apart(mine.p50_interval_ns, theirs.p50_interval_ns):
                 return [
-                    f"the same file had a median of {theirs['p50_ns'] / 1e3:.4g} us on {other.created}, and "
-                    f"{mine['p50_ns'] / 1e3:.4g} us now{_why(measurement, other)}: the machine's state differs between "
+                    f"the same file had a median of {theirs.p50_ns / 1e3:.4g} us on {other.created}, and "
+                    f"{mine.p50_ns / 1e3:.4g} us now{_why(measurement, other)}: the machine's state differs between "
                     "benches, so that neither interval holds for both; spread the blocks over more time: "
                     + longer_spread(measurement, LONG_SPREAD_S)
                 ]
     return []
 
 
-def _newest(path: Path) -> list[Path]:
-    """The files of earlier measurements of a bundle, the newest first."""
-    name = path.name.rpartition("-")[0]
-    return sorted(path.parent.glob(f"{name}-[0-9]*Z.json"), reverse=True)[:EARLIER]
-
-
-def _same(one: Measurement, other: Measurement) -> bool:
-    def key(each: Measurement) -> tuple[Any, ...]:
-        seen = each.environment
-        return (each.kind, each.artifact_sha256, each.threads, seen.get("host"), seen.get("cpu"), seen.get("runtime"))
-
-    return key(one) == key(other)
-
-
-def _bounds(described: Any) -> Optional[tuple[int, int]]:
-    bounds: Optional[tuple[int, int]] = described["p50_interval_ns"]
-    return bounds
+def _ran_there(measurement: Measurement) -> tuple[Any, ...]:
+    """Which file ran, with how many threads, and on what."""
+    seen = measurement.environment
+    return (measurement.artifact_sha256, measurement.threads, seen.get("host"), seen.get("cpu"), seen.get("runtime"))
 
 
 def _apart(one: Optional[tuple[int, int]], other: Optional[tuple[int, int]]) -> bool:
@@ -115,7 +103,9 @@ def _why(measurement: Measurement, other: Measurement) -> str:
         (_clock_khz, "the clock was at {:.0f} MHz then and {:.0f} MHz now"),
     )
     for read, words in readers:
-        then, now = (_middle([value for each in run.ran if (value := read(each))]) for run in (other, measurement))
+        then, now = (
+            _middle([value for process in run.ran if (value := read(process))]) for run in (other, measurement)
+        )
         if then and now and max(then, now) > (1 + CHANGED) * min(then, now):
             found.append(words.format(then / 1e3, now / 1e3))
     return f" ({'; '.join(found)})" if found else ""

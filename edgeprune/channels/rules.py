@@ -21,7 +21,7 @@ def convolution(watch: Watch, call: Call) -> Sequence[Ids]:
     read = watch.unions.along(watch.ids(call["input"]), 1)
     outputs, groups, transposed = call.shape[1], call["groups"], call["transposed"]
     if weight is None:
-        return [_made_by_unknown(watch, call, 1)]
+        return [_made_by_unknown(watch, call)]
     depthwise = groups > 1 and groups == len(read) and (not transposed or outputs == groups)
     made = watch.rows(weight, outputs, 1 if transposed and not depthwise else 0)
     if depthwise:
@@ -49,15 +49,13 @@ def _on_axis(channels: Ids, axis: int, shape: tuple[int, ...]) -> Ids:
     return np.broadcast_to(channels.reshape(lined), shape)
 
 
-def _made_by_unknown(watch: Watch, call: Call, axis: int) -> Ids:
+def _made_by_unknown(watch: Watch, call: Call) -> Ids:
     """A layer whose weights are computed: what it reads and makes has to stay, but it does mix."""
-    reason = "a layer with computed weights reads it"
-    for value in call.arguments.values():
-        for tensor in watch.tensors_in(value):
-            watch.unions.fix(watch.ids(tensor), reason)
-    made = watch.unions.new(call.shape[axis])
+    for tensor in watch.tensors_in(*call.arguments.values()):
+        watch.unions.fix(watch.ids(tensor), "a layer with computed weights reads it")
+    made = watch.unions.new(call.shape[1])
     watch.unions.fix(made, "a layer with computed weights makes it")
-    return _on_axis(made, axis, call.shape)
+    return _on_axis(made, 1, call.shape)
 
 
 def product(watch: Watch, call: Call) -> Sequence[Ids]:
@@ -91,9 +89,9 @@ def batched_product(watch: Watch, call: Call) -> Sequence[Ids]:
 
 def attention(watch: Watch, call: Call) -> Sequence[Ids]:
     """Fused attention: all that it reads has to stay; the values' channels pass on."""
-    query, key, value = (watch.ids(call[name]) for name in ("query", "key", "value"))
-    for ids in (query, key, value):
-        watch.unions.fix(ids, "attention reads it")
+    for name in ("query", "key", "value"):
+        value = watch.ids(call[name])
+        watch.unions.fix(value, "attention reads it")
     passed = watch.unions.collapse(value, (value.ndim - 2,))
     return [np.broadcast_to(passed, call.shape)]
 
@@ -117,12 +115,9 @@ def channelwise_norm(watch: Watch, call: Call) -> Sequence[Ids]:
 
 def group_norm(watch: Watch, call: Call) -> Sequence[Ids]:
     """Group norm: channels of a group are normalised together."""
-    x = watch.ids(call["input"])
-    made = watch.unions.along(x, 1)
-    for vector in ("weight", "bias"):
-        _add_vector(watch, made, call[vector])
-    watch.unions.fix(made, "GroupNorm normalises it with others")
-    return [x]
+    outputs = channelwise_norm(watch, call)
+    watch.unions.fix(watch.unions.along(outputs[0], 1), "GroupNorm normalises it with others")
+    return outputs
 
 
 def layer_norm(watch: Watch, call: Call) -> Sequence[Ids]:
@@ -131,8 +126,7 @@ def layer_norm(watch: Watch, call: Call) -> Sequence[Ids]:
     for axis in range(x.ndim - len(call["normalized_shape"]), x.ndim):
         _keep_what_varies(watch, x, axis, "LayerNorm normalises it with others")
     for vector in ("weight", "bias"):
-        if call[vector] is not None:
-            watch.unions.join(x, watch.ids(call[vector]))
+        _add_vector(watch, x, call[vector])
     return [x]
 
 
@@ -181,9 +175,8 @@ def embedding(watch: Watch, call: Call) -> Sequence[Ids]:
 def pointwise(watch: Watch, call: Call) -> Sequence[Ids]:
     """Arithmetic: what meets belongs together."""
     joint: Ids = np.zeros((), dtype=np.int64)
-    for value in call.arguments.values():
-        for tensor in watch.tensors_in(value):
-            joint = watch.unions.join(joint, watch.ids(tensor))
+    for tensor in watch.tensors_in(*call.arguments.values()):
+        joint = watch.unions.join(joint, watch.ids(tensor))
     return [np.broadcast_to(joint, tuple(output.shape)) for output in call.outputs]
 
 
@@ -251,14 +244,13 @@ def padding(watch: Watch, call: Call) -> Sequence[Ids]:
 def mixed(watch: Watch, call: Call) -> Sequence[Ids]:
     """All that is read becomes one, and stays."""
     root: Ids = np.zeros((), dtype=np.int64)
-    for value in call.arguments.values():
-        for tensor in watch.tensors_in(value):
-            name = watch.parameter(tensor) or watch.parameter(tensor, flipped=True)
-            if name is not None:
-                watch.keep(name, f"{call.name.strip('_')} reads it")
-                continue
-            flat = squeezed(watch.ids(tensor)).reshape(-1)
-            root = watch.unions.join(root, watch.unions.along(flat[None], 0)[0]) if flat.size else root
+    for tensor in watch.tensors_in(*call.arguments.values()):
+        name = watch.parameter(tensor) or watch.parameter(tensor, flipped=True)
+        if name is not None:
+            watch.keep(name, f"{call.name.strip('_')} reads it")
+            continue
+        flat = squeezed(watch.ids(tensor)).reshape(-1)
+        root = watch.unions.join(root, watch.unions.along(flat[None], 0)[0]) if flat.size else root
     watch.unions.fix(root.reshape(1), f"{call.name.strip('_')} reads it")
     return [np.broadcast_to(root, tuple(output.shape)) for output in call.outputs]
 

@@ -66,7 +66,7 @@ def _see(watch: Watch, function: Any, arguments: dict[str, Any], result: Any) ->
     import torch
 
     outputs = watch.tensors_in(result)
-    if not outputs or not any(watch.knows(one) for value in arguments.values() for one in watch.tensors_in(value)):
+    if not outputs or not any(map(watch.knows, watch.tensors_in(*arguments.values()))):
         return
     call = Call(function._schema.name.partition("::")[2], function, arguments, outputs)
     if watch.turn(call):

@@ -61,7 +61,6 @@ class Watch:
 
     def __init__(self, model: nn.Module) -> None:
         self.unions = Unions()
-        self._model = model
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
         self._tensors = dict(named)
@@ -105,12 +104,12 @@ class Watch:
         self._ids[id(tensor)] = compact(np.broadcast_to(ids, tuple(tensor.shape)))
         self._alive.append(tensor)
 
-    def tensors_in(self, value: Any) -> list[Any]:
-        """The tensors of one argument."""
+    def tensors_in(self, *values: Any) -> list[Any]:
+        """The tensors among these arguments or results, or in tuples and lists of them."""
         import torch
 
-        values = value if isinstance(value, (tuple, list)) else [value]
-        return [one for one in values if isinstance(one, torch.Tensor)]
+        lists = [value if isinstance(value, (tuple, list)) else [value] for value in values]
+        return [one for inner in lists for one in inner if isinstance(one, torch.Tensor)]
 
     def ids(self, tensor: Any) -> Ids:
         """The channel of each element."""
@@ -188,9 +187,9 @@ class Watch:
     def result(self, outputs: list[Any], regular: bool) -> Channels:
         """What was found, in numbers of groups."""
         for name, why in self._kept.items():
-            for found in (self._rows, self._columns):
-                if name in found:
-                    self.unions.fix(found[name][0], why)
+            for places in (self._rows, self._columns):
+                if name in places:
+                    self.unions.fix(places[name][0], why)
         if regular:
             self._keep_views_regular()
         axes = self._axes()

@@ -1,8 +1,6 @@
 """The command line: options to specs, events to lines, errors to exit codes. Nothing else.
 
-Exit codes: 0 done; 1 a run or a gate failed; 2 usage or bad input; 3 the device's state forbids a fair measurement; 4 a
-gate's interval straddles its budget; 128 + n ended by signal n (130: Ctrl-C). A command prints the path of what it
-wrote on stdout, and everything else on stderr.
+A command prints the path of what it wrote on stdout, and everything else on stderr.
 """
 
 from __future__ import annotations
@@ -20,13 +18,14 @@ import click
 
 from edgeprune import __version__
 from edgeprune.cli import devices, faults, reports, tickets
-from edgeprune.errors import EdgepruneError
+from edgeprune.cli.parts import EXIT_CODES
+from edgeprune.errors import EdgepruneError, ExitCode
 from edgeprune.progress import say
 
 GO_ON = ("find", "bench")  # these keep what they did; the others begin anew
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="edgeprune")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 def cli(debug: bool) -> None:
@@ -51,7 +50,7 @@ def main() -> None:
     """Entry point: run the command and translate what it raises into one line and an exit code."""
     with _asked_to_end() as asked:
         try:
-            code = cli.main(standalone_mode=False) or 0
+            code = cli.main(standalone_mode=False) or ExitCode.DONE
             sys.stdout.flush()
             sys.exit(code)
         except SystemExit:
@@ -106,9 +105,11 @@ def _asked_to_end() -> Iterator[list[int]]:
 def _interrupted(number: int) -> int:
     command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     goes_on = command in GO_ON and "--emulate" not in sys.argv
-    step = "what is finished is kept, and the same command goes on from there" if goes_on else "give the command again"
+    step = (
+        "what is finished is kept, and the same command continues from there" if goes_on else "give the command again"
+    )
     _tell(f"interrupted; {step}")
-    return 128 + number
+    return ExitCode.ENDED + number
 
 
 def _tell(line: str) -> None:
@@ -135,12 +136,12 @@ def _explain(problem: BaseException) -> Optional[int]:
         _tell(f"error: {problem}")
         return problem.exit_code
     if isinstance(problem, BrokenPipeError):  # whoever read the output has read enough
-        return 1
+        return ExitCode.FAILED
     if isinstance(problem, OSError):
         line = faults.line(problem)
         if line:
             _tell(f"error: {line}")
-        return 2 if line else None
+        return ExitCode.BAD_INPUT if line else None
     if isinstance(problem, (click.Abort, KeyboardInterrupt)):
         return _interrupted(signal.SIGINT)
     return None

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
 from edgeprune import store
-from edgeprune.cli.parts import HOST, JSON, OUT, PYTHON, Duration, newest, print_rows
-from edgeprune.errors import EdgepruneError, ExportError, MeasurementError, UnfairConditionsError
+from edgeprune.cli.fields import filled
+from edgeprune.cli.parts import EXIT_CODES, HOST, JSON, OUT, PYTHON, newest, print_rows
+from edgeprune.errors import EdgepruneError, ExitCode, ExportError, MeasurementError
+from edgeprune.options import HERE
+from edgeprune.plan import Plan
 from edgeprune.progress import ProgressDisplay, say, warn
 
 if TYPE_CHECKING:
@@ -27,31 +30,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--target", default="local", show_default=True, help="Name or TOML file: threads, sensors, connection.")
+@click.option("--target", default=HERE, show_default=True, help="Name or TOML file: threads, sensors, connection.")
 @HOST
 @PYTHON
 @click.option("--against", type=click.Path(path_type=Path), help="Compare with this bundle, not the dense twin.")
-@click.option("--pairs", type=click.IntRange(1, 10_000), default=32, show_default=True, help="Blocks of each side.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the order of the blocks.")
 @click.option(
     "--runner", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="For a phone without Python: LiteRT's benchmark_model, built for it; aggregates only.",
 )  # fmt: skip
 @click.option("--emulate", is_flag=True, help="Count instructions on the target's processor in QEMU; no device.")
-@click.option(
-    "--sustained", "sustained_seconds", type=Duration(), default=0.0, metavar="10m",
-    help="Also run each side for this long: how latency, frequency and temperature change.",
-)  # fmt: skip
-@click.option(
-    "--spread", "spread_seconds", type=Duration(), default=0.0, metavar="10m",
-    help="Spread the blocks over this time: an interval that holds in the next bench, too.",
-)  # fmt: skip
-@click.option("--allow-governor", is_flag=True, help="Measure though the target asks for another governor; recorded.")
+@filled(Plan, "plan")
 @OUT
 @JSON
 def bench(
     artifacts: tuple[Path, ...], target: str, hosts: tuple[str, ...], python: str, against: Optional[Path],
-    runner: Optional[Path], emulate: bool, out: Path, as_json: bool, **planned: Any,
+    runner: Optional[Path], emulate: bool, plan: Plan, out: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure ARTIFACTS (else the newest), each against its dense twin, in alternating blocks of fresh processes.
 
@@ -62,27 +55,27 @@ def bench(
     edgeprune bench --target android-arm64 --runner benchmark_model
     edgeprune bench --target local --spread 10m
     edgeprune bench --target local --sustained 10m
-    edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local
+    edgeprune bench edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-litert-int8 --target local --pairs 12
     """
     from edgeprune.artifact import Artifact
-    from edgeprune.bench import Plan, Request
+    from edgeprune.bench import Request
     from edgeprune.report import summary
 
     if emulate and hosts:
         raise click.UsageError("--emulate counts on this machine, it takes no --host")
-    if emulate and (planned["spread_seconds"] or planned["sustained_seconds"]):
+    if emulate and (plan.spread_seconds or plan.sustained_seconds):
         raise click.UsageError("--emulate counts instructions: it takes none of --spread and --sustained")
-    if runner and (emulate or python or planned["sustained_seconds"]):
+    if runner and (emulate or python or plan.sustained_seconds):
         raise click.UsageError("--runner goes with none of --emulate, --python and --sustained")
-    plan = Plan(**planned)
     machine, devices = _devices(target, hosts, python)
     bundles = [Artifact.load(path) for path in artifacts] or [Artifact.load(newest(out, "artifact", ExportError))]
-    others = [Artifact.load(against) if against else _twin(each) for each in bundles]
+    named = Artifact.load(against) if against else None
+    others = [named or _twin(bundle) for bundle in bundles]
     summaries = []
     for artifact, other in zip(bundles, others):
         request = Request(artifact, other, machine, plan, out, runner)
         for measurement in _count(request) if emulate else _measure(request, devices):
-            summaries.append({"path": str(measurement.path), **summary(measurement)})
+            summaries.append({"path": str(measurement.path), **summary(measurement, list(request.sides.values()))})
             if not as_json:
                 click.echo(measurement.path)
     if as_json:
@@ -114,7 +107,7 @@ def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) 
     failed: Optional[Exception] = None
     measured: dict[str, Measurement] = {}
     with ProgressDisplay(len(devices)) as display, closing(bench_devices(request, devices)) as events:
-        for host, event in ((each.host, each.event) for each in events):
+        for host, event in ((device_event.host, device_event.event) for device_event in events):
             if isinstance(event, BlockDone):
                 done[host] = event.number / event.total
                 display.update(sum(done.values()), f"{name} on {host}: block {event.number}/{event.total}")
@@ -124,10 +117,10 @@ def _measure(request: Request, devices: Mapping[str, Callable[[], Connection]]) 
                     display.line(f"{host}: {event}")
             else:
                 measured[host] = event
-                _say_measurement(request.artifact, event, host if len(devices) > 1 else "")
+                _say_measurement(request, event, host if len(devices) > 1 else "")
                 yield event
     if len(devices) > 1:
-        print_devices(measured, Console(stderr=True))
+        print_devices(measured, list(request.sides.values()), Console(stderr=True))
     if failed is not None:
         raise failed
 
@@ -137,23 +130,24 @@ def _count(request: Request) -> Iterator[Measurement]:
     from edgeprune.bench.emulation import emulate
 
     measurement = emulate(request.artifact, request.against, request.target, request.out)
-    _say_measurement(request.artifact, measurement, "")
+    _say_measurement(request, measurement, "")
     yield measurement
 
 
-def _say_measurement(artifact: Artifact, measurement: Measurement, host: str) -> None:
+def _say_measurement(request: Request, measurement: Measurement, host: str) -> None:
     from rich.console import Console
 
     from edgeprune.bench import conditions
-    from edgeprune.report import dense_warnings, print_layers, speed_line
+    from edgeprune.report import dense_warnings, print_layers, result_line
 
-    say(f"{host + ': ' if host else ''}{artifact.path.name}: {speed_line(measurement)}")
-    print_layers(measurement, Console(stderr=True))
+    artifact, sides = request.artifact, list(request.sides.values())
+    say(f"{host + ': ' if host else ''}{artifact.path.name}: {result_line(measurement, sides)}")
+    print_layers(measurement, sides, Console(stderr=True))
     for line in (*conditions.warnings(measurement), *dense_warnings(artifact)):
         warn(line)
 
 
-@click.command()
+@click.command(epilog=EXIT_CODES)
 @click.option("--target", help="Look at a device of this kind instead of this machine.")
 @HOST
 @PYTHON
@@ -161,8 +155,6 @@ def _say_measurement(artifact: Artifact, measurement: Measurement, host: str) ->
 @JSON
 def doctor(target: Optional[str], hosts: tuple[str, ...], python: str, out: Path, as_json: bool) -> None:
     """Check that this machine has what find, export, bench and report need, or a device what bench needs there.
-
-    Exits with 0, or with 1 if something is missing, or with 3 if the device's state forbids a fair measurement.
 
     \b
     edgeprune doctor
@@ -184,7 +176,7 @@ def doctor(target: Optional[str], hosts: tuple[str, ...], python: str, out: Path
             found += [{**beside, **asdict(check)} for check in device_checks(machine, connect)]
     print_rows(found, as_json)
     states = {check["state"] for check in found}
-    sys.exit(1 if "missing" in states else UnfairConditionsError.exit_code if "unfair" in states else 0)
+    sys.exit(ExitCode.FAILED if "missing" in states else ExitCode.UNFAIR if "unfair" in states else ExitCode.DONE)
 
 
 def _devices(target: str, hosts: tuple[str, ...], python: str) -> tuple[Target, dict[str, Callable[[], Connection]]]:
@@ -197,7 +189,7 @@ def _devices(target: str, hosts: tuple[str, ...], python: str) -> tuple[Target, 
     return machine, {host or "this device": partial(module.connect, host, python) for host in hosts or ("",)}
 
 
-@click.command()
+@click.command(epilog=EXIT_CODES)
 @click.argument("measurement", required=False, type=click.Path(path_type=Path))
 @click.option("--budget", metavar="NAME=VALUE[,...]", help="Such as latency_p90=10ms,size=5MB; else the target's.")
 @click.option("--target", help="Whose budgets and governor count, instead of the measurement's own target.")
@@ -210,11 +202,9 @@ def gate(
 ) -> None:  # fmt: skip
     """Hold MEASUREMENT (else the newest) against budgets, on the bounds of its intervals.
 
-    Exits with 0 if all are kept, 1 if one is not, 2 for bad input, 3 for a device in an unfair state, 4 if an interval
-    straddles its budget.
-
     \b
     edgeprune gate --budget latency_p90=10ms,size=5MB,accuracy_drop=0.5pp,verdict=winning
+    edgeprune gate edgeprune-out/measurements/digits.json --target rpi4 --junit gate.xml
     """
     from dataclasses import asdict
 
@@ -227,8 +217,8 @@ def gate(
     budgets = rules.parse_budgets(rules.split_budgets(budget) if budget else machine.budgets)
     judged = rules.judge(measured, budgets, out)
     unfair = rules.unfairness(measured, machine)
-    code = rules.UNFAIR if unfair else rules.exit_code(judged)
-    for line in (*(each.why for each in judged), *([f"unfair: {unfair}"] if unfair else [])):
+    code = ExitCode.UNFAIR if unfair else rules.exit_code(judged)
+    for line in (*(judgement.why for judgement in judged), *([f"unfair: {unfair}"] if unfair else [])):
         say(line)
     if junit is not None:
         try:
@@ -237,7 +227,7 @@ def gate(
             raise MeasurementError(f"cannot write {junit}: {problem.strerror}", "name another file: --junit") from None
     if as_json:
         found = {"path": str(measured.path), "exit_code": code, "unfair": unfair}
-        click.echo(json.dumps({**found, "budgets": [asdict(each) for each in judged]}, indent=1))
+        click.echo(json.dumps({**found, "budgets": [asdict(judgement) for judgement in judged]}, indent=1))
     elif junit is not None:
         click.echo(junit)
     sys.exit(code)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from edgeprune.export import Rehearsed
     from edgeprune.find import Problem
 
-LATER = "change that, or find the ticket all the same with --export-later"
-FOR_ANY_TARGET = ("channel", "block:4x1", "block:1x4")  # patterns that some runtime runs faster
+LATER = "change that, or find the ticket anyway with --export-later"
 
 
 def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
@@ -33,13 +32,14 @@ def check_export(problem: Problem, target: Optional[str], out: Path) -> None:
     say(f"checking that it can be exported for {target or names} ...")
     began = time.monotonic()
     model, masks = sketch(problem)
-    inputs, channels = problem.data.validation.inputs, problem.spec.pattern == "channel"
+    inputs, channels = problem.data.validation.inputs, problem.pruner.pattern.whole_channels
     try:
         results = list(rehearse(model, masks, inputs, channels, cells))
     except RefusedError as refused:
         raise RefusedError("this network cannot be exported", refused.refusals, LATER) from None
     except ExportError as refused:
-        raise ExportError(f"this network cannot be exported: {refused.message}", _hint(refused)) from None
+        hint = f"{refused.hint}; or find the ticket anyway with --export-later" if refused.hint else LATER
+        raise ExportError(f"this network cannot be exported: {refused.message}", hint) from None
     _judge(results, target, began)
     _say_gain(results, problem.spec.pattern, target)
 
@@ -55,38 +55,34 @@ def _cells(target: Optional[str]) -> list[tuple[str, str, str]]:
     return [("any", name, precision) for name in runtimes.names() for precision in runtimes.load(name).PRECISIONS]
 
 
-def _hint(problem: ExportError) -> str:
-    return f"{problem.hint}; or find the ticket all the same with --export-later" if problem.hint else LATER
-
-
 def _judge(results: list[Rehearsed], target: Optional[str], began: float) -> None:
     """Warn of each refusal once, with the precisions that it concerns; an error where nothing else is left."""
     refused: dict[tuple[str, str], list[str]] = {}
-    for each in results:
-        if each.error is not None:
-            refused.setdefault((each.runtime, str(each.error)), []).append(each.precision)
+    for result in results:
+        if result.error is not None:
+            refused.setdefault((result.runtime, str(result.error)), []).append(result.precision)
     lines = [f"{runtime} {' and '.join(kinds)}: {text}" for (runtime, text), kinds in refused.items()]
-    if all(each.error is not None for each in results):
+    if all(result.error is not None for result in results):
         where = f"for {target}" if target else "for any runtime"
         raise ExportError(f"this network cannot be exported {where}: {'; '.join(lines)}", LATER)
     for line in lines:
         warn(f"cannot be exported: {line}")
-    built = _words(each for each in results if each.error is None)
+    built = _words(result for result in results if result.error is None)
     say(f"it can be exported: {built} ({show_seconds(time.monotonic() - began)})")
 
 
 def _words(results: Iterable[Rehearsed]) -> str:
     """The cells, such as "litert (fp32, int8), onnxruntime (fp32)"."""
     kinds: dict[str, list[str]] = {}
-    for each in results:
-        kinds.setdefault(each.runtime, []).append(each.precision)
+    for result in results:
+        kinds.setdefault(result.runtime, []).append(result.precision)
     return ", ".join(f"{runtime} ({', '.join(precisions)})" for runtime, precisions in kinds.items())
 
 
 def _say_gain(results: list[Rehearsed], pattern: str, target: Optional[str]) -> None:
     """Where the zeros are predicted to be of no use for the time that the network takes."""
-    can = [each for each in results if each.error is None]
-    faster, idle = [each for each in can if each.faster], _words(each for each in can if not each.faster)
+    can = [result for result in results if result.error is None]
+    faster, idle = [result for result in can if result.faster], _words(result for result in can if not result.faster)
     if not faster:
         warn(f"with pattern {pattern} nothing is predicted to run faster in {idle}{_step(pattern, target)}")
     elif idle:
@@ -95,12 +91,12 @@ def _say_gain(results: list[Rehearsed], pattern: str, target: Optional[str]) -> 
 
 def _step(pattern: str, target: Optional[str]) -> str:
     """What may gain something: patterns that pay off there, and fewer weights where the pattern is one of them."""
-    from edgeprune.target import load_target
+    from edgeprune.target import load_target, target_names
 
-    choices = load_target(target).runtimes if target else ()
-    paying = [each.pattern for choice in choices for each in choice.patterns] if target else FOR_ANY_TARGET
-    others = [each for each in dict.fromkeys(paying) if each != pattern]
+    devices = [load_target(name) for name in ([target] if target else target_names())]
+    paying = dict.fromkeys(choice.pattern for device in devices for choice in device.paying)
+    others = [name for name in paying if name != pattern]
     steps = [f"--pattern {' or '.join(others)}"] * bool(others)
-    if pattern in paying or (not target and pattern == "unstructured"):
+    if pattern in paying:
         steps.append("a lower density (--density)")
     return f": try {', or '.join(steps)}" if steps else ""

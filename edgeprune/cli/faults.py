@@ -15,7 +15,7 @@ STEPS = {
     errno.ENOSPC: "free some space there, or {elsewhere} on another disk",
     errno.EDQUOT: "free some of this user's quota there, or {elsewhere} on another disk",
     errno.EFBIG: "raise the limit of a file's size (ulimit -f), or {elsewhere} on another disk",
-    errno.EROFS: "it lies on a read-only file system: {elsewhere}",
+    errno.EROFS: "it is on a read-only file system: {elsewhere}",
     errno.EACCES: "give this user the right to it (ls -ld shows who has it), or {elsewhere}",
     errno.EPERM: "give this user the right to it (ls -ld and lsattr show who has it), or {elsewhere}",
     errno.ENOTDIR: "a part of this path is a file where a folder is needed: {elsewhere}",

@@ -15,9 +15,10 @@ from typing import IO, Any, Optional
 import click
 
 from edgeprune import store
-from edgeprune.errors import EdgepruneError
+from edgeprune.errors import EdgepruneError, ExitCode
 from edgeprune.progress import say
 
+EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {code.label:<8} {code.meaning}" for code in ExitCode).replace("`", "")
 OUT = click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=store.DEFAULT_OUT, show_default=True,
     help="Folder for tickets, artifacts, measurements and reports.",

@@ -25,6 +25,7 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
 
     \b
     edgeprune report
+    edgeprune report edgeprune-out/tickets/digits-0123456789ab
     """
     from rich.console import Console
 
@@ -36,7 +37,7 @@ def report(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     if as_json:
         every: list[Noun] = [*nouns.tickets, *nouns.artifacts, *nouns.measurements]
         deploy = [choice.json() for choice in choices(nouns)]
-        found = {"path": str(path), "deploy": deploy, "nouns": [summary(noun) for noun in every]}
+        found = {"path": str(path), "deploy": deploy, "nouns": [summary(noun, nouns.artifacts) for noun in every]}
         click.echo(json.dumps(found, indent=1))
     else:
         click.echo(path)
@@ -49,17 +50,19 @@ def inspect(path: Path, as_json: bool) -> None:
     """Show a ticket, an artifact or a measurement.
 
     \b
+    edgeprune inspect edgeprune-out/tickets/digits-0123456789ab
     edgeprune inspect edgeprune-out/tickets/digits-0123456789ab --json
+    edgeprune inspect edgeprune-out/artifacts/digits-0123456789ab-seed1-rpi4-onnxruntime-int8
     """
     from rich.console import Console
 
-    from edgeprune.report import print_noun, read, summary
+    from edgeprune.report import bundles_of, print_noun, read, summary
 
     noun = read(path)
     if as_json:
-        click.echo(json.dumps(summary(noun), indent=1))
+        click.echo(json.dumps(summary(noun, bundles_of(noun)), indent=1))
     else:
-        print_noun(noun, Console())
+        print_noun(noun, bundles_of(noun), Console())
 
 
 @click.command()

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
 from edgeprune.cli.early import check_export
-from edgeprune.cli.parts import DATA_DIR, JSON, OUT, Number, Numbers, newest, print_path, users_code
-from edgeprune.errors import TicketError, VerificationError
+from edgeprune.cli.fields import filled
+from edgeprune.cli.parts import DATA_DIR, JSON, OUT, newest, print_path, users_code
+from edgeprune.errors import ExitCode, TicketError, VerificationError
+from edgeprune.options import ExportOptions, FindOptions
 from edgeprune.progress import ProgressDisplay, say, show_seconds, warn
 
 if TYPE_CHECKING:
     from edgeprune.artifact import Artifact
     from edgeprune.find import Event, Problem
-    from edgeprune.metric import Metric
 
 LAYERS_SHOWN = 20
 
@@ -26,47 +28,35 @@ LAYERS_SHOWN = 20
 @click.command()
 @click.argument("task")
 @click.option("--target", help="Device to find for: sets the default pattern.")
-@click.option("--pattern", help="unstructured, block:4x1, block:1x4, channel or n:m such as 2:4.")
-@click.option("--levels", type=click.IntRange(1, 1000), metavar="N", help="Number of prunings after the dense level.")
-@click.option("--rate", "rates", type=Numbers(float), default=(), help="Share of the weights pruned at each level.")
-@click.option("--density", type=Number(), metavar="D", help="Nonzero / all prunable weights to end at.")
-@click.option("--revive", is_flag=True, help="Let zeros that the model brings along grow.")
-@click.option("--rewind", metavar="init|N-steps|N-epochs", help="Point of the training that each level goes back to.")
-@click.option("--seeds", type=Numbers(int), default="1,2,3", show_default=True, help="One run for each.")
-@click.option(
-    "--margin", type=Number(0), metavar="M", help="Points a ticket may lose (0.5), or so much in the metric's unit."
-)
-@click.option(
-    "--threads", type=click.IntRange(1, 1024), help="PyTorch threads; by default 1 for an MLP, else all cores."
-)
+@filled(FindOptions, "options")
 @click.option("--export-later", is_flag=True, help="Train even if the network cannot be exported.")
 @DATA_DIR
 @OUT
 @JSON
 def find(
-    task: str, target: Optional[str], export_later: bool, out: Path, data_dir: Optional[Path], as_json: bool,
-    **chosen: Any,
+    task: str, target: Optional[str], options: FindOptions, export_later: bool, data_dir: Optional[Path], out: Path,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Find a ticket of TASK: a built-in name (see `edgeprune tasks`), file.py:function or module:function.
 
     \b
     edgeprune find digits
     edgeprune find mnist --levels 10 --seeds 1,2,3 --data-dir data
-    edgeprune find mytask.py:make --target rpi4 --density 0.1
+    edgeprune find mnist-cnn --target rpi4 --density 0.1
+    edgeprune find mytask.py:make --pattern block:1x4 --rate 0.2,0.2,0.1,0.05
     """
     # Threads that wait by spinning make a level ten times slower as soon as another process wants their core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from edgeprune import tasks
-    from edgeprune.find import Options, RunFinished, doubts, find_levels, prepare
+    from edgeprune.find import RunFinished, doubts, find_levels, prepare
     from edgeprune.report import density_plot, summary
 
-    pattern = _pattern(chosen.pop("pattern"), target)
+    options = replace(options, pattern=_pattern(options.pattern, target))
     # Absolute, because the task's code may change the current folder.
     folder, data_dir = out.absolute(), data_dir and data_dir.absolute()
     with users_code("find") as results:
         loaded = tasks.load(task)
-        margin = _in_metric(loaded.task.measure, "--margin", chosen.pop("margin"), 0.5)
-        problem = prepare(loaded, Options(pattern=pattern, margin=margin, **chosen), data_dir)
+        problem = prepare(loaded, options, data_dir)
         for doubt in doubts(problem):
             warn(doubt)
         if not export_later:
@@ -83,26 +73,15 @@ def find(
         print_path(out / ticket.path.relative_to(folder), summary(ticket), as_json, results)
 
 
-def _in_metric(measure: Metric, option: str, given: Optional[float], points: float) -> float:
-    """What an option says in points (or, if it is not given, `points`), or in the metric's own unit, as a difference of
-    the metric."""
-    if given is None and not measure.is_share:
-        raise TicketError(
-            f"metric {measure.name} is in {measure.unit}: how much of it may be lost has to be said",
-            f"give {option} N, in {measure.unit}",
-        )
-    return (points if given is None else given) / measure.scale
-
-
-def _pattern(pattern: Optional[str], target: Optional[str]) -> str:
-    """The pattern asked for, else the first that pays off on the target, else unstructured."""
+def _pattern(pattern: Optional[str], target: Optional[str]) -> Optional[str]:
+    """The pattern asked for, else the first that pays off on the target."""
     from edgeprune.target import load_target
 
-    paying = load_target(target).first_paying_pattern() if target else None
-    if pattern is None and paying is not None:
-        say(f"pattern {paying.pattern}: {paying.why} (target {target})")
-        return paying.pattern
-    return pattern or "unstructured"
+    paying = load_target(target).paying if target else []
+    if pattern is not None or not paying:
+        return pattern
+    say(f"pattern {paying[0].pattern}: {paying[0].why} (target {target})")
+    return paying[0].pattern
 
 
 def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
@@ -143,28 +122,22 @@ def _show(event: Event, display: ProgressDisplay, problem: Problem) -> None:
 @click.command()
 @click.argument("ticket", required=False, type=click.Path(path_type=Path))
 @click.option("--target", required=True, help="Name (see `edgeprune targets`) or a TOML file of your own.")
-@click.option("--runtime", help="Only this runtime of the target.")
-@click.option("--precision", help="Only this precision: fp32 or int8.")
-@click.option("--seed", type=int, help="Seed to export instead of the one with the median validation metric.")
-@click.option(
-    "--max-drop", type=Number(0), metavar="D", help="Points int8 may lose (1), or so much in the metric's unit."
-)
-@click.option("--measure", is_flag=True, help="Choose kernels by their times on this machine, not by predictions.")
-@click.option("--portable", is_flag=True, help="Also write NAME-portable: stock operators, no library.")
+@filled(ExportOptions, "options")
 @DATA_DIR
 @OUT
 @JSON
 def export(
-    ticket: Optional[Path], target: str, max_drop: Optional[float], data_dir: Optional[Path], out: Path,
-    as_json: bool, **narrowed: Any,
-) -> None:  # fmt: skip
-    """Build a bundle of TICKET (else the newest) for each runtime and precision of a target, and verify each.
+    ticket: Optional[Path], target: str, options: ExportOptions, data_dir: Optional[Path], out: Path, as_json: bool
+) -> None:
+    """Build a bundle of TICKET (else the newest) per runtime and precision of a target, and verify each.
 
     \b
     edgeprune export --target rpi4
-    edgeprune export edgeprune-out/tickets/digits-0123456789ab --target rpi4 --runtime litert --precision int8
+    edgeprune export --target rpi4 --runtime litert --precision int8
+    edgeprune export --target rpi5 --runtime onnxruntime --portable
+    edgeprune export edgeprune-out/tickets/digits-0123456789ab --target ./mine.toml --seed 2
     """
-    from edgeprune.export import ExportOptions, Refused
+    from edgeprune.export import Refused
     from edgeprune.export import export as run
     from edgeprune.report import summary
     from edgeprune.target import load_target
@@ -172,9 +145,6 @@ def export(
 
     machine = load_target(target)
     found = Ticket.load(ticket or newest(out, "ticket", TicketError))
-    if max_drop is None and not found.metric.is_share:
-        max_drop = found.verdict.margin
-    options = ExportOptions(max_drop=_in_metric(found.metric, "--max-drop", max_drop, 1.0), **narrowed)
     folder, data_dir = out.absolute(), data_dir and data_dir.absolute()
     summaries, refused, told = [], list[Refused](), set[str]()
     with users_code("export") as results:
@@ -193,8 +163,8 @@ def export(
         if as_json:
             click.echo(json.dumps(summaries, indent=1), file=results)
     # What a runtime cannot run is no failure as long as another one can; a bundle that computes something else is.
-    if any(isinstance(each.error, VerificationError) for each in refused):
-        sys.exit(VerificationError.exit_code)
+    if any(isinstance(refusal.error, VerificationError) for refusal in refused):
+        sys.exit(ExitCode.FAILED)
 
 
 def _say_artifact(artifact: Artifact) -> None:

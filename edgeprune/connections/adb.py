@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from edgeprune.connections.shell import Answer, ShellConnection, run_client
+from edgeprune.connections.shell import Answer, Line, ShellConnection, run_client
 from edgeprune.errors import DeviceError, DeviceTransientError
 from edgeprune.warden import Warden
 
@@ -50,11 +50,12 @@ def connect(host: str = "", python: str = "") -> ShellConnection:
     return ShellConnection(AdbLine(host), python)
 
 
-class AdbLine:
+class AdbLine(Line):
     """See `connections.shell.Line`."""
 
     name = "adb"
     parent = "/data/local/tmp"
+    without_python = "bench --runner benchmark_model does without (docs/android.md)"
 
     def __init__(self, host: str) -> None:
         if host.startswith("-"):
@@ -81,9 +82,6 @@ class AdbLine:
     def warden(self, last: str) -> Warden:
         """See `connections.shell.Line`."""
         return Warden(None, [["adb", "-s", self.host, "exec-out", last]])
-
-    def close(self) -> None:
-        """See `connections.shell.Line`."""
 
     def _laid_down(self, source: Path, timeout_s: float) -> str:
         """Copy a file to the device, where it is removed as soon as it was opened."""

@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO, Optional
 
-from edgeprune.connections import Finished, output_of
+from edgeprune.connections import DEVICE_SETUP, Connection, Finished
+from edgeprune.device.system import STARTED_VARIABLE
 from edgeprune.errors import DeviceError, DeviceTransientError, TargetError
 from edgeprune.scratch import Scratch
 
@@ -40,12 +40,11 @@ class LocalProcess:
         self._ending = threading.Lock()
         self._stdout: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (files, for nobody drains a pipe here)
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        started = {"EDGEPRUNE_STARTED_NS": str(time.monotonic_ns())}
         try:
             self._popen = subprocess.Popen(
                 list(arguments),
                 cwd=folder,
-                env={**os.environ, **started},
+                env={**os.environ, STARTED_VARIABLE: str(time.monotonic_ns())},
                 stdin=subprocess.DEVNULL,
                 stdout=self._stdout,
                 stderr=self._stderr,
@@ -89,10 +88,10 @@ class LocalProcess:
             os.killpg(self._popen.pid, number)
 
 
-class LocalConnection:
+class LocalConnection(Connection):
     """See `connections.Connection`."""
 
-    name, host = "local", ""
+    name, host, without_python = "local", "", DEVICE_SETUP
 
     def __init__(self, python: str) -> None:
         self.python = python
@@ -130,10 +129,6 @@ class LocalConnection:
         except OSError as problem:
             raise DeviceError(f"cannot copy {name} to {destination}: {problem.strerror or problem}") from None
 
-    def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
-        """See `connections.Connection`."""
-        return output_of(self.background(arguments), arguments[0], timeout_s)
-
     def background(self, arguments: Sequence[str]) -> LocalProcess:
         """See `connections.Connection`."""
         with self._starting_or_closing:
@@ -152,14 +147,6 @@ class LocalConnection:
             self._processes.clear()
             self._scratch.close()
             self._warden.close()
-
-    def __enter__(self) -> LocalConnection:
-        return self
-
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        self.close()
 
     def _place(self, name: str) -> Path:
         parts = PurePosixPath(name).parts

@@ -11,7 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Optional
 
-from edgeprune.connections.shell import Answer, ShellConnection, run_client
+from edgeprune.connections import DEVICE_SETUP, last_line
+from edgeprune.connections.shell import Answer, Line, ShellConnection, run_client
 from edgeprune.errors import DeviceError, DeviceTransientError
 from edgeprune.scratch import Scratch
 from edgeprune.warden import Warden
@@ -46,11 +47,12 @@ def connect(host: str = "", python: str = "") -> ShellConnection:
     return ShellConnection(SshLine(host), python)
 
 
-class SshLine:
+class SshLine(Line):
     """See `connections.shell.Line`."""
 
     name = "ssh"
     parent = "/tmp"
+    without_python = DEVICE_SETUP
 
     def __init__(self, host: str) -> None:
         if not host or host.startswith("-"):
@@ -88,8 +90,7 @@ class SshLine:
         return [*self._command, "-O", "exit", "--", self.host]
 
     def _failure(self, stderr: str) -> DeviceError:
-        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-        said = lines[-1] if lines else "it said nothing"
+        said = last_line(stderr)
         for sign, (message, hint) in STABLE.items():
             if sign in stderr:
                 return DeviceError(f"{message.format(host=self.host)} ({said})", hint.format(host=self.host))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeprune.doctor.check import Check
 from edgeprune.doctor.device import device_checks
 from edgeprune.doctor.host import checks
+from edgeprune.doctor.state import Check
 
 __all__ = ["Check", "checks", "device_checks"]

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from edgeprune import kernels, typed
-from edgeprune.bench.block import WITHOUT_PYTHON, push_agent
-from edgeprune.connections import Connection
-from edgeprune.doctor import probe
-from edgeprune.doctor.check import Check
-from edgeprune.doctor.state import state_checks
+from edgeprune.bench.block import push_agent
+from edgeprune.connections import DEVICE_SETUP, Connection
+from edgeprune.device import parcel
+from edgeprune.device.probe import Probed
+from edgeprune.doctor.state import Check, state_checks
 from edgeprune.errors import DeviceError
 from edgeprune.kernels.build import LEVELS
 from edgeprune.target import Target
 
-PROBE_FILE, LIBRARY_FILE = "probe.py", "libedgeprune.so"
+LIBRARY_FILE = "libedgeprune.so"
 PROBE_S = 120.0
 OLDEST_PYTHON = (3, 9)
-SETUP = "run scripts/device_setup on the device"
-
-
-class _Always(TypedDict):
-    """What probe.py prints on every device."""
-
-    python: str
-    executable: str
-    bits: int
-    environment: Mapping[str, Any]
-    conditions: Mapping[str, Any]
-    packages: Mapping[str, Mapping[str, str]]
-    library: Mapping[str, str]
-    available_bytes: int
-    free_bytes: int
-
-
-class _Found(_Always, total=False):
-    """All that it may print."""
-
-    memory_bytes: int
-    limits_millic: Mapping[str, int]
 
 
 def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator[Check]:
@@ -57,12 +34,12 @@ def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator
             yield Check("system", "missing", f"{arch}, the target {target.name} is {target.arch}", _other_system(arch))
             return
         if not connection.python:
-            yield Check("python", "missing", "there is none", WITHOUT_PYTHON if target.os == "android" else SETUP)
+            yield Check("python", "missing", "there is none", connection.without_python)
             return
         try:
             yield from _all_but_connection(target, _probe(target, connection, arch))
         except DeviceError as problem:
-            yield Check("python", "missing", f"{connection.python}: {problem.message}", problem.hint or SETUP)
+            yield Check("python", "missing", f"{connection.python}: {problem.message}", problem.hint or DEVICE_SETUP)
 
 
 def _other_system(arch: str) -> str:
@@ -72,18 +49,18 @@ def _other_system(arch: str) -> str:
 
 
 def _probe(target: Target, connection: Connection, arch: str) -> dict[str, Any]:
-    """What probe.py finds."""
+    """What the agent's probe finds."""
     push_agent(connection)
-    connection.push(Path(probe.__file__), PROBE_FILE)
     library = arch in kernels.ARCHITECTURES
     if library:
         connection.push(kernels.library(arch), LIBRARY_FILE)
-    command = [connection.python, PROBE_FILE, ",".join(target.sensors), ",".join(each.name for each in target.runtimes)]
+    names = (",".join(target.sensors), ",".join(runtime.name for runtime in target.runtimes))
+    command = [connection.python, parcel.NAME, "probe", *names]
     found = connection.execute([*command, LIBRARY_FILE] if library else command, PROBE_S)
     try:
-        return dict(typed.decode(_Found, typed.parse_json(found)))
+        return dict(typed.decode(Probed, typed.parse_json(found)))
     except typed.WrongContent as problem:
-        raise DeviceError(f"what {PROBE_FILE} found makes no sense: {problem}", SETUP) from None
+        raise DeviceError(f"what the agent found makes no sense: {problem}", DEVICE_SETUP) from None
 
 
 def _all_but_connection(target: Target, found: Mapping[str, Any]) -> Iterator[Check]:
@@ -103,13 +80,13 @@ def _python(found: Mapping[str, Any]) -> Check:
     if found["bits"] != 64:
         return Check("python", "missing", text, "install a 64-bit Python: the runtimes have no wheels for 32 bits")
     if version < OLDEST_PYTHON:
-        return Check("python", "missing", text, "install Python 3.9 or newer, then " + SETUP)
+        return Check("python", "missing", text, "install Python 3.9 or newer, then " + DEVICE_SETUP)
     return Check("python", "ok", text)
 
 
 def _package(name: str, package: Mapping[str, str]) -> Check:
     if "error" in package:
-        return Check(name, "missing", package["error"], package["hint"] or SETUP)
+        return Check(name, "missing", package["error"], package["hint"] or DEVICE_SETUP)
     return Check(name, "ok", f"{package['name']} {package['version']}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import sys
@@ -12,11 +11,12 @@ from importlib import metadata
 from pathlib import Path
 
 from edgeprune import kernels, runtimes
-from edgeprune.doctor.check import Check
-from edgeprune.doctor.state import BUSY_LOAD, LEAST_FREE_BYTES
-from edgeprune.errors import DeviceError, EdgepruneError, ExportError
+from edgeprune.device import Failure
+from edgeprune.device.loading import import_module
+from edgeprune.device.probe import level_of
+from edgeprune.doctor.state import BUSY_LOAD, LEAST_FREE_BYTES, Check
+from edgeprune.errors import EdgepruneError, ExportError
 from edgeprune.kernels.build import LEVELS
-from edgeprune.loading import import_module
 
 # Distribution -> what it is needed for. All come with edgeprune[host].
 HOST_PACKAGES = {
@@ -63,8 +63,8 @@ def _package(package: str, purpose: str) -> Check:
         return Check(package, "missing", f"not installed; needed for {purpose}", "run: pip install 'edgeprune[host]'")
     try:
         import_module(package, MODULES.get(package, package.replace("-", "_")))
-    except DeviceError as problem:
-        return Check(package, "missing", f"{problem.message}; needed for {purpose}", problem.hint)
+    except Failure as problem:
+        return Check(package, "missing", f"{problem}; needed for {purpose}", problem.hint)
     return Check(package, "ok", version)
 
 
@@ -81,13 +81,12 @@ def _kernels() -> Check:
     if arch not in kernels.ARCHITECTURES:
         return Check("sparse kernels", "note", f"none for {arch}: dense kernels run sparse weights, or LiteRT's own")
     try:
-        library = ctypes.CDLL(str(kernels.library(arch)))
-        library.edgeprune_level.restype = ctypes.c_char_p
-        level = str(library.edgeprune_level(), "ascii")
+        found = level_of(str(kernels.library(arch)))
     except ExportError as problem:
         return Check("sparse kernels", "missing", problem.message, problem.hint)
-    except (OSError, AttributeError) as problem:
-        return Check("sparse kernels", "missing", f"the library does not load: {problem}", "reinstall edgeprune")
+    if "error" in found:
+        return Check("sparse kernels", "missing", f"the library does not load: {found['error']}", "reinstall edgeprune")
+    level = found["version"]
     if level not in LEVELS[arch]:  # then it is the reason why there is none
         return Check("sparse kernels", "missing", level, "unset EDGEPRUNE_KERNELS_LEVEL, or choose another level")
     return Check("sparse kernels", "ok", f"{arch}, {level}")

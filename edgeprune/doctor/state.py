@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Optional
 
-from edgeprune import readings
 from edgeprune.bench import conditions
-from edgeprune.doctor.check import Check
+from edgeprune.device import readings
 from edgeprune.target import Target
 
 # vcgencmd get_throttled: bits 0 to 3 for now, 16 to 19 for since boot [Raspberry Pi documentation, "vcgencmd"].
@@ -17,7 +17,6 @@ FEED = "give it its own power supply (a Pi 4: 5.1 V and 3 A, a Pi 5: 5 A) and a 
 COOL = "cool it (a heat sink, a fan, time without work)"
 WAIT = "and look again with edgeprune doctor"
 STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")  # Android's thermal service
-PI_LIMIT_MILLIC = 80_000  # where its firmware begins to take the clock back
 NEAR_MILLIC = 10_000
 BUSY_LOAD = 0.5  # of the cores
 LEAST_MEMORY_BYTES = 100_000_000  # a runtime and a small model
@@ -32,19 +31,31 @@ BLIND = {
 }
 
 
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. state: "ok", "missing" (something will fail), "unfair" (it forbids a fair measurement now)
+    or "note" (worth knowing)."""
+
+    name: str
+    state: str
+    detail: str
+    next_step: str = ""
+
+
 def state_checks(found: Mapping[str, Any], target: Target) -> Iterator[Check]:
-    """Space, memory and every sensor; "unfair" for what forbids a fair measurement. found: what probe.py gave."""
+    """Space, memory and every sensor; "unfair" for what forbids a fair measurement. found: what the agent's
+    probe gave."""
     yield _space(found["free_bytes"])
-    yield _memory(found["available_bytes"], found.get("memory_bytes", 0))
+    yield _memory(found["available_bytes"], found["memory_bytes"])
     seen, cores = found["conditions"], found["environment"]["cores_usable"]
     problem = conditions.unfair([seen], target)
     if problem is not None:
         yield Check("target's conditions", "unfair", problem.message, problem.hint)
     pi = "raspberry pi" in str(found["environment"]["machine"]).lower()
-    limits = found.get("limits_millic", {})
+    limits = found["limits_millic"]
     for name, value in seen.items():
         if name.startswith("temp_millic"):
-            limit = PI_LIMIT_MILLIC if pi else limits.get(name.split(".")[1]) if "." in name else None
+            limit = readings.HOT_MILLIC if pi else limits.get(name.split(".")[1]) if "." in name else None
             yield _temperature(name, value, limit)
         else:
             yield _sensor(name, value, cores)
@@ -101,11 +112,11 @@ def _temperature(name: str, value: Any, limit: Optional[int]) -> Check:
     if name.endswith(readings.NO_SENSORS):
         return Check(name, "ok", text)
     if limit is not None and value >= limit:
-        return Check(name, "unfair", f"{text}: the clock is slowed from {limit / 1000:.0f} on", f"{COOL}, {WAIT}")
+        return Check(name, "unfair", f"{text}: the clock is slowed at {limit / 1000:.0f} or more", f"{COOL}, {WAIT}")
     if limit is not None and value >= limit - NEAR_MILLIC:
         text += f": near {limit / 1000:.0f}, where the clock is slowed; a measurement may get there"
         return Check(name, "note", text, COOL)
-    if limit is None and value >= conditions.HOT_MILLIC:
+    if limit is None and value >= readings.HOT_MILLIC:
         return Check(name, "note", f"{text}: many devices slow their clock at this temperature", COOL)
     return Check(name, "ok", text)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional, Union
 
+from edgeprune import runtimes
 from edgeprune.artifact import PORTABLE, Artifact, Asked
 from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export import place
@@ -15,26 +16,11 @@ from edgeprune.export.files import own_architecture, sparse_kernels
 from edgeprune.export.network import reload_data, reload_task
 from edgeprune.export.rehearsal import Rehearsed, rehearse
 from edgeprune.export.sparse.clock import Clock
+from edgeprune.options import MAX_DROP, ExportOptions, in_metric
 from edgeprune.target import Target
 from edgeprune.ticket import Ticket
 
-__all__ = ["ExportOptions", "Refused", "Rehearsed", "export", "rehearse"]
-
-MAX_DROP = 0.01
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What narrows or steers an export. runtime, precision: None for all that the target lists; seed: None for the one
-    with the median validation metric; max_drop: of the metric, as a fraction, that int8 may cost; portable: write each
-    bundle that needs a library of operators a second time without; measure: choose kernels by their times here."""
-
-    runtime: Optional[str] = None
-    precision: Optional[str] = None
-    seed: Optional[int] = None
-    max_drop: float = MAX_DROP
-    portable: bool = False
-    measure: bool = False
+__all__ = ["Refused", "Rehearsed", "export", "rehearse"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +49,8 @@ def export(
     task = reload_task(ticket)
     data = reload_data(ticket, task, data_dir)
     seed = ticket.median_seed if options.seed is None else ticket.record(options.seed).seed
-    asked = Asked(target=target.reference, max_drop=options.max_drop, portable=options.portable)
+    max_drop = _max_drop(ticket, options)
+    asked = Asked(target=target.reference, max_drop=max_drop, portable=options.portable)
     if options.measure:
         asked["measure"] = True
     if data_dir:
@@ -74,13 +61,13 @@ def export(
         / f"{ticket.path.name}-seed{seed}-{target.name}-{runtime}-{precision}"
         for runtime, precision in cells
     }
-    with place.held(each for folder in folders.values() for each in _places(folder).values()):
+    with place.held(path for folder in folders.values() for path in _places(folder).values()):
         networks = [Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket")]
         for network in networks:
-            _ = network.graph  # what cannot become a graph fails in every cell alike
+            _ = network.traced  # what cannot become a graph fails in every cell alike
         refused: list[Refused] = []
         for (runtime, precision), folder in folders.items():
-            cell = Cell(target.name, target.arch, runtime, precision, options.max_drop, clock=clock, options=asked)
+            cell = Cell(target.name, target.arch, runtime, precision, max_drop, clock=clock, options=asked)
             try:
                 yield from _bundles(networks, cell, folder, options.portable)
             except ExportError as problem:
@@ -89,9 +76,16 @@ def export(
                 refused.append(Refused(runtime, precision, problem))
                 yield refused[-1]
     if len(refused) == len(cells):
-        broken = any(isinstance(each.error, VerificationError) for each in refused)
+        broken = any(isinstance(refusal.error, VerificationError) for refusal in refused)
         kind, first = VerificationError if broken else ExportError, refused[0].error
         raise kind(f"no bundle could be built for target {target.name}: {first.message}", first.hint)
+
+
+def _max_drop(ticket: Ticket, options: ExportOptions) -> float:
+    """What int8 may cost of the metric."""
+    if options.max_drop is None and not ticket.metric.is_share:
+        return ticket.verdict.margin
+    return in_metric(ticket.metric, "--max-drop", options.max_drop, MAX_DROP)
 
 
 def _places(folder: Path) -> dict[str, Path]:
@@ -111,17 +105,20 @@ def _bundles(networks: list[Network], cell: Cell, folder: Path, portable: bool) 
         yield place.put(artifact)
 
 
-def _clock(target: Target, runtimes: Sequence[str], out: Path) -> Clock:
-    """What times kernels on this machine; ExportError where that says nothing about the target."""
+def _clock(target: Target, names: Sequence[str], out: Path) -> Clock:
+    """What times kernels on this machine; ExportError where that says nothing about the target, or about these
+    runtimes."""
     here = own_architecture()
     if target.arch not in ("any", here):
         raise ExportError(
             f"--measure times kernels on this machine, which is {here}, but target {target.name} is {target.arch}",
             f"export on a machine of that architecture ({target.arch}), or leave --measure out",
         )
-    if "onnxruntime" not in runtimes:
+    choosing = [name for name in runtimes.names() if runtimes.load(name).TAKES_LIBRARY]
+    if not set(choosing) & set(names):
         raise ExportError(
-            f"--measure chooses kernels for onnxruntime, and only {', '.join(dict.fromkeys(runtimes))} is exported",
+            f"--measure chooses kernels for {', '.join(choosing)}, "
+            f"and only {', '.join(dict.fromkeys(names))} is exported",
             "leave --measure out: this runtime chooses its kernels itself",
         )
     kernels = sparse_kernels(target.arch)

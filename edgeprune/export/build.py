@@ -11,20 +11,21 @@ import onnx
 import torch
 from torch import nn
 
-from edgeprune import kernels, runtimes, store
+from edgeprune import kernels, patterns, runtimes, store
 from edgeprune.artifact import Artifact, Asked, Port, sizes_of, to_file_layout
 from edgeprune.evidence import Signal
 from edgeprune.export import place
 from edgeprune.export.certificate import certify
 from edgeprune.export.files import WRITERS, MaybeKernels, ModelFile, SparseKernels, own_architecture, sparse_kernels
-from edgeprune.export.graph import Graph, to_onnx
 from edgeprune.export.method import Quantized, quantize_well
-from edgeprune.export.network import load_network, masks_of, metric_of, outputs_of
+from edgeprune.export.network import load_network, masks_of
 from edgeprune.export.shrink import Shrunk, shrink
 from edgeprune.export.sparse.clock import Clock
+from edgeprune.export.tracing import Traced, trace
 from edgeprune.export.verify import Parity, Reference, judge_parity, measure_parity, runtime_outputs
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
+from edgeprune.tasks.evaluation import metric_of, outputs_of
 from edgeprune.ticket import Ticket
 
 CALIBRATION_EXAMPLES = 512
@@ -46,8 +47,8 @@ class Network:
         groups = ticket.tensors(seed)
         self.module: nn.Module = load_network(task, groups[role])
         self.masks = masks_of(self.module, groups["mask"], variant)
-        outputs = outputs_of(self.module, data.validation.inputs)
-        metric = metric_of(task, outputs, data.validation.targets)
+        outputs = outputs_of(self.module, data.validation.inputs, "export")
+        metric = metric_of(task, outputs, data.validation.targets.numpy())
         self.reference = Reference(f"{ticket.task_name} ({variant})", task, data.validation, outputs, metric)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(data.train), generator=generator)[:CALIBRATION_EXAMPLES]
@@ -60,27 +61,29 @@ class Network:
             return Shrunk(self.module, self.masks, {}, 0, ())
         # Where channels are not what was pruned, few are dead; taken out one by one they would leave numbers of
         # channels that neither blocks of four nor the runtimes' own layouts fit.
-        together = 1 if self.ticket.spec.pattern == "channel" else GROUP
+        together = 1 if patterns.load(self.ticket.spec.pattern).whole_channels else GROUP
         return shrink(self.module, self.masks, self.data.validation.inputs[:2], together)
 
     @cached_property
-    def graph(self) -> Graph:
-        """The fp32 ONNX graph, the one source of all model files."""
-        return to_onnx(self.shrunk.model, self.data.validation.inputs[:2], self.shrunk.masks)
+    def traced(self) -> Traced:
+        """The float32 graph, the one source of all model files."""
+        return trace(self.shrunk.model, self.data.validation.inputs[:2], self.shrunk.masks)
 
     @cached_property
     def quantized(self) -> Quantized:
-        """The QDQ graph of the fp32 one, calibrated on training examples."""
-        return quantize_well(self.graph.model, self.calibration_inputs, self.reference)
+        """The same graph with its scales, calibrated on training examples."""
+        return quantize_well(self.traced.graph, self.calibration_inputs, self.reference)
 
     def model_file(self, cell: Cell) -> ModelFile:
         """The model file of one cell; a dense twin has the runtime's own operators only."""
-        model = self.graph.model if cell.precision == "fp32" else self.quantized.model
-        wanted: MaybeKernels = "" if cell.stock or self.variant == "dense" else sparse_kernels(cell.arch)
+        graph = self.traced.graph if cell.precision == "fp32" else self.quantized.graph
+        runtime = runtimes.load(cell.runtime)
+        stock = cell.stock or self.variant == "dense" or not runtime.TAKES_LIBRARY
+        wanted: MaybeKernels = "" if stock else sparse_kernels(cell.arch)
         if isinstance(wanted, SparseKernels):
             wanted = replace(wanted, clock=cell.clock)
-        write = WRITERS[Path(runtimes.load(cell.runtime).MODEL_FILE).suffix]
-        return write(model, self.graph, cell.precision, wanted)
+        write = WRITERS[Path(runtime.MODEL_FILE).suffix]
+        return write(graph, self.traced, wanted)
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def _metrics(network: Network, parity: Parity, runs: Runnable) -> dict[str, Any]
         "metric_unit": network.task.metric_unit,
         "metric_torch": network.reference.metric,
         "metric_runtime": parity.metric,
-        "metric_test_runtime": metric_of(network.task, runtime_outputs(*runs, test), test.targets),
+        "metric_test_runtime": metric_of(network.task, runtime_outputs(*runs, test), test.targets.numpy()),
         "metric_test_torch": told[network.variant],
         "metric_test_dense": told["dense"],
     }

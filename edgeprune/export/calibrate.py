@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgeprune import runtimes
 from edgeprune.errors import ExportError, nearest
+from edgeprune.export.graph import Graph
 from edgeprune.export.scheme import scheme_of
 from edgeprune.scratch import Scratch
 
@@ -40,7 +41,7 @@ FLOAT = onnx.TensorProto.FLOAT
 SHRINKS = np.geomspace(1, LEVELS / BINS, 80)
 
 
-def calibrate(model: onnx.ModelProto, inputs: NDArray[Any], method: str) -> dict[str, Range]:
+def calibrate(graph: Graph, inputs: NDArray[Any], method: str) -> dict[str, Range]:
     """(low, high) of each activation that needs a scale, zero always inside.
 
     inputs: [n, ...] examples in PyTorch's layout, all of them used (a few hundred do). method: "minmax", the extremes;
@@ -52,9 +53,9 @@ def calibrate(model: onnx.ModelProto, inputs: NDArray[Any], method: str) -> dict
         raise ExportError(f"unknown calibration method {method!r}", nearest(method, METHODS))
     if len(inputs) == 0:
         raise ExportError("calibration got no examples, expected at least one")
-    names = list(scheme_of(model).calibrated)
+    names = list(scheme_of(graph).calibrated)
     with Scratch() as folder:
-        activations = _watch(model, names, inputs, folder / "watched.onnx")
+        activations = _watch(graph.model, names, inputs, folder / "watched.onnx")
         ranges = _extremes(activations)
         if method == "minmax":
             return ranges

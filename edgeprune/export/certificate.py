@@ -1,9 +1,12 @@
-"""The zero certificate: what became of each pruned weight, read back from the model file itself."""
+"""The zero certificate: what became of each pruned weight, read back from the model file itself.
+
+Who puts a weight into an .onnx file says where and how (`Stored`); it is read back from the file's own bytes.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -11,12 +14,58 @@ from onnx import numpy_helper
 
 from edgeprune.artifact import Zeros
 from edgeprune.errors import VerificationError
-from edgeprune.export.sparse import DEPTHWISE, PACKED, TRANSPOSED
-from edgeprune.kernels import DOMAIN
+from edgeprune.export.graph import Array, Shape
+from edgeprune.export.scales import Grid
 from edgeprune.kernels.packing import unpack
-from edgeprune.mask import Array, BoolArray
+from edgeprune.mask import BoolArray
 
-_KERNEL_WEIGHT = re.compile(rf"(?P<name>.*?)(?P<form>{TRANSPOSED}|{PACKED}|{DEPTHWISE})(_\d+)?")
+# How: as it is; as integers on a grid; as compact bytes, of the transposed matrix or not; without its second axis.
+PLAIN, INTEGERS, PACKED, TRANSPOSED, DEPTHWISE = "plain", "integers", "packed", "packed_transposed", "depthwise"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One form in which a weight lies in a file. tensor: its name there. scale, zero_point, axis: of integers, the
+    first two by their names there. kernel: of a convolution."""
+
+    tensor: str
+    form: str = PLAIN
+    scale: str = ""
+    zero_point: str = ""
+    axis: int | None = None
+    kernel: Shape = ()
+
+    @property
+    def tensors(self) -> set[str]:
+        """What it takes to read it. A form is passed over where the file lacks a part: integers whose DequantizeLinear
+        went when a sparse kernel took them."""
+        return {name for name in (self.tensor, self.scale, self.zero_point) if name}
+
+    def read(self, tensors: Mapping[str, Array]) -> Array:
+        """The dense weight, in the shape that it has in the float32 graph; packed integers stay integers."""
+        stored = tensors[self.tensor]
+        if self.form == INTEGERS:
+            scale, zero_point = (tensors[name].reshape(-1) for name in (self.scale, self.zero_point))
+            return Grid(scale, zero_point.astype(np.int64), self.axis).dequantize(stored)
+        if self.form == DEPTHWISE:
+            return stored[:, None]
+        if self.form in (PACKED, TRANSPOSED):
+            dense = unpack(stored.tobytes())
+            dense = dense.reshape(*dense.shape[:2], *self.kernel)
+            return dense.T if self.form == TRANSPOSED else dense
+        return stored
+
+
+def read_weights(data: bytes, placements: Mapping[str, Iterable[Stored]]) -> dict[str, Array]:
+    """Weight -> its dense values in an .onnx file. placements: weight -> the forms in which it may lie there. One that
+    lies there in several, for layers that share it, is zero only where it is zero in each."""
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load_from_string(data).graph.initializer}
+    weights: dict[str, Array] = {}
+    for name, forms in placements.items():
+        for array in (form.read(tensors) for form in forms if form.tensors <= tensors.keys()):
+            weights[name] = array if name not in weights else np.where(weights[name] != 0, weights[name], array)
+    return weights
+
 
 # torch name -> how its mask lies in the file (transposed, permuted and reshaped as the weights are)
 FileMasks = Mapping[str, "tuple[str, Callable[[BoolArray], BoolArray]]"]
@@ -51,48 +100,3 @@ def certify(stored: Mapping[str, Array], masks: Mapping[str, BoolArray], places:
             density=float(1 - zero.mean()) if zero.size else 1.0,
         )
     return certificate
-
-
-def onnx_weights(data: bytes) -> dict[str, Array]:
-    """Every initializer of an .onnx file under its name; one that a DequantizeLinear reads (`NAME_quantized`) as the
-    float32 array that comes out of it, under NAME; one that a sparse kernel reads as compact bytes (`NAME_packed`)
-    unpacked, in the shape and on the scale of its integers, under NAME."""
-    graph = onnx.load_from_string(data).graph
-    weights: dict[str, Array] = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
-            values, scale = weights[node.input[0]], weights[node.input[1]]
-            zero = weights[node.input[2]] if len(node.input) > 2 else np.zeros((), values.dtype)
-            axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1)
-            centred = values.astype(np.int64) - _along(zero.astype(np.int64), values, axis)
-            name = node.input[0].removesuffix("_quantized")
-            weights[name] = (centred * _along(scale, values, axis)).astype(np.float32)
-    for node in graph.node:
-        found = _of_kernel(node, weights) if node.domain == DOMAIN else None
-        if found is not None:
-            name, array = found
-            # Two layers may share a weight and have different kernels: it is zero only where it is zero for both.
-            weights[name] = array if name not in weights else np.where(weights[name] != 0, weights[name], array)
-    return weights
-
-
-def _of_kernel(node: onnx.NodeProto, weights: Mapping[str, Array]) -> tuple[str, Array] | None:
-    """Name and dense weight that an operator of docs/kernels.md reads, as the plain graph has them; None for one that
-    reads none."""
-    parts = _KERNEL_WEIGHT.fullmatch(node.input[1]) if len(node.input) > 1 else None
-    if parts is None or node.input[1] not in weights:
-        return None
-    stored = weights[node.input[1]]
-    if parts["form"] == DEPTHWISE:
-        return parts["name"], stored[:, None]
-    dense = unpack(stored.tobytes())
-    kernel = next((tuple(entry.ints) for entry in node.attribute if entry.name == "kernel_shape"), ())
-    dense = dense.reshape(*dense.shape[:2], *kernel)
-    return parts["name"], dense.T if parts["form"] == TRANSPOSED else dense
-
-
-def _along(parameters: Array, values: Array, axis: int) -> Array:
-    """Per-tensor or per-channel quantization parameters, shaped to broadcast over `values`."""
-    if parameters.size == 1:
-        return parameters.reshape(())
-    return parameters.reshape([-1 if index == axis % values.ndim else 1 for index in range(values.ndim)])

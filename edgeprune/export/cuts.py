@@ -202,7 +202,7 @@ def _cut(
                 if weights.any():
                     taken[rows] += float(constants[path][index]) * weights.sum(1)
             folds.append((path, taken))
-    name = next(name for name, found in layers.items() if found[0][0] == root)
+    name = next(name for name, pairs in layers.items() if pairs[0][0] == root)
     count = int(np.isin(channels.makes[name], wanted).sum())
     return Cut(root, count, removals, tuple(folds))
 

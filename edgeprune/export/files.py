@@ -15,12 +15,13 @@ from edgeprune import kernels
 from edgeprune.artifact import Layer, Port
 from edgeprune.errors import ExportError, RefusedError
 from edgeprune.evidence import KernelTimes
-from edgeprune.export.certificate import FileMasks, onnx_weights
-from edgeprune.export.graph import Graph
-from edgeprune.export.quantize import with_unsigned_activations
-from edgeprune.export.sparse import layer_name, name_layers, rewrite, stock_layers
+from edgeprune.export.certificate import FileMasks, read_weights
+from edgeprune.export.graph import Graph, layer_name
+from edgeprune.export.sparse import rewrite, stock
 from edgeprune.export.sparse.clock import Clock
-from edgeprune.export.tflite import read_weights, write_tflite
+from edgeprune.export.tflite import read
+from edgeprune.export.tflite.lowering import write_tflite
+from edgeprune.export.tracing import Traced
 from edgeprune.kernels import costs
 from edgeprune.mask import Array
 
@@ -76,28 +77,23 @@ def sparse_kernels(arch: str) -> MaybeKernels:
         return problem.message
 
 
-def write_onnx(model: onnx.ModelProto, graph: Graph, precision: str, wanted: MaybeKernels) -> ModelFile:
-    """The .onnx file of a float32 or QDQ graph, with sparse kernels where they pay off."""
-    # ONNX Runtime on x86 leaves a tensor that two nodes read in float unless its activations are unsigned.
-    model = name_layers(with_unsigned_activations(model))
-    layers: tuple[Layer, ...] = ()
-    library: Path | None = None
+def write_onnx(graph: Graph, traced: Traced, wanted: MaybeKernels) -> ModelFile:
+    """The .onnx file of a float32 or quantized graph, with sparse kernels where they pay off."""
     times: KernelTimes | None = None
-    if isinstance(wanted, SparseKernels):
-        if wanted.clock is None:
-            rewritten = rewrite(model, precision, wanted.costs)
-        else:
-            rewritten, times = wanted.clock.choose(model, precision, wanted.costs)
-        model, layers = rewritten.model, rewritten.layers
-        library = wanted.library if rewritten.needs_library else None
-    elif wanted:
-        layers = stock_layers(model, wanted)
-    data = model.SerializeToString(deterministic=True)
-    ports = _port(model.graph.input[0]), tuple(map(_port, model.graph.output))
-    sparse = {layer.name for layer in layers if layer.kernel == "sparse"}
-    names = tuple(name for name, weight in graph.weights.items() if layer_name(weight.initializer) in sparse)
-    places = {name: (weight.initializer, _lay_out(weight.transposed)) for name, weight in graph.weights.items()}
-    return ModelFile(data, *ports, onnx_weights(data), places, names, library, layers, times)
+    if not isinstance(wanted, SparseKernels):
+        rewritten = stock(graph, wanted)
+    elif wanted.clock is None:
+        rewritten = rewrite(graph, wanted.costs)
+    else:
+        rewritten, times = wanted.clock.choose(graph, wanted.costs)
+    data = rewritten.model.SerializeToString(deterministic=True)
+    ports = _port(rewritten.model.graph.input[0]), tuple(map(_port, rewritten.model.graph.output))
+    sparse = {layer.name for layer in rewritten.layers if layer.kernel == "sparse"}
+    names = tuple(name for name, weight in traced.weights.items() if layer_name(weight.initializer) in sparse)
+    places = {name: (weight.initializer, _lay_out(weight.transposed)) for name, weight in traced.weights.items()}
+    library = wanted.library if isinstance(wanted, SparseKernels) and rewritten.needs_library else None
+    stored = read_weights(data, rewritten.stored)
+    return ModelFile(data, *ports, stored, places, names, library, rewritten.layers, times)
 
 
 def _lay_out(transposed: bool) -> Callable[[Array], Array]:
@@ -111,13 +107,13 @@ def _port(value: onnx.ValueInfoProto) -> Port:
     return Port(value.name, shape, dtype, LAYOUTS.get(len(shape), ""))
 
 
-def write_litert(model: onnx.ModelProto, graph: Graph, precision: str, wanted: MaybeKernels) -> ModelFile:
-    """The .tflite file of a float32 or QDQ graph; LiteRT decides itself what runs a layer."""
+def write_litert(graph: Graph, traced: Traced, wanted: MaybeKernels) -> ModelFile:
+    """The .tflite file of a float32 or quantized graph; LiteRT decides itself what runs a layer."""
     try:
-        written = write_tflite(model)
+        written = write_tflite(graph)
     except RefusedError as problem:
-        raise problem.moved(graph.origins) from None
-    stored: dict[str, Array] = dict(read_weights(written.data))
+        raise problem.moved(traced.origins) from None
+    stored: dict[str, Array] = dict(read.read_weights(written.data))
 
     def lay_out(initializer: str, transposed: bool) -> Callable[[Array], Array]:
         placement = written.placements[initializer]
@@ -125,13 +121,13 @@ def write_litert(model: onnx.ModelProto, graph: Graph, precision: str, wanted: M
 
     places = {
         name: (weight.initializer, lay_out(weight.initializer, weight.transposed))
-        for name, weight in graph.weights.items()
+        for name, weight in traced.weights.items()
     }
     return ModelFile(written.data, written.input, written.outputs, stored, places, written.sparse)
 
 
 # By the ending of the runtime's model file.
-WRITERS: dict[str, Callable[[onnx.ModelProto, Graph, str, MaybeKernels], ModelFile]] = {
+WRITERS: dict[str, Callable[[Graph, Traced, MaybeKernels], ModelFile]] = {
     ".onnx": write_onnx,
     ".tflite": write_litert,
 }

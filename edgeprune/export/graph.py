@@ -1,291 +1,300 @@
-"""A PyTorch module as one self-contained float32 ONNX model in a normal form: what every runtime's file is made from.
+"""A network as export works on it: nodes, shapes, constants and, after quantization, the scale of each int8 tensor.
 
-Exported by PyTorch's own exporter (torch.export), simplified by onnxscript's optimizer and the rules of `rewrites`.
+One type from PyTorch's graph to the three writers. A pass gives a new graph; what it decided lies in it as data.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
-import logging
-import traceback
-import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Optional
 
 import numpy as np
 import onnx
-import onnx_ir as ir
-import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass, RemoveUnusedNodesPass
-from torch import Tensor, nn
+from onnx import numpy_helper, shape_inference
 
 from edgeprune.errors import ExportError, Refusal, RefusedError
-from edgeprune.export.ceilings import settle_ceilings
-from edgeprune.export.origins import origins_of, user_line
-from edgeprune.export.rewrites import simplify
+from edgeprune.export.scales import Grid, Integers, Scale
+from edgeprune.operators import row
 
-# onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
-OPSET = 18
-IR_VERSION = 8
-BATCH = "batch"
-INPUT = "input"
-HINT = (
-    "keep the batch as the first dimension: x.shape[0] in place of len(x), no loop over examples, no branch on values"
-)
-SUPPORTED = (
-    "Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Flatten", "Gather",
-    "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MatMul",
-    "MaxPool", "Mul", "Pad", "ReduceMean", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split",
-    "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
-)  # fmt: skip
+# A prime stands for the open batch dimension while shapes are worked out: what it divides, the batch divides.
+OPEN_BATCH = 1_000_003
+STANDARD = ("", "ai.onnx")
+REFUSED = "there are operations that cannot be written as .tflite"
 
-BoolArray = NDArray[np.bool_]
+Shape = tuple[int, ...]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Weight:
-    """How a parameter lies in the graph: the initializer's name, and whether it holds the matrix transposed."""
+class Node:
+    """One operation. inputs: "" for one left out. attributes: those that are given, text as str. source: the ONNX node
+    that it was read from. activation: "", "RELU" or "RELU6" applied to the output; int8: it computes on int8 tensors,
+    both decided by the .tflite writer."""
 
-    initializer: str
-    transposed: bool
+    name: str
+    type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    domain: str = ""
+    source: Optional[onnx.NodeProto] = field(default=None, compare=False, repr=False)
+    activation: str = ""
+    int8: bool = False
+
+    @property
+    def output(self) -> str:
+        """The first output."""
+        return self.outputs[0]
+
+    def input(self, index: int) -> str:
+        """An input's name, "" if it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    def fail(self, reason: str) -> RefusedError:
+        """An error that names the node and its type."""
+        return RefusedError(REFUSED, [Refusal(self.name, self.type, reason)])
 
 
 @dataclass(frozen=True)
+class Port:
+    """A graph output: the name that callers use, and the value behind it."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """model: float32, opset 18, with shapes for every value and the batch dimension left open. weights: parameter
-    name -> where it lies, for each masked parameter that the model reads. origins: node -> the layer of the network
-    that it comes from, in words."""
+    """nodes: in execution order. constants, shapes and types (as NumPy names them): by value; a shape holds OPEN_BATCH
+    (or a multiple) where the batch is open. model: what it was read from. scales: activation -> its int8 grid, none in
+    float32; integers: (node, input) -> a constant as integers, where the node reads it so. grids: of the integer
+    tensors, where they are values of their own; labels: value -> its name in the file, where that differs."""
 
-    model: onnx.ModelProto
-    weights: dict[str, Weight]
-    origins: dict[str, str] = field(default_factory=dict)
+    nodes: tuple[Node, ...]
+    constants: dict[str, Array]
+    shapes: dict[str, Shape]
+    types: dict[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[Port, ...]
+    model: onnx.ModelProto = field(compare=False, repr=False)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+    integers: Mapping[tuple[int, int], Integers] = field(default_factory=dict)
+    grids: dict[str, Grid] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def precision(self) -> str:
+        """As a bundle has it."""
+        return "int8" if self.scales else "fp32"
 
-def to_onnx(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -> Graph:
-    """Convert a module in eval mode whose masked weights are zero already.
+    @cached_property
+    def output_values(self) -> frozenset[str]:
+        """Values behind the graph's outputs."""
+        return frozenset(port.value for port in self.outputs)
 
-    example: a batch of two inputs [2, ...]. masks: parameter name -> True where the weight survives, of the parameter's
-    shape. The model's input is "input" [batch, ...], its outputs "output_0", "output_1", ... [batch, ...]. Raises
-    ExportError if PyTorch cannot trace the module for any batch size, if an operation is outside SUPPORTED (naming
-    the node, its type and its module), or if a pruned weight is not exactly zero in the graph.
-    """
-    _check_precision(model, example)
-    exported = _export(model, example)
-    weights = _name_weights(exported, masks)
-    settle_ceilings(exported)
-    simplify(exported)
-    _name(exported)
-    NameFixPass()(exported)
-    origins = origins_of(exported.graph)
-    _check_supported(exported, origins)
-    ClearMetadataAndDocStringPass()(exported)
-    exported.ir_version = IR_VERSION
-    proto = _with_shapes(ir.serde.serialize_model(exported))
-    _check_shapes(proto, origins)
-    _check_zeros(proto, weights, masks)
-    return Graph(proto, weights, origins)
+    @cached_property
+    def writer(self) -> dict[str, int]:
+        """Value -> the number of the node that computes it."""
+        return {name: number for number, node in enumerate(self.nodes) for name in node.outputs}
 
+    @cached_property
+    def readers(self) -> dict[str, list[int]]:
+        """Value -> the numbers of the nodes that read it, one for each time."""
+        found: dict[str, list[int]] = {}
+        for number, node in enumerate(self.nodes):
+            for name in node.inputs:
+                found.setdefault(name, []).append(number)
+        return found
 
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporter's progress, warnings and notices off the terminal: stdout belongs to the paths written."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            # A failure prints whole graphs to stderr.
-            warnings.simplefilter("ignore")
-            with contextlib.redirect_stderr(io.StringIO()):
-                yield
-    finally:
-        logging.disable(before)
+    def producer(self, name: str) -> Optional[Node]:
+        """The node that computes a value."""
+        return self.nodes[self.writer[name]] if name in self.writer else None
 
+    def consumers(self, name: str) -> list[Node]:
+        """The nodes that read a value."""
+        return [self.nodes[number] for number in self.readers.get(name, [])]
 
-def _check_precision(model: nn.Module, example: Tensor) -> None:
-    """ExportError for what no runtime here computes with."""
-    numbers = {name: parameter.dtype for name, parameter in model.named_parameters()} | {"its input": example.dtype}
-    for name, kind in numbers.items():
-        if kind.is_complex or (kind.is_floating_point and kind != torch.float32):
-            raise ExportError(
-                f"{name} is {str(kind).removeprefix('torch.')}, expected float32",
-                "use model.float() and inputs.float()",
-            )
+    def only_reader(self, name: str) -> Optional[int]:
+        """The one node that reads a value as it was computed, before any rounding to a grid; None if there are several
+        or the value is an output of the model."""
+        readers = self.readers.get(name, [])
+        kept = name not in self.output_values and name not in self.scales
+        return readers[0] if len(readers) == 1 and kept else None
 
+    def shape(self, name: str) -> Shape:
+        """Shape of a value or constant."""
+        return self.constants[name].shape if name in self.constants else self.shapes[name]
 
-def _export(model: nn.Module, example: Tensor) -> ir.Model:
-    # Weights in the channels-last format that training likes would be exported as strided copies.
-    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    _take_one_input(plain)
-    try:
-        with _silence(), torch.no_grad():
-            program = torch.onnx.export(
-                plain,
-                (example.clone(memory_format=torch.contiguous_format),),  # the forward pass may change it in place
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
-                opset_version=OPSET,
-                input_names=[INPUT],
-                external_data=False,
-                optimize=False,
-                verbose=False,
-            )
-    except Exception as problem:  # the exporter runs the user's code, and wraps what comes out of it or not
-        raise ExportError(
-            f"PyTorch cannot export this model with a free batch size: {_root_cause(problem)}{_own_line(problem)}", HINT
-        ) from problem
-    if program is None:
-        raise ExportError("PyTorch's exporter gave no model")
-    return program.model
+    def is_float(self, name: str) -> bool:
+        """True for a float32 activation or constant."""
+        kind = self.constants[name].dtype if name in self.constants else self.types.get(name)
+        return bool(kind == "float32")
 
+    def attribute(self, node: Node, name: str) -> Any:
+        """The value of an attribute, or its default in the model's opset."""
+        if name in node.attributes:
+            return node.attributes[name]
+        return _attribute(onnx.defs.get_schema(node.type, self.opset).attributes[name].default_value)
 
-def _take_one_input(model: nn.Module) -> None:
-    """Give forward the signature (x), whatever it was: *inputs, keywords with defaults, a partial function."""
-    forward = model.forward
+    @cached_property
+    def layers(self) -> dict[int, str]:
+        """The nodes with a constant weight, in order, by the name of the layer: the weight's without ".weight"."""
+        named: dict[int, str] = {}
+        for number, node in enumerate(self.nodes):
+            if not node.domain and row(node.type).weights and node.input(1) in self.constants:
+                stem = layer_name(node.inputs[1])
+                name, count = stem, 1
+                while name in named.values():  # a second layer with the same weights
+                    count += 1
+                    name = f"{stem}#{count}"
+                named[number] = name
+        return named
 
-    def one_input(x: Tensor) -> Any:
-        return forward(x)
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's operators."""
+        return next((entry.version for entry in self.model.opset_import if entry.domain in STANDARD), 0)
 
-    model.forward = one_input
+    def named_by_layers(self) -> Graph:
+        """The same, its nodes with weights named as their layers: what a profile can be matched by."""
+        return replace(self, nodes=tuple(
+            replace(node, name=self.layers.get(number, node.name)) for number, node in enumerate(self.nodes)
+        ))  # fmt: skip
 
+    def label(self, name: str) -> str:
+        """A value's name in the file."""
+        return self.labels.get(name, name)
 
-def _root_cause(problem: BaseException) -> str:
-    """First line of the innermost error: the outer ones only say which of the exporter's attempts failed."""
-    while problem.__cause__ is not None:
-        problem = problem.__cause__
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__
+    def renamed(self, names: Mapping[str, str]) -> Graph:
+        """The same where every reader of a key reads the value named by it instead."""
 
+        def final(name: str) -> str:
+            while name in names:
+                name = names[name]
+            return name
 
-def _own_line(problem: BaseException) -> str:
-    """Where in the user's code an error began, as " at FILE line N"."""
-    innermost = problem
-    while innermost.__cause__ is not None:
-        innermost = innermost.__cause__
-    place = user_line([(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(innermost.__traceback__)])
-    return f" at {place}" if place else ""
+        nodes = tuple(replace(node, inputs=tuple(map(final, node.inputs))) for node in self.nodes)
+        return replace(self, nodes=nodes, outputs=tuple(Port(port.name, final(port.value)) for port in self.outputs))
 
+    def replaced(self, changes: Mapping[str, Optional[Node]]) -> Graph:
+        """The same with other nodes where those with these first outputs stood; None removes one."""
+        nodes = (changes.get(node.output, node) for node in self.nodes)
+        return replace(self, nodes=tuple(node for node in nodes if node is not None))
 
-def _name_weights(exported: ir.Model, masks: Mapping[str, BoolArray]) -> dict[str, Weight]:
-    """Where each masked parameter lies, before anything is folded; a transposed use becomes an initializer here, since
-    constant folding would give it a name that tells nothing."""
-    graph = exported.graph
-    weights = {}
-    for name in masks:
-        value = graph.initializers.get(name)
-        if value is None:
-            continue
-        flipped = [node for node, _ in value.uses() if node.op_type == "Transpose" and len(masks[name].shape) == 2]
-        plain = len(value.uses()) > len(flipped)
-        if flipped:
-            value.name = f"{name}_plain" if not plain else name
-            _add_transposed(graph, value, f"{name}_transposed" if plain else name, flipped)
-        if flipped or plain:
-            weights[name] = Weight(name, transposed=not plain)
-    RemoveUnusedNodesPass()(exported)
-    return weights
+    def without_dead_nodes(self) -> Graph:
+        """The same without nodes that no output needs."""
+        needed, live = set(self.output_values), []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.outputs):
+                needed.update(node.inputs)
+                live.append(node)
+        return replace(self, nodes=tuple(live[::-1]))
 
 
-def _add_transposed(graph: ir.Graph, value: ir.Value, name: str, nodes: list[ir.Node]) -> None:
-    """Replace Transpose nodes that read a matrix by a new initializer that holds it transposed."""
-    if value.const_value is None:
-        raise ExportError(f"parameter {value.name} has no values")
-    array = np.ascontiguousarray(value.const_value.numpy().T)
-    transposed = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=value.type, const_value=ir.tensor(array, name=name)
+def layer_name(initializer: str) -> str:
+    """The layer that a weight belongs to: the weight's name in PyTorch without ".weight"."""
+    return initializer.removesuffix(".weight")
+
+
+def concrete(shape: Iterable[int]) -> Shape:
+    """The shape for one example: the stand-in for the open batch taken out."""
+    return tuple(size // OPEN_BATCH if size % OPEN_BATCH == 0 and size else size for size in shape)
+
+
+def open_shape(shape: Iterable[int]) -> Shape:
+    """The shape with -1 for the (one) dimension that grows with the batch."""
+    return tuple(-1 if size % OPEN_BATCH == 0 and size else size for size in shape)
+
+
+def read_graph(model: onnx.ModelProto) -> Graph:
+    """The graph of a float32 model. Shapes that it does not bring along are inferred; ExportError where they cannot be
+    worked out, and for an input with another open dimension than the first."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    nodes = []
+    for index, proto in enumerate(model.graph.node):
+        if proto.op_type == "Constant":
+            constants[proto.output[0]] = _constant_value(proto)
+        else:
+            nodes.append(_node(proto, index))
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    for value in inputs:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis and not dim.HasField("dim_value"):
+                raise ExportError(f"input {value.name} leaves dimension {axis} open; only the first may be")
+    wanted = [*(value.name for value in inputs), *(name for node in nodes for name in node.outputs if name)]
+    values = {value.name: value for value in _values(model.graph)}
+    if not all(name in values and _is_known(values[name]) for name in wanted):
+        values = {value.name: value for value in _values(_inferred(model, constants.keys()))}
+    shapes = {name: _shape(value) for name, value in values.items() if value.type.tensor_type.HasField("shape")}
+    for name in wanted:
+        if name not in shapes or any(size < 1 for size in shapes[name]):
+            raise ExportError(f"the shape of value {name} cannot be worked out, got {shapes.get(name)}")
+    return Graph(
+        nodes=tuple(nodes),
+        constants=constants,
+        shapes=shapes,
+        types={name: _type(value) for name, value in values.items()},
+        inputs=tuple(value.name for value in inputs),
+        outputs=tuple(Port(value.name, value.name) for value in model.graph.output),
+        model=model,
     )
-    graph.register_initializer(transposed)
-    for node in nodes:
-        node.outputs[0].replace_all_uses_with(transposed)
-        graph.remove(node, safe=True)
 
 
-def _check_supported(exported: ir.Model, origins: Mapping[str, str]) -> None:
-    refused = [node for node in exported.graph if _kind(node) not in SUPPORTED]
-    if refused:
-        refusals = [Refusal(origins[str(node.name)], _kind(node)) for node in refused]
-        raise RefusedError(
-            "there are operations that cannot be exported", refusals, f"supported: {', '.join(SUPPORTED)}"
-        )
+def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    yield from (*graph.input, *graph.value_info, *graph.output)
 
 
-def _kind(node: ir.Node) -> str:
-    """The node's type, with what makes it unsupported though its type is not."""
-    mode = node.attributes.get_string("mode", "nearest")
-    if node.op_type == "Resize" and mode not in ("nearest", "linear"):
-        return f"Resize with mode {mode}"
-    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+def _is_known(value: onnx.ValueInfoProto) -> bool:
+    """True if each dimension is a number or a named one, which can only be the batch."""
+    kind = value.type.tensor_type
+    return kind.HasField("shape") and all(dim.HasField("dim_value") or dim.dim_param for dim in kind.shape.dim)
 
 
-def _name(exported: ir.Model) -> None:
-    """Name each node after its first output, then the outputs; one that is the input or another output is a copy."""
-    graph = exported.graph
-    for node in graph:
-        node.name = node.outputs[0].name
-    for index, value in enumerate(list(graph.outputs)):
-        if value.producer() is None and value not in graph.inputs:
-            raise ExportError(f"output {index} does not depend on the input", "leave it out, it can be kept elsewhere")
-        if value.producer() is None or value in graph.outputs[:index]:
-            copied = ir.node("Identity", [value], name=f"output_{index}")
-            copied.outputs[0].shape, copied.outputs[0].type = value.shape, value.type
-            graph.append(copied)
-            graph.outputs[index] = value = copied.outputs[0]
-        value.name = f"output_{index}"
-
-
-def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _inferred(model: onnx.ModelProto, constants: Iterable[str]) -> onnx.GraphProto:
+    """The graph with all shapes inferred anew for a batch of OPEN_BATCH."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.value_info[:]
+    for value in copy.graph.input:
+        if value.name not in constants:
+            for dim in value.type.tensor_type.shape.dim:
+                if not dim.HasField("dim_value"):
+                    dim.dim_value = OPEN_BATCH
+    for value in copy.graph.output:
+        value.type.tensor_type.ClearField("shape")
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(inferred)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
-        raise ExportError(f"the network became an invalid ONNX graph: {_root_cause(problem)}") from problem
-    return inferred
+        return shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True).graph
+    except shape_inference.InferenceError as problem:
+        raise ExportError(f"the shapes of the ONNX graph do not fit together: {problem}") from None
 
 
-def _check_shapes(proto: onnx.ModelProto, origins: Mapping[str, str]) -> None:
-    """Every value has a shape with the batch as its only symbol, and every output starts with it."""
-    values = (*proto.graph.input, *proto.graph.value_info, *proto.graph.output)
-    known = {value.name: _dimensions(value) for value in values}
-    for node in proto.graph.node:
-        for name in filter(None, node.output):
-            sizes = known.get(name, [])
-            if name not in known or any(isinstance(size, str) and size != BATCH or size == 0 for size in sizes):
-                where = origins.get(node.name, node.name)
-                raise ExportError(f"the shape of what {where} gives is not fixed but for the batch: got {sizes}", HINT)
-    for output in proto.graph.output:
-        sizes = known[output.name]
-        if sizes[:1] != [BATCH]:
-            losing = next((node for node in proto.graph.node if _loses_batch(node, known)), None)
-            where = "" if losing is None else f"; it is lost in {origins.get(losing.name, losing.name)}"
-            if BATCH not in known[INPUT]:
-                where = f": forward takes batches of {known[INPUT][0]} only"
-            raise ExportError(
-                f"{output.name} has shape {sizes}, expected the batch as its first dimension{where}", HINT
-            )
+def _node(proto: onnx.NodeProto, index: int) -> Node:
+    attributes = {entry.name: _attribute(entry) for entry in proto.attribute}
+    name = proto.name or f"{proto.op_type}_{index}"
+    domain = "" if proto.domain in STANDARD else proto.domain
+    return Node(name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes, domain, proto)
 
 
-def _dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
-    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+def _attribute(entry: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(entry)
+    return value.decode() if isinstance(value, bytes) else value
 
 
-def _loses_batch(node: onnx.NodeProto, known: Mapping[str, list[int | str]]) -> bool:
-    return any(BATCH in known.get(name, []) for name in node.input) and BATCH not in known.get(node.output[0], [])
+def _constant_value(proto: onnx.NodeProto) -> Array:
+    entry = proto.attribute[0]
+    value = onnx.helper.get_attribute_value(entry)
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return np.asarray(value, dtype=np.float32 if "float" in entry.name else np.int64)
 
 
-def _check_zeros(proto: onnx.ModelProto, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:
-    """Every weight of the map is an initializer of the mask's shape whose pruned entries are exactly zero."""
-    initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for name, weight in weights.items():
-        mask = masks[name].T if weight.transposed else masks[name]
-        if weight.initializer not in initializers:
-            raise ExportError(f"weight {name} was folded away, so its zeros cannot be followed")
-        array = numpy_helper.to_array(initializers[weight.initializer])
-        if array.shape != mask.shape:
-            raise ExportError(f"weight {name} has shape {list(array.shape)} in the graph, expected {list(mask.shape)}")
-        lost = int(np.count_nonzero(array[~mask]))
-        if lost:
-            raise ExportError(f"weight {name} has {lost} pruned entries that are not zero in the ONNX graph")
+def _shape(value: onnx.ValueInfoProto) -> Shape:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.HasField("dim_value") else OPEN_BATCH for dim in dims)
+
+
+def _type(value: onnx.ValueInfoProto) -> str:
+    return str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)))

@@ -9,12 +9,14 @@ import numpy as np
 import onnx
 
 from edgeprune import runtimes
-from edgeprune.export.calibrate import calibrate
-from edgeprune.export.network import metric_of
-from edgeprune.export.quantize import METHODS, quantize
+from edgeprune.export.calibrate import METHODS, calibrate
+from edgeprune.export.graph import Graph
+from edgeprune.export.qdq import to_model, with_pairs
+from edgeprune.export.quantize import quantize
 from edgeprune.export.verify import Reference, signal_to_noise
 from edgeprune.mask import Array
 from edgeprune.scratch import Scratch
+from edgeprune.tasks.evaluation import in_batches, metric_of
 
 SAFE = "minmax"  # it clips nothing that calibration saw: what the others are held against
 MOST_LOST_DB = 3.0
@@ -31,26 +33,26 @@ class Tried:
 
 @dataclass(frozen=True)
 class Quantized:
-    """model: in QDQ form; method: that it was calibrated with; minmax_db: the signal-to-noise ratio of each output that
-    min-max calibration reaches."""
+    """graph: with its scales; method: that it was calibrated with; minmax_db: the signal-to-noise ratio of each output
+    that min-max calibration reaches."""
 
-    model: onnx.ModelProto
+    graph: Graph
     method: str
     minmax_db: tuple[float, ...]
 
 
-def quantize_well(model: onnx.ModelProto, examples: Array, reference: Reference) -> Quantized:
-    """The QDQ form of a float32 graph with the method that does best on validation data; examples: to calibrate on."""
-    models, tried = {}, {}
+def quantize_well(graph: Graph, examples: Array, reference: Reference) -> Quantized:
+    """A float32 graph quantized with the method that does best on validation data; examples: to calibrate on."""
+    graphs, tried = {}, {}
     for method in METHODS:
-        models[method] = quantize(model, calibrate(model, examples, method))
-        outputs = run_onnx(models[method], reference.validation.inputs.numpy())
+        graphs[method] = quantize(graph, calibrate(graph, examples, method))
+        outputs = run_onnx(to_model(with_pairs(graphs[method]).graph), reference.validation.inputs.numpy())
         tried[method] = Tried(
-            metric_of(reference.task, outputs, reference.validation.targets),
+            metric_of(reference.task, outputs, reference.validation.targets.numpy()),
             signal_to_noise(outputs, reference.outputs),
         )
     method = best_method(tried)
-    return Quantized(models[method], method, tried[SAFE].db)
+    return Quantized(graphs[method], method, tried[SAFE].db)
 
 
 def best_method(tried: Mapping[str, Tried]) -> str:
@@ -59,18 +61,17 @@ def best_method(tried: Mapping[str, Tried]) -> str:
     first."""
     safe = tried[SAFE]
     allowed = {
-        name: each
-        for name, each in tried.items()
-        if all(mine >= least - MOST_LOST_DB for mine, least in zip(each.db, safe.db, strict=True))
+        name: one
+        for name, one in tried.items()
+        if all(mine >= least - MOST_LOST_DB for mine, least in zip(one.db, safe.db, strict=True))
     }
     return max(allowed, key=lambda name: (allowed[name].gain, float(np.mean(allowed[name].db))))
 
 
-def run_onnx(model: onnx.ModelProto, inputs: Array) -> list[Array]:
+def run_onnx(model: onnx.ModelProto, inputs: Array) -> tuple[Array, ...]:
     """Outputs of an in-memory ONNX model for all inputs, in ONNX Runtime."""
     with Scratch() as folder:
         path = folder / "model.onnx"
         onnx.save(model, path)
         session = runtimes.load("onnxruntime").open_session(path, threads=0)
-    rows = [session(inputs[first : first + 1000]) for first in range(0, len(inputs), 1000)]
-    return [np.concatenate(column) for column in zip(*rows)]
+    return in_batches(session, inputs)

@@ -9,18 +9,14 @@ from typing import Optional
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune import tasks
 from edgeprune.errors import TaskError, TicketError
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
-from edgeprune.tasks import hooks
 from edgeprune.tasks.seeds import kept
-from edgeprune.tasks.source import user_code
 from edgeprune.ticket import Ticket
-
-BATCH = 1000
 
 
 def reload_task(ticket: Ticket) -> Task:
@@ -117,19 +113,3 @@ def masks_of(network: nn.Module, mask: Mapping[str, Array], variant: str) -> dic
     if variant == "ticket":
         return {name: np.array(array) for name, array in mask.items() if name in parameters}
     return {name: parameters[name].detach().numpy() != 0 for name in mask if name in parameters}
-
-
-def outputs_of(network: nn.Module, inputs: Tensor) -> list[Array]:
-    """The network's outputs for all inputs, in batches, as one array an output."""
-    columns: list[list[Array]] = []
-    with torch.inference_mode():
-        for first in range(0, len(inputs), BATCH):
-            row = hooks.run_model(network, inputs[first : first + BATCH], "export")
-            columns.append([output.numpy() for output in row])
-    with user_code("export: the model's outputs change their shape"):
-        return [np.concatenate(column) for column in zip(*columns)]
-
-
-def metric_of(task: Task, outputs: list[Array], targets: Tensor) -> float:
-    """The task's metric of some outputs."""
-    return task.metric(outputs[0] if len(outputs) == 1 else tuple(outputs), targets.numpy())

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-import onnx
-import torch
 from torch import Tensor, nn
 
 from edgeprune import kernels, runtimes
@@ -17,13 +15,14 @@ from edgeprune.artifact import to_file_layout, to_torch_layout
 from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export.calibrate import calibrate
 from edgeprune.export.files import WRITERS, ModelFile, own_architecture, sparse_kernels
-from edgeprune.export.graph import HINT, Graph, to_onnx
-from edgeprune.export.network import outputs_of
+from edgeprune.export.graph import Graph
 from edgeprune.export.quantize import quantize
 from edgeprune.export.shrink import shrink
+from edgeprune.export.tracing import HINT, Traced, trace
 from edgeprune.mask import Array, BoolArray
 from edgeprune.scratch import Scratch
 from edgeprune.store import naming
+from edgeprune.tasks.evaluation import outputs_of
 
 EXAMPLES = 8
 # Of an output's scale: rounding adds up, a wrong layout or operator is far from it.
@@ -61,15 +60,15 @@ def rehearse(
     if channels:
         shrunk = shrink(model, masks, inputs[:2])
         model, masks, gone = shrunk.model, shrunk.masks, len(shrunk.removed)
-    graph = to_onnx(model, inputs[:2], masks)
-    forms: dict[str, onnx.ModelProto] = {"fp32": graph.model}
+    traced = trace(model, inputs[:2], masks)
+    forms: dict[str, Graph] = {"fp32": traced.graph}
     with Scratch() as folder:
         for arch, runtime, precision in cells:
             try:
                 if precision not in forms:
-                    ranges = calibrate(graph.model, inputs.numpy(), "minmax")
-                    forms[precision] = quantize(graph.model, ranges)
-                file = _write(forms[precision], graph, (arch, runtime, precision))
+                    ranges = calibrate(traced.graph, inputs.numpy(), "minmax")
+                    forms[precision] = quantize(traced.graph, ranges)
+                file = _write(forms[precision], traced, (arch, runtime, precision))
                 _check(file, runtime, precision, folder, inputs.numpy(), expected)
             except ExportError as problem:
                 yield Rehearsed(runtime, precision, problem)
@@ -77,12 +76,10 @@ def rehearse(
                 yield Rehearsed(runtime, precision, None, gone or len(file.sparse), whole)
 
 
-def _expected(model: nn.Module, inputs: Tensor) -> list[Array]:
+def _expected(model: nn.Module, inputs: Tensor) -> tuple[Array, ...]:
     """The outputs; ExportError where one example's are not its own alone."""
-    with torch.no_grad():
-        together = outputs_of(model, inputs)
-        again = outputs_of(model, inputs)
-        single = [outputs_of(model, inputs[index : index + 1]) for index in range(min(2, len(inputs)))]
+    together, again = (outputs_of(model, inputs, "export") for _ in range(2))
+    single = [outputs_of(model, inputs[index : index + 1], "export") for index in range(min(2, len(inputs)))]
     for index, output in enumerate(together):
         if not _close(again[index], output):
             raise ExportError(
@@ -103,13 +100,16 @@ def _close(a: Array, b: Array) -> bool:
     return bool(np.abs(a - b).max(initial=0.0) <= RELATIVE * np.abs(b).max(initial=0.0))
 
 
-def _write(model: onnx.ModelProto, graph: Graph, cell: tuple[str, str, str]) -> ModelFile:
-    arch, runtime, precision = cell
-    write = WRITERS[Path(runtimes.load(runtime).MODEL_FILE).suffix]
-    return write(model, graph, precision, sparse_kernels(arch))
+def _write(graph: Graph, traced: Traced, cell: tuple[str, str, str]) -> ModelFile:
+    arch, name, precision = cell
+    runtime = runtimes.load(name)
+    wanted = sparse_kernels(arch) if runtime.TAKES_LIBRARY else ""
+    return WRITERS[Path(runtime.MODEL_FILE).suffix](graph, traced, wanted)
 
 
-def _check(file: ModelFile, runtime: str, precision: str, folder: Path, inputs: Array, expected: list[Array]) -> None:
+def _check(
+    file: ModelFile, runtime: str, precision: str, folder: Path, inputs: Array, expected: tuple[Array, ...]
+) -> None:
     """Open the file in its runtime and run the examples; fp32 has to give what PyTorch does, int8 numbers of that
     shape: without training nothing can be said about its loss."""
     path = folder / runtimes.load(runtime).MODEL_FILE

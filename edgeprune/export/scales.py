@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +39,57 @@ class Scale:
     scale: float
     zero_point: int
 
+    @property
+    def grid(self) -> Grid:
+        """The same, as it is kept beside integers."""
+        return Grid(np.array([self.scale], np.float32), np.array([self.zero_point], np.int64))
+
+    def quantize(self, value: float) -> int:
+        """The integer of a real value, infinite ones included, as QuantizeLinear rounds it."""
+        with np.errstate(over="ignore"):
+            steps = np.rint(np.clip(np.float32(value) / np.float32(self.scale), -1024, 1024))
+        return int(np.clip(steps + self.zero_point, -128, 127))
+
     def bounds(self) -> tuple[float, float]:
         """Smallest and largest real value, computed in float32 as ONNX Runtime does."""
         step = np.float32(self.scale)
         return float(step * np.float32(-128 - self.zero_point)), float(step * np.float32(127 - self.zero_point))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the integers of a tensor are read: real = scale * (integer - zero_point). scale, zero_point: [1], or [n] with
+    one for each index along `axis`; axis None: one grid for the tensor whatever its shape."""
+
+    scale: Floats
+    zero_point: NDArray[np.int64]
+    axis: Optional[int] = None
+
+    @property
+    def per_tensor(self) -> bool:
+        """One scale for the whole tensor."""
+        return self.scale.size == 1
+
+    def same(self, other: Grid | None) -> bool:
+        """Equal integers mean equal real values."""
+        if other is None or self.scale.shape != other.scale.shape:
+            return False
+        return bool(np.all(self.scale == other.scale) and np.all(self.zero_point == other.zero_point))
+
+    def dequantize(self, integers: NDArray[Any]) -> Floats:
+        """The real values of integers of any type, float32 in their shape."""
+        shape = [] if self.per_tensor else [-1 if axis == self.axis else 1 for axis in range(integers.ndim)]
+        scale, zero = self.scale.reshape(shape), self.zero_point.reshape(shape)
+        real: Floats = ((integers.astype(np.int64) - zero) * scale).astype(np.float32)
+        return real
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A constant as a node reads it: int8 or int32 values in its shape, and their grid."""
+
+    values: NDArray[Any]
+    grid: Grid
 
 
 def activation_scale(low: float, high: float) -> Scale:

@@ -1,90 +1,17 @@
-"""Which tensors of a graph become int8, and which of them share a scale: the rules as data, then their application.
-
-The rules are those of the LiteRT 8-bit quantization specification, since ONNX Runtime's integer kernels accept
-whatever LiteRT's do: one scheme serves both.
-"""
+"""Which tensors of a graph become int8, and which of them share a scale: the operators' rules, applied to it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, numpy_helper
 
 from edgeprune.errors import ExportError
+from edgeprune.export.graph import Graph, Node
 from edgeprune.export.scales import Scale
-
-OWN = "own"
-SHARED = "shared"
-INFINITY = math.inf
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How one operator is quantized.
-
-    operands: number of leading inputs that are int8 activations (0: all of them); one may be a constant instead,
-    stored int8 per tensor. weight_axis: axis of the output channels in input 1, a constant int8 weight, or None for
-    an operator without one; input 2 is then an int32 bias. output: OWN scale, one SHARED with the operands, or a
-    fixed Scale. attributes and constants (input -> value of every element) that a node must have for the rule to
-    hold. clamps: (low, high) of an activation that runs inside the operator before it. fuses: takes such an
-    activation in. integer: False for an operator that computes in float between int8 neighbours.
-    """
-
-    op: str
-    operands: int = 1
-    weight_axis: Optional[int] = None
-    output: Union[str, Scale] = OWN
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    constants: Mapping[int, float] = field(default_factory=dict)
-    clamps: Optional[tuple[float, float]] = None
-    fuses: bool = False
-    integer: bool = True
-
-
-_PLAIN = {"transA": 0, "alpha": 1.0, "beta": 1.0}
-_UNIT = Scale(1 / 256, -128)  # [0, 1): what logistic and softmax must give in LiteRT
-
-# An operator that no row describes stays float between a DequantizeLinear and a QuantizeLinear: Sub, Div, a
-# BatchNormalization that could not be folded, a MatMul of two activations, Resize with interpolation, a Clip with
-# other bounds, and everything unknown.
-RULES = (
-    Rule("Conv", weight_axis=0, fuses=True),
-    Rule("ConvTranspose", weight_axis=1, attributes={"group": 1}, fuses=True),
-    Rule("Gemm", weight_axis=0, attributes={**_PLAIN, "transB": 1}, fuses=True),
-    Rule("Gemm", weight_axis=1, attributes={**_PLAIN, "transB": 0}, fuses=True),
-    Rule("MatMul", weight_axis=1, fuses=True),
-    Rule("Add", operands=2, fuses=True),
-    Rule("Mul", operands=2, fuses=True),
-    Rule("Relu", clamps=(0.0, INFINITY)),
-    Rule("Clip", constants={1: 0.0, 2: INFINITY}, clamps=(0.0, INFINITY)),
-    Rule("Clip", constants={1: 0.0, 2: 6.0}, clamps=(0.0, 6.0)),
-    Rule("HardSwish"),
-    Rule("HardSigmoid", output=_UNIT, integer=False),
-    Rule("Sigmoid", output=_UNIT),
-    Rule("Softmax", output=_UNIT),
-    Rule("Tanh", output=Scale(1 / 128, 0)),
-    Rule("GlobalAveragePool"),
-    Rule("ReduceMean"),
-    Rule("AveragePool", output=SHARED),
-    Rule("MaxPool", output=SHARED),
-    Rule("Reshape", output=SHARED),
-    Rule("Flatten", output=SHARED),
-    Rule("Transpose", output=SHARED),
-    Rule("Squeeze", output=SHARED),
-    Rule("Unsqueeze", output=SHARED),
-    Rule("Pad", output=SHARED, attributes={"mode": b"constant"}, constants={2: 0.0}),
-    Rule("Gather", output=SHARED),
-    Rule("Resize", output=SHARED, attributes={"mode": b"nearest"}),
-    Rule("Concat", operands=0, output=SHARED),
-)
-# What an input means that a node leaves out.
-ABSENT = {("Clip", 1): -INFINITY, ("Clip", 2): INFINITY, ("Pad", 2): 0.0}
+from edgeprune.operators import MATRIX, SHARED, Rule, row
 
 
 @dataclass(frozen=True)
@@ -105,108 +32,74 @@ class Scheme:
     calibrated: tuple[str, ...]
 
 
-class Wiring:
-    """Who writes and reads each tensor of a model, and its constants."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
-        self.nodes: list[NodeProto] = list(graph.node)
-        self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
-        self.constants: dict[str, NDArray[Any]] = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-        self.outputs = {value.name for value in graph.output}
-        self.writer = {name: number for number, node in enumerate(self.nodes) for name in node.output}
-        self.readers: dict[str, list[int]] = {}
-        for number, node in enumerate(self.nodes):
-            for name in node.input:
-                self.readers.setdefault(name, []).append(number)
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-        values = [*inferred.input, *inferred.value_info, *inferred.output]
-        self.floats = {each.name for each in values if each.type.tensor_type.elem_type == TensorProto.FLOAT}
-
-    def is_float(self, name: str) -> bool:
-        """True for a float32 activation or constant."""
-        return name in self.floats or (name in self.constants and self.constants[name].dtype == np.float32)
-
-    def attribute(self, node: NodeProto, name: str) -> Any:
-        """The value of an attribute, or its default in the model's opset."""
-        for attribute in node.attribute:
-            if attribute.name == name:
-                return onnx.helper.get_attribute_value(attribute)
-        default = onnx.defs.get_schema(node.op_type, self.opset).attributes[name].default_value
-        return onnx.helper.get_attribute_value(default)
-
-
-def operands(node: NodeProto, rule: Rule) -> list[str]:
+def operands(node: Node, rule: Rule) -> list[str]:
     """Names of the inputs that are int8 activations (or constants in their place)."""
-    return list(node.input[: rule.operands or None])
+    return list(node.inputs[: rule.operands or None])
 
 
-def scheme_of(model: onnx.ModelProto) -> Scheme:
-    """Apply RULES to a float32 graph; ExportError for an opset without per-channel DequantizeLinear (below 13)."""
-    wiring = Wiring(model)
-    if wiring.opset < 13:
-        raise ExportError(f"int8 needs ONNX opset 13 or later, got {wiring.opset}", "export the model again")
-    rules = {number: rule for number, node in enumerate(wiring.nodes) if (rule := _rule_of(node, wiring)) is not None}
-    fused = dict(_fusions(wiring, rules))
-    return _Builder(wiring, rules, fused).build()
+def scheme_of(graph: Graph) -> Scheme:
+    """Apply the rules to a float32 graph; ExportError for an opset without per-channel DequantizeLinear (below 13)."""
+    if graph.opset < 13:
+        raise ExportError(f"int8 needs ONNX opset 13 or later, got {graph.opset}", "export the model again")
+    rules = {number: rule for number, node in enumerate(graph.nodes) if (rule := _rule_of(node, graph)) is not None}
+    return _Builder(graph, rules, dict(_fusions(graph, rules))).build()
 
 
-def _rule_of(node: NodeProto, wiring: Wiring) -> Optional[Rule]:
-    """The first row that describes a node, or None."""
-    if node.domain not in ("", "ai.onnx") or len(node.output) != 1:
+def _rule_of(node: Node, graph: Graph) -> Optional[Rule]:
+    """The first rule that describes a node, or None."""
+    if node.domain or len(node.outputs) != 1:
         return None
-    return next((rule for rule in RULES if rule.op == node.op_type and _holds(rule, node, wiring)), None)
+    return next((rule for rule in row(node.type).int8 if _holds(rule, node, graph)), None)
 
 
-def _holds(rule: Rule, node: NodeProto, wiring: Wiring) -> bool:
+def _holds(rule: Rule, node: Node, graph: Graph) -> bool:
     names = operands(node, rule)
-    if not all(wiring.is_float(name) for name in names):
+    if not all(graph.is_float(name) for name in names):
         return False
-    # Only a lookup table may be constant where there is but one operand; anything else would be folded before.
-    if all(name in wiring.constants for name in names) and node.op_type != "Gather":
+    # Anything else with constants alone would have been folded before.
+    if all(name in graph.constants for name in names) and not rule.table:
         return False
-    if any(wiring.attribute(node, name) != value for name, value in rule.attributes.items()):
+    if any(graph.attribute(node, name) != value for name, value in rule.attributes.items()):
         return False
-    if not all(_constant_is(node, index, value, wiring) for index, value in rule.constants.items()):
+    if not all(_constant_is(node, index, value, rule, graph) for index, value in rule.constants.items()):
         return False
-    return rule.weight_axis is None or _weight_fits(node, rule.weight_axis, wiring)
+    return rule.weight_axis is None or _weight_fits(node, rule.weight_axis, graph)
 
 
-def _constant_is(node: NodeProto, index: int, expected: float, wiring: Wiring) -> bool:
-    name = node.input[index] if index < len(node.input) else ""
+def _constant_is(node: Node, index: int, expected: float, rule: Rule, graph: Graph) -> bool:
+    name = node.input(index)
     if not name:
-        return ABSENT[node.op_type, index] == expected
-    return name in wiring.constants and bool(np.all(wiring.constants[name] == expected))
+        return rule.absent[index] == expected
+    return name in graph.constants and bool(np.all(graph.constants[name] == expected))
 
 
-def _weight_fits(node: NodeProto, axis: int, wiring: Wiring) -> bool:
-    weight = wiring.constants.get(node.input[1])
+def _weight_fits(node: Node, axis: int, graph: Graph) -> bool:
+    weight = graph.constants.get(node.inputs[1])
     if weight is None or weight.dtype != np.float32 or weight.ndim < 2:
         return False
-    if node.op_type == "MatMul" and weight.ndim != 2:
+    if row(node.type).weights == MATRIX and weight.ndim != 2:
         return False
-    if len(node.input) < 3 or not node.input[2]:
+    if not node.input(2):
         return True
-    bias = wiring.constants.get(node.input[2])
+    bias = graph.constants.get(node.input(2))
     return bias is not None and bias.shape == (weight.shape[axis],)
 
 
-def _fusions(wiring: Wiring, rules: Mapping[int, Rule]) -> Iterator[tuple[int, int]]:
+def _fusions(graph: Graph, rules: Mapping[int, Rule]) -> Iterator[tuple[int, int]]:
     """(activation, the node it runs inside): where the activation alone reads what that node writes."""
     for number, rule in rules.items():
-        if rule.clamps is None:
-            continue
-        name = wiring.nodes[number].input[0]
-        writer = wiring.writer.get(name, -1)
-        if writer in rules and rules[writer].fuses and len(wiring.readers[name]) == 1 and name not in wiring.outputs:
-            yield number, writer
+        if rule.clamps is not None:
+            name = graph.nodes[number].inputs[0]
+            writer = graph.writer.get(name, -1)
+            if writer in rules and rules[writer].fuses and graph.only_reader(name) is not None:
+                yield number, writer
 
 
 class _Builder:
     """Ties tensors into groups (union-find: each tensor points towards its group's name)."""
 
-    def __init__(self, wiring: Wiring, rules: Mapping[int, Rule], fused: Mapping[int, int]) -> None:
-        self.wiring = wiring
+    def __init__(self, graph: Graph, rules: Mapping[int, Rule], fused: Mapping[int, int]) -> None:
+        self.graph = graph
         self.rules = dict(rules)
         self.fused = fused
         self.parent: dict[str, str] = {}
@@ -231,10 +124,10 @@ class _Builder:
     def _result(self, number: int) -> str:
         """What a node writes, after the activation that runs inside it."""
         last = next((outer for outer, inner in self.fused.items() if inner == number), number)
-        return str(self.wiring.nodes[last].output[0])
+        return self.graph.nodes[last].output
 
     def _operands(self, number: int) -> list[str]:
-        return operands(self.wiring.nodes[number], self.rules[number])
+        return operands(self.graph.nodes[number], self.rules[number])
 
     def _shared(self) -> list[int]:
         return [number for number, rule in self.rules.items() if rule.output == SHARED]
@@ -251,15 +144,15 @@ class _Builder:
 
     def _fixed(self) -> dict[str, Scale]:
         return {
-            self._find(self.results[number]): rule.output
+            self._find(self.results[number]): Scale(*rule.output)
             for number, rule in self.rules.items()
-            if isinstance(rule.output, Scale)
+            if isinstance(rule.output, tuple)
         }
 
     def _tables(self) -> list[str]:
         """Embedding tables: the constants that a Gather looks things up in."""
         first = [self._operands(number)[0] for number in self._shared() if self.rules[number].operands == 1]
-        return [name for name in first if name in self.wiring.constants]
+        return [name for name in first if name in self.graph.constants]
 
     def _drop_float_islands(self) -> None:
         """Leave an operator that only passes values on in float, where nothing around it is int8."""
@@ -284,7 +177,7 @@ class _Builder:
         calibrated = [
             name
             for name, group in groups.items()
-            if group not in fixed and name not in passed_on and name not in self.wiring.constants
+            if group not in fixed and name not in passed_on and name not in self.graph.constants
         ]
         symmetric = frozenset(self._find(name) for name in tables)
         return Scheme(self.rules, self.fused, groups, fixed, symmetric, tuple(calibrated))

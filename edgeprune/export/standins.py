@@ -30,7 +30,7 @@ def _wider(made: Tensor) -> Tensor:
 
 def _is_fresh(func: Any) -> bool:
     """True if an operation gives neither views nor what it changed in place."""
-    return all(each.alias_info is None for each in func._schema.returns)
+    return all(returned.alias_info is None for returned in func._schema.returns)
 
 
 class Varied(TorchDispatchMode):  # type: ignore[no-untyped-call]

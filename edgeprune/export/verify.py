@@ -12,9 +12,9 @@ import numpy as np
 from edgeprune import runtimes
 from edgeprune.artifact import Port, to_file_layout, to_torch_layout
 from edgeprune.errors import VerificationError
-from edgeprune.export.network import BATCH, metric_of
 from edgeprune.mask import Array
 from edgeprune.task import Split, Task
+from edgeprune.tasks.evaluation import in_batches, metric_of
 
 FP32_RELATIVE = 1e-4
 FP32_METRIC = 0.0005
@@ -31,7 +31,7 @@ class Reference:
     name: str
     task: Task
     validation: Split
-    outputs: list[Array]
+    outputs: tuple[Array, ...]
     metric: float
 
 
@@ -61,20 +61,19 @@ def measure_parity(
     return Parity(
         max_abs=float(max(differences)),
         scale=float(max(np.abs(output).max() for output in reference.outputs)),
-        metric=metric_of(reference.task, outputs, reference.validation.targets),
+        metric=metric_of(reference.task, outputs, reference.validation.targets.numpy()),
         db=signal_to_noise(outputs, reference.outputs),
     )
 
 
 def runtime_outputs(
     files: tuple[Path, Path | None], runtime: str, ports: tuple[Port, tuple[Port, ...]], split: Split
-) -> list[Array]:
+) -> tuple[Array, ...]:
     """The outputs of a model file for all examples of a split, in PyTorch's layout. files: see `measure_parity`."""
     (entry, exits), (path, library) = ports, files
     session = runtimes.load(runtime).open_session(path, threads=1, library=library)
-    inputs = to_file_layout(split.inputs.numpy(), entry)
-    rows = [session(inputs[first : first + BATCH]) for first in range(0, len(inputs), BATCH)]
-    return [to_torch_layout(np.concatenate(column), port) for column, port in zip(zip(*rows), exits)]
+    outputs = in_batches(session, to_file_layout(split.inputs.numpy(), entry))
+    return tuple(to_torch_layout(output, port) for output, port in zip(outputs, exits))
 
 
 def signal_to_noise(outputs: Sequence[Array], expected: Sequence[Array]) -> tuple[float, ...]:

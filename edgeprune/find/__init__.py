@@ -15,8 +15,7 @@ from edgeprune.find.events import (
     TrainingProgress,
 )
 from edgeprune.find.run import find_levels, folder_of
-from edgeprune.find.sketch import sketch
-from edgeprune.find.spec import Options, Problem, doubts, prepare
+from edgeprune.find.spec import Problem, doubts, prepare, sketch
 
 __all__ = [
     "ControlFinished",
@@ -24,7 +23,6 @@ __all__ = [
     "FileSetAside",
     "LevelFinished",
     "LevelStarted",
-    "Options",
     "Problem",
     "RunFinished",
     "TrainingProgress",

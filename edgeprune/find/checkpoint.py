@@ -22,8 +22,8 @@ PLAIN = (str, bool, int, float, type(None))
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A level between two steps. groups and state: the optimizer's; random: `seeds.states`;
-    validations: those since the level began."""
+    """A level between two steps. groups and optimizer: the optimizer's, the latter by the number of the parameter;
+    random: `seeds.states`; validations: those since the level began."""
 
     step: int
     best_step: int
@@ -32,7 +32,7 @@ class Checkpoint:
     model: Weights
     best: Weights
     rewind: Optional[Weights]
-    state: Mapping[int, Mapping[str, Any]]
+    optimizer: Mapping[str, Mapping[str, Any]]
     groups: list[dict[str, Any]]
     random: Mapping[str, Any]
     augment: Tensor
@@ -40,46 +40,22 @@ class Checkpoint:
 
 def to_file(checkpoint: Checkpoint) -> dict[str, Array]:
     """The arrays of a checkpoint; TaskError for a state of the optimizer that no file can hold."""
-    tensors: dict[str, Tensor] = {"augment": checkpoint.augment}
-    for role in ("model", "best", "rewind"):
-        tensors.update({f"{role}/{name}": tensor for name, tensor in (getattr(checkpoint, role) or {}).items()})
-    header = {
-        "step": checkpoint.step,
-        "best": [checkpoint.best_step, checkpoint.best_validation],
-        "validations": checkpoint.validations,
-        "rewind": checkpoint.rewind is not None,
-        "random": _packed(checkpoint.random, "random", tensors),
-        "groups": _packed(checkpoint.groups, "groups", tensors),
-        "state": [
-            [index, _packed(values, f"optimizer/{index}", tensors)] for index, values in checkpoint.state.items()
-        ],
-    }
+    tensors: dict[str, Tensor] = {}
+    header = json.dumps(_packed(vars(checkpoint), "", tensors))
     arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-    return {**arrays, "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
+    return {**arrays, "header": np.frombuffer(header.encode(), dtype=np.uint8)}
 
 
 def from_file(arrays: Mapping[str, Array]) -> Checkpoint:
     """The checkpoint that `to_file` made arrays of."""
-    header = json.loads(arrays["header"].tobytes())
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items() if name != "header"}
-    return Checkpoint(
-        step=header["step"],
-        best_step=header["best"][0],
-        best_validation=header["best"][1],
-        validations=tuple(header["validations"]),
-        model=_group(tensors, "model/"),
-        best=_group(tensors, "best/"),
-        rewind=_group(tensors, "rewind/") if header["rewind"] else None,
-        state={index: _unpacked(values, tensors) for index, values in header["state"]},
-        groups=_unpacked(header["groups"], tensors),
-        random=_unpacked(header["random"], tensors),
-        augment=tensors["augment"],
-    )
+    return Checkpoint(**_unpacked(json.loads(arrays["header"].tobytes()), tensors))
 
 
 def load_optimizer(optimizer: Optimizer, checkpoint: Checkpoint) -> None:
     """Bring an optimizer into the state of a checkpoint."""
-    optimizer.load_state_dict({"state": dict(checkpoint.state), "param_groups": checkpoint.groups})
+    state = {int(index): values for index, values in checkpoint.optimizer.items()}
+    optimizer.load_state_dict({"state": state, "param_groups": checkpoint.groups})
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
@@ -100,9 +76,10 @@ def _packed(value: Any, key: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, Mapping):
-        return {str(name): _packed(each, f"{key}/{name}", tensors) for name, each in value.items()}
+        inside = f"{key}/" if key else ""
+        return {str(name): _packed(inner, f"{inside}{name}", tensors) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        packed = [_packed(each, f"{key}/{place}", tensors) for place, each in enumerate(value)]
+        packed = [_packed(inner, f"{key}/{place}", tensors) for place, inner in enumerate(value)]
         return {TUPLE: packed} if isinstance(value, tuple) else packed
     if isinstance(value, PLAIN):
         return value
@@ -117,10 +94,6 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         if value.keys() == {TENSOR}:
             return tensors[value[TENSOR]]
         if value.keys() == {TUPLE}:
-            return tuple(_unpacked(each, tensors) for each in value[TUPLE])
-        return {name: _unpacked(each, tensors) for name, each in value.items()}
-    return [_unpacked(each, tensors) for each in value] if isinstance(value, list) else value
-
-
-def _group(tensors: Mapping[str, Tensor], prefix: str) -> Weights:
-    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            return tuple(_unpacked(inner, tensors) for inner in value[TUPLE])
+        return {name: _unpacked(inner, tensors) for name, inner in value.items()}
+    return [_unpacked(inner, tensors) for inner in value] if isinstance(value, list) else value

@@ -78,8 +78,8 @@ class Coupled:
         """How many groups of each stream stay: what is wanted, rounded down, then up where most is missing, until all
         of them together are nearest to what is wanted of the network."""
         wanted = [stream.wanted(rates) for stream in self.streams]
-        counts = [math.floor(each + SLACK) for each in wanted]
-        missing = [each - count for each, count in zip(wanted, counts)]
+        counts = [math.floor(share + SLACK) for share in wanted]
+        missing = [share - count for share, count in zip(wanted, counts)]
         left = sum(part * stream.cost for part, stream in zip(missing, self.streams)) + SLACK
         for index in sorted(range(len(counts)), key=lambda index: -missing[index]):
             if missing[index] > SLACK and self.streams[index].cost / 2 <= left:

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""What a run reports while it goes on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LevelStarted:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """A validation inside a level."""
+    """A validation inside a level. loss: mean training loss since the one before; validation: the metric."""
 
     seed: int
     level: Union[int, str]

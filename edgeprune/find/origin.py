@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -107,11 +107,10 @@ def _plain(tensor: Tensor) -> bool:
     return bool((tensor == 0).all() or (tensor == 1).all())
 
 
-def _sha256(state: Weights, names: Iterable[str]) -> str:
-    digest, found = hashlib.sha256(), False
+def _sha256(state: Weights, names: Sequence[str]) -> str:
+    digest = hashlib.sha256()
     for name in sorted(names):
-        found = True
         tensor = state[name].contiguous()
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest() if found else ""
+    return digest.hexdigest() if names else ""

@@ -30,23 +30,17 @@ class Layout:
     shape: tuple[int, ...]
     groups: int = 0
 
-    def to_outputs(self, array: Array) -> Array:
-        """The parameter with its output channels first."""
+    def turned(self, array: Array) -> Array:
+        """The parameter with its output channels first, or such an array as the parameter again: one step does both."""
         if not self.groups:
             return array
         parts = array.reshape(self.groups, -1, *array.shape[1:]).swapaxes(1, 2)
         return parts.reshape(-1, *parts.shape[2:])
 
-    def from_outputs(self, array: Array) -> Array:
-        """Back into the parameter's shape."""
-        if not self.groups:
-            return array
-        return array.reshape(self.groups, -1, *array.shape[1:]).swapaxes(1, 2).reshape(self.shape)
-
     @property
     def outputs_first(self) -> tuple[int, ...]:
         """The shape with the output channels first."""
-        return self.to_outputs(np.empty(self.shape, dtype=np.bool_)).shape
+        return self.turned(np.empty(self.shape, dtype=np.bool_)).shape
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ class Pruner:
         the rates start from."""
         layouts = self.prunable.layouts
         names = [name for name in layouts if self.factors[name]]
-        scores = {name: layouts[name].to_outputs(np.abs(weights[name])) for name in names}
-        mask = Mask({name: layouts[name].to_outputs(before[name]) for name in names})
+        scores = {name: layouts[name].turned(np.abs(weights[name])) for name in names}
+        mask = Mask({name: layouts[name].turned(before[name]) for name in names})
         if self.coupled:
             pruned = self.coupled.prune(scores, mask, rates)
         elif self.scope == "global":
@@ -62,7 +62,7 @@ class Pruner:
             start, asked = self.start(first), tensor_densities(rates, self.factors)
             wanted = {name: start[name] * asked[name] for name in names}
             pruned = patterns.prune_each(self.pattern, scores, mask, wanted)
-        shaped = {name: layouts[name].from_outputs(array) for name, array in pruned.items()}
+        shaped = {name: layouts[name].turned(array) for name, array in pruned.items()}
         return Mask({**before.counted, **shaped}, before.tied)
 
     def _prune_together(self, scores: Mapping[str, Array], mask: Mask, first: Mask, rates: Sequence[float]) -> Mask:
@@ -78,11 +78,11 @@ class Pruner:
 
     def start(self, first: Mask) -> dict[str, float]:
         """Share of each tensor's groups that are alive before the first pruning."""
-        found = {}
-        for name, layout in self.prunable.layouts.items():
-            array = layout.to_outputs(first[name])
+        found = dict.fromkeys(self.prunable.layouts, 1.0)
+        for name, layout in self.prunable.layouts.items() if self.pattern.competes else ():
+            array = layout.turned(first[name])
             ids = self.pattern.group_ids(array.shape)
-            found[name] = 1.0 if ids is None else float((np.bincount(ids.ravel(), array.ravel()) > 0).mean())
+            found[name] = float((np.bincount(ids.ravel(), array.ravel()) > 0).mean())
         return found
 
     def reached(self, rates: Sequence[float], first: Mask) -> float:
@@ -90,7 +90,7 @@ class Pruner:
         shapes = {name: layout.outputs_first for name, layout in self.prunable.layouts.items()}
         if self.coupled:
             return self.coupled.reached(rates, shapes)
-        together = self.scope == "global" and not self.pattern.lowest_density
+        together = self.scope == "global" and self.pattern.competes
         return network_density(rates, self.factors, shapes, self.pattern, self.start(first), together)
 
     def silent(self, mask: Mask) -> dict[str, BoolArray]:
@@ -98,7 +98,7 @@ class Pruner:
         if not self.coupled:
             return {}
         layouts = self.prunable.layouts
-        return self.coupled.silent({name: layouts[name].to_outputs(mask[name]) for name in layouts}, self.sizes)
+        return self.coupled.silent({name: layouts[name].turned(mask[name]) for name in layouts}, self.sizes)
 
     def whole_density(self, density: float) -> float:
         """Of the whole network, where its prunable weights have this density."""
@@ -136,7 +136,7 @@ def make_pruner(
     prunable = find_prunable(model, channels.computed if channels else ())
     factors = rate_factors(prunable, channels, rate_scale, pattern)
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    coupled = couple(channels, factors, sizes) if pattern.name == "channel" and channels else None
+    coupled = couple(channels, factors, sizes) if pattern.whole_channels and channels else None
     if coupled:
         # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.
         scope = "layer"
@@ -154,7 +154,7 @@ def _follow(model: nn.Module, example: Tensor, pattern: Pattern) -> Optional[Cha
     try:
         return trace(model, example)
     except Exception as problem:  # noqa: BLE001  the network's own code may raise anything
-        if pattern.name != "channel":
+        if not pattern.whole_channels:
             return None
         raise TaskError(
             f"the network's channels cannot be followed ({type(problem).__name__}: {problem})", "use another --pattern"

@@ -14,10 +14,10 @@ from typing import Optional
 import numpy as np
 
 from edgeprune.errors import TaskError
-from edgeprune.find.training import Outputs
 from edgeprune.mask import Array
 from edgeprune.metric import Metric
 from edgeprune.task import Task
+from edgeprune.tasks.evaluation import metric_of
 from edgeprune.tasks.seeds import derived_seed
 
 MOST_RESAMPLES, FEWEST_RESAMPLES = 200, 40
@@ -35,16 +35,14 @@ class Resolution:
     errors: Mapping[str, Optional[float]]
 
 
-def resampled(task: Task, outputs: Outputs, targets: Array) -> Array:
+def resampled(task: Task, outputs: tuple[Array, ...], targets: Array) -> Array:
     """The metric on each of the resamples, [n]; NaN where it cannot be computed, such as with one class only."""
-    columns = outputs if isinstance(outputs, tuple) else (outputs,)
-    size = max(1, sum(column.size for column in columns))
+    size = max(1, sum(output.size for output in outputs))
     values = []
     for index in range(int(np.clip(GATHERED // size, FEWEST_RESAMPLES, MOST_RESAMPLES))):
         rows = np.random.default_rng(derived_seed("resample", index)).integers(len(targets), size=len(targets))
-        drawn = tuple(column[rows] for column in columns)
         try:
-            values.append(task.metric(drawn if isinstance(outputs, tuple) else drawn[0], targets[rows]))
+            values.append(metric_of(task, tuple(output[rows] for output in outputs), targets[rows]))
         except TaskError:
             values.append(math.nan)
     return np.array(values)
@@ -55,7 +53,7 @@ def resolution(metrics: Mapping[int, Mapping[str, Array]], examples: int) -> Res
     controls = [role for role in next(iter(metrics.values())) if role != "ticket"]
     errors: dict[str, Optional[float]] = {}
     for control in controls:
-        mean = np.mean([each["ticket"] - each[control] for each in metrics.values()], axis=0)
+        mean = np.mean([metric["ticket"] - metric[control] for metric in metrics.values()], axis=0)
         sound = mean[np.isfinite(mean)]
         errors[control] = float(np.std(sound, ddof=1)) if 2 * len(sound) > len(mean) else None
     return Resolution(examples, errors)

@@ -81,10 +81,14 @@ def resolve_rates(
         )
     if levels is not None:
         return (_smallest(lambda rate: reached((rate,) * levels), density),) * levels
-    for count in range(1, MOST_LEVELS + 1):
-        if reached(_extend(given, count)) <= density + SLACK:
-            return _with_last_rate(_extend(given, count)[:-1], reached, density)
-    raise TicketError(f"density {density} is not reached in {MOST_LEVELS} levels", "use a larger --rate or --density")
+    counts = (count for count in range(1, MOST_LEVELS + 1) if reached(_extend(given, count)) <= density + SLACK)
+    count = next(counts, 0)
+    if not count:
+        raise TicketError(
+            f"density {density} is not reached in {MOST_LEVELS} levels", "use a larger --rate or --density"
+        )
+    before = _extend(given, count - 1)
+    return (*before, _smallest(lambda rate: reached((*before, rate)), density))
 
 
 def _reachable(lowest: float) -> str:
@@ -117,12 +121,6 @@ def _check(levels: Optional[int], rates: Sequence[float], density: Optional[floa
 
 def _extend(rates: Sequence[float], count: int) -> tuple[float, ...]:
     return (*rates[:count], *(rates[-1],) * (count - len(rates)))
-
-
-def _with_last_rate(
-    before: tuple[float, ...], reached: Callable[[Sequence[float]], float], density: float
-) -> tuple[float, ...]:
-    return (*before, _smallest(lambda rate: reached((*before, rate)), density))
 
 
 def _smallest(reached: Callable[[float], float], density: float) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,29 +18,15 @@ from edgeprune.find.rehearsal import rehearse
 from edgeprune.find.resolution import margin_doubt
 from edgeprune.find.schedule import resolve_rates
 from edgeprune.find.training import to_arrays
-from edgeprune.mask import Mask
+from edgeprune.mask import BoolArray, Mask
+from edgeprune.options import MARGIN, FindOptions, in_metric
 from edgeprune.task import Data
 from edgeprune.tasks import LoadedTask
 from edgeprune.tasks.plain import FOLDED
-from edgeprune.tasks.seeds import seed_all
+from edgeprune.tasks.seeds import seed_all, seeded
 from edgeprune.ticket import FindSpec, rewind_step
 
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user may choose; None or empty: the recipe's. rates: fractions; margin: in the metric's own unit."""
-
-    pattern: str = "unstructured"
-    levels: Optional[int] = None
-    rates: tuple[float, ...] = ()
-    density: Optional[float] = None
-    rewind: Optional[str] = None
-    seeds: tuple[int, ...] = (1, 2, 3)
-    margin: float = 0.005
-    threads: Optional[int] = None
-    revive: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,13 +45,13 @@ class Problem:
     notes: tuple[str, ...]
     data_dir: str = ""
     no_reinit: str = ""
-    unlike: str = ""
 
 
-def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> Problem:
+def prepare(loaded: LoadedTask, options: FindOptions, data_dir: Optional[Path]) -> Problem:
     """Load the data, check that the model runs on them, and fix the spec."""
     task, recipe = loaded.task, loaded.task.recipe
-    pattern = patterns.load(options.pattern)
+    margin = in_metric(task.measure, "--margin", options.margin, MARGIN)
+    pattern = patterns.load(options.pattern or patterns.DEFAULT)
     data_dir = data_dir and data_dir.absolute()
     with loaded.reads.recording("data"):
         data = tasks.load_data(task, data_dir)
@@ -97,7 +84,7 @@ def prepare(loaded: LoadedTask, options: Options, data_dir: Optional[Path]) -> P
         evaluate_every=recipe.evaluate_every or epoch,
         rewind_step=rewind_step(options.rewind or recipe.rewind, epoch),
         seeds=options.seeds,
-        margin=options.margin,
+        margin=margin,
         confidence=CONFIDENCE,
         threads=options.threads or _threads(pruner.prunable.shapes),
         torch_version=torch.__version__,
@@ -166,3 +153,19 @@ def doubts(problem: Problem) -> list[str]:
     if len(spec.seeds) == 1:
         found.append("one seed says nothing about chance: use three or more for a verdict")
     return found
+
+
+def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
+    """An untrained network of the first seed with the zeros of the last level, and the masks that say where: those that
+    its first weights' magnitudes give. All random numbers are left as they were."""
+    spec, pruner = problem.spec, problem.pruner
+    with seeded(spec.seeds[0]):
+        model = problem.loaded.task.model().eval()
+    weights = to_arrays(model.state_dict())
+    first = pruner.first(weights, spec.revive)
+    masks = pruner.prune(weights, first, first, spec.rates)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name, alive in {**masks, **pruner.silent(masks)}.items():
+            parameters[name].mul_(torch.from_numpy(np.array(alive)))
+    return model, dict(masks)

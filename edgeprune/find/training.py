@@ -19,26 +19,16 @@ from torch.optim.lr_scheduler import LRScheduler
 from edgeprune.errors import TicketError
 from edgeprune.find import work
 from edgeprune.find.checkpoint import Checkpoint, Weights, copy_state, from_file, load_optimizer, to_file
+from edgeprune.find.events import TrainingProgress
 from edgeprune.mask import Array, BoolArray, Mask
-from edgeprune.task import Data, Split, Task
+from edgeprune.task import Data, Task
 from edgeprune.tasks import hooks, seeds
+from edgeprune.tasks.evaluation import metric_of, outputs_of
 from edgeprune.tasks.seeds import derived_seed
 from edgeprune.tasks.source import user_code
 from edgeprune.ticket import FindSpec
 
 CHECKPOINT_SECONDS = 20.0
-EVALUATION_BATCH = 1000
-Outputs = Union[Array, tuple[Array, ...]]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One validation inside a level: mean training loss since the one before, and the validation metric."""
-
-    step: int
-    iterations: int
-    loss: float
-    validation: float
 
 
 @dataclass(frozen=True)
@@ -72,41 +62,22 @@ class LevelStart:
     silent: Mapping[str, BoolArray] = field(default_factory=dict)
 
 
-def outputs_of(model: nn.Module, task: Task, split: Split) -> Outputs:
-    """The model's outputs for all examples of a split, in evaluation mode: an array, or a tuple of several."""
-    training = model.training
-    model.eval()
-    batches = []
-    with torch.inference_mode():
-        for first in range(0, len(split), EVALUATION_BATCH):
-            batches.append(hooks.run_model(model, split.inputs[first : first + EVALUATION_BATCH], f"task {task.name}"))
-    model.train(training)
-    with user_code(f"task {task.name}: its outputs change their shape"):
-        columns = tuple(torch.cat(column).numpy() for column in zip(*batches))
-    return columns[0] if len(columns) == 1 else columns
-
-
-def evaluate(model: nn.Module, task: Task, split: Split) -> float:
-    """The task's metric on a split, in evaluation mode. TaskError if it is not a number."""
-    return task.metric(outputs_of(model, task, split), split.targets.numpy())
-
-
 def train(
     model: nn.Module, task: Task, data: Data, spec: FindSpec, start: LevelStart
-) -> Generator[Progress, None, Trained]:
-    """Train one level from `start`; a generator of Progress whose return value is Trained.
+) -> Generator[TrainingProgress, None, Trained]:
+    """Train one level from `start`; a generator of its validations whose return value is Trained.
 
     Every optimizer step is followed by the mask, so that a pruned weight is exactly 0.0 whatever the optimizer's
     momentum does. The order of examples depends on the seed and the epoch alone: every level sees the same.
     """
     level = Level(model, task, data, spec, start)
-    level.resume()
+    if start.checkpoint.is_file():
+        level.go_on(from_file(work.read(start.checkpoint)))
     saved = time.monotonic()
     while level.step < spec.iterations:
-        progress = level.advance()
-        yield progress
+        yield level.advance()
         if level.step < spec.iterations and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            level.save()
+            work.write(start.checkpoint, to_file(level.checkpoint()))
             saved = time.monotonic()
     return Trained(level.best, level.best_step, level.best_validation, level.loss, level.rewind)
 
@@ -155,7 +126,7 @@ class Level:
             inputs = self.task.augment(inputs, self.augment)
         return inputs, self.data.train.targets.index_select(0, chosen)
 
-    def advance(self) -> Progress:
+    def advance(self) -> TrainingProgress:
         """Train up to the next validation, validate, and keep the weights if they are the best so far."""
         every = self.spec.evaluate_every
         end = min(self.spec.iterations, (self.step // every + 1) * every)
@@ -166,11 +137,13 @@ class Level:
                 self.rewind = copy_state(self.model)
             total += self.one_step()
         self.loss = total / (end - first)
-        validation = evaluate(self.model, self.task, self.data.validation)
+        outputs = outputs_of(self.model, self.data.validation.inputs, f"task {self.task.name}")
+        validation = metric_of(self.task, outputs, self.data.validation.targets.numpy())
         self.note_validation(validation)
         if self.task.measure.gain(validation, self.best_validation) > 0:
             self.best, self.best_step, self.best_validation = copy_state(self.model), self.step, validation
-        return Progress(self.step, self.spec.iterations, self.loss, validation)
+        start = self.start
+        return TrainingProgress(start.seed, start.level, self.step, self.spec.iterations, self.loss, validation)
 
     def one_step(self) -> float:
         """Train on the next batch; the loss. TicketError if that is no finite number."""
@@ -199,13 +172,9 @@ class Level:
         if self.plateau:
             step_plateau(self.task, self.scheduler, validation)
 
-    def save(self) -> None:
-        """Write the checkpoint file."""
-        work.write(self.start.checkpoint, to_file(self.checkpoint()))
-
     def checkpoint(self) -> Checkpoint:
         """Everything that the rest of the level depends on."""
-        state = self.optimizer.state_dict()
+        optimizer = self.optimizer.state_dict()
         return Checkpoint(
             step=self.step,
             best_step=self.best_step,
@@ -214,16 +183,11 @@ class Level:
             model=copy_state(self.model),
             best=self.best,
             rewind=self.rewind,
-            state=state["state"],
-            groups=state["param_groups"],
+            optimizer={str(index): values for index, values in optimizer["state"].items()},
+            groups=optimizer["param_groups"],
             random=seeds.states(),
             augment=self.augment.get_state(),
         )
-
-    def resume(self) -> None:
-        """Go on from the checkpoint file if there is one."""
-        if self.start.checkpoint.is_file():
-            self.go_on(from_file(work.read(self.start.checkpoint)))
 
     def go_on(self, checkpoint: Checkpoint) -> None:
         """Be where a checkpoint was made."""

@@ -1,15 +1,16 @@
-"""The work files of a run: a file for each finished level and one for the level under way, each with a hash of what it
-holds, so that damage is found before it is trained on."""
+"""The work files of a run: one per finished level and one for the level under way, each with a hash of what it holds,
+so that damage is found before it is trained on."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from edgeprune.ticket import LevelRecord
 SEAL = "sha256"
 DAMAGED = ".damaged"
 KEPT = (*fields(LevelRecord), *fields(Checkpoint))
+Level = Union[int, str]
 AGAIN = "run the same command again: what is damaged is trained again"
 
 
@@ -35,24 +37,54 @@ class LevelState:
     rewind: Mapping[str, Array]
 
 
-def write_level(path: Path, state: LevelState) -> None:
-    """Write a finished level."""
-    arrays: dict[str, Array] = {f"mask/{name}": array for name, array in state.mask.items()}
-    arrays.update({f"weights/{name}": array for name, array in state.weights.items()})
-    arrays.update({f"rewind/{name}": array for name, array in state.rewind.items()})
-    arrays["record"] = np.frombuffer(json.dumps(asdict(state.record)).encode(), dtype=np.uint8)
-    write(path, arrays)
+class WorkFolder:
+    """The files of a ticket's run until it is complete. level: a level's number, or the control's name; tied: as in
+    `Mask`."""
 
+    def __init__(self, ticket: Path, tied: Mapping[str, str]) -> None:
+        self.ticket, self._tied = ticket, tied
 
-def read_level(path: Path, tied: Mapping[str, str]) -> LevelState:
-    """Read a finished level; TicketError if its file is damaged. tied: as in `Mask`."""
-    arrays = read(path)
-    record = _record(path, arrays.pop("record"))
-    groups: dict[str, dict[str, Array]] = {"mask": {}, "weights": {}, "rewind": {}}
-    for key, array in arrays.items():
-        role, name = key.split("/", 1)
-        groups[role][name] = array
-    return LevelState(record, Mask(groups["mask"], tied), groups["weights"], groups["rewind"])
+    def level_file(self, seed: int, level: Level) -> Path:
+        """Of a finished level."""
+        return self.ticket / "work" / f"seed-{seed}-level-{level}.safetensors"
+
+    def checkpoint_file(self, seed: int, level: Level) -> Path:
+        """Of the level under way."""
+        return self.ticket / "work" / f"seed-{seed}-level-{level}.partial.safetensors"
+
+    def has(self, seed: int, level: Level) -> bool:
+        """Whether a level is finished."""
+        return self.level_file(seed, level).is_file()
+
+    def write(self, seed: int, level: Level, state: LevelState) -> None:
+        """Write a finished level; its checkpoint goes away."""
+        groups = {"mask": state.mask, "weights": state.weights, "rewind": state.rewind}
+        record = np.frombuffer(json.dumps(asdict(state.record)).encode(), dtype=np.uint8)
+        write(self.level_file(seed, level), {**store.joined(groups), "record": record})
+        self.checkpoint_file(seed, level).unlink(missing_ok=True)
+
+    def read(self, seed: int, level: Level) -> LevelState:
+        """Read a finished level; TicketError if its file is damaged."""
+        path = self.level_file(seed, level)
+        groups = store.parted(read(path))
+        mask = Mask(groups.get("mask", {}), self._tied)
+        return LevelState(_record(path, groups[""]["record"]), mask, groups["weights"], groups.get("rewind", {}))
+
+    def set_damaged_aside(self, seed: int, level: Level) -> list[Path]:
+        """Get what cannot be used any more of a level out of the way; the new names."""
+        files = (self.level_file(seed, level), self.checkpoint_file(seed, level))
+        return [aside for aside in map(set_aside, files) if aside is not None]
+
+    def log(self, seed: int, level: Level, seconds: float) -> None:
+        """Note the time that a level took in log.jsonl: no part of the ticket, which must not depend on times."""
+        path = self.ticket / "log.jsonl"
+        with store.naming(path), path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps({"seed": seed, "level": level, "seconds": round(seconds, 3)}) + "\n")
+
+    def remove(self) -> None:
+        """Drop it; also what a kill just after the ticket was written left. The ticket is complete: what cannot be
+        removed stays."""
+        shutil.rmtree(self.ticket / "work", ignore_errors=True)
 
 
 def _record(path: Path, data: Array) -> LevelRecord:

@@ -11,11 +11,10 @@ junit            the same as JUnit XML, a test case a budget
 from __future__ import annotations
 
 from edgeprune.gate.budgets import Budget, parse_budgets, split_budgets
-from edgeprune.gate.judging import UNFAIR, Judgement, exit_code, judge, unfairness
+from edgeprune.gate.judging import Judgement, exit_code, judge, unfairness
 from edgeprune.gate.junit import junit
 
 __all__ = [
-    "UNFAIR",
     "Budget",
     "Judgement",
     "exit_code",

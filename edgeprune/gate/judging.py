@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Optional
 
@@ -13,16 +14,16 @@ from edgeprune import statistics
 from edgeprune.artifact import Artifact
 from edgeprune.bench import conditions
 from edgeprune.energy import energy
-from edgeprune.errors import MeasurementError
+from edgeprune.errors import ExitCode, MeasurementError
 from edgeprune.gate.budgets import AT_LEAST, DROP_DIGITS, DROPS, LATENCIES, VERDICTS, Budget
-from edgeprune.measurement import Measurement, find_artifact
+from edgeprune.measurement import Aggregated, Emulated, Measurement, find_artifact, timed
 from edgeprune.report import size_parts, ticket_of
 from edgeprune.target import Target
 
-PASS, FAIL, UNFAIR, INCONCLUSIVE = 0, 1, 3, 4
 NORMAL_95 = 1.96  # standard errors on either side that hold 95 %
 MORE = "give bench more --pairs"
-Interval = tuple[float, float]
+# An interval in the base unit and a remark on it, or None and the reason.
+Interval = tuple[Optional[tuple[float, float]], str]
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,46 @@ def unfairness(measurement: Measurement, target: Target) -> str:
 def judge(measurement: Measurement, budgets: Iterable[Budget], out: Optional[Path] = None) -> list[Judgement]:
     """Hold each budget against its interval; MeasurementError for one that the measurement can say nothing about.
     out: the folder with the ticket, for its verdict; None for the one that the measurement lies in."""
-    return [_judge(measurement, budget, out or measurement.path.parent.parent) for budget in budgets]
+    case = _Case(measurement, out or measurement.path.parent.parent)
+    return [_judge(case, budget) for budget in budgets]
 
 
-def exit_code(judgements: Iterable[Judgement]) -> int:
-    """1 if any budget failed, else 4 if any is inconclusive, else 0."""
-    states = {each.status for each in judgements}
-    return FAIL if "fail" in states else INCONCLUSIVE if "inconclusive" in states else PASS
+@dataclass(frozen=True)
+class _Case:
+    """What budgets are held against: a measurement, its bundle, read and hashed once, and the folder of its ticket."""
+
+    measurement: Measurement
+    out: Path
+
+    @cached_property
+    def bundle(self) -> Optional[Artifact]:
+        """What lies where the bundle was measured, or None."""
+        path = find_artifact(self.measurement)
+        return Artifact.load(path) if path is not None else None
+
+    def artifact(self, name: str) -> Artifact:
+        """The bundle that was measured: the very one. name: of the budget that asks for it."""
+        if self.bundle is None:
+            raise MeasurementError(
+                f"{name}: the bundle is not at {self.measurement.artifact_path} any more",
+                "put it back, or bench it where it is now",
+            )
+        if self.bundle.files[self.bundle.model_file] != self.measurement.artifact_sha256:
+            problem = f"{name}: {self.bundle.origin} holds another model than the one measured"
+            raise MeasurementError(problem, "bench it again")
+        return self.bundle
 
 
-def _judge(measurement: Measurement, budget: Budget, out: Path) -> Judgement:
-    interval, why = _interval(measurement, budget, out)
+def exit_code(judgements: Iterable[Judgement]) -> ExitCode:
+    """FAILED if any budget did, else INCONCLUSIVE if any is, else DONE."""
+    states = {judgement.status for judgement in judgements}
+    if "fail" in states:
+        return ExitCode.FAILED
+    return ExitCode.INCONCLUSIVE if "inconclusive" in states else ExitCode.DONE
+
+
+def _judge(case: _Case, budget: Budget) -> Judgement:
+    interval, why = _INTERVALS[budget.name](case, budget)
     if interval is None:
         return Judgement(budget, "inconclusive", None, None, f"{budget.name}: {why}")
     low, high = interval
@@ -79,19 +109,8 @@ def _judge(measurement: Measurement, budget: Budget, out: Path) -> Judgement:
     return Judgement(budget, status, low, high, words)
 
 
-def _interval(measurement: Measurement, budget: Budget, out: Path) -> tuple[Optional[Interval], str]:
-    """The interval in the base unit and a remark on it, or None and the reason."""
-    if budget.name in LATENCIES:
-        return _latency(measurement, LATENCIES[budget.name])
-    if budget.name in DROPS:
-        return _drop(measurement, budget)
-    if budget.name == "verdict":
-        return _verdict(measurement, out)
-    return _INTERVALS[budget.name](measurement)
-
-
-def _latency(measurement: Measurement, q: float) -> tuple[Optional[Interval], str]:
-    blocks = statistics.steady_samples(measurement.of("artifact"))
+def _latency(case: _Case, budget: Budget) -> Interval:
+    blocks, q = timed(case.measurement).steady_samples(), LATENCIES[budget.name]
     count, least = sum(map(len, blocks)), statistics.smallest_sample(q)
     if count < least:
         return None, f"{count} samples do not support the quantile, it needs {least}: {MORE}"
@@ -103,8 +122,8 @@ def _latency(measurement: Measurement, q: float) -> tuple[Optional[Interval], st
     return interval, f"95 %, {len(blocks)} processes{alike}"
 
 
-def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in measurement.of("artifact")]
+def _memory(case: _Case, _budget: Budget) -> Interval:
+    marks = [block.memory_bytes.get("steady", {}).get("hwm") for block in timed(case.measurement).of("artifact")]
     known = [mark for mark in marks if mark is not None]
     if len(known) < len(marks):
         raise MeasurementError(
@@ -116,23 +135,24 @@ def _memory(measurement: Measurement) -> tuple[Optional[Interval], str]:
     return interval, f"95 %, {len(known)} processes"
 
 
-def _speedup(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    ratio = statistics.summarize(measurement)["ratio"]
+def _speedup(case: _Case, _budget: Budget) -> Interval:
+    measurement = case.measurement
+    ratio = (measurement if isinstance(measurement, Aggregated) else timed(measurement)).summary.ratio
     if ratio is None:
         raise MeasurementError(
             "speedup: nothing was compared in this measurement",
             "bench the ticket's bundle, or name one to compare with: bench --against",
         )
-    if ratio["low"] is None:
-        return None, f"{ratio['pairs']} pairs give no interval, it needs 6: {MORE}"
+    if ratio.low is None or ratio.high is None:
+        return None, f"{ratio.pairs} pairs give no interval, it needs 6: {MORE}"
     # Never narrower than what the device shows where nothing differs.
-    floor = 1 + (ratio["floor"] or 0.0)
-    low, high = min(ratio["low"], ratio["value"] / floor), max(ratio["high"], ratio["value"] * floor)
-    return (low, high), f"95 %, {ratio['pairs']} pairs"
+    floor = 1 + (ratio.floor or 0.0)
+    low, high = min(ratio.low, ratio.value / floor), max(ratio.high, ratio.value * floor)
+    return (low, high), f"95 %, {ratio.pairs} pairs"
 
 
-def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    found = energy(measurement.of("artifact"))
+def _energy(case: _Case, _budget: Budget) -> Interval:
+    found = energy(timed(case.measurement).of("artifact"))
     if found is None:
         raise MeasurementError(
             "energy: absent, the device has no power sensor that the agent can read", "leave this budget out"
@@ -143,22 +163,22 @@ def _energy(measurement: Measurement) -> tuple[Optional[Interval], str]:
     return (found.gross_j - half, found.gross_j + half), f"95 %, gross, {found.readings} readings"
 
 
-def _instructions(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    count = float(measurement.instructions("artifact"))
-    if not count:
+def _instructions(case: _Case, _budget: Budget) -> Interval:
+    if not isinstance(case.measurement, Emulated):
         raise MeasurementError("instructions: times were measured, nothing was counted", "count with: bench --emulate")
+    count = float(case.measurement.summary.instructions)
     return (count, count), "emulated, the same in every run"
 
 
-def _size(measurement: Measurement) -> tuple[Optional[Interval], str]:
-    artifact = _artifact(measurement, "size")
+def _size(case: _Case, budget: Budget) -> Interval:
+    artifact = case.artifact(budget.name)
     size = float(artifact.size_bytes)
     return (size, size), size_parts(artifact)
 
 
-def _drop(measurement: Measurement, budget: Budget) -> tuple[Optional[Interval], str]:
+def _drop(case: _Case, budget: Budget) -> Interval:
     """How much worse the bundle is in its runtime than what the budget compares it with."""
-    artifact = _artifact(measurement, budget.name)
+    artifact = case.artifact(budget.name)
     metric = artifact.metric
     if budget.unit == "pp" and not metric.is_share:
         raise MeasurementError(
@@ -181,43 +201,32 @@ def _drop(measurement: Measurement, budget: Budget) -> tuple[Optional[Interval],
     return (drop, drop), words
 
 
-def _verdict(measurement: Measurement, out: Path) -> tuple[Optional[Interval], str]:
+def _verdict(case: _Case, _budget: Budget) -> Interval:
     """What the ticket's verdict shows at least and what it leaves open at most, as places in VERDICTS."""
-    ticket = ticket_of(measurement.ticket_id, out)
+    ticket_id = case.measurement.ticket_id
+    ticket = ticket_of(ticket_id, case.out)
     if ticket is None:
         raise MeasurementError(
-            f"verdict: the measurement's ticket {measurement.ticket_id[:12]} is not in {out / 'tickets'}",
+            f"verdict: the measurement's ticket {ticket_id[:12]} is not in {case.out / 'tickets'}",
             "name the output folder that holds it with --out",
         )
     verdict, over = ticket.verdict, ticket.verdict.over_reinit_interval
     over = ticket.metric.gain_interval(over) if over is not None else None
     most = VERDICTS["not-inferior" if over is not None and over[1] <= 0 else "winning"]
+    nothing, winning = VERDICTS["nothing"], VERDICTS["winning"]
     shown = {
-        "winning": (VERDICTS["winning"],) * 2,
+        "winning": (winning, winning),
         "not inferior": (VERDICTS["not-inferior"], most),
-        "inferior": (VERDICTS["nothing"],) * 2,
+        "inferior": (nothing, nothing),
     }
-    return shown.get(
-        verdict.status, (VERDICTS["nothing"], VERDICTS["winning"])
-    ), f"{ticket.path.name}: {verdict.status}"
+    return shown.get(verdict.status, (nothing, winning)), f"{ticket.path.name}: {verdict.status}"
 
 
-def _artifact(measurement: Measurement, name: str) -> Artifact:
-    """The bundle that was measured: the very one."""
-    path = find_artifact(measurement)
-    if path is None:
-        raise MeasurementError(
-            f"{name}: the bundle is not at {measurement.artifact_path} any more",
-            "put it back, or bench it where it lies now",
-        )
-    artifact = Artifact.load(path)
-    if artifact.files[artifact.model_file] != measurement.artifact_sha256:
-        raise MeasurementError(f"{name}: {path} holds another model than the one measured", "bench it again")
-    return artifact
-
-
-_INTERVALS: Mapping[str, Callable[[Measurement], tuple[Optional[Interval], str]]] = {
+_INTERVALS: Mapping[str, Callable[[_Case, Budget], Interval]] = {
+    **dict.fromkeys(LATENCIES, _latency),
+    **dict.fromkeys(DROPS, _drop),
     "size": _size,
+    "verdict": _verdict,
     "memory": _memory,
     "speedup": _speedup,
     "energy": _energy,

@@ -15,7 +15,7 @@ def junit(measurement: Measurement, judgements: Sequence[Judgement], unfair: str
 
     Format: https://github.com/testmoapp/junitxml.
     """
-    cases = [(each.budget.name, each.status, each.why) for each in judgements]
+    cases = [(judgement.budget.name, judgement.status, judgement.why) for judgement in judgements]
     if unfair:
         cases = [(name, "unfair", unfair) for name, _, _ in cases]
     failures = sum(status == "fail" for _, status, _ in cases)

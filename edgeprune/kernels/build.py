@@ -6,6 +6,7 @@ package's build loads this file by its path, before the package exists.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "src"
+# Compiled once for each level, with all bodies of its folder; the other sources once.
+LEVEL_SOURCE = SOURCES / "levels" / "level.c"
 # Level -> -mcpu; docs/kernels.md says which machines have which.
 LEVELS = {
     "x86_64": {
@@ -38,15 +41,16 @@ def build(arch: str, out: Path) -> None:
     message if it fails.
     """
     levels, baseline = LEVELS[arch], BASELINE[arch]
-    jobs = [(SOURCES / "level.c", f"level_{name}", cpu, [f"-DLEVEL={name}"]) for name, cpu in levels.items()]
-    jobs += [(path, path.stem, baseline, []) for path in sorted(SOURCES.glob("*.c")) if path.name != "level.c"]
+    jobs = [(LEVEL_SOURCE, f"level_{name}", cpu, [f"-DLEVEL={name}"]) for name, cpu in levels.items()]
+    jobs += [(path, path.stem, baseline, []) for path in sorted(SOURCES.glob("*.c"))]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".building-") as work, ThreadPoolExecutor(2) as pool:
+    cores = os.cpu_count()
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".building-") as work, ThreadPoolExecutor(cores) as pool:
         objects = [Path(work) / f"{stem}.o" for _, stem, _, _ in jobs]
 
         def compile_one(job: tuple[Path, str, str, list[str]], to: Path) -> None:
             source, _, cpu, extra = job
-            _zig_cc(arch, cpu, [*FLAGS, *extra, "-c", str(source), "-o", str(to)])
+            _zig_cc(arch, cpu, [*FLAGS, f"-I{SOURCES}", *extra, "-c", str(source), "-o", str(to)])
 
         list(pool.map(compile_one, jobs, objects))
         library = Path(work) / out.name

@@ -1,7 +1,7 @@
 """What a layer costs, dense and sparse: the numbers that decide which kernel runs it.
 
 A time is a sum of a handful of features of the layer's geometry, each with a constant in nanoseconds. The constants lie
-in costs.json, one set an architecture, and come from measurements (scripts/fit_costs).
+in costs.json, one set an architecture, and come from measurements (`scripts/lab costs`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune import typed
-from edgeprune.kernels.packing import BLOCKS
+from edgeprune.kernels.packing import BLOCKS, tiled
 
 FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
@@ -178,9 +177,4 @@ def load(arch: str) -> Costs:
 
 def stored_blocks(weight: NDArray[Any], pattern: str) -> int:
     """Blocks of a weight [M, C, ...] that hold a value which is not zero."""
-    rows, columns = BLOCKS[pattern]
-    m, c = weight.shape[:2]
-    alive = weight.reshape(m, c, -1) != 0
-    alive = np.pad(alive, ((0, -m % rows), (0, -c % columns), (0, 0)))
-    tiles = alive.reshape(alive.shape[0] // rows, rows, alive.shape[1] // columns, columns, alive.shape[2])
-    return int(tiles.any(axis=(1, 3)).sum())
+    return int(tiled(weight != 0, *BLOCKS[pattern]).any(axis=(1, 2)).sum())

@@ -5,6 +5,7 @@ The format is specified in docs/kernels.md ("Weights"); the C library reads it.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -45,21 +46,24 @@ def pack(weight: Array, pattern: str) -> bytes:
     if pattern not in BLOCKS:
         raise ExportError(f"no sparse format for pattern {pattern!r}", "one of: " + ", ".join(BLOCKS))
     rows, columns = BLOCKS[pattern]
-    m, c = weight.shape[:2]
-    flat = weight.reshape(m, c, -1)
-    padded = np.pad(flat, ((0, -m % rows), (0, -c % columns), (0, 0)))
-    tiles = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns, flat.shape[2])
-    tiles = tiles.transpose(0, 2, 4, 1, 3).reshape(-1, rows, columns)
+    tiles = tiled(weight, rows, columns)
     stored = (tiles != 0).any(axis=(1, 2))
     coding, positions = min(
         ((BITMAP, np.packbits(stored, bitorder="little").tobytes()), (GAPS, _gaps(stored))),
-        key=lambda each: len(each[1]),
+        key=lambda coded: len(coded[1]),
     )
     count = int(stored.sum())
-    header = HEADER.pack(
-        MAGIC, KINDS.index(weight.dtype), rows, columns, coding, m, c, flat.shape[2], count, len(positions)
-    )
+    shape = (*weight.shape[:2], math.prod(weight.shape[2:]))
+    header = HEADER.pack(MAGIC, KINDS.index(weight.dtype), rows, columns, coding, *shape, count, len(positions))
     return header + positions + np.ascontiguousarray(tiles[stored]).tobytes()
+
+
+def tiled(weight: Array, rows: int, columns: int) -> Array:
+    """The blocks [blocks, rows, columns] of a weight [M, C, ...], padded with zeros, in the order of the file."""
+    m, c = weight.shape[:2]
+    padded = np.pad(weight.reshape(m, c, -1), ((0, -m % rows), (0, -c % columns), (0, 0)))
+    tiles = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns, -1)
+    return tiles.transpose(0, 2, 4, 1, 3).reshape(-1, rows, columns)
 
 
 def unpack(data: bytes) -> Array:

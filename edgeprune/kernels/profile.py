@@ -12,11 +12,8 @@ from typing import Any, Optional
 import numpy as np
 
 from edgeprune.kernels import DOMAIN
+from edgeprune.operators import CONVOLUTION, MATRIX, row
 
-STOCK = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-# What a kernel may do on the way out of its layer: ONNX Runtime fuses these behind a convolution, and then often gives
-# the kernel their name instead of the layer's; the sparse kernels do them too.
-BEHIND = {"Relu", "LeakyRelu", "Clip", "Sigmoid", "Tanh", "HardSigmoid", "Add", "QuantizeLinear", "DequantizeLinear"}
 # What ONNX Runtime's rewriting adds to the name of a node (seen from 1.17 to 1.32).
 DECORATION = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMulAddFusion$")
 
@@ -97,12 +94,14 @@ def read_owners(model: Path) -> Owners:
     values: dict[str, str] = {}
     for node in graph.node:
         before = [values[name] for name in node.input if name in values and readers[name] == 1]
-        if node.op_type in BEHIND and before:
+        if not node.domain and row(node.op_type).behind and before:
             nodes[node.name] = min(before, key=places.__getitem__)  # the first takes an addition into its kernel
         if node.name in nodes:
             values.update(dict.fromkeys(node.output, nodes[node.name]))
-    return Owners(nodes, values, [node.name for node in graph.node if node.op_type == "Conv"])
+    return Owners(nodes, values, [node.name for node in graph.node if node.op_type == CONVOLUTION])
 
 
 def _is_layer(node: Any) -> bool:
-    return node.op_type in STOCK or (node.domain == DOMAIN and ("Conv" in node.op_type or "Gemm" in node.op_type))
+    if node.domain == DOMAIN:
+        return CONVOLUTION in node.op_type or MATRIX in node.op_type
+    return bool(row(node.op_type).weights)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeprune.errors import PatternError
-from edgeprune.patterns import GroupIds, GroupPattern
+from edgeprune.patterns import GroupIds, Pattern
 
 NAMES = ("block:4x1", "block:1x4")
 
 
 @dataclass(frozen=True)
-class Block(GroupPattern):
+class Block(Pattern):
     """A group is `outputs` x `inputs` neighbouring channels at the same kernel position. Where the channels are no
     multiple of that, the last block is smaller (kernels pad it)."""
 

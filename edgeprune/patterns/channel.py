@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from edgeprune.errors import PatternError
-from edgeprune.patterns import GroupIds, GroupPattern
+from edgeprune.patterns import GroupIds, Pattern
 
 NAMES = ("channel",)
 
 
 @dataclass(frozen=True)
-class Channel(GroupPattern):
+class Channel(Pattern):
     """A group is everything that one output channel reads."""
 
     name: str = "channel"
+    whole_channels: ClassVar[bool] = True
 
     def group_ids(self, shape: tuple[int, ...]) -> GroupIds:
         """The number of the output channel."""

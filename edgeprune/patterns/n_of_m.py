@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from edgeprune.errors import PatternError
-from edgeprune.patterns import BoolArray, Scores
+from edgeprune.patterns import BoolArray, Pattern, Scores
 
 NAMES = ("2:4",)
 
 
 @dataclass(frozen=True)
-class NOfM:
+class NOfM(Pattern):
     """Along the input channels, at each output and kernel position, every run of m weights keeps the same number; on
     the way down from dense, levels pass through m-1, m-2, ... to n."""
 
     n: int
     m: int
+    competes: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -36,10 +38,6 @@ class NOfM:
     def natural_rates(self) -> tuple[float, ...]:
         """One weight less in each run at a time: 1/m, 1/(m-1), ..., 1/(n+1)."""
         return tuple(1 / kept for kept in range(self.m, self.n, -1))
-
-    def group_ids(self, shape: tuple[int, ...]) -> None:
-        """Every group keeps its own share, so tensors cannot compete."""
-        return None
 
     def _kept(self, density: float) -> int:
         # Rounded up, with room for 0.8 ** 2 and the like, so that a level never prunes more than it was asked to.
@@ -64,14 +62,6 @@ class NOfM:
         np.put_along_axis(chosen, order[:, :kept], True, axis=1)
         moved = chosen.reshape(mask.shape[0], *mask.shape[2:], -1)
         return mask & np.moveaxis(moved, -1, 1)[:, :inputs]
-
-    def admits(self, mask: BoolArray) -> bool:
-        """At most n survivors in each run of m."""
-        inputs = mask.shape[1]
-        padded = np.zeros((mask.shape[0], -(-inputs // self.m) * self.m, *mask.shape[2:]), dtype=np.bool_)
-        padded[:, :inputs] = mask
-        runs = np.moveaxis(padded, 1, -1).reshape(-1, self.m)
-        return bool(np.all(runs.sum(axis=1) <= self.n))
 
 
 def parse(parameters: str) -> NOfM:

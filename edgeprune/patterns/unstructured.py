@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeprune.errors import PatternError
-from edgeprune.patterns import GroupIds, GroupPattern
+from edgeprune.patterns import GroupIds, Pattern
 
 NAMES = ("unstructured",)
 
 
 @dataclass(frozen=True)
-class Unstructured(GroupPattern):
+class Unstructured(Pattern):
     """Every weight is a group of its own."""
 
     name: str = "unstructured"

@@ -2,12 +2,7 @@
 
     collect      which nouns belong to given paths, or to the newest ticket
     write_report one self-contained HTML page about them; print_report: the same in the terminal
-    choices      the bundle to deploy, for each ticket and target
-    read         one noun; summary: it as a dictionary; print_noun: it as tables; speed_line: a measurement in a line
-    print_layers a measurement layer by layer; print_devices: one artifact on several devices
-    dense_warnings   sparse weights of a bundle that dense kernels run; size_parts: what its size is made of
-    ticket_of    the ticket of a bundle or a measurement
-    density_plot the density-accuracy plot of a ticket as a PNG
+    read         one noun; print_noun: it as tables; summary: as a dictionary; result_line: a measurement in a line
 
 Nothing here needs PyTorch; Jinja, plotly and matplotlib are imported when something is drawn.
 """
@@ -16,37 +11,36 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeprune import store
 from edgeprune.errors import EdgepruneError
-from edgeprune.report.collection import Noun, Nouns, collect, read, ticket_of
-from edgeprune.report.deploy import choices
+from edgeprune.report.bundles import choices, dense_warnings, kernels_words, signal_words, size_parts
+from edgeprune.report.collection import Noun, Nouns, bundles_of, collect, read, ticket_of
+from edgeprune.report.drawing import png
 from edgeprune.report.html import write_page
-from edgeprune.report.layers import dense_warnings
-from edgeprune.report.plot import density_plot
-from edgeprune.report.summary import artifact_summary, measurement_summary, summary, ticket_summary
-from edgeprune.report.tables import kernels_words, signal_words, size_parts
-from edgeprune.report.text import print_devices, print_layers, print_noun, print_report, speed_line
+from edgeprune.report.runs import result_line
+from edgeprune.report.text import print_devices, print_layers, print_noun, print_report, summary
+from edgeprune.report.tickets import density_figure
+from edgeprune.ticket import Ticket
 
 __all__ = [
     "Noun",
     "Nouns",
-    "artifact_summary",
+    "bundles_of",
     "choices",
     "collect",
     "dense_warnings",
     "density_plot",
     "kernels_words",
-    "measurement_summary",
     "print_devices",
     "print_layers",
     "print_noun",
     "print_report",
     "read",
+    "result_line",
     "signal_words",
     "size_parts",
-    "speed_line",
     "summary",
     "ticket_of",
-    "ticket_summary",
     "write_report",
 ]
 
@@ -60,3 +54,8 @@ def write_report(nouns: Nouns, out: Path) -> Path:
     path = out / "reports" / f"{names[0]}.html"
     write_page(nouns, path)
     return path
+
+
+def density_plot(ticket: Ticket, path: Path) -> None:
+    """Write the density-accuracy plot of `ticket` to `path` (PNG, 1350 x 780 pixels), complete or not at all."""
+    store.write_bytes(path, png(density_figure(ticket)))

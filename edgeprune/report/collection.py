@@ -11,12 +11,13 @@ from typing import Optional, TypeVar, Union
 from edgeprune import archive, store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import EdgepruneError, TicketError
-from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement, find_artifact
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, find_artifact
 from edgeprune.store import StrPath
 from edgeprune.ticket import Ticket
 
 Noun = Union[Ticket, Artifact, Measurement]
 N = TypeVar("N", Ticket, Artifact, Measurement)
+M = TypeVar("M", bound=Measurement)
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,23 @@ class Nouns:
     left_out: tuple[str, ...] = ()
 
     @property
-    def timed(self) -> tuple[Measurement, ...]:
+    def timed(self) -> tuple[Timed, ...]:
         """The measurements with samples."""
-        return tuple(each for each in self.measurements if each.kind == MEASURED)
+        return tuple(noun for noun in self.measurements if isinstance(noun, Timed))
 
     @property
-    def counted(self) -> tuple[Measurement, ...]:
+    def emulated(self) -> tuple[Emulated, ...]:
         """The counts of emulated instructions, the newest first."""
-        return self._newest_of(EMULATED)
+        return self._newest_of(Emulated)
 
     @property
-    def aggregated(self) -> tuple[Measurement, ...]:
+    def native(self) -> tuple[Aggregated, ...]:
         """The measurements by a native runner, the newest first."""
-        return self._newest_of(AGGREGATED)
+        return self._newest_of(Aggregated)
 
-    def _newest_of(self, kind: str) -> tuple[Measurement, ...]:
-        found = (each for each in self.measurements if each.kind == kind)
-        return tuple(sorted(found, key=lambda each: each.created, reverse=True))
+    def _newest_of(self, kind: type[M]) -> tuple[M, ...]:
+        held = (noun for noun in self.measurements if isinstance(noun, kind))
+        return tuple(sorted(held, key=lambda noun: noun.created, reverse=True))
 
 
 def read(path: StrPath) -> Noun:
@@ -65,7 +66,7 @@ def read(path: StrPath) -> Noun:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise EdgepruneError(f"nothing lies at {path}", wanted) from None
+        raise EdgepruneError(f"there is nothing at {path}", wanted) from None
     except OSError as problem:
         raise EdgepruneError(f"cannot read {path}: {problem.strerror}", "let this user read it") from None
     if path.is_dir() and path.parent.name == "tickets":
@@ -84,23 +85,24 @@ def collect(paths: Sequence[StrPath], out: StrPath) -> Nouns:
     damaged raise the noun's error; damaged files that were merely found are listed in `left_out`.
     """
     given = [read(path) for path in paths] or [Ticket.load(store.newest(Path(out), "ticket", TicketError))]
-    found = _Found(Path(out))
+    disk = _Found(Path(out))
     tickets = [noun for noun in given if isinstance(noun, Ticket)]
     measurements = [noun for noun in given if isinstance(noun, Measurement)]
     artifacts = [noun for noun in given if isinstance(noun, Artifact)]
-    artifacts += found.measured_by(measurements)
+    disk.know(artifacts)
+    artifacts += disk.measured_by(measurements)
     if not artifacts and not measurements:
         wanted = {ticket.id for ticket in tickets}
-        artifacts = [artifact for artifact in found.artifacts() if artifact.ticket_id in wanted]
-    artifacts += found.twins(artifacts)
+        artifacts = [artifact for artifact in disk.artifacts() if artifact.ticket_id in wanted]
+    artifacts += disk.twins(artifacts)
     if not measurements:
         bundles = [artifact for artifact in artifacts if artifact.variant == "ticket"] or artifacts
-        everything = found.measurements()
-        measurements = [each for each in everything if any(is_of(each, bundle) for bundle in bundles)]
-        found.left_out += _earlier_builds(everything, bundles)
-    ids = {each.ticket_id for each in artifacts} | {each.ticket_id for each in measurements}
-    tickets += found.tickets_of(ids - {ticket.id for ticket in tickets})
-    return Nouns(_unique(tickets), _unique(artifacts), _unique(measurements), tuple(dict.fromkeys(found.left_out)))
+        everything = disk.measurements()
+        measurements = [taken for taken in everything if any(is_of(taken, bundle) for bundle in bundles)]
+        disk.left_out += _earlier_builds(everything, bundles)
+    ids = {noun.ticket_id for noun in artifacts} | {noun.ticket_id for noun in measurements}
+    tickets += disk.tickets_of(ids - {ticket.id for ticket in tickets})
+    return Nouns(_unique(tickets), _unique(artifacts), _unique(measurements), tuple(dict.fromkeys(disk.left_out)))
 
 
 def is_of(measurement: Measurement, artifact: Artifact) -> bool:
@@ -137,19 +139,21 @@ def _incomplete(folder: Path) -> TicketError:
     )
 
 
-def artifacts_of(measurement: Measurement) -> list[Artifact]:
-    """The bundles that a measurement ran, as far as they can be found and read."""
-    return _Found(measurement.path.parent.parent).measured_by([measurement])
+def bundles_of(noun: Noun) -> list[Artifact]:
+    """The bundles that a measurement ran, as far as they can be found and read; of another noun none."""
+    if not isinstance(noun, Measurement):
+        return []
+    return _Found(noun.path.parent.parent).measured_by([noun])
 
 
 def _earlier_builds(measurements: Sequence[Measurement], artifacts: Sequence[Artifact]) -> list[str]:
     """A line for each measurement of a bundle that has been built anew since."""
     now = {artifact.origin.resolve(): artifact for artifact in artifacts}
     lines = []
-    for each in measurements:
-        bundle = now.get(Path(each.artifact_path).resolve())
-        if bundle is not None and not is_of(each, bundle):
-            lines.append(f"measurement {each.path} is of an earlier build of {bundle.origin}; bench it again")
+    for measurement in measurements:
+        bundle = now.get(Path(measurement.artifact_path).resolve())
+        if bundle is not None and not is_of(measurement, bundle):
+            lines.append(f"measurement {measurement.path} is of an earlier build of {bundle.origin}; bench it again")
     return lines
 
 
@@ -166,8 +170,18 @@ class _Found:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._artifacts: Optional[list[Artifact]] = None
+        self._known: dict[Path, Artifact] = {}  # each bundle is hashed once, however many nouns lead to it
         self.left_out: list[str] = []
+
+    def know(self, artifacts: Iterable[Artifact]) -> None:
+        """Bundles that were read already."""
+        self._known.update({artifact.origin.resolve(): artifact for artifact in artifacts})
+
+    def _artifact(self, path: Path) -> Artifact:
+        place = (path.parent if path.name == "manifest.json" else path).resolve()
+        if place not in self._known:
+            self._known[place] = Artifact.load(path)
+        return self._known[place]
 
     def _read(self, load: Callable[[Path], N], paths: Iterable[Path]) -> list[N]:
         nouns = []
@@ -182,21 +196,18 @@ class _Found:
         return nouns
 
     def artifacts(self) -> list[Artifact]:
-        if self._artifacts is None:
-            self._artifacts = self._read(Artifact.load, self._out.glob("artifacts/*/manifest.json"))
-        return self._artifacts
+        return self._read(self._artifact, self._out.glob("artifacts/*/manifest.json"))
 
     def measurements(self) -> list[Measurement]:
         return self._read(Measurement.load, self._out.glob("measurements/*.json"))
 
     def tickets_of(self, ids: set[str]) -> list[Ticket]:
-        if not ids:
-            return []
-        return [each for each in self._read(Ticket.load, self._out.glob("tickets/*/ticket.json")) if each.id in ids]
+        tickets = self._read(Ticket.load, self._out.glob("tickets/*/ticket.json")) if ids else []
+        return [ticket for ticket in tickets if ticket.id in ids]
 
     def measured_by(self, measurements: Sequence[Measurement]) -> list[Artifact]:
-        paths = [self._bundle(each, role) for each in measurements for role in ("artifact", "against")]
-        return self._read(Artifact.load, {path for path in paths if path is not None})
+        paths = [self._bundle(measurement, role) for measurement in measurements for role in ("artifact", "against")]
+        return self._read(self._artifact, {path for path in paths if path is not None})
 
     def _bundle(self, measurement: Measurement, role: str) -> Optional[Path]:
         """Where the bundle lay when it was measured, or else its name in this output folder, which may have moved."""
@@ -207,4 +218,4 @@ class _Found:
     def twins(self, artifacts: Sequence[Artifact]) -> list[Artifact]:
         there = {artifact.origin.resolve() for artifact in artifacts}
         paths = {path for artifact in artifacts if (path := artifact.twin_path()) is not None and path.exists()}
-        return self._read(Artifact.load, {path for path in paths if path.resolve() not in there})
+        return self._read(self._artifact, {path for path in paths if path.resolve() not in there})

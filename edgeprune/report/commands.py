@@ -11,7 +11,7 @@ from typing import Any
 from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.errors import TargetError
-from edgeprune.measurement import EMULATED, Measurement
+from edgeprune.measurement import Emulated, Measurement
 from edgeprune.report.collection import Nouns, is_of
 from edgeprune.target import load_target
 from edgeprune.ticket import Ticket
@@ -32,7 +32,7 @@ def make_again(nouns: Nouns) -> list[str]:
     if not lines:
         lines.append(shlex.join(["cd", str(here)]))
     lines += _exports(nouns.artifacts, {ticket.id: ticket.path for ticket in nouns.tickets}, here)
-    lines += dict.fromkeys(_bench(each, _bundle(each, nouns.artifacts), here) for each in nouns.measurements)
+    lines += dict.fromkeys(_bench(taken, _bundle(taken, nouns.artifacts), here) for taken in nouns.measurements)
     given = [ticket.path for ticket in nouns.tickets] or [artifact.origin for artifact in nouns.artifacts]
     given = given or [measurement.path for measurement in nouns.measurements]
     return [*lines, *(_line("report", [*given, *_out(path, here)], here) for path in given[:1])]
@@ -64,9 +64,8 @@ def _exports(artifacts: Sequence[Artifact], folders: Mapping[str, Path], here: P
     for group in groups.values():
         first = group[0]
         reference = str(first.options.get("target", first.target))
-        options: dict[str, Any] = {"target": _as_path(reference), "seed": first.seed}
-        options |= _asked(group)
-        cells = list(dict.fromkeys((each.runtime, each.precision) for each in group))
+        options = {"target": _as_path(reference), "seed": first.seed, **_asked(group)}
+        cells = list(dict.fromkeys((artifact.runtime, artifact.precision) for artifact in group))
         narrowed = [{}] if _whole(reference, cells) else [{"runtime": a, "precision": b} for a, b in cells]
         for cell in narrowed:
             words = [folders[first.ticket_id], *_words({**options, **cell}), *_out(first.origin, here)]
@@ -77,14 +76,13 @@ def _exports(artifacts: Sequence[Artifact], folders: Mapping[str, Path], here: P
 def _asked(group: Sequence[Artifact]) -> dict[str, Any]:
     """The options of a group of bundles besides the target."""
     given = group[0].options
-    found: dict[str, Any] = {}
-    if "max_drop" in given:
-        found["max_drop"] = f"{given['max_drop'] * group[0].metric.scale:.10g}"
-    if given.get("data_dir"):
-        found["data_dir"] = Path(given["data_dir"])
-    found["portable"] = any(each.portable or each.options.get("portable") for each in group)
-    found["measure"] = bool(given.get("measure"))
-    return found
+    drop = given.get("max_drop")
+    return {
+        "max_drop": "" if drop is None else f"{drop * group[0].metric.scale:.10g}",
+        "data_dir": Path(given["data_dir"]) if given.get("data_dir") else "",
+        "portable": any(artifact.portable or artifact.options.get("portable") for artifact in group),
+        "measure": given.get("measure"),
+    }
 
 
 def _whole(reference: str, cells: Sequence[tuple[str, str]]) -> bool:
@@ -99,19 +97,20 @@ def _bundle(measurement: Measurement, artifacts: Sequence[Artifact]) -> Path:
     """Where the bundle of a measurement lies: what the measurement says may be as seen from another folder."""
     path = Path(measurement.artifact_path)
     beside = measurement.path.parent.parent / "artifacts" / path.name
-    found = (each.origin for each in artifacts if is_of(measurement, each))
-    return next(found, path if path.is_absolute() else beside)
+    places = (artifact.origin for artifact in artifacts if is_of(measurement, artifact))
+    return next(places, path if path.is_absolute() else beside)
 
 
 def _bench(measurement: Measurement, bundle: Path, here: Path) -> str:
     """The command of one measurement."""
     asked = {"target": measurement.target, **measurement.asked}
     options = {name: _as_path(asked.get(name)) for name in ("target", "host", "python", "against", "runner")}
-    if measurement.kind == EMULATED:
+    if isinstance(measurement, Emulated):
         options["emulate"] = True
     else:
         plan = measurement.plan
-        options |= {name: plan[name] for name in ("pairs", "seed", "allow_governor") if plan.get(name) is not None}
+        options |= {"pairs": plan.get("pairs"), "order_seed": plan.get("seed")}
+        options["allow_governor"] = plan.get("allow_governor")
         for name in ("sustained", "spread"):
             if plan.get(f"{name}_seconds"):
                 options[name] = f"{plan[f'{name}_seconds']:.10g}s"
@@ -125,14 +124,11 @@ def _as_path(value: Any) -> Any:
 
 def _words(options: Mapping[str, Any]) -> list[Any]:
     """Options as words of a command line; those that are off or not given are left out."""
-    found: list[Any] = []
+    words: list[Any] = []
     for name, value in options.items():
-        word = f"--{name.replace('_', '-')}"
-        if name in FLAGS:
-            found += [word] if value else []
-        elif value not in (None, ""):
-            found += [word, value]
-    return found
+        if value if name in FLAGS else value not in (None, ""):
+            words += [f"--{name.replace('_', '-')}", *([] if name in FLAGS else [value])]
+    return words
 
 
 def _out(path: Path, here: Path) -> list[Any]:

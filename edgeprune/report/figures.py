@@ -1,255 +1,293 @@
-"""The interactive figures of the page, as plotly.js specifications.
+"""What the figures show, as data: `drawing` renders it, for files and for the page.
 
-Colours are written as names of the page's CSS variables ("--ticket", with an opacity "--ticket/0.2"); page.js puts in
-what they are worth in the light or dark theme.
+    Figure -> Panel (two axes) -> Mark (a line, a band, points)
+
+A mark's look is a word that each renderer has its own pen for; its colour is that of what it stands for: "ticket",
+"dense" or "reinit".
 """
 
 from __future__ import annotations
 
-import html
-import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Optional
 
+import numpy as np
+
+from edgeprune.blocks import ROLES, Block
+from edgeprune.device.readings import fastest_khz, held_back, hottest_millic, throttling_changes
 from edgeprune.report import units
-from edgeprune.report.curve import Curve, curve, density_edges, density_ticks, off_axis
-from edgeprune.report.timing import (
-    FLOOR_ROLES,
-    Timing,
-    block_quarters,
-    distribution,
-    floor_name,
-    floor_quarters,
-    time_unit,
-)
-from edgeprune.ticket import Ticket
+from edgeprune.report.runs import Run
 
-COLOURS = {"artifact": "--ticket", "against": "--dense"}
-FLOOR_COLOUR = "--ticket/0.55"
+COLOURS = {"artifact": "ticket", "against": "dense"}
+FLOOR_ROLES = ROLES[2:]
+POINTS = 241
+SHOWN_SHARE = 0.99
+NS_PER_MINUTE = 60e9
+Values = Sequence[Optional[float]]
 
 
-def density_figure(ticket: Ticket) -> dict[str, Any]:
-    """{"data", "layout"} of the density-accuracy curve; density runs from 100 % down, on a logarithmic axis."""
-    shown = curve(ticket)
-    scale = 100 if units.in_percent(shown.metric) else 1
-    suffix = " %" if scale == 100 else ""
-    density = [level.density * 100 for level in shown.levels]
-    sparsest = density[-1]
-    edges = density_edges(sparsest)
-    ticks = density_ticks(sparsest)
-    layout = {
-        "xaxis": {
-            **axis("density: weights left (%, logarithmic)"),
-            "type": "log",
-            "range": [math.log10(edge) for edge in edges],
-            "tickvals": ticks,
-            "ticktext": [f"{tick:g}" for tick in ticks],
-        },
-        "yaxis": {
-            **axis(html.escape(f"validation {shown.metric.name}{shown.unit}")),
-            "range": [end * scale for end in shown.axis],
-        },
-        "shapes": [_margin_band(shown, scale)],
-        "annotations": [_arrow(place, *point) for place, point in enumerate(off_axis(shown))],
-        "legend": LEGEND,
-        "margin": MARGIN,
-        "hovermode": "closest",
-    }
-    data = [*_band(shown, density, scale), *_lines(shown, density, edges, scale)]
-    for trace in data:
-        trace.setdefault(
-            "hovertemplate", f"%{{x:.3g}} % density<br>%{{y:.4~f}}{suffix}<extra>%{{fullData.name}}</extra>"
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under column heads. note: what a reader must know, such as what the figures are ("measured").
+    marked: indices of rows that stand out."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    marked: tuple[int, ...] = ()
+
+    @property
+    def in_words(self) -> tuple[bool, ...]:
+        """For each column whether it holds names or sentences, which begin at the left, or figures."""
+        return tuple(place == 0 or column in ("Value", "Why") for place, column in enumerate(self.columns))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """limits: the values at its ends, the first one at the left or at the foot; None for an end that the data decide.
+    ticks: where to put them, if not anywhere; step: the distance between them."""
+
+    title: str
+    limits: tuple[Optional[float], Optional[float]] = (None, None)
+    logarithmic: bool = False
+    ticks: tuple[float, ...] = ()
+    step: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is drawn with one pen. look: "curve", "level", "ring", "diamond", "steps", "line", "dots", "band" (between
+    low and high), or "blocks" and "floor" (points at y with bars from low to high). Marks with the same name belong
+    together. hover: what the page shows of a point, with %{x} and %{y}."""
+
+    look: str
+    colour: str
+    name: str
+    x: Values
+    y: Values = ()
+    low: Values = ()
+    high: Values = ()
+    in_legend: bool = True
+    hover: str = ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A coloured part of a panel: between two values of y over its whole width, or of x over its whole height."""
+
+    colour: str
+    ends: tuple[float, float]
+    upright: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """An arrow at the foot of a panel, at a value of x: what it points at lies below."""
+
+    colour: str
+    x: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Marks on two axes. height: relative to the others'."""
+
+    x: Axis
+    y: Axis
+    marks: tuple[Mark, ...]
+    height: float = 1.0
+    strips: tuple[Strip, ...] = ()
+    arrows: tuple[Arrow, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels above each other. size: width and height in inches, on paper. gap: between two panels, relative to the
+    figure's height. shares_x: they have one x axis, the last one's. title, caption: for a figure that stands alone."""
+
+    panels: tuple[Panel, ...]
+    size: tuple[float, float] = (9.0, 5.2)
+    gap: float = 0.0
+    shares_x: bool = False
+    title: str = ""
+    caption: str = ""
+
+
+def latency_figure(run: Run) -> Figure:
+    """Above, the share of inferences that are done within a time; below, each block's median with its middle half, in
+    the order in which the blocks ran, those of the noise floor too."""
+    shown = shown_ns(run)
+    unit, scale = units.time_scale(shown[1])
+    blocks = len(run.measurement.blocks)
+    medians = [_blocks(run, (role,), unit, scale) for role in run.sides]
+    if run.measurement.of(FLOOR_ROLES[0]):
+        medians.append(_blocks(run, FLOOR_ROLES, unit, scale))
+    highest = max(value for mark in medians for value in mark.high if value is not None)
+    times = Axis(f"latency of one inference ({unit})", (shown[0] / scale, shown[1] / scale))
+    shares = tuple(_shares(run, role, unit, scale) for role in run.sides)
+    room = max(0.6, blocks * 0.02)
+    order = Axis("block, in running order", (1 - room, blocks + room), step=_step(blocks))
+    above = Panel(times, Axis("inferences done (%)", (-1, 103)), shares, height=0.44)
+    below = Panel(order, Axis(f"median ({unit})", (0, 1.12 * highest)), tuple(medians), height=0.34)
+    return Figure((above, below), gap=0.22)
+
+
+def _step(blocks: int) -> int:
+    """A round number, such that up to ten ticks number the blocks."""
+    return next((step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if step * 10 >= blocks), blocks)
+
+
+def shown_ns(run: Run) -> tuple[float, float]:
+    """The shortest and longest latency that a figure shows: outliers do not set its axis."""
+    pooled = [_pooled(run, role) for role in run.sides]
+    low = min(float(samples.min()) for samples in pooled)
+    high = max(float(np.quantile(samples, SHOWN_SHARE)) for samples in pooled)
+    room = max(high - low, high * 0.02) * 0.06
+    return max(0.0, low - room), high + room
+
+
+def beyond(run: Run) -> int:
+    """How many samples are longer than what the figure shows."""
+    last = shown_ns(run)[1]
+    return sum(int(np.count_nonzero(_pooled(run, role) > last)) for role in run.sides)
+
+
+def _pooled(run: Run, role: str) -> Any:
+    return np.concatenate([np.asarray(samples, dtype=np.int64) for samples in run.measurement.samples(role)])
+
+
+def _shares(run: Run, role: str, unit: str, scale: float) -> Mark:
+    """Which share of all samples, in per cent, is done within which time."""
+    ordered = np.sort(_pooled(run, role))
+    ranks = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), POINTS)).round().astype(np.int64))
+    hover = f"%{{y:.1f}} % within %{{x:.4~g}} {unit}"
+    times, shares = ordered[ranks] / scale, (ranks + 1) / len(ordered) * 100
+    return Mark("steps", COLOURS[role], run.names[role], times.tolist(), shares.tolist(), hover=hover)
+
+
+def _blocks(run: Run, roles: Sequence[str], unit: str, scale: float) -> Mark:
+    """The blocks of one role, or of both in which the artifact ran against itself, which no line above belongs to."""
+    numbered = [(place, block) for place, block in enumerate(run.measurement.blocks, 1) if block.role in roles]
+    quarters = np.array([np.quantile(block.samples_ns, (0.25, 0.5, 0.75)) for _, block in numbered]) / scale
+    low, middle, high = quarters.T.tolist()
+    places, hover = [place for place, _ in numbered], f"block %{{x}}<br>median %{{y:.4~g}} {unit}"
+    if roles == FLOOR_ROLES:
+        name = f"noise floor: {run.names['artifact']} against itself"
+        return Mark("floor", "ticket", name, places, middle, low, high, hover=hover)
+    return Mark("blocks", COLOURS[roles[0]], run.names[roles[0]], places, middle, low, high, False, hover)
+
+
+@dataclass(frozen=True)
+class Track:
+    """The windows of one role. minutes: the middle of each since the phase began; p50_ns and p90_ns of its latencies;
+    frequency_khz of the fastest group of cores and temp_millic of the hottest sensor at its end. None where the samples
+    are too few or the sensor says nothing. throttled: (begin, end) in minutes of windows in which something held the
+    device back."""
+
+    role: str
+    minutes: tuple[float, ...]
+    p50_ns: tuple[float, ...]
+    p90_ns: tuple[Optional[float], ...]
+    frequency_khz: tuple[Optional[int], ...]
+    temp_millic: tuple[Optional[int], ...]
+    throttled: tuple[tuple[float, float], ...]
+
+
+def tracks(run: Run) -> list[Track]:
+    """The track of each role that has windows: those of its first block that has some."""
+    blocks = (next((block for block in run.measurement.of(role) if block.windows), None) for role in run.sides)
+    return [_track(block) for block in blocks if block is not None]
+
+
+def _track(block: Block) -> Track:
+    windows = block.windows
+    ends = [(window["begin_ns"] / NS_PER_MINUTE, window["end_ns"] / NS_PER_MINUTE) for window in windows]
+    readings = [block.conditions_after, *(window["conditions"] for window in windows)]
+    return Track(
+        role=block.role,
+        minutes=tuple((begin + end) / 2 for begin, end in ends),
+        p50_ns=tuple(window["p50_ns"] for window in windows),
+        p90_ns=tuple(window["p90_ns"] for window in windows),
+        frequency_khz=tuple(fastest_khz(reading) for reading in readings[1:]),
+        temp_millic=tuple(hottest_millic(reading) for reading in readings[1:]),
+        throttled=tuple(
+            span
+            for span, before, after in zip(ends, readings, readings[1:])
+            if held_back(after) or throttling_changes(before, after)
+        ),
+    )
+
+
+def sustained_figure(run: Run) -> Figure:
+    """The sustained phase over time: latency, frequency and temperature, those that the device reported; `run` has
+    windows."""
+    drawn = tracks(run)
+    unit, scale = units.time_scale(max(value for track in drawn for value in (*track.p50_ns, *track.p90_ns) if value))
+    latencies = [
+        mark
+        for track in drawn
+        for mark in (
+            _line(run, track, "median", [value / scale for value in track.p50_ns]),
+            replace(_line(run, track, "p90", [value and value / scale for value in track.p90_ns]), look="dots"),
         )
-    return {"data": data, "layout": layout}
-
-
-LEGEND = {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0, "font": {"size": 12}}
-MARGIN = {"l": 62, "r": 16, "t": 16, "b": 50}
-
-
-def axis(title: str) -> dict[str, Any]:
-    """An axis with its title, in the page's colours."""
-    return {
-        "title": {"text": title, "standoff": 10, "font": {"size": 13}},
-        "gridcolor": "--grid",
-        "linecolor": "--line",
-        "zeroline": False,
-        "showline": True,
-        "ticks": "outside",
-        "tickcolor": "--line",
-    }
-
-
-def _margin_band(shown: Curve, scale: float) -> dict[str, Any]:
-    return {
-        "type": "rect",
-        "xref": "paper",
-        "x0": 0,
-        "x1": 1,
-        "y0": shown.bound * scale,
-        "y1": shown.dense * scale,
-        "fillcolor": "--dense/0.13",
-        "line": {"width": 0},
-        "layer": "below",
-    }
-
-
-def _band(shown: Curve, density: Sequence[float], scale: float) -> list[dict[str, Any]]:
-    """Lowest to highest over seeds, as one closed outline; nothing for a single seed."""
-    if max(level.seeds for level in shown.levels) < 2:
-        return []
-    high = [level.high * scale for level in shown.levels]
-    low = [level.low * scale for level in shown.levels]
-    return [
-        {
-            "x": [*density, *reversed(density)],
-            "y": [*high, *reversed(low)],
-            "fill": "toself",
-            "fillcolor": "--ticket/0.2",
-            "line": {"width": 0},
-            "mode": "lines",
-            "hoverinfo": "skip",
-            "name": "lowest to highest seed",
-            "type": "scatter",
-        }
     ]
+    frequencies = [_line(run, track, "", [khz and khz / 1e3 for khz in track.frequency_khz]) for track in drawn]
+    temperatures = [_line(run, track, "", [millic and millic / 1e3 for millic in track.temp_millic]) for track in drawn]
+    x = Axis("minutes of work without a pause", (0, 1.01 * max(track.minutes[-1] for track in drawn)))
+    strips = tuple(Strip("reinit", ends, upright=True, name="throttled") for ends in merged(drawn))
+    panels: list[Panel] = []
+    for title, marks, height in (
+        (f"latency ({unit})", latencies, 3.0),
+        ("frequency (MHz)", frequencies, 2.0),
+        ("temperature (°C)", temperatures, 2.0),
+    ):
+        told = [mark for mark in marks if any(value is not None for value in mark.y)]
+        named = tuple(mark if mark.in_legend else replace(mark, name=f"{mark.name}, {title}") for mark in told)
+        if named:
+            panels.append(Panel(x, Axis(title, (None if panels else 0, None)), named, height, strips))
+    return Figure(tuple(panels), (9.0, 6.2), gap=0.07, shares_x=True)
 
 
-def _lines(shown: Curve, density: Sequence[float], edges: Sequence[float], scale: float) -> list[dict[str, Any]]:
-    seeds = max(level.seeds for level in shown.levels)
-    chosen = [shown.chosen.density * 100]
-    margin = units.difference(shown.margin, shown.metric).lstrip("+")
-    return [
-        {
-            "x": list(edges),
-            "y": [shown.dense * scale] * 2,
-            "mode": "lines",
-            "line": {"color": "--dense", "dash": "dash", "width": 1.6},
-            "name": f"dense (band: margin {margin})",
-            "type": "scatter",
-        },
-        {
-            "x": list(density),
-            "y": [level.mean * scale for level in shown.levels],
-            "mode": "lines+markers",
-            "line": {"color": "--ticket", "width": 2.4},
-            "marker": {"size": 7},
-            "name": f"ticket, mean of {seeds} seeds" if seeds > 1 else "ticket, 1 seed",
-            "type": "scatter",
-        },
-        {
-            "x": chosen,
-            "y": [shown.chosen.mean * scale],
-            "mode": "markers",
-            "marker": {"symbol": "circle-open", "size": 17, "color": "--ticket", "line": {"width": 2.6}},
-            "name": f"chosen: {units.percent(shown.chosen.density)} density",
-            "type": "scatter",
-        },
-        *([] if shown.reinit is None else [_reinit(chosen, shown.reinit * scale)]),
-    ]
+def _line(run: Run, track: Track, word: str, values: Values) -> Mark:
+    name = f"{run.names[track.role]}, {word}" if word else run.names[track.role]
+    return Mark("line", COLOURS[track.role], name, track.minutes, tuple(values), in_legend=bool(word))
 
 
-def _reinit(chosen: list[float], value: float) -> dict[str, Any]:
-    return {
-        "x": chosen,
-        "y": [value],
-        "mode": "markers",
-        "marker": {"symbol": "diamond", "size": 10, "color": "--reinit"},
-        "name": "same mask, random reinit",
-        "type": "scatter",
-    }
+def sustained_words(run: Run) -> str:
+    """What became of the median, role by role: "Within 10.0 minutes the ticket's median went from 434 µs in the first
+    tenth to 512 µs in the last (+18.0 %)." """
+    sentences = []
+    for track in tracks(run):
+        length = track.minutes[-1]
+        first, last = (_median_ns(track, ends) for ends in ((0.0, length / 10), (length * 9 / 10, length)))
+        change = f"{100 * (last / first - 1):+.1f} %".replace("-", units.MINUS)
+        sentences.append(
+            f"Within {length:.1f} minutes the {run.names[track.role]}'s median went from {units.latency(first)} in the "
+            f"first tenth to {units.latency(last)} in the last ({change})."
+        )
+        if track.throttled:
+            sentences.append(
+                f"Something held the device back in {len(track.throttled)} of {len(track.minutes)} windows."
+            )
+    return " ".join(sentences)
 
 
-def _arrow(place: int, density: float, label: str, role: str) -> dict[str, Any]:
-    """An arrow at the foot of the plot; every other one is longer, to keep labels apart."""
-    return {
-        "x": math.log10(density),
-        "y": 0,
-        "yref": "paper",
-        "ax": 0,
-        "ay": -26 - 15 * (place % 2),
-        "text": label,
-        "font": {"size": 11, "color": f"--{role}"},
-        "arrowcolor": f"--{role}",
-        "arrowhead": 2,
-        "arrowwidth": 1.4,
-    }
+def _median_ns(track: Track, ends: tuple[float, float]) -> float:
+    """Median of the windows' medians whose middle lies within these minutes; of the first or last where none does."""
+    inside = [value for minute, value in zip(track.minutes, track.p50_ns) if ends[0] <= minute <= ends[1]]
+    return float(np.median(inside or [track.p50_ns[0]]))
 
 
-def latency_figure(timing: Timing) -> dict[str, Any]:
-    """{"data", "layout"}: above, the share of inferences that are done within a time; below, each block's median with
-    its middle half, in the order in which the blocks ran, those of the noise floor too."""
-    unit, scale = time_unit(timing)
-    data = []
-    for role in timing.roles:
-        data += [_shares(timing, role, unit, scale), _blocks(timing, (role,), unit, scale)]
-    quarters = [quarter for role in timing.roles for quarter in block_quarters(timing, role)]
-    floor = floor_quarters(timing)
-    if floor:
-        data.append(_blocks(timing, FLOOR_ROLES, unit, scale))
-    blocks = len(timing.measurement.blocks)
-    layout = {
-        "xaxis": {**axis(f"latency of one inference ({unit})"), "range": [end / scale for end in timing.shown]},
-        "yaxis": {**axis("inferences done (%)"), "range": [-1, 103], "domain": [0.56, 1]},
-        "xaxis2": {
-            **axis("block, in running order"),
-            "anchor": "y2",
-            "dtick": max(1, blocks // 6),
-            "range": [0.4, blocks + 0.6],
-        },
-        "yaxis2": {
-            **axis(f"median ({unit})"),
-            "anchor": "x2",
-            "domain": [0, 0.34],
-            "range": [0, 1.12 * max(high for *_, high in (*quarters, *floor)) / scale],
-        },
-        "legend": {**LEGEND, "y": 1.02, "yanchor": "bottom"},
-        "margin": {**MARGIN, "t": 30},
-        "hovermode": "closest",
-    }
-    return {"data": data, "layout": layout}
-
-
-def _shares(timing: Timing, role: str, unit: str, scale: float) -> dict[str, Any]:
-    shares, latencies_ns = distribution(timing, role)
-    dash = "solid" if role == "artifact" else "dash"
-    return {
-        "x": [round(value / scale, 6) for value in latencies_ns],
-        "y": [round(share * 100, 3) for share in shares],
-        "mode": "lines",
-        "line": {"color": COLOURS[role], "width": 2.4, "shape": "hv", "dash": dash},
-        "name": html.escape(timing.names[role]),
-        "legendgroup": role,
-        "hovertemplate": f"%{{y:.1f}} % within %{{x:.4~g}} {unit}<extra>%{{fullData.name}}</extra>",
-        "type": "scatter",
-    }
-
-
-def _blocks(timing: Timing, roles: Sequence[str], unit: str, scale: float) -> dict[str, Any]:
-    """The blocks of one role, or both of the noise floor's, which have no line above to share a legend with."""
-    quarters = [quarter for role in roles for quarter in block_quarters(timing, role)]
-    floor = tuple(roles) == FLOOR_ROLES
-    colour = FLOOR_COLOUR if floor else COLOURS[roles[0]]
-    symbol = "x-thin-open" if floor else "circle" if roles[0] == "artifact" else "square-open"
-    return {
-        "x": [place for place, *_ in quarters],
-        "y": [round(middle / scale, 6) for _, _, middle, _ in quarters],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [round((high - middle) / scale, 6) for _, _, middle, high in quarters],
-            "arrayminus": [round((middle - low) / scale, 6) for _, low, middle, _ in quarters],
-            "color": colour,
-            "thickness": 1.4,
-            "width": 3,
-        },
-        "mode": "markers",
-        "marker": {"color": colour, "size": 8, "symbol": symbol},
-        "name": html.escape(floor_name(timing) if floor else timing.names[roles[0]]),
-        "legendgroup": "floor" if floor else roles[0],
-        "showlegend": floor,
-        "xaxis": "x2",
-        "yaxis": "y2",
-        "hovertemplate": f"block %{{x}}<br>median %{{y:.4~g}} {unit}<extra>%{{fullData.name}}</extra>",
-        "type": "scatter",
-    }
+def merged(drawn: Sequence[Track]) -> list[tuple[float, float]]:
+    """The spans in which something held the device back, those of all tracks, touching ones as one."""
+    spans: list[tuple[float, float]] = []
+    for begin, end in sorted(span for track in drawn for span in track.throttled):
+        if spans and begin - spans[-1][1] < 0.02:  # the sensors are read between two windows
+            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+        else:
+            spans.append((begin, end))
+    return spans

@@ -1,51 +1,53 @@
-"""The report in the terminal: the same tables, printed with rich."""
+"""What `inspect` and `report` print: tables, with rich, or each noun as a dictionary of plain JSON values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Union
 
 from edgeprune.artifact import Artifact
-from edgeprune.measurement import AGGREGATED, EMULATED, MEASURED, Measurement
-from edgeprune.report import units
-from edgeprune.report.builds import build_table, builds_of, environment_table, slow_table, timing_table
-from edgeprune.report.collection import Noun, Nouns, artifacts_of, is_of
-from edgeprune.report.counts import count_words, counts_table
-from edgeprune.report.curve import headline, statement
-from edgeprune.report.deploy import RULE, choices
-from edgeprune.report.devices import devices_table
-from edgeprune.report.machine import machine_words, where_words
-from edgeprune.report.native import native_facts_table, native_words
-from edgeprune.report.overview import from_dense_table
-from edgeprune.report.sustained import sustained_words, tracks
-from edgeprune.report.tables import (
-    Table,
+from edgeprune.energy import energy
+from edgeprune.measurement import Aggregated, Emulated, Measurement, Timed, timed
+from edgeprune.options import HERE
+from edgeprune.report import timings
+from edgeprune.report.builds import build_table, builds_of, from_dense_table
+from edgeprune.report.bundles import (
+    RULE,
     artifact_table,
-    controls_table,
+    choices,
     kernels_table,
-    levels_table,
     parity_words,
-    seeds_table,
-    times_table,
-    verdict_table,
     zeros_table,
     zeros_words,
 )
-from edgeprune.report.timing import interval_words, speed_words, timing
+from edgeprune.report.collection import Noun, Nouns, is_of
+from edgeprune.report.figures import Table, sustained_words, tracks
+from edgeprune.report.runs import Run, layer_times, machine_words, result_line, speed_words, where_words
+from edgeprune.report.tickets import (
+    controls_table,
+    headline,
+    levels_of,
+    levels_table,
+    seeds_table,
+    statement,
+    verdict_table,
+)
+from edgeprune.statistics import NativeSummary, Summary
 from edgeprune.ticket import Ticket
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def print_noun(noun: Noun, console: Console) -> None:
-    """One ticket, artifact or measurement, for `edgeprune inspect`."""
+def print_noun(noun: Noun, bundles: Sequence[Artifact], console: Console) -> None:
+    """One ticket, artifact or measurement, for `edgeprune inspect`. bundles: that a measurement ran."""
     if isinstance(noun, Ticket):
         _ticket(noun, console)
     elif isinstance(noun, Artifact):
         _artifact(noun, console)
     else:
-        _measurement(noun, console)
+        _measurement(noun, bundles, console)
 
 
 def print_report(nouns: Nouns, console: Console) -> None:
@@ -72,20 +74,17 @@ def print_report(nouns: Nouns, console: Console) -> None:
         _heading(f"{build.name} for {build.artifact.target}", console)
         _line(f"{build.artifact.origin}", console)
         _print(build_table(build), console)
-        _line(
-            f"Largest difference to PyTorch {parity_words(build.artifact)}; zeros lost {zeros_words(build.artifact)}.",
-            console,
-        )
-        for each in nouns.counted:
-            if is_of(each, build.artifact):
-                _line(f"{each.created}, {machine_words(each)}: {count_words(each)}", console)
-        for each in nouns.aggregated:
-            if is_of(each, build.artifact):
-                _line(f"{each.created}, {where_words(each, build.artifact)}: {native_words(each)}", console)
-        for run in build.timings:
+        parity, zeros = parity_words(build.artifact), zeros_words(build.artifact)
+        _line(f"Largest difference to PyTorch {parity}; zeros lost {zeros}.", console)
+        for other in (*nouns.emulated, *nouns.native):
+            if is_of(other, build.artifact):
+                emulated = isinstance(other, Emulated)
+                where = machine_words(other) if emulated else where_words(other, build.artifact)
+                _line(f"{other.created}, {where}: {result_line(other, nouns.artifacts)}", console)
+        for run in build.runs:
             where = where_words(run.measurement, build.artifact)
             _line(f"{run.measurement.created}, {where}: {speed_words(run)}", console)
-        if not any(is_of(each, build.artifact) for each in (*nouns.timed, *nouns.aggregated)):
+        if not any(is_of(measured, build.artifact) for measured in (*nouns.timed, *nouns.native)):
             _line(f"Not measured yet: {_bench(build.artifact)}", console)
     for line in nouns.left_out:
         _line(f"Left out: {line}", console)
@@ -94,32 +93,20 @@ def print_report(nouns: Nouns, console: Console) -> None:
 def _bench(artifact: Artifact) -> str:
     """The command that measures a bundle where it is meant to run; any machine will do for a first look."""
     target = str(artifact.options.get("target") or artifact.target)
-    elsewhere = "" if target == "local" else " --host HOST, or here: --target local"
+    elsewhere = "" if target == HERE else f" --host HOST, or here: --target {HERE}"
     return f"edgeprune bench {artifact.origin} --target {target}{elsewhere}"
 
 
-def speed_line(measurement: Measurement) -> str:
-    """A measurement in one line: "median 434 µs [429 µs … 440 µs, blocks over 45 s], 2.49× as fast as the dense twin
-    [2.48 … 2.51×]: faster", or `count_words`, or `native_words`."""
-    if measurement.kind == EMULATED:
-        return count_words(measurement)
-    if measurement.kind == AGGREGATED:
-        return native_words(measurement)
-    run = timing(measurement, artifacts_of(measurement))
-    return f"median {units.latency(run.statistics['p50_ns'])}{interval_words(run.statistics)}, {speed_words(run)}"
-
-
-def print_layers(measurement: Measurement, console: Console) -> None:
+def print_layers(measurement: Measurement, bundles: Sequence[Artifact], console: Console) -> None:
     """Predicted and measured gain of each layer, if a measurement has a profile."""
-    timed = measurement.kind == MEASURED
-    table = times_table(timing(measurement, artifacts_of(measurement))) if timed else None
+    table = timings.times_table(Run.of(measurement, bundles)) if isinstance(measurement, Timed) else None
     if table is not None:
         _print(table, console)
 
 
-def print_devices(measured: Mapping[str, Measurement], console: Console) -> None:
+def print_devices(measured: Mapping[str, Measurement], bundles: Sequence[Artifact], console: Console) -> None:
     """One artifact on several devices; measured: host -> what was measured there."""
-    _print(devices_table(measured), console)
+    _print(timings.devices_table(measured, bundles), console)
 
 
 def _ticket(ticket: Ticket, console: Console) -> None:
@@ -139,27 +126,20 @@ def _artifact(artifact: Artifact, console: Console) -> None:
     _print(zeros_table(artifact), console)
 
 
-def _measurement(measurement: Measurement, console: Console) -> None:
-    if measurement.kind == EMULATED:
-        _heading(measurement.path.stem, console)
-        _print(counts_table([measurement], artifacts_of(measurement)), console)
-        return
-    if measurement.kind == AGGREGATED:
-        _heading(measurement.path.stem, console)
-        _line(native_words(measurement), console)
-        _print(native_facts_table(measurement, artifacts_of(measurement)), console)
-        return
-    run = timing(measurement, artifacts_of(measurement))
+def _measurement(measurement: Measurement, bundles: Sequence[Artifact], console: Console) -> None:
     _heading(measurement.path.stem, console)
-    _line(speed_line(measurement), console)
-    _print(timing_table(run), console)
+    if isinstance(measurement, Emulated):
+        return _print(timings.counts_table([measurement], bundles), console)
+    _line(result_line(measurement, bundles), console)
+    if isinstance(measurement, Aggregated):
+        return _print(timings.native_facts_table(measurement, bundles), console)
+    run = Run.of(timed(measurement), bundles)
+    _print(timings.timing_table(run), console)
     if tracks(run):
         _line(sustained_words(run), console)
-    print_layers(measurement, console)
-    slow = slow_table(run)
-    if slow is not None:
-        _print(slow, console)
-    _print(environment_table(run), console)
+    for table in (timings.times_table(run), timings.slow_table(run), timings.environment_table(run)):
+        if table is not None:
+            _print(table, console)
 
 
 def _heading(text: str, console: Console) -> None:
@@ -179,18 +159,10 @@ def _print(table: Table, console: Console) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(
-        box=box.SIMPLE_HEAD if console.is_terminal else None,
-        title=Text(table.title) if table.title else None,
-        title_justify="left",
-        title_style="italic",
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
-    )
-    for index, column in enumerate(table.columns):
-        shown.add_column(
-            Text(column), justify="left" if index == 0 or column in ("Value", "Why") else "right", overflow="fold"
-        )
+    shown = RichTable(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, padding=(0, 2, 0, 0))
+    shown.title, shown.title_justify, shown.title_style = Text(table.title) if table.title else None, "left", "italic"
+    for column, in_words in zip(table.columns, table.in_words):
+        shown.add_column(Text(column), justify="left" if in_words else "right", overflow="fold")
     for index, row in enumerate(table.rows):
         style = "bold" if index in table.marked else ""
         # Without colours a mark in bold would be lost.
@@ -200,3 +172,121 @@ def _print(table: Table, console: Console) -> None:
     console.print(shown)
     if table.note:
         _line(table.note, console)
+
+
+def summary(noun: Noun, bundles: Sequence[Artifact] = ()) -> dict[str, Any]:
+    """The dictionary of any of the three nouns. bundles: that a measurement ran, for what the export expected of its
+    layers."""
+    if isinstance(noun, Ticket):
+        return ticket_summary(noun)
+    return artifact_summary(noun) if isinstance(noun, Artifact) else measurement_summary(noun, bundles)
+
+
+def ticket_summary(ticket: Ticket) -> dict[str, Any]:
+    """A ticket: density and level chosen, levels with the validation metric over seeds, test metrics, verdict, spec."""
+    chosen = ticket.verdict.level
+    return {
+        "noun": "ticket",
+        "path": str(ticket.path),
+        "id": ticket.id,
+        "task": ticket.task_name,
+        "pattern": ticket.spec.pattern,
+        "metric": ticket.metric_name,
+        "smaller_is_better": ticket.smaller_is_better,
+        "metric_unit": ticket.metric_unit,
+        "parameters": ticket.parameters,
+        "density": ticket.verdict.density,
+        "level": chosen,
+        "levels": [
+            {
+                "level": level.level,
+                "density": level.density,
+                "validation": {"mean": level.mean, "min": level.low, "max": level.high},
+                "seeds": level.seeds,
+            }
+            for level in levels_of(ticket)
+        ],
+        "verdict": asdict(ticket.verdict),
+        "seeds": {
+            str(record.seed): {
+                "test": dict(record.test),
+                "validation": record.levels[chosen].validation,
+                "dense_validation": record.levels[0].validation,
+                "reinit_validation": record.reinit_validation,
+                "densities": dict(record.levels[chosen].densities),
+            }
+            for record in ticket.seeds
+        },
+        "median_seed": ticket.median_seed,
+        "spec": asdict(ticket.spec),
+    }
+
+
+def artifact_summary(artifact: Artifact) -> dict[str, Any]:
+    """An artifact: what it was built for, its parity, metrics, sizes and the zero certificate."""
+    derived = ("model_bytes", "density", "zeros_lost", "zeros_gained", "parity_relative")
+    content = {**artifact.content(), **{name: getattr(artifact, name) for name in derived}}
+    return {"noun": "artifact", "path": str(artifact.origin), **content}
+
+
+def measurement_summary(measurement: Measurement, bundles: Sequence[Artifact]) -> dict[str, Any]:
+    """A measurement: all that its summary holds (`against` holds the same for what it was compared with, `ratio` how
+    many times as fast the artifact is), and what ran where and when. One with samples has its layers with predicted and
+    measured gain, and the energy of an inference (see `edgeprune.energy.Energy`; "absent" where the device measures no
+    power), too. The figures of emulated instructions have other keys than times have."""
+    header = ("artifact_path", "artifact_sha256", "against_path", "against_sha256", "ticket_id", "created")
+    ends = zip(("conditions_before", "conditions_after"), (measurement.ran[:1], measurement.ran[-1:]))
+    return {
+        "noun": "measurement",
+        "path": str(measurement.path),
+        **_figures(measurement, bundles),
+        **{name: getattr(measurement, name) for name in header},
+        "machine": machine_words(measurement),
+        "asked": dict(measurement.asked),
+        "environment": dict(measurement.environment),
+        "notes": list(measurement.notes),
+        **{name: dict(getattr(process, name)) for name, ran in ends for process in ran},
+    }
+
+
+def _figures(measurement: Measurement, bundles: Sequence[Artifact]) -> dict[str, Any]:
+    """What is derived from a measurement of any kind, the artifact's figures first, and what ran."""
+    setting = {name: getattr(measurement, name) for name in ("runtime", "precision", "threads", "target", "connection")}
+    if isinstance(measurement, Emulated):
+        counted = measurement.summary
+        return {
+            "kind": measurement.kind,
+            "emulated_instructions": counted.instructions,
+            "against_emulated_instructions": counted.against,
+            "ratio_of_emulated_instructions": counted.ratio,
+            "output_max_abs": counted.output_max_abs,
+            **{name: setting[name] for name in ("target", "runtime", "precision", "threads")},
+        }
+    if isinstance(measurement, Aggregated):
+        return {"kind": measurement.kind, **_sides_first(measurement.summary), **setting}
+    run = Run.of(timed(measurement), bundles)
+    energies = {role: _energy(run.measurement, role) for role in ("artifact", "against")}
+    return {**_sides_first(run.summary), **setting, "layers": _layers(run), "energy": energies}
+
+
+def _sides_first(summary: Union[Summary, NativeSummary]) -> dict[str, Any]:
+    plain = asdict(summary)
+    return {**plain.pop("artifact"), **plain}
+
+
+def _energy(measurement: Timed, role: str) -> Union[dict[str, Any], str]:
+    measured = energy(measurement.of(role))
+    return asdict(measured) if measured else "absent"
+
+
+def _layers(run: Run) -> list[dict[str, Any]]:
+    """Each layer's time and gain; what the export said of it where the bundle is known."""
+    return [
+        {
+            **(asdict(timed.layer) if timed.layer else {"name": timed.name}),
+            "time_ns": timed.time_ns,
+            "against_ns": timed.against_ns,
+            "measured_gain": timed.gain,
+        }
+        for timed in layer_times(run)
+    ]

@@ -11,40 +11,61 @@ from edgeprune.metric import Metric
 MISSING = "–"
 MINUS = "\N{MINUS SIGN}"
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
+Units = Sequence[tuple[str, float]]
+TIMES: Units = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
+SIZES: Units = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+ENERGIES: Units = (("J", 1e9), ("mJ", 1e6), ("µJ", 1e3), ("nJ", 1.0))
 
 
 def latency(value_ns: Optional[float]) -> str:
     """Nanoseconds as "812 ns", "12.3 µs", "4.56 ms" or "7.89 s", with three significant digits."""
     if value_ns is None:
         return MISSING
-    return _scaled(value_ns, (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1)))
+    return _scaled(value_ns, TIMES)
+
+
+def interval(pair: Optional[Sequence[float]]) -> str:
+    """An interval of nanoseconds: "429 µs … 440 µs", or a dash where there is none."""
+    return MISSING if pair is None else " … ".join(map(latency, pair))
+
+
+def time_scale(longest_ns: float) -> tuple[str, float]:
+    """The unit that an axis up to `longest_ns` is best read in, and how many ns it has."""
+    return next((pair for pair in TIMES if longest_ns >= pair[1]), TIMES[-1])
 
 
 def size(value_bytes: Optional[float]) -> str:
     """Bytes in decimal units: "812 B", "12.3 kB", "4.56 MB"."""
     if value_bytes is None:
         return MISSING
-    return _scaled(value_bytes, (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)))
+    return _scaled(value_bytes, SIZES)
 
 
 def energy(value_j: Optional[float], error_j: Optional[float] = None) -> str:
     """Joules as "1.23 J", "45.6 mJ" or "789 µJ", with a standard error in the same unit: "45.6 ± 0.7 mJ"."""
     if value_j is None:
         return MISSING
-    text = _scaled(value_j * 1e9, (("J", 1e9), ("mJ", 1e6), ("µJ", 1e3), ("nJ", 1)))
-    if error_j is None:
-        return text
-    number, unit = text.split(" ")
-    factor = {"J": 1.0, "mJ": 1e3, "µJ": 1e6, "nJ": 1e9}[unit]
-    return f"{number} ± {error_j * factor:.2g} {unit}"
+    value_nj = value_j * 1e9
+    unit, factor = _unit(value_nj, ENERGIES)
+    error = "" if error_j is None else f" ± {error_j * 1e9 / factor:.2g}"
+    return f"{_digits(value_nj, factor)}{error} {unit}"
 
 
-def _scaled(value: float, units: Sequence[tuple[str, float]]) -> str:
-    """`value` in the largest unit that keeps it at 1 or more, with three significant digits."""
-    unit, factor = next((pair for pair in units if abs(value) >= pair[1] * 0.9995), units[-1])
+def _scaled(value: float, units: Units) -> str:
+    """`value` in the unit that suits it, with three significant digits."""
+    unit, factor = _unit(value, units)
+    return f"{_digits(value, factor)} {unit}"
+
+
+def _unit(value: float, units: Units) -> tuple[str, float]:
+    """The largest unit that keeps `value` at 1 or more, and its factor."""
+    return next((pair for pair in units if abs(value) >= pair[1] * 0.9995), units[-1])
+
+
+def _digits(value: float, factor: float) -> str:
     scaled = value / factor
     digits = 0 if factor == 1 else max(0, 2 - (abs(scaled) >= 9.995) - (abs(scaled) >= 99.95))
-    return f"{scaled:.{digits}f} {unit}".replace("-", MINUS)
+    return f"{scaled:.{digits}f}".replace("-", MINUS)
 
 
 def percent(fraction: Optional[float]) -> str:
@@ -73,6 +94,11 @@ def difference(value: Optional[float], of: Metric) -> str:
     return MISSING if value is None else f"{of.difference(value)} {of.difference_unit}".replace("-", MINUS)
 
 
+def amount(value: float, of: Metric) -> str:
+    """A difference without its sign, such as a margin: "0.50 points"."""
+    return difference(abs(value), of).removeprefix("+")
+
+
 def difference_interval(pair: Optional[Sequence[float]], of: Metric) -> str:
     """An interval of differences without its unit: "−0.21 … +0.13", or a dash where there is none."""
     return MISSING if pair is None else " … ".join(of.difference(value) for value in pair).replace("-", MINUS)
@@ -85,17 +111,16 @@ def runtime(name: str) -> str:
 
 def times(ratio: Optional[float]) -> str:
     """A ratio as "2.48×": two decimals, one above 10, none above 100."""
-    if ratio is None:
-        return MISSING
-    return f"{ratio:.{2 - (ratio >= 9.995) - (ratio >= 99.95)}f}×"
+    return MISSING if ratio is None else f"{_factor(ratio)}×"
+
+
+def _factor(ratio: float) -> str:
+    return f"{ratio:.{2 - (ratio >= 9.995) - (ratio >= 99.95)}f}"
 
 
 def times_interval(pair: Optional[Sequence[float]]) -> str:
     """An interval of ratios: "2.41 … 2.55×"."""
-    if pair is None:
-        return MISSING
-    low, high = (times(value) for value in pair)
-    return f"{low[:-1]} … {high}"
+    return MISSING if pair is None else f"{' … '.join(map(_factor, pair))}×"
 
 
 def small(value: Optional[float]) -> str:

@@ -1,16 +1,14 @@
 """The runtimes that artifacts run in, one file each; names are file stems, found by listing this folder.
 
-Each module has
-    PRECISIONS: tuple of precisions it runs
-    MODEL_FILE: name of the model file in a bundle
-    version() -> str                                 of the runtime found, DeviceError with the install line if none
-    open_session(path, threads, library) -> Session  loads a model file, with a library of operators if it needs one
-A Session takes one float32 (or int) array in the file's layout and gives the list of outputs.
+Each module is a `Runtime`. A Session takes one float32 (or int) array in the file's layout, and gives the outputs.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
@@ -19,20 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.artifact import Artifact, to_file_layout, to_torch_layout, torch_shape
-from edgeprune.errors import ExportError, TargetError, nearest
+from edgeprune.device import Failure
+from edgeprune.device.runtimes import Found, find_runtime
+from edgeprune.errors import DeviceError, ExportError, TargetError, nearest
 from edgeprune.store import StrPath
 
 Session = Callable[[NDArray[Any]], "list[NDArray[np.float32]]"]
 
 
 class Runtime(Protocol):
-    """What a module of this folder offers."""
+    """What a module of this folder offers. PRECISIONS: that it runs; MODEL_FILE: the model file's name in a bundle
+    (export has a writer for its ending, .onnx or .tflite); TAKES_LIBRARY: it loads a library of operators, so that
+    export may choose sparse kernels; PROVIDERS: a target may name execution providers for it."""
 
     PRECISIONS: tuple[str, ...]
     MODEL_FILE: str
+    TAKES_LIBRARY: bool
+    PROVIDERS: bool
 
     def version(self) -> str:
-        """Version of the runtime found on this machine."""
+        """Name and version of the runtime found on this machine; DeviceError with the install line if there is none."""
         ...
 
     def open_session(self, path: Path, threads: int, library: Optional[Path] = None) -> Session:
@@ -46,7 +50,7 @@ class Runtime(Protocol):
 
 def names() -> list[str]:
     """Names of all runtimes."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Runtime:
@@ -55,6 +59,21 @@ def load(name: str) -> Runtime:
         raise TargetError(f"unknown runtime {name!r}", nearest(name, names()))
     module: Any = importlib.import_module(f"edgeprune.runtimes.{name}")
     return module  # type: ignore[no-any-return]
+
+
+def find(name: str) -> Found:
+    """A runtime that the device side knows, as installed here; DeviceError that says why there is none."""
+    with on_host():
+        return find_runtime(name)
+
+
+@contextmanager
+def on_host() -> Iterator[None]:
+    """A Failure of the device side, met on the host, is a DeviceError."""
+    try:
+        yield
+    except Failure as problem:
+        raise DeviceError(str(problem), problem.hint) from None
 
 
 @dataclass(frozen=True)

@@ -10,40 +10,19 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.errors import DeviceError, ExportError
-from edgeprune.loading import import_module
-from edgeprune.runtimes import Session
+from edgeprune.device.runtimes import Ask, LiteRt
+from edgeprune.errors import ExportError
+from edgeprune.runtimes import Session, find
 
 PRECISIONS = ("fp32", "int8")
 MODEL_FILE = "model.tflite"
-# In order of preference: the maintained package, the last one for old devices, the whole of TensorFlow.
-INTERPRETERS = {
-    "ai_edge_litert.interpreter": "ai-edge-litert",
-    "tflite_runtime.interpreter": "tflite-runtime",
-    "tensorflow.lite.python.interpreter": "tensorflow",
-}
-
-
-def _module() -> Any:
-    broken: Optional[DeviceError] = None
-    for name, package in INTERPRETERS.items():
-        try:
-            return import_module(package, name)
-        except DeviceError as problem:
-            broken = broken or (None if "is not installed" in problem.message else problem)
-    raise broken or DeviceError(
-        f"no LiteRT interpreter is installed (looked for {', '.join(INTERPRETERS.values())})",
-        "run: pip install ai-edge-litert",
-    )
+TAKES_LIBRARY = PROVIDERS = False
 
 
 def version() -> str:
     """Name and version of the package that the interpreter comes from."""
-    from importlib.metadata import version as package_version
-
-    package = _module().__name__.split(".")[0]
-    distribution = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime"}.get(package, package)
-    return f"{distribution} {package_version(distribution)}"
+    found = find("litert")
+    return f"{found.name} {found.version}"
 
 
 def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Session:
@@ -58,24 +37,19 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
     if library is not None:
         raise ExportError(f"LiteRT takes no library of operators, got {library}", "export the ticket again")
     try:
-        interpreter = _module().Interpreter(model_path=os.fspath(path), num_threads=threads)
-        interpreter.allocate_tensors()
+        opened = LiteRt(find("litert").module, Ask(os.fspath(path), threads))
     except (ValueError, RuntimeError) as problem:
         raise ExportError(f"LiteRT cannot load {path}: {problem}") from None
-    entry = interpreter.get_input_details()[0]["index"]
-    exits = interpreter.get_output_details()
-    nothing = [np.zeros((0, *exit["shape"][1:]), exit["dtype"]) for exit in exits]
+    nothing = [np.zeros((0, *exit["shape"][1:]), exit["dtype"]) for exit in opened.exits]
     turn = threading.Lock()
 
     def infer(example: NDArray[Any]) -> list[NDArray[Any]]:
-        # `invoke` lets other threads of Python run, which would set the inputs of this very inference.
+        # An inference lets other threads of Python run, which would set the inputs of this very one.
         with turn:
             try:
-                interpreter.set_tensor(entry, example[None])
-                interpreter.invoke()
+                return opened.run(example[None])
             except (ValueError, RuntimeError) as problem:
                 raise ExportError(f"LiteRT cannot run {path}: {' '.join(str(problem).split())}") from None
-            return [interpreter.get_tensor(exit["index"]) for exit in exits]
 
     def run(array: NDArray[Any]) -> list[NDArray[Any]]:
         rows = [infer(example) for example in array]

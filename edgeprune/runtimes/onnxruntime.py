@@ -11,25 +11,20 @@ from typing import Any, Optional
 
 from numpy.typing import NDArray
 
-from edgeprune.errors import DeviceError, EdgepruneError, ExportError
-from edgeprune.loading import UNKNOWN, import_module, loading_problem
-from edgeprune.runtimes import Session
+from edgeprune.device.runtimes import Ask, LibraryRefused, OnnxRuntime
+from edgeprune.errors import DeviceError, ExportError
+from edgeprune.runtimes import Session, find
 from edgeprune.store import MEND
 
 PRECISIONS = ("fp32", "int8")
 MODEL_FILE = "model.onnx"
+TAKES_LIBRARY = PROVIDERS = True
 MACHINES = {62: "x86_64", 183: "aarch64"}  # e_machine of an ELF file (ELF-64 Object File Format, and its supplements)
-
-
-def _module() -> Any:
-    # Official Linux builds from 1.29 on send telemetry unless told not to.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return import_module("onnxruntime", "onnxruntime")
 
 
 def version() -> str:
     """Version of the installed onnxruntime."""
-    return f"onnxruntime {_module().__version__}"
+    return f"onnxruntime {find('onnxruntime').version}"
 
 
 def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Session:
@@ -37,20 +32,21 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
 
     library: the sparse kernels that the model was exported with.
     """
-    runtime = _module()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    runtime = find("onnxruntime")
     if library is not None:
-        _register(runtime, options, library)
-    with _told(runtime, f"ONNX Runtime cannot load {path}", ExportError):
-        session = runtime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+        _check(library)
+    try:
+        with _told(f"ONNX Runtime cannot load {path}"):
+            opened = OnnxRuntime(runtime.module, Ask(os.fspath(path), threads, str(library or "")))
+    except LibraryRefused as problem:
+        refused = f"ONNX Runtime {runtime.version} refuses the kernel library {library}"
+        if not problem.means:
+            raise DeviceError(f"{refused}: {problem.said}") from None
+        raise DeviceError(f"{refused}, which {problem.means}", problem.step or MEND["artifact"]) from None
 
     def run(array: NDArray[Any]) -> list[NDArray[Any]]:
-        with _told(runtime, f"ONNX Runtime cannot run {path}", ExportError):
-            return list(session.run(None, {name: array}))
+        with _told(f"ONNX Runtime cannot run {path}"):
+            return opened.run(array)
 
     return run
 
@@ -67,35 +63,24 @@ def architecture_of(library: Path) -> str:
     return MACHINES.get(number, f"machine {number}") if head[:4] == b"\x7fELF" else ""
 
 
-def _register(runtime: Any, options: Any, library: Path) -> None:
-    """Have the session know the library's operators."""
-    # The dynamic loader says of another machine's library that it does not exist.
-    found = architecture_of(library)
-    if found != platform.machine():
+def _check(library: Path) -> None:
+    """DeviceError for what this machine cannot load: of another machine's library the dynamic loader says that it does
+    not exist."""
+    built = architecture_of(library)
+    if built != platform.machine():
         raise DeviceError(
             f"the kernel library {library} is "
-            + (f"built for {found}, this machine is {platform.machine()}" if found else "no ELF library"),
-            "run the bundle on its target, or one that was exported for this machine" if found else MEND["artifact"],
+            + (f"built for {built}, this machine is {platform.machine()}" if built else "no ELF library"),
+            "run the bundle on its target, or one that was exported for this machine" if built else MEND["artifact"],
         )
-    refused = f"ONNX Runtime {runtime.__version__} refuses the kernel library {library}"
-    try:
-        with _told(runtime, refused, DeviceError):
-            # A relative path would be looked for in the system's folders.
-            options.register_custom_ops_library(os.path.abspath(library))
-    except DeviceError as problem:
-        means, step = loading_problem("onnxruntime", problem.message)
-        if means == UNKNOWN:
-            raise
-        # It comes with no package that could be installed again.
-        raise DeviceError(f"{refused}, which {means}", MEND["artifact"] if "pip install" in step else step) from None
 
 
 @contextmanager
-def _told(runtime: Any, what: str, error: type[EdgepruneError]) -> Iterator[None]:
+def _told(what: str) -> Iterator[None]:
     """Turn what the binding raises into one line; its classes derive from Exception alone."""
     try:
         yield
     except Exception as problem:
         if isinstance(problem, RuntimeError) or type(problem).__module__.startswith("onnxruntime"):
-            raise error(f"{what}: {' '.join(str(problem).split())}") from None
+            raise ExportError(f"{what}: {' '.join(str(problem).split())}") from None
         raise

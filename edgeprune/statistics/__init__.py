@@ -1,5 +1,5 @@
-"""Statistics of latency samples: pure functions of raw nanoseconds, and `summarize`, which derives from a measurement
-all that is shown of it.
+"""Statistics of latency samples: pure functions of raw nanoseconds, and one `summarize` per kind of measurement, which
+derives all that is shown of it.
 
 Quantiles are order statistics, samples that were really taken, and refuse too small a sample. Two models are compared
 by pairs of blocks; a claim has to exceed its interval and the device's noise floor. Nothing is deleted: samples before
@@ -8,66 +8,60 @@ a block's steady state do not count, and stay in the file.
 
 from __future__ import annotations
 
-from edgeprune.statistics.between import effective_blocks, median_interval, quantile_between, spread
+from edgeprune.statistics.between import effective_blocks, quantile_between
 from edgeprune.statistics.comparison import (
     DELTA,
-    FEWEST_PAIRS,
-    NoiseFloor,
     Ratio,
     block_logs,
-    level,
     lowest_percentile,
     minimum_detectable,
     noise_floor,
     paired_ratio,
-    randomization_interval,
     verdict,
 )
 from edgeprune.statistics.quantiles import (
-    CONFIDENCE,
     FEWEST_PROCESSES,
     QUANTILES,
-    binomial_cdf,
-    mad,
-    quantile,
+    Samples,
     quantile_interval,
     smallest_sample,
 )
-from edgeprune.statistics.slow import SlowBlock, slow_blocks
-from edgeprune.statistics.steady import EPSILON, Steady, steady_state
-from edgeprune.statistics.summary import describe, steady_samples, summarize
+from edgeprune.statistics.steady import Steady, steady_state
+from edgeprune.statistics.summary import (
+    CountSummary,
+    NativeSide,
+    NativeSummary,
+    Side,
+    Summary,
+    summarize,
+    summarize_counts,
+    summarize_native,
+)
 
 __all__ = [
-    "CONFIDENCE",
     "DELTA",
-    "EPSILON",
-    "FEWEST_PAIRS",
     "FEWEST_PROCESSES",
     "QUANTILES",
-    "NoiseFloor",
+    "CountSummary",
+    "NativeSide",
+    "NativeSummary",
     "Ratio",
-    "SlowBlock",
+    "Samples",
+    "Side",
     "Steady",
-    "binomial_cdf",
+    "Summary",
     "block_logs",
-    "describe",
     "effective_blocks",
-    "level",
     "lowest_percentile",
-    "mad",
-    "median_interval",
     "minimum_detectable",
     "noise_floor",
     "paired_ratio",
-    "randomization_interval",
-    "quantile",
     "quantile_between",
     "quantile_interval",
-    "slow_blocks",
     "smallest_sample",
-    "spread",
-    "steady_samples",
     "steady_state",
     "summarize",
+    "summarize_counts",
+    "summarize_native",
     "verdict",
 ]

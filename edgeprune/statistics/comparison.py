@@ -34,6 +34,7 @@ class Ratio:
     value: from `level` of either side, over `pairs` pairs of blocks; low, high: its interval at `confidence`, None with
     too few pairs. verdict: "faster", "slower", "equivalent" (the interval lies within `delta`) or "inconclusive".
     floor: the noise floor that the claim had to exceed (`NoiseFloor.relative`), None where none was measured.
+    detectable: what `minimum_detectable` gives, where it was asked for.
     """
 
     value: float
@@ -44,6 +45,12 @@ class Ratio:
     verdict: str
     delta: float
     floor: Optional[float] = None
+    detectable: Optional[float] = None
+
+    @property
+    def interval(self) -> Optional[tuple[float, float]]:
+        """low and high, None with too few pairs."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def paired_ratio(

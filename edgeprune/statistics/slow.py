@@ -1,19 +1,19 @@
-"""Slow blocks and what may have slowed them. None is left out; a cause is told where a reading shows one."""
+"""Slow blocks and what may have slowed them. None is left out; a cause is named where a reading shows one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import Optional, TypeVar
 
 import numpy as np
 
-from edgeprune.statistics.steady import steady_state
+from edgeprune.blocks import Block
+from edgeprune.device import readings
 
-if TYPE_CHECKING:
-    from edgeprune.measurement import Block, Measurement
-
-SLOW = 0.1  # relative: a block whose median lies this far above that of its role's blocks is told of
+T = TypeVar("T")
+Reader = Callable[[Block], Optional[float]]
+SLOW = 0.1  # relative: a block whose median lies this far above that of its role's blocks is reported
 
 
 @dataclass(frozen=True)
@@ -27,68 +27,57 @@ class SlowBlock:
     causes: tuple[str, ...]
 
 
-def slow_blocks(measurement: Measurement) -> list[SlowBlock]:
-    """The blocks that were slower than their role's others by more than a tenth, in running order."""
-    medians = [_median_ns(block) for block in measurement.blocks]
-    found = []
-    for place, (block, median) in enumerate(zip(measurement.blocks, medians), 1):
-        same = [other for other, each in zip(medians, measurement.blocks) if each.role == block.role]
-        slower = median / float(np.median(same)) - 1
+def slow_blocks(blocks: Sequence[Block], medians_ns: Sequence[float]) -> tuple[SlowBlock, ...]:
+    """The blocks that were slower than their role's others by more than a tenth, in running order. medians_ns: of the
+    steady samples of each block."""
+    slow = []
+    usual = {role: float(np.median(_of(role, blocks, medians_ns))) for role in {block.role for block in blocks}}
+    for place, (block, median) in enumerate(zip(blocks, medians_ns), 1):
+        slower = median / usual[block.role] - 1
         if slower > SLOW:
-            found.append(SlowBlock(place, block.role, slower, _causes(block, measurement.of(block.role))))
-    return found
+            slow.append(SlowBlock(place, block.role, slower, _causes(block, _of(block.role, blocks, blocks))))
+    return tuple(slow)
 
 
-def _median_ns(block: Block) -> float:
-    return float(np.median(block.samples_ns[steady_state(block.warmup_ns, block.samples_ns).begin :]))
+def _of(role: str, blocks: Sequence[Block], values: Sequence[T]) -> list[T]:
+    """The values of the blocks of one role; values: one per block."""
+    return [value for block, value in zip(blocks, values) if block.role == role]
 
 
 def _causes(block: Block, same: Sequence[Block]) -> tuple[str, ...]:
     """The readings of a block that stand out against the median of its role's blocks."""
     found = []
-    for read, least, words in _COVARIATES:
-        mine, values = read(block), [value for each in same if (value := read(each)) is not None]
+    for read, unit, least, words in _COVARIATES:
+        mine, values = read(block), [value / unit for other in same if (value := read(other)) is not None]
         usual = float(np.median(values)) if values else 0.0
-        if mine is not None and mine - usual >= least:
-            found.append(words.format(abs(mine), abs(usual)))
+        if mine is not None and mine / unit - usual >= least:
+            found.append(words.format(abs(mine / unit), abs(usual)))
     return tuple(found)
 
 
-def _seconds(block: Block) -> float:
-    return sum(block.samples_ns) / 1e9
-
-
-def _rate(block: Block, name: str) -> Optional[float]:
+def _rate(name: str) -> Reader:
     """By how much a counter grew for each second of samples."""
-    before, after = block.conditions_before.get(name), block.conditions_after.get(name)
-    return (after - before) / _seconds(block) if isinstance(before, int) and isinstance(after, int) else None
+
+    def rate(block: Block) -> Optional[float]:
+        growth = block.increase(name)
+        return None if growth is None else growth / block.seconds
+
+    return rate
 
 
-def _highest(block: Block, name: str) -> Optional[int]:
-    values = [value for key, value in block.conditions_after.items() if key.partition(".")[0] == name]
-    return max((value for value in values if isinstance(value, int)), default=None)
+def _hottest_millic(block: Block) -> Optional[int]:
+    return readings.hottest_millic(block.conditions_after)
 
 
-def _waiting_percent(block: Block) -> Optional[float]:
-    rate = _rate(block, "cpu_pressure_us")  # microseconds a second
-    return None if rate is None else rate / 1e4
+def _fastest_khz(block: Block) -> Optional[int]:
+    return readings.fastest_khz(block.conditions_after)  # of all groups of cores, for idle ones clock down
 
 
-def _minus_megahertz(block: Block) -> Optional[float]:
-    """Negative, since less is slower; of the fastest group of cores, for idle ones clock down."""
-    khz = _highest(block, "frequency_khz")
-    return None if khz is None else -khz / 1e3
-
-
-def _celsius(block: Block) -> Optional[float]:
-    millic = _highest(block, "temp_millic")
-    return None if millic is None else millic / 1e3
-
-
-# reading, by how much it has to exceed the others' median, words for it and that median
-_COVARIATES: tuple[tuple[Callable[[Block], Optional[float]], float, str], ...] = (
-    (_waiting_percent, 10.0, "programs waited for a processor {:.0f} % of the time (usually {:.0f} %)"),
-    (lambda block: _rate(block, "preemptions"), 50.0, "taken off its core {:.0f} times a second (usually {:.0f})"),
-    (_minus_megahertz, 100.0, "clock at {:.0f} MHz (usually {:.0f})"),
-    (_celsius, 5.0, "{:.0f} degrees Celsius (usually {:.0f})"),
+# reading, how much of it is 1 in the words (negative where less is slower), by how much more than the others' median it
+# has to be, words for it and that median
+_COVARIATES: tuple[tuple[Reader, float, float, str], ...] = (
+    (_rate("cpu_pressure_us"), 1e4, 10.0, "programs waited for a processor {:.0f} % of the time (usually {:.0f} %)"),
+    (_rate("preemptions"), 1.0, 50.0, "taken off its core {:.0f} times a second (usually {:.0f})"),
+    (_fastest_khz, -1e3, 100.0, "clock at {:.0f} MHz (usually {:.0f})"),
+    (_hottest_millic, 1e3, 5.0, "{:.0f} degrees Celsius (usually {:.0f})"),
 )

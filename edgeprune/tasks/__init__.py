@@ -109,7 +109,7 @@ def data_sha256(data: Data) -> str:
 
 def _load_built_in(name: str) -> LoadedTask:
     known = _built_in()
-    found = known.get(name) or known.get(next((other for other in known if _same(other, name)), ""))
+    found = known.get(name) or {_plain(other): made for other, made in known.items()}.get(_plain(name))
     if found is None:
         if name.endswith(".py"):
             raise TaskError(f"task {name!r} names a file but no function", f"write {name}:function")
@@ -136,8 +136,8 @@ def _built_in() -> dict[str, tuple[ModuleType, str]]:
     return found
 
 
-def _same(name: str, other: str) -> bool:
-    return name.replace("-", "_") == other.replace("-", "_")
+def _plain(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _load_file(reference: str, path: Path, function: str) -> LoadedTask:
@@ -190,7 +190,8 @@ def _call(module: ModuleType, function: str, reference: str) -> Task:
             else f"{function!r} is of type {kind_of(made)}, not a function"
         )
         raise TaskError(f"{where} {what}", nearest(function, own) if own else "define one that returns a Task")
-    task = source.run_user_code(made, f"task {reference} failed")
+    with source.user_code(f"task {reference} failed"):
+        task = made()
     if not isinstance(task, Task):
         raise TaskError(f"task {reference} returned {kind_of(task)}, expected an edgeprune.Task")
     return guarded(task)

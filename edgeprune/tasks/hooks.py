@@ -94,11 +94,9 @@ def judge_data(data: Any) -> Optional[str]:
         split = getattr(data, role)
         if not isinstance(split, Split):
             told = f"{role} data are of type {kind_of(split)}, expected an edgeprune.Split of tensors"
-            return (
-                f"{told}; collect a loader's batches with Split(*map(torch.cat, zip(*loader)))"
-                if _iterates(split)
-                else told
-            )
+            is_loader = hasattr(split, "__iter__") or hasattr(split, "__getitem__")
+            step = "; collect a loader's batches with Split(*map(torch.cat, zip(*loader)))"
+            return told + step * is_loader
         for part in ("inputs", "targets"):
             tensor = getattr(split, part)
             if not isinstance(tensor, torch.Tensor):
@@ -107,10 +105,6 @@ def judge_data(data: Any) -> Optional[str]:
         if wrong:
             return wrong
     return None
-
-
-def _iterates(value: Any) -> bool:
-    return hasattr(value, "__iter__") or hasattr(value, "__getitem__")
 
 
 def _judge_split(split: Split, role: str, train: Split) -> Optional[str]:

@@ -6,6 +6,7 @@ that came that way are known by what the model starts from, data by the hash of 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -52,7 +53,7 @@ class Reads:
         part of the path. Many files are one entry: the hash of all."""
         known = {os.path.realpath(path) for path in leave_out}
         found: dict[str, str] = {}
-        for path in sorted({os.path.realpath(_source(each)) for each in self.paths.get(what, {})} - known):
+        for path in sorted({os.path.realpath(_source(read)) for read in self.paths.get(what, {})} - known):
             if os.path.isfile(path):
                 name = path[len(str(folder)) + 1 :] if path.startswith(f"{folder}{os.sep}") else os.path.basename(path)
                 while name in found:
@@ -66,14 +67,11 @@ class Reads:
 
 _active: list[dict[str, None]] = []
 _lock = threading.Lock()
-_listening = False
 
 
+@functools.cache
 def _listen() -> None:
-    global _listening
-    if not _listening:
-        _listening = True
-        sys.addaudithook(_note)  # for the life of the process: Python has no way to take one away
+    sys.addaudithook(_note)  # for the life of the process: Python has no way to take one away
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:

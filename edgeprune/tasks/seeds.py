@@ -44,6 +44,14 @@ def set_states(kept: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Whatever draws random numbers inside draws those of the seed, and changes nothing outside."""
+    with kept():
+        seed_all(seed)
+        yield
+
+
+@contextmanager
 def kept() -> Iterator[None]:
     """Whatever draws random numbers inside changes nothing outside."""
     before = states()

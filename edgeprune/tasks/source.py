@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from importlib.util import cache_from_source
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, TypeVar, Union
+from typing import Callable, Union
 
 from edgeprune import store
 from edgeprune.errors import EdgepruneError, TaskError
@@ -22,7 +22,6 @@ from edgeprune.errors import EdgepruneError, TaskError
 _OWN_FOLDER = Path(__file__).parents[1]
 _MESSAGE_LENGTH = 300
 WHOLE = "edgeprune --debug COMMAND shows the whole traceback"
-T = TypeVar("T")
 
 
 def source_sha256(main: Path, root: Path, counts: Callable[[str], bool]) -> str:
@@ -93,20 +92,16 @@ def import_file(path: Path) -> ModuleType:
     module = ModuleType("edgeprune_task_" + store.sha256_bytes(str(path).encode())[:12])
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
-
-    def run() -> None:
+    with _first_on_path(path.parent), user_code(f"task file {path} does not import"):
         # Compiled here and not by the import system, so that what runs is what was hashed and no stale cache.
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-
-    with _first_on_path(path.parent):
-        run_user_code(run, f"task file {path} does not import")
     return module
 
 
 def import_module(name: str) -> ModuleType:
     """Import an installed module, or one below the current folder."""
-    with _first_on_path(Path.cwd()):
-        return run_user_code(lambda: importlib.import_module(name), f"task module {name} does not import")
+    with _first_on_path(Path.cwd()), user_code(f"task module {name} does not import"):
+        return importlib.import_module(name)
 
 
 @contextmanager
@@ -122,16 +117,10 @@ def _first_on_path(folder: Path) -> Iterator[None]:
             sys.path.append(str(folder))
 
 
-def run_user_code(function: Callable[[], T], what: str) -> T:
-    """The result of `function`, in which a user's code runs: whatever that raises becomes a TaskError of one line,
-    `what` and then file, line and exception. Errors of edgeprune's own pass through."""
-    with user_code(what):
-        return function()
-
-
 @contextmanager
 def user_code(what: Union[str, Callable[[], str]], always: bool = True) -> Iterator[None]:
-    """As `run_user_code`, for a piece of a program; `what` may be made when it is needed.
+    """Around a user's code: whatever that raises becomes a TaskError of one line, `what` (which may be made when it is
+    needed) and then file, line and exception. Errors of edgeprune's own pass through.
 
     always: False leaves alone what neither passed through a file of the user's nor is `sys.exit`."""
     try:

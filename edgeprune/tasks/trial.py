@@ -8,9 +8,10 @@ from typing import Any, Optional
 from edgeprune.errors import TaskError
 from edgeprune.task import Data, Split, Task
 from edgeprune.tasks import hooks, source
+from edgeprune.tasks.evaluation import BATCH, CHANGED
+from edgeprune.tasks.seeds import seeded
 
 EXAMPLES = 2
-BATCH = 1000
 BATCHES = 3
 
 
@@ -18,16 +19,14 @@ def check(task: Task, data: Data) -> None:
     """Run the model, the loss, one optimizer step and the metric on a few examples of the task's own data, the loss
     and the metric on the targets of all of them.
 
-    PyTorch's random numbers are left as they were. TaskError that names the part that fails.
+    All random numbers are left as they were. TaskError that names the part that fails.
     """
-    import torch
 
     task = hooks.guarded(task)
     wrong = hooks.judge_data(data)
     if wrong:
         raise TaskError(f"task {task.name}: {wrong}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         model = task.model()
         _check_training(task, model, data.train)
         outputs = _check_evaluation(task, model, data.validation)
@@ -45,9 +44,11 @@ def _check_training(task: Task, model: Any, split: Split) -> None:
     model.train()
     outputs = hooks.run_model(model, inputs, who)
     loss = task.loss(as_returned(outputs), targets)
-    source.run_user_code(loss.backward, f"{who}: its loss has no gradient")
+    with source.user_code(f"{who}: its loss has no gradient"):
+        loss.backward()  # type: ignore[no-untyped-call]
     optimizer = task.optimizer(model.parameters())
-    source.run_user_code(lambda: optimizer.step(), f"{who}: optimizer cannot step")
+    with source.user_code(f"{who}: optimizer cannot step"):
+        optimizer.step()
     if task.schedule is not None:
         scheduler = task.schedule(optimizer, task.recipe.iterations)
         wrong = hooks.judge_plateau(scheduler, task.measure)
@@ -67,10 +68,8 @@ def _check_evaluation(task: Task, model: Any, split: Split) -> tuple[Any, ...]:
             hooks.run_model(model, split.inputs[first * size : (first + 1) * size], f"task {task.name}")
             for first in range(min(BATCHES, len(split) // size))
         ]
-        return tuple(
-            source.run_user_code(lambda: torch.cat(column), f"task {task.name}: its outputs change their shape")  # noqa: B023
-            for column in zip(*rows)
-        )
+        with source.user_code(f"task {task.name}: {CHANGED}"):
+            return tuple(torch.cat(column) for column in zip(*rows))
 
 
 def _check_labels(task: Task, data: Data, outputs: tuple[Any, ...]) -> None:

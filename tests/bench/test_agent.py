@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import platform
@@ -21,8 +20,9 @@ import pytest
 
 from edgeprune import kernels
 from edgeprune.artifact import Artifact
-from edgeprune.bench import Plan, agent
+from edgeprune.bench import Plan
 from edgeprune.bench.block import Bundle, make_job
+from edgeprune.device import FIRST_LINE_NS, job, parcel, sensors, session, system
 
 Make = Callable[..., Artifact]
 Fake = Callable[..., None]
@@ -32,10 +32,10 @@ SENSORS = ("frequency", "governor", "temperature", "load")
 def prepare(folder: Path, artifact: Artifact, plan: Plan, **changes: Any) -> list[str]:
     """Lay the agent, a bundle and a job into a folder; the command that runs them there."""
     shutil.copytree(artifact.path, folder / "artifact")
-    shutil.copy(agent.__file__, folder / "agent.py")
-    job = replace(make_job(Bundle("artifact", artifact), 1, SENSORS, plan, 1), **changes)
-    (folder / "job.json").write_text(json.dumps(asdict(job)))
-    return [sys.executable, "agent.py", "job.json"]
+    (folder / "agent.pyz").write_bytes(parcel.parcel())
+    asked = replace(make_job(Bundle("artifact", artifact), 1, SENSORS, plan, 1), **changes)
+    (folder / "job.json").write_text(json.dumps(asdict(asked)))
+    return [sys.executable, "agent.pyz", "job.json"]
 
 
 def run(folder: Path, artifact: Artifact, plan: Plan, **changes: Any) -> tuple[int, str, dict[str, Any]]:
@@ -72,7 +72,7 @@ def test_all_phases_are_measured(folder: Path, bundle: Make, short_plan: Plan, r
     assert result["model_sha256"] == artifact.files[artifact.model_file]
     assert list(result["memory_bytes"]) == ["start", "import", "load", "first", "steady"]
     assert {path.name for path in folder.iterdir()} == {
-        "agent.py", "job.json", "artifact", "samples-1.jsonl", "result-1.json",
+        "agent.pyz", "job.json", "artifact", "samples-1.jsonl", "result-1.json",
     }  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_fast_model_goes_on_for_the_time_asked(folder: Path, bundle: Make, fake_
     fake_runtime()
     plan = Plan(seed=1, samples=5, seconds=0.05, warmups=1)
     _, _, result = run(folder, bundle(expected=zeros), plan)
-    assert result["samples"] > agent.SAMPLES_PER_LINE > plan.samples
+    assert result["samples"] > session.SAMPLES_PER_LINE > plan.samples
     assert sum(len(line.get("samples_ns", [])) for line in lines(folder)) == result["samples"]
 
 
@@ -198,19 +198,6 @@ def test_missing_runtime_gives_the_install_line(
     assert result["error"]["hint"] == line
 
 
-def test_litert_interpreters_are_tried_in_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first that can be imported is taken, whatever the reason for which the ones before it cannot."""
-    (tmp_path / "ai_edge_litert.py").write_text("raise AttributeError('_ARRAY_API not found')")
-    (tmp_path / "tflite_runtime").mkdir()
-    (tmp_path / "tflite_runtime/__init__.py").write_text("__version__ = '2.14.0'")
-    (tmp_path / "tflite_runtime/interpreter.py").write_text("")
-    code = f"import sys; sys.path.insert(0, {os.path.dirname(agent.__file__)!r}); import agent; "
-    code += "print(*agent.import_litert()[1:])"
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["tflite-runtime", "2.14.0"], done.stderr
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -223,7 +210,7 @@ def test_litert_interpreters_are_tried_in_order(monkeypatch: pytest.MonkeyPatch,
 def test_bad_job_is_one_line(folder: Path, content: str | None, message: str) -> None:
     if content is not None:
         (folder / "job.json").write_text(content)
-    command = [sys.executable, agent.__file__, "job.json"]
+    command = [sys.executable, "-m", "edgeprune.device", "job.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
@@ -247,7 +234,7 @@ def test_signals_leave_no_file(
         assert process.wait(30) == status
     finally:
         process.kill()
-    assert {path.name for path in folder.iterdir()} == {"agent.py", "job.json", "artifact"}
+    assert {path.name for path in folder.iterdir()} == {"agent.pyz", "job.json", "artifact"}
 
 
 def test_kill_leaves_what_was_measured_and_no_result(
@@ -270,26 +257,14 @@ def _until_steady(folder: Path) -> None:
     pytest.fail("the agent did not reach its steady phase")
 
 
-def test_agent_is_self_contained() -> None:
-    """Only the standard library is imported by name; NumPy and the runtimes inside functions."""
-    tree = ast.parse(Path(agent.__file__).read_text(), feature_version=(3, 9))
-    top, inner = set(), set()
-    for node in ast.walk(tree):
-        found = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        found += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        (top if node in tree.body else inner).update(name.split(".")[0] for name in found)
-    assert top <= set(sys.stdlib_module_names)
-    assert inner <= {*sys.stdlib_module_names, "numpy"}
-
-
-@pytest.mark.parametrize("dtype", list(agent.SAFETENSORS_TYPES.values()))
+@pytest.mark.parametrize("dtype", list(job.SAFETENSORS_TYPES.values()))
 def test_probes_are_read_without_the_safetensors_package(tmp_path: Path, dtype: str) -> None:
     from safetensors.numpy import save_file
 
     x = np.arange(24).reshape(2, 3, 4).astype(dtype)
     tensors = {"input": x, "output_1": x[:, 0] + 1, "output_0": np.ascontiguousarray(x[:, :1])}
     save_file(tensors, tmp_path / "p", metadata={"a": "b"})
-    inputs, outputs = agent.read_probes(str(tmp_path / "p"))
+    inputs, outputs = job.read_probes(str(tmp_path / "p"))
     np.testing.assert_array_equal(inputs, x)
     np.testing.assert_array_equal(outputs[0], x[:, :1])
     np.testing.assert_array_equal(outputs[1], x[:, 0] + 1)
@@ -315,7 +290,7 @@ def test_sensors_of_a_board(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     (tmp_path / "sys/class/thermal/thermal_zone1/temp").mkdir()
-    found = agent.read_conditions(list(SENSORS), tmp_path)
+    found = sensors.read_conditions(list(SENSORS), tmp_path)
     assert found.pop("reference_ns") > 0
     assert found == {
         "frequency_khz.policy0": 1500000,
@@ -334,16 +309,16 @@ def test_sensors_of_a_board(tmp_path: Path) -> None:
 
 
 def test_sensors_where_there_are_none(tmp_path: Path) -> None:
-    found = agent.read_conditions(list(SENSORS), tmp_path)
+    found = sensors.read_conditions(list(SENSORS), tmp_path)
     assert found.pop("reference_ns") > 0 and set(found.values()) == {"absent"}
 
 
 def test_process_start_is_taken_from_the_starter_or_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(agent.STARTED_VARIABLE, "123")
-    assert agent.process_start_ns() == 123
-    monkeypatch.delenv(agent.STARTED_VARIABLE)
+    monkeypatch.setenv(system.STARTED_VARIABLE, "123")
+    assert system.process_start_ns() == 123
+    monkeypatch.delenv(system.STARTED_VARIABLE)
     if Path("/proc/self/stat").exists():
-        assert agent.FIRST_LINE_NS - 3600e9 < agent.process_start_ns() <= agent.FIRST_LINE_NS
+        assert FIRST_LINE_NS - 3600e9 < system.process_start_ns() <= FIRST_LINE_NS
 
 
 def test_start_without_a_starters_note(folder: Path, bundle: Make, short_plan: Plan, fake_runtime: Fake) -> None:
@@ -393,7 +368,7 @@ def test_the_profile_names_each_kernel(folder: Path, bundle: Make, short_plan: P
     )
     assert ("fc1" if sparse else "fused fc1") in kernels_us and "fc2" in kernels_us
     assert {path.name for path in folder.iterdir()} == {
-        "agent.py", "job.json", "artifact", "samples-1.jsonl", "result-1.json",
+        "agent.pyz", "job.json", "artifact", "samples-1.jsonl", "result-1.json",
     }  # fmt: skip
 
 
@@ -402,7 +377,7 @@ def test_an_interrupted_profile_leaves_no_file(folder: Path, bundle: Make, fake_
     fake_runtime(run="if self.count == 3 and self.profiled: os.kill(os.getpid(), signal.SIGTERM); time.sleep(1)")
     status, _, _ = run(folder, bundle(expected=zeros), plan, profile_runs=9)
     assert status == 143
-    assert {path.name for path in folder.iterdir()} == {"agent.py", "job.json", "artifact"}
+    assert {path.name for path in folder.iterdir()} == {"agent.pyz", "job.json", "artifact"}
 
 
 @pytest.mark.parametrize("written", ['[{"name": "fc', None])
@@ -482,8 +457,13 @@ def test_power_is_sampled_at_rest_and_through_the_phases(
     (programs / "vcgencmd").write_text(f"#!/bin/sh\n[ $1 = pmic_read_adc ] && exec cat {recorded}\n")
     (programs / "vcgencmd").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    job = {"sensors": ["power"], "idle_seconds": 0.25, "sustained_seconds": 0.01, "window_seconds": 0.0}
-    status, stderr, result = run(folder, bundle(), short_plan, **job)
+    asked: dict[str, Any] = {
+        "sensors": ["power"],
+        "idle_seconds": 0.25,
+        "sustained_seconds": 0.01,
+        "window_seconds": 0.0,
+    }
+    status, stderr, result = run(folder, bundle(), short_plan, **asked)
     assert status == 0, stderr
     assert list(result["power_uw"]) == ["idle", "steady", "sustained"]
     assert all(samples for samples in result["power_uw"].values())

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,8 +24,7 @@ from edgeprune.bench.run import Run
 from edgeprune.connections import Finished
 from edgeprune.connections.local import LocalConnection, LocalProcess, connect
 from edgeprune.errors import DeviceError, DeviceTransientError, MeasurementError
-from edgeprune.measurement import Measurement
-from edgeprune.statistics import summarize
+from edgeprune.measurement import Measurement, Timed, timed
 from edgeprune.target import Target
 
 Make = Callable[..., Artifact]
@@ -42,9 +41,9 @@ def test_artifact_beside_its_twin(bundle: Make, target: Target, short_plan: Plan
     artifact, twin = bundle("sparse", runtime=runtime), bundle("dense", runtime=runtime, width=300)
     with connect() as connection:
         events = list(bench_blocks(Request(artifact, twin, target, short_plan, tmp_path), connection))
-    assert [type(event) for event in events] == [BlockDone] * 4 + [Measurement]
+    assert [type(event) for event in events] == [BlockDone] * 4 + [Timed]
     measurement = events[-1]
-    assert isinstance(measurement, Measurement)
+    assert isinstance(measurement, Timed)
     assert [block.role for block in measurement.blocks] == short_plan.order(compared=True)
     assert [(e.number, e.total) for e in events if isinstance(e, BlockDone)] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     for block in measurement.blocks:
@@ -53,12 +52,13 @@ def test_artifact_beside_its_twin(bundle: Make, target: Target, short_plan: Plan
         assert (len(block.samples_ns), len(block.warmup_ns)) == (short_plan.samples, short_plan.warmups)
     assert measurement.path.parent == tmp_path / "measurements"
     assert measurement.path.name.startswith("sparse-2") and measurement.path.name.endswith("Z.json")
-    assert Measurement.load(measurement.path).blocks == measurement.blocks
+    assert Measurement.load(measurement.path) == measurement
     assert measurement.plan["seed"] == short_plan.seed
-    found = summarize(measurement)
-    assert found["p50_ns"] > 0 and found["against"]["p50_ns"] > 0 and found["p99_ns"] is None
-    assert (found["samples"], found["ratio"]["pairs"]) == (24, 2)
-    json.dumps(found, allow_nan=False)
+    mine, other, ratio = measurement.summary.artifact, measurement.summary.against, measurement.summary.ratio
+    assert other is not None and ratio is not None and mine.p50_ns is not None and other.p50_ns is not None
+    assert mine.p50_ns > 0 and other.p50_ns > 0 and mine.p99_ns is None
+    assert (mine.samples, ratio.pairs) == (24, 2)
+    json.dumps(asdict(measurement.summary), allow_nan=False)
 
 
 def test_artifact_alone(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_artifact_alone(bundle: Make, target: Target, short_plan: Plan, tmp_path
         measurement = bench(bundle(), None, target, connection, short_plan, tmp_path)
     assert [block.role for block in measurement.blocks] == ["artifact"] * 2
     assert (measurement.against_path, measurement.against_sha256) == ("", "")
-    assert summarize(measurement)["ratio"] is None
+    assert measurement.summary.ratio is None
 
 
 def test_the_artifact_runs_against_itself_first(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
@@ -78,9 +78,10 @@ def test_the_artifact_runs_against_itself_first(bundle: Make, target: Target, sh
     assert set(roles[:4]) == {"floor_a", "floor_b"} and set(roles[4:]) == {"artifact", "against"}
     assert {block.model_sha256 for block in measurement.blocks[:4]} == {artifact.files[artifact.model_file]}
     assert not any(block.layers_ns for block in measurement.blocks[:4])
-    found = summarize(Measurement.load(measurement.path))
-    assert (found["noise_floor"]["pairs"], found["blocks"]) == (2, 3)
-    assert found["ratio"]["floor"] == found["noise_floor"]["relative"] >= 0
+    found = timed(Measurement.load(measurement.path)).summary
+    assert found.noise_floor is not None and found.ratio is not None
+    assert (found.noise_floor.pairs, found.artifact.blocks) == (2, 3)
+    assert found.ratio.floor == found.noise_floor.relative >= 0
 
 
 def test_a_bundle_for_another_architecture_runs_with_this_packages_library(
@@ -277,7 +278,7 @@ def test_a_run_that_was_broken_off_goes_on_behind_its_last_block(
     with Watched() as connection:
         *done, measurement = bench_blocks(Request(artifact, None, target, plan, tmp_path), connection)
     assert [event.number for event in done if isinstance(event, BlockDone)] == [3]
-    assert isinstance(measurement, Measurement)
+    assert isinstance(measurement, Timed)
     assert [block.samples_ns for block in measurement.blocks[:2]] == [event.block.samples_ns for event in kept]
     assert len(measurement.blocks) == 3 and "after block 2" in measurement.notes[0]
     assert sorted(tmp_path.glob("measurements/.*")) == []
@@ -297,11 +298,11 @@ def test_notes_of_the_part_before_the_break_are_kept(
             events.close()
     with Watched() as connection:
         *_, measurement = bench_blocks(Request(artifact, None, target, plan, tmp_path), connection)
-    assert isinstance(measurement, Measurement)
+    assert isinstance(measurement, Timed)
     assert [note.partition(",")[0] for note in measurement.notes] == [
         "block 1 was discarded and repeated",
-        "went on after block 1 of a run that was broken off",
-        "went on after block 2 of a run that was broken off",
+        "continued after block 1 of an interrupted run",
+        "continued after block 2 of an interrupted run",
     ]
 
 
@@ -318,7 +319,7 @@ def test_another_plan_or_an_old_run_begins_anew(
             monkeypatch.setattr("edgeprune.bench.journal.OLDEST_S", -1.0)
         with Watched() as connection:
             *done, measurement = bench_blocks(Request(artifact, None, target, later, tmp_path), connection)
-        assert len(done) == 2 and isinstance(measurement, Measurement) and measurement.notes == ()
+        assert len(done) == 2 and isinstance(measurement, Timed) and measurement.notes == ()
 
 
 def test_one_run_at_a_time(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path) -> None:
@@ -326,7 +327,7 @@ def test_one_run_at_a_time(bundle: Make, target: Target, short_plan: Plan, tmp_p
     with connect() as one, connect() as other:
         events = bench_blocks(Request(artifact, None, target, short_plan, tmp_path), one)
         next(events)
-        with pytest.raises(MeasurementError, match="another process does this very measurement"):
+        with pytest.raises(MeasurementError, match="another process runs this very measurement"):
             next(bench_blocks(Request(artifact, None, target, short_plan, tmp_path), other))
         events.close()
 
@@ -438,11 +439,12 @@ def test_blocks_are_spread_over_the_time_that_the_plan_gives(
         *done, measurement = bench_blocks(
             request, connection, lambda seconds: (slept.append(seconds), time.sleep(seconds))
         )
-    assert isinstance(measurement, Measurement) and len(done) == 8
+    assert isinstance(measurement, Timed) and len(done) == 8
     began = [block.began_s for block in measurement.blocks]
     wanted = plan.begins_s(compared=True)
     assert began == sorted(began) and began[-1] - began[0] >= wanted[-1] - wanted[0] - 0.5
-    assert 0 < summarize(measurement)["span_s"] <= began[-1] - began[0]
+    span_s = measurement.summary.artifact.span_s
+    assert span_s is not None and 0 < span_s <= began[-1] - began[0]
     assert 1 <= len(slept) <= 2, "once before each group of four that is not late"
 
 

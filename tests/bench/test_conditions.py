@@ -10,18 +10,11 @@ import pytest
 
 from edgeprune import load_target
 from edgeprune.bench.block import push_agent
-from edgeprune.bench.conditions import (
-    Cooling,
-    around,
-    read,
-    throttled,
-    unfair,
-    wait_until_cool,
-    warnings,
-)
+from edgeprune.bench.conditions import around, read, throttled, unfair, wait_until_cool, warnings
+from edgeprune.blocks import Block
 from edgeprune.connections.local import connect
-from edgeprune.measurement import Block, Measurement
-from edgeprune.readings import fastest_khz, hottest_millic
+from edgeprune.device.readings import fastest_khz, hottest_millic
+from edgeprune.measurement import Timed
 from edgeprune.target import Target
 
 CALM: dict[str, Any] = {
@@ -42,14 +35,14 @@ CALM: dict[str, Any] = {
 }
 
 
-def measurement(**changes: Any) -> Measurement:
+def measurement(**changes: Any) -> Timed:
     """Two blocks of half a second; `changes` are readings after the second."""
     memory = {"load": {"pss": 1, "swap": changes.pop("swap", 0)}, "first": {}}
     calm = Block("artifact", 1, 1, 1, 1, (), (250_000_000,) * 2, {}, CALM, CALM, "a" * 64, 0.0)
     other = replace(calm, conditions_after={**CALM, **changes}, memory_bytes=memory)
-    needed = [each.name for each in fields(Measurement) if each.default is each.default_factory is MISSING]
-    given = {"path": Path("x"), "environment": {}, "blocks": (calm, other), "kind": "measured"}
-    return Measurement(**{**dict.fromkeys(needed, "x"), **given})
+    needed = [each.name for each in fields(Timed) if each.default is each.default_factory is MISSING]
+    given = {"path": Path("x"), "environment": {}, "blocks": (calm, other)}
+    return Timed(**{**dict.fromkeys(needed, "x"), **given})
 
 
 def test_calm_device_gives_no_warning() -> None:
@@ -178,9 +171,9 @@ class Device:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def wait(self, **limits: Any) -> str:
+    def wait(self) -> str:
         begin = {"temp_millic.thermal_zone0": 50_000}
-        return wait_until_cool(begin, self.read, Cooling(**limits), lambda: self.now, self.sleep)
+        return wait_until_cool(begin, self.read, lambda: self.now, self.sleep)
 
 
 def test_a_block_waits_until_the_device_is_cool_again() -> None:
@@ -189,18 +182,19 @@ def test_a_block_waits_until_the_device_is_cool_again() -> None:
     assert (device.now, device.left) == (4.0, [51_000])
 
 
-def test_a_device_that_stays_hot_is_given_up_and_noted() -> None:
+def test_a_device_that_stays_hot_is_given_up_and_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeprune.bench.conditions.COOL_LIMIT_S", 6.0)
     device = Device(*[70_000] * 9)
-    assert device.wait(limit_s=6.0) == (
+    assert device.wait() == (
         "the device was at 70.0 degrees Celsius after 6 s without work, 50.0 before the first block"
     )
     assert device.now == 6.0
 
 
 def test_a_device_without_temperatures_waits_for_nothing() -> None:
-    assert wait_until_cool({"temp_millic": "absent"}, Device().read, Cooling()) == ""
+    assert wait_until_cool({"temp_millic": "absent"}, Device().read) == ""
     gone: dict[str, Any] = {"temp_millic": "unreadable"}
-    assert wait_until_cool({"temp_millic.thermal_zone0": 50_000}, lambda: gone, Cooling()) == ""
+    assert wait_until_cool({"temp_millic.thermal_zone0": 50_000}, lambda: gone) == ""
 
 
 def test_conditions_are_read_on_the_device() -> None:

@@ -21,7 +21,7 @@ from edgeprune.bench.devices import bench_devices
 from edgeprune.connections import Connection
 from edgeprune.connections.local import LocalConnection, LocalProcess
 from edgeprune.errors import DeviceError
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Timed
 from edgeprune.report import print_devices
 from edgeprune.target import Target
 
@@ -71,10 +71,10 @@ def request_(bundle: Make, target: Target, short_plan: Plan, tmp_path: Path, fak
 
 def test_twenty_devices_at_once_give_one_table(request_: Request, tmp_path: Path) -> None:
     marker = tmp_path.name
-    measured: dict[str, Measurement] = {}
+    measured: dict[str, Timed] = {}
     for each in bench_devices(request_, far_devices(20, marker)):
-        assert isinstance(each.event, (BlockDone, Measurement)), each.event
-        if isinstance(each.event, Measurement):
+        assert isinstance(each.event, (BlockDone, Timed)), each.event
+        if isinstance(each.event, Timed):
             measured[each.host] = each.event
     assert len(measured) == 20
     assert len({measurement.path for measurement in measured.values()}) == 20
@@ -82,7 +82,7 @@ def test_twenty_devices_at_once_give_one_table(request_: Request, tmp_path: Path
     assert started(marker) == []
     assert [thread for thread in threading.enumerate() if thread.name.startswith("board")] == []
     shown = io.StringIO()
-    print_devices(measured, Console(file=shown, width=200))
+    print_devices(measured, [], Console(file=shown, width=200))
     lines = [line for line in shown.getvalue().splitlines() if line.startswith("board")]
     assert [line.split()[0] for line in lines] == list(measured)
 
@@ -94,7 +94,7 @@ def test_a_device_that_fails_does_not_stop_the_others(request_: Request, tmp_pat
     devices = {**far_devices(2, tmp_path.name), "board9": unreachable}
     last = {each.host: each.event for each in bench_devices(request_, devices)}
     assert isinstance(last["board9"], DeviceError)
-    assert isinstance(last["board0"], Measurement) and isinstance(last["board1"], Measurement)
+    assert isinstance(last["board0"], Timed) and isinstance(last["board1"], Timed)
 
 
 def test_closing_ends_what_runs_on_all_devices(request_: Request, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_whatever_goes_wrong_in_a_thread_is_an_event(
 
     devices = {**far_devices(1, tmp_path.name), **{host: partial(connect, host) for host in problems}}
     last = {each.host: each.event for each in bench_devices(request_, devices)}
-    assert isinstance(last["board0"], Measurement)
+    assert isinstance(last["board0"], Timed)
     assert last["board7"] is problems["board7"]
     for host in ("board8", "board9"):
         found = last[host]
@@ -142,6 +142,4 @@ def test_a_device_has_one_last_event(request_: Request, tmp_path: Path) -> None:
     last = [
         (each.host, each.event) for each in bench_devices(request_, devices) if not isinstance(each.event, BlockDone)
     ]
-    assert {(host, type(event)) for host, event in last} == {("board0", Measurement), ("board9", OSError)} and len(
-        last
-    ) == 2
+    assert {(host, type(event)) for host, event in last} == {("board0", Timed), ("board9", OSError)} and len(last) == 2

@@ -140,12 +140,11 @@ def test_a_real_profile_is_put_down_to_the_layers(file: Path, tmp_path: Path) ->
 
 
 def test_a_real_int8_profile_is_put_down_to_the_layers(file: Path, tmp_path: Path) -> None:
-    from edgeprune.export.calibrate import calibrate
-    from edgeprune.export.quantize import quantize, with_unsigned_activations
+    from tests.export.forms import calibrate, quantize
 
     model = onnx.load(file)
     examples = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype(np.float32)
-    model = with_unsigned_activations(quantize(model, calibrate(model, examples, "minmax")))
+    model = quantize(model, calibrate(model, examples), unsigned=True)
     onnx.save(model, file)
     kernels = profile(file, tmp_path)
     assert any("add" in name for name in kernels)

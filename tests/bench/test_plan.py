@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from edgeprune import statistics
 from edgeprune.bench import Plan
 from edgeprune.errors import MeasurementError
+from edgeprune.statistics import comparison
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
@@ -46,7 +47,7 @@ def test_nothing_to_compare_with() -> None:
 def test_default_plan_supports_p99_and_an_interval() -> None:
     plan = Plan(seed=1)
     assert plan.pairs * plan.samples >= statistics.smallest_sample(0.99)
-    assert plan.pairs >= statistics.FEWEST_PAIRS and plan.floor_pairs > 0
+    assert plan.pairs >= comparison.FEWEST_PAIRS and plan.floor_pairs > 0
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,13 @@ from edgeprune.bench import Plan, Request, bench_blocks
 from edgeprune.bench.conditions import warnings
 from edgeprune.bench.devices import bench_devices
 from edgeprune.bench.runner import Runner, parse
+from edgeprune.blocks import NativeRun
 from edgeprune.cli import cli
 from edgeprune.connections import Connection, local
 from edgeprune.connections.adb import connect
 from edgeprune.doctor import device_checks
 from edgeprune.errors import DeviceError, DeviceTransientError, MeasurementError, UnfairConditionsError
-from edgeprune.measurement import AGGREGATED, Measurement, NativeRun
+from edgeprune.measurement import Aggregated, Measurement, timed
 from edgeprune.report import print_devices
 from edgeprune.target import load_target
 from tests.bench.conftest import make_bundle
@@ -144,7 +145,7 @@ def test_bench_on_a_phone_without_python(phone: AdbServer, runner: Path, bundle:
     done = CliRunner().invoke(cli, ["bench", str(bundle.path), *given, "--out", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
     (found,) = json.loads(done.stdout)
-    assert found["kind"] == AGGREGATED and found["blocks"] == found["against"]["blocks"] == 1
+    assert found["kind"] == Aggregated.kind and found["blocks"] == found["against"]["blocks"] == 1
     assert found["environment"]["runner"] == {"name": runner.name, "sha256": sha256(runner)}
     assert found["environment"]["arch"] == "aarch64"
     assert not {"p50_ns", "p90_ns", "output_max_abs"} & set(found)
@@ -152,11 +153,12 @@ def test_bench_on_a_phone_without_python(phone: AdbServer, runner: Path, bundle:
     assert found["ratio"]["value"] > 4 and found["noise_floor"]["pairs"] == 1
     assert found["conditions_before"]["governor.policy4"] == "schedutil"
     measurement = Measurement.load(Path(found["path"]))
+    assert isinstance(measurement, Aggregated)
     roles = [run.role for run in measurement.native]
-    assert sorted(roles) == ["against", "artifact", "floor_a", "floor_b"] and measurement.blocks == ()
+    assert sorted(roles) == ["against", "artifact", "floor_a", "floor_b"]
     assert {run.model_sha256 for run in measurement.native} == {measurement.artifact_sha256, measurement.against_sha256}
     with pytest.raises(MeasurementError, match="holds a native runner's aggregates, no samples"):
-        measurement.samples()
+        timed(measurement)
     assert "mean " in done.stderr and "as fast as the dense twin" in done.stderr
 
 
@@ -210,7 +212,7 @@ def test_several_phones_give_one_table(bundle: Artifact, tmp_path: Path, capsys:
     measured = {
         each.host: each.event for each in bench_devices(request, devices) if isinstance(each.event, Measurement)
     }
-    print_devices(measured, Console(width=100))
+    print_devices(measured, [], Console(width=100))
     said = capsys.readouterr().out
     assert "Device" in said and "one " in said and "another" in said and "not compared" in said
 
@@ -264,7 +266,7 @@ def test_a_run_in_which_the_phone_is_throttled_is_repeated(
     plan = replace(PLAN, pairs=1)
     with local.connect() as here:
         *_, measured = bench_blocks(Request(bundle, None, target, plan, tmp_path, tmp_path / "runner"), here)
-    assert isinstance(measured, Measurement)
+    assert isinstance(measured, Aggregated)
     # Read before the run, while it cools, before and after each: the second reading of the first run is the fourth.
     assert ["throttling: thermalservice 0x0 -> 0x3" in note for note in measured.notes] == [True]
     (run,) = measured.native

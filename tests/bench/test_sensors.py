@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 
 from edgeprune.artifact import Artifact
-from edgeprune.bench import Plan, agent
+from edgeprune.bench import Plan
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
 from edgeprune.connections.local import connect
+from edgeprune.device import sensors as device_sensors
+from edgeprune.device import system
+from edgeprune.device.power import PowerSampler
 from edgeprune.energy import energy
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Measurement, Timed
 
 RECORDED = Path(__file__).parent / "recorded"
 BATTERY = {"type": "Battery", "status": "Discharging", "current_now": -412000, "voltage_now": 4012000}
@@ -53,7 +56,7 @@ class Board:
         (self.root / folder / name).chmod(0o755)
 
     def read(self, *sensors: str) -> dict[str, Any]:
-        return agent.read_conditions(list(sensors), self.root)
+        return device_sensors.read_conditions(list(sensors), self.root)
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_what_may_not_be_listed_is_unreadable_not_absent(board: Board) -> None:
     """As on a phone whose rules hide /sys from programs. (Nothing is hidden from root, so the test lays that off.)"""
     board.file("sys/class/thermal/thermal_zone0/temp", 51000)
     board.file("sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq", 1800000)
-    hidden = [board.root / folder for folder in ("sys/class/thermal", agent.CPUFREQ)]
+    hidden = [board.root / folder for folder in ("sys/class/thermal", device_sensors.CPUFREQ)]
     user = os.geteuid()
     for folder in hidden:
         folder.chmod(0)
@@ -126,7 +129,7 @@ def test_a_program_that_fails_or_hangs_is_unreadable(board: Board, monkeypatch: 
     assert board.read("throttling") == {"throttling.vcgencmd": "unreadable"}
     (board.root / "usr/bin/vcgencmd").write_text("#!/bin/sh\necho throttled=0x0\nexit 1\n")
     assert board.read("throttling") == {"throttling.vcgencmd": "unreadable"}
-    monkeypatch.setattr(agent, "COMMAND_SECONDS", 0.05)
+    monkeypatch.setattr(system, "COMMAND_SECONDS", 0.05)
     (board.root / "usr/bin/vcgencmd").write_text("#!/bin/sh\nexec sleep 60\n")
     assert board.read("throttling") == {"throttling.vcgencmd": "unreadable"}
 
@@ -225,7 +228,7 @@ def test_a_phone_that_hides_its_files_is_asked_through_its_service(board: Board)
 
 def test_the_power_of_a_phase_is_sampled_and_the_cost_stated(board: Board) -> None:
     board.sysfs("jetson_orin_nano")
-    power = agent.PowerSampler(["power"], board.root)
+    power = PowerSampler(["power"], board.root)
     before = time.monotonic_ns()
     with power.phase("idle"):
         while len(power.samples_uw["idle"]) < 3:
@@ -246,7 +249,7 @@ def test_a_reading_that_takes_long_is_taken_seldom(board: Board) -> None:
     board.program("vcgencmd", {"pmic_read_adc": "vcgencmd_pmic_read_adc"})
     script = board.root / "usr/bin/vcgencmd"
     script.write_text(script.read_text().replace("#!/bin/sh", "#!/bin/sh\nsleep 0.01"))
-    power = agent.PowerSampler(["power"], board.root)
+    power = PowerSampler(["power"], board.root)
     with power.phase("steady"):
         while len(power.samples_uw["steady"]) < 2:
             time.sleep(0.01)
@@ -256,14 +259,14 @@ def test_a_reading_that_takes_long_is_taken_seldom(board: Board) -> None:
 
 @pytest.mark.parametrize("sensors", [[], ["power"]])
 def test_nothing_is_sampled_where_nothing_can_be(board: Board, sensors: list[str]) -> None:
-    power = agent.PowerSampler(sensors, board.root)
+    power = PowerSampler(sensors, board.root)
     with power.phase("idle"):
         pass
     assert (power.there, power.samples_uw, power.cost()) == (False, {}, {})
 
 
 def test_the_agent_reads_conditions_alone() -> None:
-    command = [sys.executable, agent.__file__, "conditions", "load", "power", "smell"]
+    command = [sys.executable, "-m", "edgeprune.device", "conditions", "load", "power", "smell"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     found = json.loads(done.stdout)
     assert done.returncode == 0 and found["smell"] == "unreadable" and "load_1m" in found and "power_uw" in found
@@ -284,12 +287,12 @@ def test_windows_and_power_come_back_with_the_block(
         block, environment = run_block(side, replace(job, sustained_seconds=0.1, window_seconds=0.0), connection, 60.0)
     assert len(block.samples_ns) == short_plan.samples and len(block.windows) > 1
     assert list(block.power_uw) == ["idle", "steady", "sustained"]
-    needed = [each for each in fields(Measurement) if each.default is each.default_factory is MISSING]
+    needed = [each for each in fields(Timed) if each.default is each.default_factory is MISSING]
     filled = {each.name: 1 if each.type == "int" else "x" for each in needed}
-    given = {"path": tmp_path / "m.json", "environment": environment, "blocks": (block,), "kind": "measured"}
-    measurement = Measurement(**{**filled, **given})
+    given = {"path": tmp_path / "m.json", "environment": environment, "blocks": (block,)}
+    measurement = Timed(**{**filled, **given})
     measurement.save()
-    assert Measurement.load(measurement.path).blocks == (block,)
+    assert Measurement.load(measurement.path) == measurement
     found = energy([block])
     assert found is not None and found.phase == "sustained"
     assert found.power_uw == block.conditions_before["power_uw"]

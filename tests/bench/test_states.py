@@ -11,7 +11,8 @@ import pytest
 
 from edgeprune.bench.conditions import warnings
 from edgeprune.bench.states import changes_of_state, compare_with_earlier
-from edgeprune.measurement import Block, Measurement
+from edgeprune.blocks import Block
+from edgeprune.measurement import Timed
 
 CALM = {"reference_ns": 40_000, "frequency_khz.policy0": 1_800_000, "temp_millic.zone": 50_000, "load_1m": 1.0}
 
@@ -22,18 +23,17 @@ def block(level_ns: int = 100_000, **readings: Any) -> Block:
     return Block("artifact", 1, 1, 1, 1, (), samples, {}, {**CALM, **readings}, {**CALM, **readings}, "a" * 64, 0.0)
 
 
-def measurement(folder: Path, level_ns: int, number: int, **changes: Any) -> Measurement:
-    needed = [each.name for each in fields(Measurement) if each.default is each.default_factory is MISSING]
+def measurement(folder: Path, level_ns: int, number: int, **changes: Any) -> Timed:
+    needed = [each.name for each in fields(Timed) if each.default is each.default_factory is MISSING]
     readings = changes.pop("readings", {})
     given = {
         "path": folder / "measurements" / f"digits-int8-20261128T20{number:02d}00000000Z.json",
         "created": f"2026-11-28T20:{number:02d}:00+00:00",
         "environment": {"host": "board", "cpu": "x", "runtime": {"name": "onnxruntime", "version": "1"}},
         "blocks": tuple(block(level_ns + each, **readings) for each in range(8)),
-        "kind": "measured",
         "threads": 1,
     }
-    return replace(Measurement(**{**dict.fromkeys(needed, "x"), **given}), **changes)
+    return replace(Timed(**{**dict.fromkeys(needed, "x"), **given}), **changes)
 
 
 @pytest.mark.parametrize(

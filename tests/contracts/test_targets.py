@@ -43,9 +43,7 @@ def test_its_patterns_exist_and_say_why_they_pay(target: Target) -> None:
         for paying in choice.patterns:
             assert patterns.load(paying.pattern).name == paying.pattern
             assert paying.why
-    first = target.first_paying_pattern()
-    assert first is not None
-    assert first.pattern == "channel", "the default of `find --target` pays off for any network"
+    assert target.paying[0].pattern == "channel", "the default of `find --target` pays off for any network"
 
 
 def test_the_pattern_of_the_sparse_kernels_fits_the_processor(target: Target) -> None:
@@ -165,9 +163,9 @@ def test_no_built_in_target_asks_for_a_governor(target: Target) -> None:
 
 
 def test_its_sensors_are_ones_that_the_agent_reads(target: Target) -> None:
-    from edgeprune.bench import agent
+    from edgeprune.device import sensors
 
-    assert set(target.sensors) <= set(agent.SENSORS)
+    assert set(target.sensors) <= set(sensors.SENSORS)
 
 
 def test_providers_are_a_jetson_s_alone_and_fall_back_to_the_cpu(target: Target) -> None:

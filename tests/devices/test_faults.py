@@ -20,7 +20,7 @@ from edgeprune import Artifact, connections, load_target
 from edgeprune.bench import BlockDone, Plan, Request, bench, bench_blocks
 from edgeprune.doctor import device_checks
 from edgeprune.errors import DeviceError, UnfairConditionsError
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Timed
 from tests.bench.conftest import make_bundle
 from tests.connections.ssh_server import HOST
 from tests.devices.raspberry_pi import RaspberryPi
@@ -55,7 +55,7 @@ def agents(pi: RaspberryPi) -> list[int]:
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")
             # The shell that waits for an agent has the same last words.
-            ends = words[-3:-1] == [b"agent.py", b"job.json"] and not any(b"device.sh" in word for word in words)
+            ends = words[-3:-1] == [b"agent.pyz", b"job.json"] and not any(b"device.sh" in word for word in words)
             if ends and os.readlink(path / "ns/pid") == here:
                 found.append(int(path.name))
         except OSError:
@@ -81,7 +81,7 @@ def when_an_agent_runs(pi: RaspberryPi, act: Callable[[], None]) -> threading.Th
     return thread
 
 
-def measure(artifact: Artifact, folder: Path, plan: Plan = PLAN) -> Measurement:
+def measure(artifact: Artifact, folder: Path, plan: Plan = PLAN) -> Timed:
     with connect() as connection:
         return bench(artifact, None, TARGET, connection, plan, folder)
 

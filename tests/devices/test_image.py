@@ -36,8 +36,8 @@ def test_both_stages_are_the_system_that_the_emulated_device_is() -> None:
 
 def test_what_is_copied_is_there_and_sent_to_the_builder() -> None:
     sources = copied(STEPS)
-    assert set(sources) == {"scripts/device_setup", "device-requirements.txt", "edgeprune/bench/agent.py"}
-    assert all((ROOT / source).is_file() for source in sources)
+    assert set(sources) == {"scripts/device_setup", "device-requirements.txt", "edgeprune/device"}
+    assert all((ROOT / source).exists() for source in sources)
     ignored = (ROOT / "Dockerfile.arm64.dockerignore").read_text().split()
     assert ignored == ["*", *(f"!{source}" for source in sources)]
 
@@ -63,5 +63,6 @@ def test_the_agent_runs_as_a_user_without_rights() -> None:
     assert [name for name, _ in IMAGE].index("USER") < [name for name, _ in IMAGE].index("ENTRYPOINT")
     python, agent = json.loads(of(IMAGE, "ENTRYPOINT")[0])
     assert python == "/home/edgeprune/.edgeprune/venv/bin/python"
-    assert f"edgeprune/bench/agent.py {agent}" in of(IMAGE, "COPY")
+    assert [line.split()[2:] for line in of(IMAGE, "COPY")][-1] == [agent, agent]
+    assert f"zipapp --main device.__main__:main --output {agent} " in of(SETUP, "RUN")[-1]
     assert json.loads(of(IMAGE, "CMD")[0]) == ["job.json"]

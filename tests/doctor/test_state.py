@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeprune.device.sensors import limits_millic
 from edgeprune.doctor import Check
-from edgeprune.doctor.probe import limits_millic
 from edgeprune.doctor.state import BITS, state_checks
 from edgeprune.target import Target, load_target
 
@@ -102,7 +102,7 @@ def test_the_kernels_own_limit_counts_where_it_has_one(target: Target, tmp_path:
     for place, (kind, temp) in enumerate([("critical", 105_000), ("passive", 97_000), ("passive", 95_000)]):
         (zone / f"trip_point_{place}_type").write_text(f"{kind}\n")
         (zone / f"trip_point_{place}_temp").write_text(f"{temp}\n")
-    limits = limits_millic(str(tmp_path))
+    limits = limits_millic(tmp_path)
     assert limits == {"thermal_zone0": 95_000}
     name = "temp_millic.thermal_zone0.cpu-thermal"
     for temp, state in ((94_000, "note"), (95_000, "unfair"), (84_000, "ok")):

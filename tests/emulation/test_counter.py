@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-import edgeprune
 from edgeprune.bench.emulation import count_instructions, counter, machine
 from edgeprune.errors import DeviceError
+from lab import programs
 
 CODE = Path(__file__).with_name("machine_code.py")
-SCRIPT = Path(edgeprune.__file__).parents[1] / "scripts" / "count_instructions.py"
 # mov x9, x0; mov x8, #0xed9e; mov x0, #1; svc #0; sub x9, x9, #1; cbnz x9, -4; mov x0, #2; svc #0; mov x0, #0; ret
 LOOP = "aa0003e9,d29db3c8,d2800020,d4000001,d1000529,b5ffffe9,d2800040,d4000001,d2800000,d65f03c0"
 
@@ -74,7 +73,7 @@ def test_two_runs_count_the_same_and_half_the_work_is_less(root: Path, models: l
 
 def test_a_model_that_does_not_run_is_one_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
-    with pytest.raises(DeviceError, match=r"guest.py failed on the emulated cortex-a53: .*bad.onnx"):
+    with pytest.raises(DeviceError, match=r"agent.pyz failed on the emulated cortex-a53: .*bad.onnx"):
         count_instructions(tmp_path / "bad.onnx", {}, "cortex-a53")
 
 
@@ -93,13 +92,13 @@ def test_what_was_compiled_is_kept(no_cache: Path) -> None:
     assert built.stat().st_mtime_ns == before
 
 
-def script(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, SCRIPT, *arguments]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+def instructions(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lab", "instructions", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=programs.environment(), check=False)
 
 
-def test_the_script_prints_counts_and_their_ratio(root: Path, models: list[Path]) -> None:
-    done = script("--cpu", "cortex-a76", *models)
+def test_the_laboratory_prints_counts_and_their_ratio(root: Path, models: list[Path]) -> None:
+    done = instructions("--cpu", "cortex-a76", *models)
     assert done.returncode == 0, done.stderr
     wide, narrow, ratio = done.stdout.splitlines()
     counts = [int(line.removeprefix(f"{path}: ").split()[0]) for line, path in zip((wide, narrow), models)]
@@ -107,7 +106,7 @@ def test_the_script_prints_counts_and_their_ratio(root: Path, models: list[Path]
     assert ratio == f"ratio: {counts[0] / counts[1]:.3f}"
 
 
-def test_the_script_says_what_is_missing_in_one_line(
+def test_the_laboratory_says_what_is_missing_in_one_line(
     models: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     emulator = tmp_path / "qemu-aarch64"
@@ -115,8 +114,6 @@ def test_the_script_says_what_is_missing_in_one_line(
     emulator.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv(machine.VARIABLE, str(tmp_path / "nothing"))
-    done = script("--cpu", "cortex-a76", models[0])
+    done = instructions("--cpu", "cortex-a76", models[0])
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        f"count_instructions: no emulated arm64 system in {tmp_path}/nothing; make one with: scripts/arm64_root\n"
-    )
+    assert done.stderr == (f"lab: no emulated arm64 system in {tmp_path}/nothing; make one with: scripts/arm64_root\n")

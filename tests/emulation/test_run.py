@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgeprune import Artifact, Measurement, load_target, statistics
+from edgeprune import Artifact, Measurement, load_target
 from edgeprune.bench.emulation import counter, emulate, run
 from edgeprune.cli import cli
 from edgeprune.errors import DeviceError, MeasurementError, TargetError
-from edgeprune.measurement import EMULATED
+from edgeprune.measurement import timed
 from tests.bench.conftest import make_bundle, make_target
 
 NARROW, WIDE = 16, 256
@@ -42,7 +41,7 @@ def test_two_runs_are_equal_to_the_last_digit_and_labelled_everywhere(
     assert first.exit_code == 0, first.output
     (one,) = json.loads(first.stdout)
     again = emulate(bundles[runtime], None, load_target("rpi4"), out)
-    assert (one["kind"], one["emulated_instructions"]) == (again.kind, again.instructions("artifact"))
+    assert (one["kind"], one["emulated_instructions"]) == (again.kind, again.summary.instructions)
     mine, dense = one["emulated_instructions"], one["against_emulated_instructions"]
     work = (WIDE - NARROW) * (8 + 4)  # multiplications less
     assert work / 8 <= dense - mine <= 4 * work
@@ -65,14 +64,12 @@ def test_two_runs_are_equal_to_the_last_digit_and_labelled_everywhere(
 
 def test_a_count_has_no_times_to_be_mixed_up(root: Path, bundles: dict[str, Artifact], tmp_path: Path) -> None:
     counted = emulate(bundles["litert"], None, load_target("rpi-zero2w"), tmp_path)
-    assert (counted.kind, counted.blocks, counted.environment["processor"]) == (EMULATED, (), "cortex-a53")
-    assert counted.instructions("artifact") > 0 == counted.instructions("against")
+    assert (counted.kind, counted.environment["processor"]) == ("emulated instructions", "cortex-a53")
+    assert counted.summary.instructions > 0 and counted.summary.against is None
     assert Measurement.load(counted.path) == counted
-    for ask in (counted.samples, statistics.summarize, counted.layers_ns):
-        with pytest.raises(MeasurementError, match="holds emulated instructions, no samples"):
-            ask(counted if ask is statistics.summarize else "artifact")  # type: ignore[operator]
-    with pytest.raises(MeasurementError, match="got kind 'measured' with 0, 1 and 0"):
-        replace(counted, kind="measured")
+    assert not any(hasattr(counted, name) for name in ("blocks", "samples", "layers_ns"))
+    with pytest.raises(MeasurementError, match="holds emulated instructions, no samples"):
+        timed(counted)
 
 
 def test_a_sparse_bundle_is_counted_with_its_kernels(root: Path, tmp_path: Path) -> None:

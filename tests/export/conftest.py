@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune.artifact import to_file_layout, to_torch_layout
-from edgeprune.export.tflite import Written
+from edgeprune.export.tflite.lowering import Written
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "interpreters" / "run_tflite.py"
@@ -153,7 +153,8 @@ def check_everywhere(interpreters: list[Any]) -> Check:
 def check_float(check_everywhere: Check) -> Callable[..., Written]:
     """check(model, inputs): write a float model, compare every interpreter with ONNX Runtime to 1e-5 of the output's
     scale, and every constant that is read back with the initializer it comes from."""
-    from edgeprune.export.tflite import read_weights, write_tflite
+    from edgeprune.export.tflite.read import read_weights
+    from tests.export.forms import write_tflite
 
     def check(model: onnx.ModelProto, inputs: np.ndarray, **options: Any) -> Written:
         written = write_tflite(model, **options)
@@ -176,15 +177,13 @@ def check_int8(check_everywhere: Check) -> Callable[..., Written]:
 
     Kernels round ties in their own ways, so one operator is one step off at most; behind another operator that one
     step of the inner value can be several of the output."""
-    from edgeprune.export.calibrate import calibrate
-    from edgeprune.export.quantize import quantize
-    from edgeprune.export.tflite import write_tflite
+    from tests.export.forms import calibrate, pairs, quantized, write_tflite
 
     def check(model: onnx.ModelProto, inputs: np.ndarray, quanta: float = 1) -> Written:
-        quantized = quantize(model, calibrate(model, inputs, "minmax"))
-        written = write_tflite(quantized)
-        expected = run_onnx(quantized, inputs)
-        steps = [output_step(quantized, value.name) for value in quantized.graph.output]
+        graph = quantized(model, calibrate(model, inputs))
+        written, form = write_tflite(graph), pairs(graph)
+        expected = run_onnx(form, inputs)
+        steps = [output_step(form, value.name) for value in form.graph.output]
         # An output that nothing quantizes is a float, and as exact as the int8 values that it comes from.
         within = [1.001 * quanta * (step or float(np.ptp(y)) / 100) for step, y in zip(steps, expected, strict=True)]
         check_everywhere(written, inputs, expected, within)

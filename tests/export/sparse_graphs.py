@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune import kernels
-from edgeprune.export.quantize import quantize, with_unsigned_activations
+from edgeprune.export.graph import Graph
 from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.kernels.packing import BLOCKS
+from tests.export.forms import calibrate, quantized
 from tests.kernels.reference import evaluator
 
 STILL = 1e-12  # of a scale: what is no difference
@@ -283,12 +284,9 @@ def networks(draw: st.DrawFn) -> Builder:
     return b
 
 
-def to_int8(model: onnx.ModelProto, inputs: np.ndarray, unsigned: bool) -> onnx.ModelProto:
-    """The QDQ form, calibrated on the inputs themselves."""
-    from edgeprune.export.calibrate import calibrate
-
-    quantized = quantize(model, calibrate(model, inputs, "minmax"))
-    return with_unsigned_activations(quantized) if unsigned else quantized
+def to_int8(model: onnx.ModelProto, inputs: np.ndarray) -> Graph:
+    """Quantized, calibrated on the inputs themselves."""
+    return quantized(model, calibrate(model, inputs))
 
 
 def run_stock(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:

@@ -11,10 +11,10 @@ from edgeprune.errors import ExportError
 from edgeprune.export.calibrate import (
     BINS,
     METHODS,
-    calibrate,
     entropy_range,
     percentile_range,
 )
+from tests.export.forms import calibrate
 
 BODY = """<ir_version: 8, opset_import: ["": 18]>
 graph (float[batch,4] input) => (float[batch,4] output_0) {

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgeprune.export.graph import Graph, to_onnx
 from edgeprune.export.sparse import rewrite
-from edgeprune.export.tflite import write_tflite
+from edgeprune.export.tracing import trace
+from tests.export.forms import write_tflite
 from tests.export.sparse_graphs import Eager, run_library, to_int8
 
 
@@ -54,13 +54,12 @@ def test_it_is_what_pytorch_makes_of_it(case: tuple[nn.Module, tuple[int, int]])
         expected = model(inputs).detach().numpy()
     except RuntimeError:
         return  # no window fits
-    graph: Graph = to_onnx(model, inputs[:2], {})
+    graph = trace(model, inputs[:2], {}).graph
     x, scale = inputs.numpy(), np.abs(expected).max()
-    integer = to_int8(graph.model, x, True)
     results = {
-        "fp32 sparse": (run_library(rewrite(graph.model, "fp32", Eager()).model, x)[0], 1e-5),
+        "fp32 sparse": (run_library(rewrite(graph, Eager()).model, x)[0], 1e-5),
         "fp32 litert": (run_litert(graph.model, x), 1e-5),
-        "int8 sparse": (run_library(rewrite(integer, "int8", Eager()).model, x)[0], 0.1),
+        "int8 sparse": (run_library(rewrite(to_int8(graph.model, x), Eager()).model, x)[0], 0.1),
     }
     for name, (got, allowed) in results.items():
         assert got.shape == expected.shape, name
@@ -70,7 +69,7 @@ def test_it_is_what_pytorch_makes_of_it(case: tuple[nn.Module, tuple[int, int]])
 def test_a_window_larger_than_its_plane() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.MaxPool2d(2, ceil_mode=True), nn.Conv2d(8, 4, 1)).eval()
     x = torch.randn(2, 3, 1, 8)
-    (pool,) = (node for node in to_onnx(model, x, {}).model.graph.node if node.op_type == "MaxPool")
+    (pool,) = (node for node in trace(model, x, {}).graph.model.graph.node if node.op_type == "MaxPool")
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in pool.attribute}
     assert attributes["pads"] == [0, 0, 1, 0] and attributes["ceil_mode"] == 0
 
@@ -79,5 +78,5 @@ def test_a_window_larger_than_its_plane() -> None:
 def test_the_last_window_may_not_begin_behind_the_input(stride: int) -> None:
     model = nn.MaxPool1d(2, stride, padding=1, ceil_mode=True).eval()
     x = torch.randn(2, 3, 5)
-    output = to_onnx(model, x, {}).model.graph.output[0]
+    output = trace(model, x, {}).graph.model.graph.output[0]
     assert output.type.tensor_type.shape.dim[2].dim_value == model(x).shape[2]

@@ -10,9 +10,11 @@ import pytest
 
 from edgeprune import Ticket, load, load_target, tasks
 from edgeprune.artifact import to_file_layout, to_torch_layout
-from edgeprune.export import ExportOptions, export
-from edgeprune.export.network import load_network, outputs_of, reload_data, reload_task
-from edgeprune.find import Options, RunFinished, find_levels, prepare
+from edgeprune.export import export
+from edgeprune.export.network import load_network, reload_data, reload_task
+from edgeprune.find import RunFinished, find_levels, prepare
+from edgeprune.options import ExportOptions, FindOptions
+from edgeprune.tasks.evaluation import outputs_of
 
 FOLDER = Path(__file__).parents[1] / "user_tasks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -25,7 +27,7 @@ def found(name, out, steps=None, **options):
     if steps:
         recipe = replace(loaded.task.recipe, iterations=steps)
         loaded = replace(loaded, task=replace(loaded.task, recipe=recipe))
-    problem = prepare(loaded, Options(**chosen), None)
+    problem = prepare(loaded, FindOptions(**chosen), None)
     events = list(find_levels(problem, out))
     assert isinstance(events[-1], RunFinished)
     return events[-1].ticket
@@ -87,7 +89,7 @@ def test_the_expected_outputs_are_those_of_the_masked_pytorch_model(exported):
     task = reload_task(ticket)
     data = reload_data(ticket, task, None)
     network = load_network(task, ticket.weights(1))
-    expected = outputs_of(network, data.validation.inputs[:16])
+    expected = outputs_of(network, data.validation.inputs[:16], "test")
     for artifact in artifacts:
         if artifact.variant == "ticket":
             probes = artifact.probes()

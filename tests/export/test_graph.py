@@ -23,7 +23,9 @@ from torch.utils._pytree import tree_leaves
 
 from edgeprune import tasks
 from edgeprune.errors import ExportError, RefusedError
-from edgeprune.export.graph import SUPPORTED, Graph, Weight, to_onnx
+from edgeprune.export.normal.names import Weight
+from edgeprune.export.tracing import Traced, trace
+from edgeprune.operators import EXPORTED
 from edgeprune.tasks import networks
 
 USER_TASKS = Path(__file__).parents[1] / "user_tasks"
@@ -76,7 +78,7 @@ class Converted:
     model: nn.Module
     example: Tensor
     masks: dict[str, np.ndarray]
-    graph: Graph
+    traced: Traced
     printed: tuple[str, str]
     unchanged: bool
 
@@ -93,29 +95,29 @@ def convert(name: str) -> Converted:
     masks = prune(randomize(model))
     before = copy.deepcopy(model.state_dict())
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        graph = to_onnx(model, example, masks)
+        traced = trace(model, example, masks)
     unchanged = all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    return Converted(model, example, masks, graph, (out.getvalue(), err.getvalue()), unchanged)
+    return Converted(model, example, masks, traced, (out.getvalue(), err.getvalue()), unchanged)
 
 
-def kinds_behind(graph: Graph, output: str) -> list[str]:
+def kinds_behind(traced: Traced, output: str) -> list[str]:
     """Types of the nodes between the input and one output, the first one first."""
-    makers = {name: node for node in graph.model.graph.node for name in node.output}
+    makers = {name: node for node in traced.graph.model.graph.node for name in node.output}
     wanted, found = [output], set()
     while wanted:
         node = makers.get(wanted.pop())
         if node is not None and node.name not in found:
             found.add(node.name)
             wanted += node.input
-    return [node.op_type for node in graph.model.graph.node if node.name in found]
+    return [node.op_type for node in traced.graph.model.graph.node if node.name in found]
 
 
-def initializers(graph: Graph) -> dict[str, np.ndarray]:
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.model.graph.initializer}
+def initializers(traced: Traced) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in traced.graph.model.graph.initializer}
 
 
-def assert_same_outputs(model: nn.Module, graph: Graph, example: Tensor, batches: tuple[int, ...] = (1, 7)) -> None:
-    session = onnxruntime.InferenceSession(graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
+def assert_same_outputs(model: nn.Module, traced: Traced, example: Tensor, batches: tuple[int, ...] = (1, 7)) -> None:
+    session = onnxruntime.InferenceSession(traced.graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
     random = torch.Generator().manual_seed(8)
     for batch in batches:
         inputs = example[torch.arange(batch) % len(example)]
@@ -129,35 +131,35 @@ def assert_same_outputs(model: nn.Module, graph: Graph, example: Tensor, batches
             np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=1e-5 * float(b.abs().max()))
 
 
-def export(model: nn.Module, example: Tensor) -> Graph:
+def export(model: nn.Module, example: Tensor) -> Traced:
     """Prune, convert and compare with PyTorch."""
     masks = prune(randomize(model))
-    graph = to_onnx(model, example, masks)
-    assert_same_outputs(model, graph, example)
-    return graph
+    traced = trace(model, example, masks)
+    assert_same_outputs(model, traced, example)
+    return traced
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_graph_does_what_the_network_does(name: str) -> None:
     converted = convert(name)
-    assert_same_outputs(converted.model, converted.graph, converted.example)
+    assert_same_outputs(converted.model, converted.traced, converted.example)
     assert converted.unchanged
     assert converted.printed == ("", "")
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_zeros_of_the_graph_are_those_of_the_masks(name: str) -> None:
-    masks, graph = convert(name).masks, convert(name).graph
-    assert graph.weights.keys() == masks.keys()
-    arrays = initializers(graph)
-    for key, weight in graph.weights.items():
+    masks, traced = convert(name).masks, convert(name).traced
+    assert traced.weights.keys() == masks.keys()
+    arrays = initializers(traced)
+    for key, weight in traced.weights.items():
         stored = arrays[weight.initializer].T if weight.transposed else arrays[weight.initializer]
         assert np.array_equal(stored != 0, masks[key]), f"{key}: zeros of the mask and of the file differ"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_file_is_self_contained_and_tells_nothing_but_the_network(name: str) -> None:
-    proto = convert(name).graph.model
+    proto = convert(name).traced.graph.model
     assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 18)]
     assert proto.ir_version <= 9
     assert [value.name for value in proto.graph.input] == ["input"]
@@ -173,7 +175,7 @@ def test_the_file_is_self_contained_and_tells_nothing_but_the_network(name: str)
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_value_has_a_shape_that_leaves_only_the_batch_open(name: str) -> None:
-    graph = convert(name).graph.model.graph
+    graph = convert(name).traced.graph.model.graph
     described = {value.name: value for value in (*graph.value_info, *graph.output, *graph.input)}
     for value in [*(name for node in graph.node for name in node.output), "input"]:
         first, *rest = described[value].type.tensor_type.shape.dim
@@ -183,9 +185,11 @@ def test_every_value_has_a_shape_that_leaves_only_the_batch_open(name: str) -> N
 
 def test_converting_again_gives_the_same_bytes() -> None:
     first = convert("two_outputs")
-    again = to_onnx(first.model, first.example, first.masks)
-    assert again.weights == first.graph.weights
-    assert again.model.SerializeToString(deterministic=True) == first.graph.model.SerializeToString(deterministic=True)
+    again = trace(first.model, first.example, first.masks)
+    assert again.weights == first.traced.weights
+    assert again.graph.model.SerializeToString(deterministic=True) == first.traced.graph.model.SerializeToString(
+        deterministic=True
+    )
 
 
 IMAGE, SEQUENCE, ROW = torch.randn(2, 4, 12, 12), torch.randn(2, 4, 16), torch.randn(2, 16)
@@ -294,37 +298,37 @@ class All(nn.Module):
     ids=["image", "sequence", "row"],
 )
 def test_each_form_has_one_normal_form(forms: dict[str, tuple[nn.Module, list[str]]], example: Tensor) -> None:
-    graph = export(All(network for network, _ in forms.values()), example)
-    got = {name: kinds_behind(graph, f"output_{index}") for index, name in enumerate(forms)}
+    traced = export(All(network for network, _ in forms.values()), example)
+    got = {name: kinds_behind(traced, f"output_{index}") for index, name in enumerate(forms)}
     assert got == {name: expected for name, (_, expected) in forms.items()}
 
 
 def test_words_are_looked_up_in_the_embedding() -> None:
     model = Net(lambda x, words, a: a(words(x).mean(1)), nn.Embedding(9, 6), nn.Linear(6, 3))
-    graph = export(model, torch.randint(9, (2, 5)))
-    assert kinds_behind(graph, "output_0") == ["Gather", "ReduceMean", "Gemm"]
-    assert graph.weights.keys() == {"a.weight", "b.weight"}
+    traced = export(model, torch.randint(9, (2, 5)))
+    assert kinds_behind(traced, "output_0") == ["Gather", "ReduceMean", "Gemm"]
+    assert traced.weights.keys() == {"a.weight", "b.weight"}
 
 
 def test_a_linear_layer_on_a_sequence_lies_transposed() -> None:
-    graph = export(nn.Sequential(nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 3)), SEQUENCE)
-    assert [weight.transposed for weight in graph.weights.values()] == [True, True]
-    assert initializers(graph)[graph.weights["0.weight"].initializer].shape == (16, 5)
+    traced = export(nn.Sequential(nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 3)), SEQUENCE)
+    assert [weight.transposed for weight in traced.weights.values()] == [True, True]
+    assert initializers(traced)[traced.weights["0.weight"].initializer].shape == (16, 5)
 
 
 def test_gemm_holds_the_matrix_as_pytorch_does() -> None:
-    graph = convert("mlp").graph
-    assert graph.weights["0.weight"] == Weight("0.weight", transposed=False)
-    assert initializers(graph)["0.weight"].shape == (128, 40)
-    for node in graph.model.graph.node:
+    traced = convert("mlp").traced
+    assert traced.weights["0.weight"] == Weight("0.weight", transposed=False)
+    assert initializers(traced)["0.weight"].shape == (128, 40)
+    for node in traced.graph.model.graph.node:
         if node.op_type == "Gemm":
             assert {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}["transB"] == 1
 
 
 def test_a_weight_used_both_ways_keeps_its_zeros_in_both() -> None:
     model = Net(lambda x, a: F.linear(F.relu(a(x)), a.weight.t()), nn.Linear(16, 6))
-    graph = export(model, ROW)
-    matrices = [array for array in initializers(graph).values() if array.ndim == 2]
+    traced = export(model, ROW)
+    matrices = [array for array in initializers(traced).values() if array.ndim == 2]
     assert {array.shape for array in matrices} == {(6, 16), (16, 6)} or len(matrices) == 1
 
 
@@ -334,28 +338,28 @@ def test_layers_with_equal_weights_stay_apart_and_one_that_is_never_read_has_no_
     masks = prune(randomize(model))
     masks["b.weight"] = masks["a.weight"]
     model.get_submodule("b").weight.data.copy_(model.get_submodule("a").weight.data)
-    graph = to_onnx(model, ROW, masks)
-    assert {name: weight.initializer for name, weight in graph.weights.items()} == {
+    traced = trace(model, ROW, masks)
+    assert {name: weight.initializer for name, weight in traced.weights.items()} == {
         "a.weight": "a.weight",
         "b.weight": "b.weight",
     }
 
 
-UNSUPPORTED = {
+UNEXPORTED = {
     "Elu": (nn.Sequential(nn.Conv2d(4, 3, 1), nn.ELU()), IMAGE),
     "Resize with mode cubic": (nn.Upsample(scale_factor=2, mode="bicubic"), IMAGE),
 }
 
 
-@pytest.mark.parametrize("kind", UNSUPPORTED)
+@pytest.mark.parametrize("kind", UNEXPORTED)
 def test_an_operation_outside_the_set_is_named_with_its_module_and_the_list(kind: str) -> None:
-    model, example = UNSUPPORTED[kind]
+    model, example = UNEXPORTED[kind]
     with pytest.raises(RefusedError) as caught:
-        to_onnx(model.eval(), example, {})
+        trace(model.eval(), example, {})
     place = "1 (ELU)" if kind == "Elu" else "forward of Upsample"
     assert caught.value.lines == (f"{place}: {kind}",)
     assert "\n" not in str(caught.value)
-    assert all(name in caught.value.hint for name in SUPPORTED)
+    assert all(name in caught.value.hint for name in EXPORTED)
 
 
 def branching(x: Tensor) -> Tensor:
@@ -376,18 +380,18 @@ def branching(x: Tensor) -> Tensor:
 )
 def test_what_depends_on_the_batch_is_refused(forward: Callable[[Tensor], Any], message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        to_onnx(Net(forward).eval(), ROW, {})
+        trace(Net(forward).eval(), ROW, {})
 
 
 def test_the_line_of_a_branch_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ExportError, match=r"test_graph.py line \d+"):
-        to_onnx(Net(branching).eval(), ROW, {})
+        trace(Net(branching).eval(), ROW, {})
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("forward", [lambda x: (x * 2, x), lambda x: (x, x), lambda x: (lambda y: (y, y))(x * 2)])
 def test_an_output_may_be_the_input_or_another_output(forward: Callable[[Tensor], Any]) -> None:
-    assert_same_outputs(Net(forward), to_onnx(Net(forward).eval(), ROW, {}), ROW)
+    assert_same_outputs(Net(forward), trace(Net(forward).eval(), ROW, {}), ROW)
 
 
 def test_every_refused_operation_is_told_with_its_layer_at_once() -> None:
@@ -398,7 +402,7 @@ def test_every_refused_operation_is_told_with_its_layer_at_once() -> None:
     layers = [nn.LSTM(16, 8, batch_first=True), nn.Linear(8, 8), Own(), nn.ELU(), nn.Sequential(nn.ELU(), nn.Mish())]
     model = Net(lambda x, rnn, *rest: functools.reduce(lambda y, layer: layer(y), rest, rnn(x)[0]), *layers)
     with pytest.raises(RefusedError) as caught:
-        to_onnx(model.eval(), torch.randn(2, 5, 16), {})
+        trace(model.eval(), torch.randn(2, 5, 16), {})
     lines = dict(reversed(line.split(": ", 1)) for line in caught.value.lines)
     assert set(lines) == {"Shape, Expand, LSTM", "Erf", "Elu", "Mish"}
     assert lines["Shape, Expand, LSTM"].endswith("(LSTM)") and lines["Mish"].endswith(".1 (Mish)")
@@ -409,21 +413,21 @@ def test_every_refused_operation_is_told_with_its_layer_at_once() -> None:
 def test_only_float32_is_taken(kind: torch.dtype) -> None:
     name = str(kind).removeprefix("torch.")
     with pytest.raises(ExportError, match=rf"weight is {name}, expected float32; use model.float\(\)"):
-        to_onnx(nn.Linear(16, 4).to(kind).eval(), ROW.to(kind), {})
+        trace(nn.Linear(16, 4).to(kind).eval(), ROW.to(kind), {})
     with pytest.raises(ExportError, match=f"its input is {name}"):
-        to_onnx(nn.ReLU().eval(), ROW.to(kind), {})
+        trace(nn.ReLU().eval(), ROW.to(kind), {})
 
 
 @pytest.mark.parametrize("exponent", [1, 2, 3, 4])
 def test_a_whole_power_is_a_product(exponent: int) -> None:
     model = Net(lambda x, a: a(x) ** exponent, nn.Linear(16, 6))
-    graph = export(model, ROW)
-    assert {node.op_type for node in graph.model.graph.node} <= {"Gemm", "Mul"}
+    traced = export(model, ROW)
+    assert {node.op_type for node in traced.graph.model.graph.node} <= {"Gemm", "Mul"}
 
 
 def test_other_powers_are_refused() -> None:
     with pytest.raises(RefusedError, match="Pow"):
-        to_onnx(Net(lambda x: torch.relu(x) ** 2.5).eval(), ROW, {})
+        trace(Net(lambda x: torch.relu(x) ** 2.5).eval(), ROW, {})
 
 
 def test_a_pruned_weight_that_is_not_zero_is_an_error_with_its_name_and_number() -> None:
@@ -432,11 +436,11 @@ def test_a_pruned_weight_that_is_not_zero_is_an_error_with_its_name_and_number()
     masks["2.weight"][:] = False
     alive = int(np.count_nonzero(model[2].weight.detach()))
     with pytest.raises(ExportError, match=f"2.weight has {alive} pruned entries"):
-        to_onnx(model, ROW, masks)
+        trace(model, ROW, masks)
 
 
 def test_a_weight_that_is_computed_from_others_cannot_be_followed() -> None:
     model = nn.utils.parametrizations.weight_norm(nn.Linear(16, 4)).eval()
     name = "parametrizations.weight.original1"
     with pytest.raises(ExportError, match="folded away"):
-        to_onnx(model, ROW, {name: np.ones((4, 16), bool)})
+        trace(model, ROW, {name: np.ones((4, 16), bool)})

@@ -14,10 +14,11 @@ from torch import nn
 
 from edgeprune import Task
 from edgeprune.errors import VerificationError
-from edgeprune.export.graph import to_onnx
 from edgeprune.export.method import Tried, best_method, quantize_well, run_onnx
-from edgeprune.export.network import metric_of, outputs_of
+from edgeprune.export.tracing import trace
 from edgeprune.export.verify import LIMIT_DB, Parity, Reference, judge_parity, signal_to_noise
+from edgeprune.tasks.evaluation import metric_of, outputs_of
+from tests.export.forms import pairs
 
 CASES = Path(__file__).parents[1] / "cases" / "networks.py"
 
@@ -64,8 +65,8 @@ class TwoOutputs(nn.Module):
 
 def reference_of(task: Task, module: nn.Module) -> Reference:
     split = task.data(None).validation
-    outputs = outputs_of(module, split.inputs)
-    return Reference(task.name, task, split, outputs, metric_of(task, outputs, split.targets))
+    outputs = outputs_of(module, split.inputs, "test")
+    return Reference(task.name, task, split, outputs, metric_of(task, outputs, split.targets.numpy()))
 
 
 def made(cases: Any, name: str) -> tuple[Task, nn.Module]:
@@ -85,9 +86,9 @@ def made(cases: Any, name: str) -> tuple[Task, nn.Module]:
 def test_no_output_is_more_than_3_db_below_what_min_max_leaves_it(cases: Any, name: str) -> None:
     task, module = made(cases, name)
     reference = reference_of(task, module)
-    graph = to_onnx(module, reference.validation.inputs[:2], {})
-    quantized = quantize_well(graph.model, task.data(None).train.inputs.numpy(), reference)
-    got = signal_to_noise(run_onnx(quantized.model, reference.validation.inputs.numpy()), reference.outputs)
+    traced = trace(module, reference.validation.inputs[:2], {})
+    quantized = quantize_well(traced.graph, task.data(None).train.inputs.numpy(), reference)
+    got = signal_to_noise(run_onnx(pairs(quantized.graph), reference.validation.inputs.numpy()), reference.outputs)
     assert len(got) == len(quantized.minmax_db) == len(reference.outputs)
     assert all(mine >= least - 3 for mine, least in zip(got, quantized.minmax_db))
     assert min(quantized.minmax_db) > 20

@@ -7,8 +7,7 @@ import pytest
 from onnx import numpy_helper
 
 from edgeprune.errors import ExportError
-from edgeprune.export.calibrate import calibrate
-from edgeprune.export.quantize import quantize, with_unsigned_activations
+from tests.export.forms import calibrate, pairs, quantize, quantized
 
 random = np.random.default_rng(5)
 SEEDED = random.bit_generator.state
@@ -85,15 +84,15 @@ def test_a_convolution_with_relu_computes_in_integers_what_a_hand_does(unsigned:
     pixels = random.integers(*HALF, (4, 2, 6, 6))
     model = model_of(CONV_RELU, w=(weight / 64).astype(np.float32), b=(bias / 2**13).astype(np.float32))
     # Input: scale 2**-7, zero point 0; weights: 2**-6; output: 2**-4, zero point -128.
-    quantized = quantize(model, {"input": (-1.0, 127 / 128), "output_0": (0.0, 255 / 16)})
-    assert scale_of(quantized, "input") == (2**-7, 0) and scale_of(quantized, "output_0") == (2**-4, -128)
-    np.testing.assert_array_equal(constants(quantized)["w_quantized"], weight)
-    np.testing.assert_array_equal(constants(quantized)["b_quantized"], bias)
+    graph = quantized(model, {"input": (-1.0, 127 / 128), "output_0": (0.0, 255 / 16)})
+    signed = pairs(graph)
+    assert scale_of(signed, "input") == (2**-7, 0) and scale_of(signed, "output_0") == (2**-4, -128)
+    np.testing.assert_array_equal(constants(signed)["w_quantized"], weight)
+    np.testing.assert_array_equal(constants(signed)["b_quantized"], bias)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3), axis=(2, 3))
     sums = np.einsum("nchwij,ocij->nohw", windows, weight) + bias[:, None, None]
     expected = np.clip(np.rint(sums * 2**-9), 0, 255) * 2**-4
-    form = with_unsigned_activations(quantized) if unsigned else quantized
-    got = run(form, (pixels / 128).astype(np.float32), str(tmp_path / "ran.onnx"))[0]
+    got = run(pairs(graph, unsigned), (pixels / 128).astype(np.float32), str(tmp_path / "ran.onnx"))[0]
     np.testing.assert_array_equal(got, expected)
     assert nodes(onnx.load(tmp_path / "ran.onnx"), "QLinearConv")
 
@@ -106,10 +105,10 @@ def test_a_matrix_product_computes_in_integers_what_a_hand_does(text: str, kerne
     stored = (weight.T if text == GEMM else weight) / 64
     model = model_of(text, w=stored.astype(np.float32), b=np.zeros(4, np.float32))
     ranges = {"input": (-1.0, 127 / 128), "output_0": (-8.0, 127 / 16), "m": (-8.0, 127 / 16)}
-    quantized = with_unsigned_activations(quantize(model, ranges))
+    form = quantize(model, ranges, unsigned=True)
     expected = np.clip(np.rint(values @ weight * 2**-9), -128, 127) * 2**-4
     inputs = (values / 128).astype(np.float32)
-    np.testing.assert_array_equal(run(quantized, inputs, str(tmp_path / "ran.onnx"))[0], expected)
+    np.testing.assert_array_equal(run(form, inputs, str(tmp_path / "ran.onnx"))[0], expected)
     assert nodes(onnx.load(tmp_path / "ran.onnx"), kernel)
 
 
@@ -121,9 +120,9 @@ def test_weights_are_int8_per_output_channel_and_zeros_stay_zero(text: str, shap
     weight = sparse(*shape)
     model = model_of(text, w=weight, b=normal(weight.shape[axis]))
     sizes = [dim.dim_value or 8 for dim in model.graph.input[0].type.tensor_type.shape.dim]
-    quantized = quantize(model, calibrate(model, normal(*sizes), "minmax"))
-    node = next(each for each in nodes(quantized, "DequantizeLinear") if each.input[0] == "w_quantized")
-    arrays = constants(quantized)
+    form = quantize(model, calibrate(model, normal(*sizes), "minmax"))
+    node = next(each for each in nodes(form, "DequantizeLinear") if each.input[0] == "w_quantized")
+    arrays = constants(form)
     assert list(node.input) == ["w_quantized", "w_scale", "w_zero_point"]
     assert onnx.helper.get_attribute_value(node.attribute[0]) == axis
     assert arrays["w_scale"].shape == (weight.shape[axis],) and arrays["w_scale"].dtype == np.float32
@@ -140,10 +139,10 @@ def test_a_channel_without_weights_keeps_its_bias() -> None:
     weight[1], weight[2] = 0, 1e-20
     model = model_of(CONV_RELU, w=weight, b=bias)
     inputs = normal(16, 2, 6, 6)
-    quantized = quantize(model, calibrate(model, inputs, "minmax"))
-    step, _ = scale_of(quantized, "output_0")
-    assert np.abs(constants(quantized)["b_quantized"].astype(int)).max() <= 2**30
-    np.testing.assert_allclose(run(quantized, inputs)[0][:, 1], 300.0, atol=step / 2 * 1.001)
+    form = quantize(model, calibrate(model, inputs, "minmax"))
+    step, _ = scale_of(form, "output_0")
+    assert np.abs(constants(form)["b_quantized"].astype(int)).max() <= 2**30
+    np.testing.assert_allclose(run(form, inputs)[0][:, 1], 300.0, atol=step / 2 * 1.001)
 
 
 TIES = """(float[batch,4,8,8] input) => (float[batch,48] output_0, float[batch,8,8,8] output_1) {
@@ -175,33 +174,33 @@ def ties() -> onnx.ModelProto:
 
 def test_scales_are_shared_where_values_only_pass_through_and_fixed_where_the_kernels_demand_it() -> None:
     model, inputs = ties(), normal(64, 4, 8, 8)
-    quantized = quantize(model, calibrate(model, inputs, "minmax"))
-    shared = {scale_of(quantized, name) for name in SHARING}
-    assert len(shared) == 1 and scale_of(quantized, "mean") not in shared
-    assert scale_of(quantized, "gate") == (1 / 256, -128)
-    assert scale_of(quantized, "output_0")[1] == -128
-    for expected, got in zip(run(model, inputs), run(quantized, inputs)):
+    form = quantize(model, calibrate(model, inputs, "minmax"))
+    shared = {scale_of(form, name) for name in SHARING}
+    assert len(shared) == 1 and scale_of(form, "mean") not in shared
+    assert scale_of(form, "gate") == (1 / 256, -128)
+    assert scale_of(form, "output_0")[1] == -128
+    for expected, got in zip(run(model, inputs), run(form, inputs)):
         assert sqnr(expected, got) > 30
 
 
 def test_an_activation_whose_tie_reaches_past_it_has_a_pair_of_the_same_grid_before_it(tmp_path) -> None:
     """Otherwise ONNX Runtime would run the convolution before it in float."""
     model, inputs = ties(), normal(16, 4, 8, 8)
-    quantized = quantize(model, calibrate(model, inputs, "minmax"))
-    assert scale_of(quantized, "left") == scale_of(quantized, "clipped") == scale_of(quantized, "right")
-    run(with_unsigned_activations(quantized), inputs, str(tmp_path / "ran.onnx"))
+    graph = quantized(model, calibrate(model, inputs))
+    assert graph.scales["left"] == graph.scales["clipped"] == graph.scales["right"]
+    run(pairs(graph, unsigned=True), inputs, str(tmp_path / "ran.onnx"))
     assert len(nodes(onnx.load(tmp_path / "ran.onnx"), "QLinearConv")) == 2
 
 
 def test_an_operator_and_its_activation_are_one_unit_and_every_reader_takes_the_dequantized_value() -> None:
     model = model_of(CONV_RELU, w=normal(3, 2, 3, 3), b=normal(3))
-    quantized = quantize(model, {"input": (-2.0, 2.0), "output_0": (0.0, 4.0)})
-    chain = [node.op_type for node in quantized.graph.node if node.input[0] != "w_quantized"]
+    form = quantize(model, {"input": (-2.0, 2.0), "output_0": (0.0, 4.0)})
+    chain = [node.op_type for node in form.graph.node if node.input[0] != "w_quantized"]
     assert chain == ["QuantizeLinear", "DequantizeLinear", "DequantizeLinear", "Conv", "Relu", *chain[:2]]
-    assert not any(name.startswith("c_") for name in constants(quantized))
-    assert quantized.graph.node[-1].output[0] == "output_0"
-    assert nodes(quantized, "QuantizeLinear")[1].input[0] == "output_0_float"
-    assert nodes(quantized, "Conv")[0].input[0] == "input_dequantized"
+    assert not any(name.startswith("c_") for name in constants(form))
+    assert form.graph.node[-1].output[0] == "output_0"
+    assert nodes(form, "QuantizeLinear")[1].input[0] == "output_0_float"
+    assert nodes(form, "Conv")[0].input[0] == "input_dequantized"
 
 
 def test_a_value_that_others_read_too_is_quantized_before_its_activation() -> None:
@@ -214,10 +213,10 @@ def test_a_value_that_others_read_too_is_quantized_before_its_activation() -> No
         w=normal(4, 4), b=normal(4),
     )  # fmt: skip
     inputs = normal(64, 4)
-    quantized = quantize(model, calibrate(model, inputs, "minmax"))
-    assert [node.input[0] for node in nodes(quantized, "QuantizeLinear")] == ["input", "a", "r"]
-    assert list(nodes(quantized, "Sub")[0].input) == ["a_dequantized", "r_dequantized"]
-    assert sqnr(run(model, inputs)[0], run(quantized, inputs)[0]) > 30
+    form = quantize(model, calibrate(model, inputs, "minmax"))
+    assert [node.input[0] for node in nodes(form, "QuantizeLinear")] == ["input", "a", "r"]
+    assert list(nodes(form, "Sub")[0].input) == ["a_dequantized", "r_dequantized"]
+    assert sqnr(run(model, inputs)[0], run(form, inputs)[0]) > 30
 
 
 def test_what_has_no_integer_form_stays_float_between_a_dequantize_and_a_quantize() -> None:
@@ -233,12 +232,12 @@ def test_what_has_no_integer_form_stays_float_between_a_dequantize_and_a_quantiz
         w=normal(4, 4), c=normal(4), shape=np.array([-1, 2, 2], np.int64), e=np.float32(3),
     )  # fmt: skip
     inputs = normal(64, 4)
-    quantized = quantize(model, calibrate(model, inputs, "minmax"))
-    names = {node.input[0] for node in nodes(quantized, "QuantizeLinear")}
+    form = quantize(model, calibrate(model, inputs, "minmax"))
+    names = {node.input[0] for node in nodes(form, "QuantizeLinear")}
     assert names == {"input", "a", "d", "h", "output_0_float"}
-    assert {"c", "e"} <= constants(quantized).keys() and scale_of(quantized, "h") == (1 / 256, -128)
-    assert nodes(quantized, "Sub")[0].input[0] == "a_dequantized" and nodes(quantized, "Reshape")[0].input[0] == "s"
-    assert sqnr(run(model, inputs)[0], run(quantized, inputs)[0]) > 30
+    assert {"c", "e"} <= constants(form).keys() and scale_of(form, "h") == (1 / 256, -128)
+    assert nodes(form, "Sub")[0].input[0] == "a_dequantized" and nodes(form, "Reshape")[0].input[0] == "s"
+    assert sqnr(run(model, inputs)[0], run(form, inputs)[0]) > 30
 
 
 def test_a_concatenation_of_values_with_different_fixed_scales_stays_float() -> None:
@@ -249,9 +248,9 @@ def test_a_concatenation_of_values_with_different_fixed_scales_stays_float() -> 
           output_0 = Concat<axis=1>(a, b)
         }"""
     )
-    quantized = quantize(model, {"input": (-3.0, 3.0)})
-    assert scale_of(quantized, "a") == (1 / 256, -128) and scale_of(quantized, "b") == (1 / 128, 0)
-    assert quantized.graph.node[-1].op_type == "Concat"
+    form = quantize(model, {"input": (-3.0, 3.0)})
+    assert scale_of(form, "a") == (1 / 256, -128) and scale_of(form, "b") == (1 / 128, 0)
+    assert form.graph.node[-1].op_type == "Concat"
 
 
 def test_an_embedding_is_int8_with_zero_point_0_and_shares_its_scale_with_what_is_looked_up() -> None:
@@ -263,11 +262,12 @@ def test_an_embedding_is_int8_with_zero_point_0_and_shares_its_scale_with_what_i
         table=(table := sparse(20, 8)), c=normal(8),
     )  # fmt: skip
     tokens = random.integers(0, 20, (64, 6))
-    quantized = quantize(model, calibrate(model, tokens, "minmax"))
-    assert scale_of(quantized, "table") == scale_of(quantized, "looked_up")
-    assert scale_of(quantized, "table")[1] == 0
-    assert not constants(quantized)["table_quantized"][table == 0].any()
-    for form in (quantized, with_unsigned_activations(quantized)):
+    graph = quantized(model, calibrate(model, tokens))
+    signed = pairs(graph)
+    assert scale_of(signed, "table") == scale_of(signed, "looked_up")
+    assert scale_of(signed, "table")[1] == 0
+    assert not constants(signed)["table_quantized"][table == 0].any()
+    for form in (signed, pairs(graph, unsigned=True)):
         assert sqnr(run(model, tokens)[0], run(form, tokens)[0]) > 30
 
 
@@ -280,10 +280,10 @@ def test_a_layer_used_twice_is_stored_once_but_its_bias_once_for_each_input_scal
         w=normal(4, 4), b=normal(4),
     )  # fmt: skip
     inputs = normal(64, 4)
-    quantized = quantize(model, calibrate(model, inputs, "minmax"))
-    stored = {name for name in constants(quantized) if name.endswith("_quantized")}
+    form = quantize(model, calibrate(model, inputs, "minmax"))
+    stored = {name for name in constants(form) if name.endswith("_quantized")}
     assert stored == {"w_quantized", "b_quantized", "b_2_quantized"}
-    assert sqnr(run(model, inputs)[0], run(quantized, inputs)[0]) > 30
+    assert sqnr(run(model, inputs)[0], run(form, inputs)[0]) > 30
 
 
 def test_bad_input_is_named() -> None:

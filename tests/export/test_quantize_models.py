@@ -13,9 +13,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from edgeprune.export.calibrate import METHODS, calibrate
-from edgeprune.export.graph import to_onnx
-from edgeprune.export.quantize import quantize, with_unsigned_activations
+from edgeprune.export.calibrate import METHODS
+from edgeprune.export.tracing import trace
+from tests.export.forms import calibrate, pairs, quantize, quantized, write_tflite
 
 FOLDER = Path(__file__).parents[1] / "user_tasks"
 MODELS = ("audio1d", "grouped_depthwise", "squeeze_excite", "two_outputs", "unet")
@@ -58,19 +58,19 @@ def sqnr(expected: np.ndarray, got: np.ndarray) -> float:
 @pytest.mark.parametrize("name", MODELS)
 def test_user_models_stay_close_and_run_in_integer_kernels(name: str, tmp_path: Path) -> None:
     module, examples = network(FOLDER / f"{name}.py")
-    graph = to_onnx(module, examples[:2], {})
+    float_model = trace(module, examples[:2], {}).graph.model
     inputs = examples.numpy()
-    expected = run(graph.model, inputs, tmp_path / "float.onnx")
+    expected = run(float_model, inputs, tmp_path / "float.onnx")
     noise = []
     for method in METHODS:
-        model = with_unsigned_activations(quantize(graph.model, calibrate(graph.model, inputs[:64], method)))
+        model = quantize(float_model, calibrate(float_model, inputs[:64], method), unsigned=True)
         outputs = run(model, inputs[64:], tmp_path / "ran.onnx")
         noise.append([sqnr(y[64:], z) for y, z in zip(expected, outputs)])
     assert np.min(noise[0]) > 15 and np.min(noise[1]) > 15 and np.max(np.min(noise, axis=1)) > 20, noise
     ran = Counter(node.op_type for node in onnx.load(tmp_path / "ran.onnx").graph.node)
     left = {op for op in ran if not op.startswith("QLinear") and op not in INTEGER and op != "QGemm"}
     assert left == FLOAT.get(name, set()), ran
-    products = Counter(node.op_type for node in graph.model.graph.node)
+    products = Counter(node.op_type for node in float_model.graph.node)
     assert ran["QLinearConv"] == products["Conv"] and ran["QGemm"] == products["Gemm"]
 
 
@@ -122,10 +122,10 @@ def images(count: int) -> np.ndarray:
 def test_a_network_of_many_kinds_runs_in_integer_kernels_and_stays_close(method: str, tmp_path: Path) -> None:
     model, inputs = everything(), images(128)
     before = model.SerializeToString()
-    quantized = quantize(model, calibrate(model, inputs, method))
+    graph = quantized(model, calibrate(model, inputs, method))
     assert model.SerializeToString() == before
-    signed = run(quantized, inputs, tmp_path / "signed.onnx")
-    unsigned = run(with_unsigned_activations(quantized), inputs, tmp_path / "unsigned.onnx")
+    signed = run(pairs(graph), inputs, tmp_path / "signed.onnx")
+    unsigned = run(pairs(graph, unsigned=True), inputs, tmp_path / "unsigned.onnx")
     for expected, *others in zip(run(model, inputs, tmp_path / "float.onnx"), signed, unsigned):
         assert all(sqnr(expected, other) > 25 for other in others)
     ran = Counter(node.op_type for node in onnx.load(tmp_path / "unsigned.onnx").graph.node)
@@ -134,8 +134,8 @@ def test_a_network_of_many_kinds_runs_in_integer_kernels_and_stays_close(method:
 
 
 def test_unsigned_activations_keep_every_real_value_and_the_weights_type() -> None:
-    signed = quantize(everything(), calibrate(everything(), images(16), "minmax"))
-    unsigned = with_unsigned_activations(signed)
+    graph = quantized(everything(), calibrate(everything(), images(16)))
+    signed, unsigned = pairs(graph), pairs(graph, unsigned=True)
     before, after = (
         {each.name: numpy_helper.to_array(each) for each in model.graph.initializer} for model in (signed, unsigned)
     )
@@ -149,16 +149,17 @@ def test_unsigned_activations_keep_every_real_value_and_the_weights_type() -> No
 def test_a_layer_that_calibration_saw_nearly_silent_gets_no_grid_finer_than_its_sums() -> None:
     from ai_edge_litert.interpreter import Interpreter
 
-    from edgeprune.export.tflite import write_tflite
-
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1)).eval()
-    graph = to_onnx(model, torch.randn(2, 3, 5, 5), {}).model
-    silent = next(node.output[0] for node in graph.graph.node if node.op_type == "Relu")
-    ranges = {**dict.fromkeys((value.name for value in graph.graph.value_info), (-1.0, 1.0)), "input": (-3.0, 3.0)}
-    quantized = quantize(graph, {**ranges, "output_0": (-1.0, 1.0), silent: (0.0, 1e-9)})
-    arrays = {each.name: onnx.numpy_helper.to_array(each) for each in quantized.graph.initializer}
-    sums = float(arrays["input_scale"]) * float(arrays["0.weight_scale"].max())
-    assert sums / 129 <= float(arrays[f"{silent}_scale"]) <= sums
-    interpreter = Interpreter(model_content=write_tflite(quantized).data)
+    graph = trace(model, torch.randn(2, 3, 5, 5), {}).graph
+    silent = next(node.output for node in graph.nodes if node.type == "Relu")
+    ranges = {
+        **dict.fromkeys((value.name for value in graph.model.graph.value_info), (-1.0, 1.0)),
+        "input": (-3.0, 3.0),
+    }
+    graph = quantized(graph.model, {**ranges, "output_0": (-1.0, 1.0), silent: (0.0, 1e-9)})
+    first = next(number for number, name in graph.layers.items() if name == "0")
+    sums = graph.scales["input"].scale * float(graph.integers[first, 1].grid.scale.max())
+    assert sums / 129 <= graph.scales[silent].scale <= sums
+    interpreter = Interpreter(model_content=write_tflite(graph).data)
     interpreter.allocate_tensors()

@@ -15,14 +15,17 @@ from onnx import numpy_helper
 import edgeprune
 from edgeprune import Artifact, kernels, load_target, store, tasks
 from edgeprune.errors import VerificationError
-from edgeprune.export import ExportOptions, build, export, files
-from edgeprune.export.certificate import certify, onnx_weights
+from edgeprune.export import build, export, files
+from edgeprune.export.certificate import PACKED, Stored, certify, read_weights
 from edgeprune.export.files import SparseKernels, sparse_kernels, write_onnx
-from edgeprune.export.graph import to_onnx
+from edgeprune.export.graph import read_graph
 from edgeprune.export.shrink import shrink
-from edgeprune.export.sparse import clock
-from edgeprune.find import Options, RunFinished, find_levels, prepare
+from edgeprune.export.sparse import clock, stock
+from edgeprune.export.tracing import trace
+from edgeprune.find import RunFinished, find_levels, prepare
 from edgeprune.kernels import packing
+from edgeprune.options import ExportOptions, FindOptions
+from tests.export.forms import pairs
 from tests.export.sparse_graphs import Eager, constants, run_library, run_stock, to_int8
 
 FOLDER = Path(__file__).parents[1] / "user_tasks"
@@ -50,11 +53,11 @@ def test_eight_models_keep_results_and_zeros_in_blocks(name: str) -> None:
     module = task.model().eval()
     inputs = task.data(None).validation.inputs[:24]
     small = shrink(module, block_masks(module, 0.1), inputs[:2])
-    graph = to_onnx(small.model, inputs[:2], small.masks)
+    traced = trace(small.model, inputs[:2], small.masks)
     eager = SparseKernels(kernels.library(platform.machine()), Eager())
     for precision in ("fp32", "int8"):
-        model = graph.model if precision == "fp32" else to_int8(graph.model, inputs.numpy(), False)
-        file = write_onnx(model, graph, precision, eager)
+        graph = traced.graph if precision == "fp32" else to_int8(traced.graph.model, inputs.numpy())
+        file = write_onnx(graph, traced, eager)
         assert file.library is not None
         assert sum(layer.kernel == "sparse" for layer in file.layers) >= 2
         zeros = certify(file.stored, small.masks, file.places)
@@ -62,7 +65,7 @@ def test_eight_models_keep_results_and_zeros_in_blocks(name: str) -> None:
         assert all(each.lost == 0 for each in zeros.values())
         assert precision == "int8" or all(each.gained == 0 for each in zeros.values())
         stored = onnx.load_from_string(file.data)
-        mine, theirs = run_library(stored, inputs.numpy()), run_stock(model, inputs.numpy())
+        mine, theirs = run_library(stored, inputs.numpy()), run_stock(pairs(graph), inputs.numpy())
         for got, expected in zip(mine, theirs):
             scale = float(np.abs(expected).max()) + 1e-6
             # int8: a quantum is up to 1/128 of the range, and ties fall to either side.
@@ -73,7 +76,7 @@ def test_eight_models_keep_results_and_zeros_in_blocks(name: str) -> None:
 def ticket(tmp_path_factory):
     """A ticket of 1x4 blocks with a tenth of the weights."""
     out = tmp_path_factory.mktemp("ticket")
-    options = Options(levels=1, density=0.1, seeds=(1,), threads=1, pattern="block:1x4")
+    options = FindOptions(levels=1, density=0.1, seeds=(1,), threads=1, pattern="block:1x4")
     problem = prepare(tasks.load(f"{FOLDER / 'residual'}.py:make"), options, None)
     events = list(find_levels(problem, out))
     assert isinstance(events[-1], RunFinished)
@@ -87,7 +90,7 @@ def eager(monkeypatch):
 
 
 def exported(ticket, out, target="local", **options):
-    chosen = ExportOptions(runtime="onnxruntime", max_drop=0.05, **options)
+    chosen = ExportOptions(runtime="onnxruntime", max_drop=5.0, **options)
     return list(export(ticket, load_target(target), chosen, None, out))
 
 
@@ -187,7 +190,7 @@ def test_a_zero_that_is_none_in_the_packed_bytes_is_refused(precision, artifacts
     weight[where] = 1
     damaged = np.frombuffer(packing.pack(weight, "unstructured"), np.uint8)
     packed.CopyFrom(numpy_helper.from_array(damaged, packed.name))
-    stored = onnx_weights(model.SerializeToString())
+    stored = read_weights(model.SerializeToString(), {name: [Stored(packed.name, PACKED, kernel=weight.shape[2:])]})
     places = {name: (name, lambda array: array)}
     with pytest.raises(VerificationError, match=f"1 of .* zeros of tensor {name} were lost"):
         certify(stored, {name: mask.reshape(stored[name].shape)}, places)
@@ -206,10 +209,10 @@ def test_packed_weights_are_read_back_exactly():
     model = builder.model()
     for precision in ("fp32", "int8"):
         sample = np.random.default_rng(1).normal(size=(4, 6, 5, 5)).astype(np.float32)
-        plain = model if precision == "fp32" else to_int8(model, sample, True)
-        done = files.rewrite(plain, precision, Eager())
+        graph = read_graph(model) if precision == "fp32" else to_int8(model, sample)
+        plain, done = stock(graph), files.rewrite(graph, Eager())
         assert all(layer.kernel == "sparse" or "depthwise" in layer.why for layer in done.layers)
-        before, after = (onnx_weights(each.SerializeToString()) for each in (plain, done.model))
+        before, after = (read_weights(form.model.SerializeToString(), form.stored) for form in (plain, done))
         for name in (name for name in constants(model) if name.endswith(".weight")):
             assert before[name].shape == after[name].shape, name
             np.testing.assert_array_equal(before[name] == 0, after[name] == 0)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgeprune.export.tflite import Written, write_tflite
+from edgeprune.export.tflite.lowering import Written
+from tests.export.forms import write_tflite
 
 Model = Callable[..., onnx.ModelProto]
 Check = Callable[..., Written]
@@ -41,6 +42,43 @@ def test_mean(
     constants = {"axes": np.array(axes, np.int64)}
     nodes, source = behind_convolution(maps and len(shape) > 1, shape, constants)
     nodes.append(helper.make_node("ReduceMean", [source, "axes"], ["output_0"], keepdims=int(keep)))
+    check_both(onnx_model(nodes, shape, constants), normal(seed, 2, *shape), quanta=4)
+
+
+@EXAMPLES
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=3), st.booleans(), st.booleans(), SEEDS)
+def test_prelu_with_a_slope_for_each_channel_or_for_all(
+    onnx_model: Model,
+    check_both: Check,
+    behind_convolution: Behind,
+    shape: list[int],
+    single: bool,
+    maps: bool,
+    seed: int,
+) -> None:
+    slopes = normal(seed, *([1] if single else [shape[0], *[1] * (len(shape) - 1)]))
+    constants: dict[str, np.ndarray] = {"slopes": slopes}
+    nodes, source = behind_convolution(maps and len(shape) > 1, shape, constants)
+    nodes.append(helper.make_node("PRelu", [source, "slopes"], ["output_0"], name="prelu"))
+    check_both(onnx_model(nodes, shape, constants), normal(seed, 2, *shape), quanta=4)
+
+
+@EXAMPLES
+@given(st.integers(1, 3), st.integers(1, 3), st.sampled_from(["DCR", "CRD"]), st.booleans(), SEEDS)
+def test_depth_to_space_in_either_order(
+    onnx_model: Model,
+    check_both: Check,
+    behind_convolution: Behind,
+    channels: int,
+    side: int,
+    mode: str,
+    maps: bool,
+    seed: int,
+) -> None:
+    shape = [channels * side**2, 3, 2]
+    constants: dict[str, np.ndarray] = {}
+    nodes, source = behind_convolution(maps, shape, constants)
+    nodes.append(helper.make_node("DepthToSpace", [source], ["output_0"], name="up", blocksize=side, mode=mode))
     check_both(onnx_model(nodes, shape, constants), normal(seed, 2, *shape), quanta=4)
 
 

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from edgeprune.export.calibrate import calibrate
-from edgeprune.export.quantize import quantize
-from edgeprune.export.tflite import Written, read_weights, write_tflite
+from edgeprune.export.graph import Graph, read_graph
+from edgeprune.export.scales import Scale
+from edgeprune.export.tflite.lowering import Written
+from edgeprune.export.tflite.read import read_weights
+from tests.export.forms import calibrate, pairs, quantized, write_tflite
 
 Model = Callable[..., onnx.ModelProto]
 Check = Callable[..., Written]
@@ -48,10 +51,10 @@ def small_network() -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     return nodes, {**constants, "c": pruned(4, 5, 12 * 4), "c.bias": normal(5, 5)}
 
 
-def quantized_network(onnx_model: Model) -> onnx.ModelProto:
+def quantized_network(onnx_model: Model) -> Graph:
     nodes, constants = small_network()
     model = onnx_model(nodes, [3, 10, 10], constants)
-    return quantize(model, calibrate(model, normal(6, 8, 3, 10, 10), "minmax"))
+    return quantized(model, calibrate(model, normal(6, 8, 3, 10, 10)))
 
 
 def tensors_of(data: bytes) -> dict[str, Any]:
@@ -59,42 +62,32 @@ def tensors_of(data: bytes) -> dict[str, Any]:
     return {tensor.name.decode(): tensor for tensor in model.subgraphs[0].tensors}
 
 
-def quantizers(model: onnx.ModelProto) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """QuantizeLinear's input, or DequantizeLinear's constant without its suffix -> scale, zero point."""
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    found = {}
-    for node in model.graph.node:
-        if node.op_type == "QuantizeLinear" or (node.op_type == "DequantizeLinear" and node.input[0] in constants):
-            found[node.input[0].removesuffix("_quantized")] = (constants[node.input[1]], constants[node.input[2]])
-    return found
-
-
 def test_the_file_takes_every_scale_from_the_graph(onnx_model: Model) -> None:
-    model = quantized_network(onnx_model)
-    tensors = tensors_of(write_tflite(model).data)
-    expected = quantizers(model)
+    graph = quantized_network(onnx_model)
+    tensors = tensors_of(write_tflite(graph).data)
+    constants = {graph.nodes[number].inputs[index]: stored for (number, index), stored in graph.integers.items()}
+    expected = {name: scale.grid for name, scale in graph.scales.items()}
+    expected |= {name: stored.grid for name, stored in constants.items()}
     assert len(expected) == 12
-    for name, (scale, zero_point) in expected.items():
+    for name, grid in expected.items():
         # A float input keeps its name; the int8 tensor beside it, and values that share its scale, have others.
-        tensor = tensors.get(f"{name}_int8", tensors.get(name))
+        tensor = next((tensors[key] for key in (f"{name}_int8", f"{name}_float", name) if key in tensors), None)
         if tensor is None:
             assert name == "flat"  # a reshape that no tensor is needed for under that name
             continue
-        np.testing.assert_array_equal(np.ravel(tensor.quantization.scale), np.ravel(scale), name)
-        np.testing.assert_array_equal(np.ravel(tensor.quantization.zeroPoint), np.ravel(zero_point), name)
+        np.testing.assert_array_equal(np.ravel(tensor.quantization.scale), grid.scale, name)
+        np.testing.assert_array_equal(np.ravel(tensor.quantization.zeroPoint), grid.zero_point, name)
 
 
 def test_the_stored_integers_are_those_of_the_graph(onnx_model: Model) -> None:
-    """Weights and the int32 biases, read back from the bytes, as ONNX's DequantizeLinear gives them."""
-    model = quantized_network(onnx_model)
-    written = write_tflite(model)
+    """Weights and the int32 biases, read back from the bytes."""
+    graph = quantized_network(onnx_model)
+    written = write_tflite(graph)
     stored = read_weights(written.data)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for name, (scale, _) in quantizers(model).items():
-        if f"{name}_quantized" in constants:
-            integers = constants[f"{name}_quantized"]
-            real = (integers * scale.reshape(-1, *[1] * (integers.ndim - 1))).astype(np.float32)
-            np.testing.assert_array_equal(stored[name], written.placements[name].store(real), name)
+    for (number, index), integers in graph.integers.items():
+        name, shape = graph.nodes[number].inputs[index], (-1, *[1] * (integers.values.ndim - 1))
+        real = (integers.values * integers.grid.scale.reshape(shape)).astype(np.float32)
+        np.testing.assert_array_equal(stored[name], written.placements[name].store(real), name)
     assert set(stored) == {"a", "a.bias", "b", "b.bias", "c", "c.bias"}
 
 
@@ -144,16 +137,10 @@ def test_an_operator_without_an_int8_form_runs_in_float(
     assert names == ["QUANTIZE", "CONV_2D", "DEQUANTIZE", *operators, "QUANTIZE", "CONV_2D", "DEQUANTIZE"]
 
 
-def quantized_pair(value: str, scale: float, zero: int, constants: dict[str, np.ndarray]) -> list[onnx.NodeProto]:
-    """QuantizeLinear and DequantizeLinear behind a value; readers take `<value>.q`."""
-    constants.update({f"{value}.scale": np.float32(scale), f"{value}.zero": np.int8(zero)})
-    parameters = [f"{value}.scale", f"{value}.zero"]
-    return [
-        helper.make_node("QuantizeLinear", [value, *parameters], [f"{value}.int8"], name=f"{value}.quantize"),
-        helper.make_node(
-            "DequantizeLinear", [f"{value}.int8", *parameters], [f"{value}.q"], name=f"{value}.dequantize"
-        ),
-    ]
+def on_grids(model: onnx.ModelProto, **grids: tuple[float, int]) -> Graph:
+    """A graph quantized by hand: activation -> (scale, zero point)."""
+    scales = {name: Scale(float(np.float32(scale)), zero) for name, (scale, zero) in grids.items()}
+    return replace(read_graph(model), scales=scales)
 
 
 @pytest.mark.parametrize(
@@ -176,16 +163,12 @@ def test_another_scale_behind_an_operator_that_keeps_it(
     attributes: dict[str, Any],
     operator: str,
 ) -> None:
-    constants: dict[str, np.ndarray] = {}
-    nodes = quantized_pair("input", 0.03, -7, constants)
-    inputs = ["input.q"] * (2 if kind == "Concat" else 1)
-    nodes.append(helper.make_node(kind, inputs, ["moved"], name="moved", **attributes))
-    nodes += quantized_pair("moved", 0.05, 20, constants)
-    nodes[-1].output[0] = "output_0"
-    model, data = onnx_model(nodes, [3, 4, 6], constants), normal(0, 3, 3, 4, 6)
-    written = write_tflite(model)
+    inputs = ["input"] * (2 if kind == "Concat" else 1)
+    nodes = [helper.make_node(kind, inputs, ["output_0"], name="moved", **attributes)]
+    graph = on_grids(onnx_model(nodes, [3, 4, 6]), input=(0.03, -7), output_0=(0.05, 20))
+    written, data = write_tflite(graph), normal(0, 3, 3, 4, 6)
     # The average is rounded at its input's scale, then at its own.
-    check_everywhere(written, data, onnx_outputs(model, data), [0.0501])
+    check_everywhere(written, data, onnx_outputs(pairs(graph), data), [0.0501])
     names = [name for name, _ in operators_of(written.data)]
     assert operator in [*names, ""] and names[0] == "QUANTIZE" and names.count("DEQUANTIZE") == 1
 
@@ -203,37 +186,26 @@ def test_a_relu_between_equal_scales_is_the_clamp_of_what_it_follows(
     zero: int,
     operators: list[str],
 ) -> None:
-    constants: dict[str, np.ndarray] = {}  # as where a Concat forces a scale below zero on what a Relu gives
-    nodes = quantized_pair("input", 0.03, -7, constants)
-    nodes.append(helper.make_node("Add", ["input.q", "input.q"], ["sum"], name="sum"))
-    nodes += quantized_pair("sum", 0.06, -7, constants)
-    nodes.append(helper.make_node("Relu", ["sum.q"], ["relu"], name="relu"))
-    nodes += quantized_pair("relu", scale, zero, constants)
-    nodes[-1].output[0] = "output_0"
-    model, data = onnx_model(nodes, [3, 4], constants), normal(0, 3, 3, 4)
-    written = write_tflite(model)
-    check_everywhere(written, data, onnx_outputs(model, data), [0.0601])
+    nodes = [
+        helper.make_node("Add", ["input", "input"], ["sum"], name="sum"),
+        helper.make_node("Relu", ["sum"], ["output_0"], name="relu"),
+    ]
+    # As where a Concat forces a scale below zero on what a Relu gives.
+    graph = on_grids(onnx_model(nodes, [3, 4]), input=(0.03, -7), sum=(0.06, -7), output_0=(scale, zero))
+    written, data = write_tflite(graph), normal(0, 3, 3, 4)
+    check_everywhere(written, data, onnx_outputs(pairs(graph), data), [0.0601])
     assert [name for name, _ in operators_of(written.data)] == operators
 
 
-@pytest.mark.parametrize(("kind", "scale"), [("Sigmoid", 0.005), ("Tanh", 0.01), ("Gemm", 0.1)])
+@pytest.mark.parametrize(("kind", "scale"), [("Sigmoid", 0.005), ("Tanh", 0.01)])
 def test_scales_that_a_kernel_does_not_take_lead_through_float(
     onnx_model: Model, check_everywhere: Any, onnx_outputs: Any, operators_of: Operators, kind: str, scale: float
 ) -> None:
-    """A Sigmoid must give 1/256, a Tanh 1/128; a bias must have the product of the other two scales."""
-    constants: dict[str, np.ndarray] = {}
-    nodes, inputs = quantized_pair("input", 0.03, -7, constants), ["input.q"]
-    if kind == "Gemm":
-        constants.update({"w": np.arange(-8, 8, dtype=np.int8).reshape(4, 4), "w.scale": np.float32(0.01)})
-        constants.update({"b": np.array([1, -2, 3, -4], np.int32), "b.scale": np.float32(0.5)})
-        nodes += [helper.make_node("DequantizeLinear", [x, f"{x}.scale"], [f"{x}.q"], name=x) for x in ("w", "b")]
-        inputs += ["w.q", "b.q"]
-    nodes.append(helper.make_node(kind, inputs, ["value"], name="operator"))
-    nodes += quantized_pair("value", scale, 0, constants)
-    nodes[-1].output[0] = "output_0"
-    model, data = onnx_model(nodes, [4], constants), normal(0, 3, 4)
-    written = write_tflite(model)
-    check_everywhere(written, data, onnx_outputs(model, data), [1.001 * scale])
+    """A Sigmoid must give 1/256, a Tanh 1/128."""
+    nodes = [helper.make_node(kind, ["input"], ["output_0"], name="operator")]
+    graph = on_grids(onnx_model(nodes, [4]), input=(0.03, -7), output_0=(scale, 0))
+    written, data = write_tflite(graph), normal(0, 3, 4)
+    check_everywhere(written, data, onnx_outputs(pairs(graph), data), [1.001 * scale])
     assert [name for name, _ in operators_of(written.data)][:2] == ["QUANTIZE", "DEQUANTIZE"]
 
 
@@ -262,14 +234,11 @@ def test_a_clamp_at_the_end_of_the_range_is_a_change_of_scale(
 ) -> None:
     """Integers from -128 upwards cannot stand for anything below zero then."""
     constants: dict[str, np.ndarray] = {"low": np.float32(0), "high": np.float32(6)}
-    nodes = quantized_pair("input", 0.06, -7, constants)
     bounds = ["low", "high"] if kind == "Clip" else []
-    nodes.append(helper.make_node(kind, ["input.q", *bounds], ["clamped"], name="clamp"))
-    nodes += quantized_pair("clamped", scale, -128, constants)
-    nodes[-1].output[0] = "output_0"
-    model, data = onnx_model(nodes, [3, 40], constants), 4 * normal(0, 3, 3, 40)
-    written = write_tflite(model)
-    check_everywhere(written, data, onnx_outputs(model, data), [1.001 * scale])
+    nodes = [helper.make_node(kind, ["input", *bounds], ["output_0"], name="clamp")]
+    graph = on_grids(onnx_model(nodes, [3, 40], constants), input=(0.06, -7), output_0=(scale, -128))
+    written, data = write_tflite(graph), 4 * normal(0, 3, 3, 40)
+    check_everywhere(written, data, onnx_outputs(pairs(graph), data), [1.001 * scale])
     assert [name for name, _ in operators_of(written.data)] == operators
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgeprune.export.graph import OPEN_BATCH, concrete, open_shape
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.layout import NEW
-from edgeprune.export.tflite.network import OPEN_BATCH, concrete, open_shape
 
 SIZES = st.sampled_from([1, 2, 2, 3, 4])
 MANY = settings(max_examples=300)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune import tasks
-from edgeprune.export.graph import to_onnx
-from edgeprune.export.tflite import Written
+from edgeprune.export.tflite.lowering import Written
+from edgeprune.export.tracing import trace
 
 Check = Callable[..., Written]
 Operators = Callable[[bytes], "list[tuple[str, int]]"]
@@ -78,7 +78,7 @@ def settled(build: Callable[[], nn.Module], inputs: Tensor) -> nn.Module:
 def check_network(module: nn.Module, inputs: Tensor, checks: Sequence[Check]) -> Written:
     """Float against PyTorch and against ONNX Runtime, then int8 against ONNX Runtime."""
     check_everywhere, check_float, check_int8 = checks
-    model = to_onnx(module, inputs[:2], {}).model
+    model = trace(module, inputs[:2], {}).graph.model
     with torch.no_grad():
         outputs = module(inputs)
     expected = [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]

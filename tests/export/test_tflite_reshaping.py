@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgeprune.export.tflite import Written
+from edgeprune.export.tflite.lowering import Written
 
 Model = Callable[..., onnx.ModelProto]
 Check = Callable[..., Written]

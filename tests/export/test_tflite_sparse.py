@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgeprune.export.tflite import Written, read_weights, sparse, write_tflite
+from edgeprune.export.tflite import sparse
+from edgeprune.export.tflite.lowering import Written
+from edgeprune.export.tflite.read import read_weights
+from tests.export.forms import write_tflite
 
 Model = Callable[..., onnx.ModelProto]
 CheckFloat = Callable[..., Written]

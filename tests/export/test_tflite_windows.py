@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgeprune.export.tflite import Written
+from edgeprune.export.tflite.lowering import Written
 
 Model = Callable[..., onnx.ModelProto]
 Check = Callable[..., Written]
@@ -176,9 +176,9 @@ def halves(pads: list[int]) -> tuple[list[int], list[int]]:
     return pads[: len(pads) // 2], pads[len(pads) // 2 :]
 
 
-def test_one_window_over_the_whole_map_is_a_mean(onnx_model: Model, check_both: Check, operators_of: Operators) -> None:
+def test_a_global_average_is_a_mean(onnx_model: Model, check_both: Check, operators_of: Operators) -> None:
     nodes = [
-        helper.make_node("AveragePool", ["input"], ["pooled"], kernel_shape=[5, 4]),
+        helper.make_node("GlobalAveragePool", ["input"], ["pooled"]),
         helper.make_node("Flatten", ["pooled"], ["output_0"]),
     ]
     written = check_both(onnx_model(nodes, [3, 5, 4]), normal(0, 2, 3, 5, 4))

@@ -16,7 +16,8 @@ from torch import nn
 from edgeprune import tasks
 from edgeprune.errors import TaskError, TicketError
 from edgeprune.export.network import reload_data, reload_task
-from edgeprune.find import Options, find_levels, prepare
+from edgeprune.find import find_levels, prepare
+from edgeprune.options import FindOptions
 
 TASK = """
 import copy, json, mmap, os, pathlib, sqlite3, zipfile
@@ -168,7 +169,7 @@ def folder(tmp_path, monkeypatch):
 
 def problem(folder, function, seeds=(1, 2)):
     sys.modules.pop("dynamic_neighbour", None)
-    return prepare(tasks.load(f"{folder / 'given.py'}:{function}"), Options(levels=1, seeds=seeds), None)
+    return prepare(tasks.load(f"{folder / 'given.py'}:{function}"), FindOptions(levels=1, seeds=seeds), None)
 
 
 def ticket(found, out):
@@ -241,7 +242,7 @@ def test_export_reads_the_data_where_find_did_unless_told_otherwise(folder, tmp_
     path.write_text(TASK.replace("def data(folder):\n", reading))
     monkeypatch.chdir(folder.parent)
     loaded = tasks.load(f"{path}:make")
-    made = ticket(prepare(loaded, Options(levels=1, seeds=(1,)), Path(folder.name)), tmp_path / "out")
+    made = ticket(prepare(loaded, FindOptions(levels=1, seeds=(1,)), Path(folder.name)), tmp_path / "out")
     monkeypatch.chdir("/")
     assert made.data_dir == str(folder) and len(reload_data(made, loaded.task, None).train) == 40
     with pytest.raises(TaskError, match="FileNotFoundError"):

@@ -39,12 +39,12 @@ def test_transposed_convolutions_are_layers_like_others():
 def test_a_transposed_weight_has_its_output_channels_first(groups, inputs, outputs, seed):
     layer = nn.ConvTranspose1d(groups * inputs, groups * outputs, 2, groups=groups, bias=False)
     layout = Layout(tuple(layer.weight.shape), groups)
-    turned = layout.to_outputs(layer.weight.detach().numpy())
-    np.testing.assert_array_equal(layout.from_outputs(turned), layer.weight.detach().numpy())
+    turned = layout.turned(layer.weight.detach().numpy())
+    np.testing.assert_array_equal(layout.turned(turned), layer.weight.detach().numpy())
     row = seed % len(turned)
     turned = np.array(turned)
     turned[row] = 0
-    layer.weight.data = torch.from_numpy(np.array(layout.from_outputs(turned)))
+    layer.weight.data = torch.from_numpy(np.array(layout.turned(turned)))
     silent = layer(torch.randn(1, groups * inputs, 4))[0].abs().sum(1) == 0
     assert silent.tolist() == [index == row for index in range(groups * outputs)]
 

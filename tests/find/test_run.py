@@ -20,21 +20,23 @@ from edgeprune.errors import TicketError
 from edgeprune.find import (
     LevelFinished,
     LevelStarted,
-    Options,
     RunFinished,
     TrainingProgress,
+    conclusion,
     find_levels,
     prepare,
     training,
 )
+from edgeprune.options import FindOptions
 from edgeprune.patterns import load, names
+from tests.masks import admits
 
 TINY = Path(__file__).parent / "tiny_task.py"
 COMMAND = [sys.executable, "-m", "edgeprune"]
 
 
 def problem(function="make", **options):
-    return prepare(tasks.load(f"{TINY}:{function}"), Options(**{"levels": 3, "seeds": (1,), **options}), None)
+    return prepare(tasks.load(f"{TINY}:{function}"), FindOptions(**{"levels": 3, "seeds": (1,), **options}), None)
 
 
 def run(found, out):
@@ -67,7 +69,7 @@ def test_pruned_weights_are_positive_zeros_in_every_pattern(tmp_path, pattern):
         for name, weight in ticket.weights(1, role).items():
             if name in mask:
                 assert np.all(weight[~mask[name]].view(np.int32) == 0), (role, name)
-                assert load(pattern).admits(mask[name])
+                assert admits(load(pattern), mask[name])
     assert mask.density < 1
 
 
@@ -189,26 +191,23 @@ def test_the_test_set_is_read_only_for_the_verdict(tmp_path):
     reads = []
     real = training.outputs_of
 
-    def noting(model, task, split):
-        reads.append("test" if split is found.data.test else "validation")
-        return real(model, task, split)
+    def noting(model, inputs, who):
+        reads.append("test" if inputs is found.data.test.inputs else "validation")
+        return real(model, inputs, who)
 
-    for module in (training, sys.modules["edgeprune.find.run"]):
-        module.outputs_of = noting
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (training, conclusion):
+            patch.setattr(module, "outputs_of", noting)
         run(found, tmp_path)
-    finally:
-        for module in (training, sys.modules["edgeprune.find.run"]):
-            module.outputs_of = real
     assert "test" not in reads[: -2 * 3] and reads[-2 * 3 :] == ["test"] * 6
 
 
 def test_an_edited_task_makes_another_ticket(tmp_path):
     copy = tmp_path / "task.py"
     copy.write_text(TINY.read_text())
-    first = prepare(tasks.load(f"{copy}:make"), Options(levels=1, seeds=(1,)), None).spec
+    first = prepare(tasks.load(f"{copy}:make"), FindOptions(levels=1, seeds=(1,)), None).spec
     copy.write_text(TINY.read_text().replace("nn.Linear(12, 32)", "nn.Linear(12, 32, bias=True)"))
-    second = prepare(tasks.load(f"{copy}:make"), Options(levels=1, seeds=(1,)), None).spec
+    second = prepare(tasks.load(f"{copy}:make"), FindOptions(levels=1, seeds=(1,)), None).spec
     assert first.id != second.id
 
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from edgeprune import Ticket, tasks
 from edgeprune.export.network import load_network, masks_of
-from edgeprune.find import Options, doubts, find_levels, prepare
+from edgeprune.find import doubts, find_levels, prepare
+from edgeprune.options import FindOptions
 from edgeprune.tasks.plain import FOLDED, plain_weights
 
 CASES = Path(__file__).parents[1] / "cases" / "networks.py"
@@ -21,7 +22,7 @@ TINY = Path(__file__).parent / "tiny_task.py"
 
 
 def problem(loaded, **options):
-    return prepare(loaded, Options(**{"levels": 1, "rates": (0.5,), "seeds": (1,), "threads": 1, **options}), None)
+    return prepare(loaded, FindOptions(**{"levels": 1, "rates": (0.5,), "seeds": (1,), "threads": 1, **options}), None)
 
 
 def ticket_of(found, folder) -> Ticket:

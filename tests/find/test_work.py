@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from edgeprune import tasks
 from edgeprune.errors import TaskError, TicketError
-from edgeprune.find import FileSetAside, LevelFinished, Options, RunFinished, find_levels, prepare, training, work
+from edgeprune.find import FileSetAside, LevelFinished, RunFinished, find_levels, prepare, training, work
 from edgeprune.find.checkpoint import _packed, _unpacked
 from edgeprune.mask import Mask
+from edgeprune.options import FindOptions
 
 TINY = Path(__file__).parent / "tiny_task.py"
 
 
 def problem(function="make", levels=1):
-    return prepare(tasks.load(f"{TINY}:{function}"), Options(levels=levels, seeds=(1,)), None)
+    return prepare(tasks.load(f"{TINY}:{function}"), FindOptions(levels=levels, seeds=(1,)), None)
 
 
 def ticket_bytes(folder):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from edgeprune.kernels.build import LEVELS, SOURCES
+from edgeprune.kernels.build import LEVEL_SOURCE, LEVELS, SOURCES
 from tests.kernels.arm64_cases import Cases
 
 Array = NDArray[Any]
@@ -56,7 +56,7 @@ def missing(sanitizers: tuple[str, ...]) -> str:
 
 def digest(sanitizers: tuple[str, ...]) -> str:
     """Of all that a harness is made from, the compiler included."""
-    sources = [path for folder in (SOURCES, HERE) for path in sorted(folder.glob("*.[ch]"))]
+    sources = [path for path in sorted(SOURCES.rglob("*")) if path.is_file()] + sorted(HERE.glob("*.[ch]"))
     made_by = gcc("--version"), COMMON, FLAGS, sanitizers
     content = b"".join(path.name.encode() + b"\0" + path.read_bytes() for path in sources)
     return hashlib.sha256(repr(made_by).encode() + content).hexdigest()[:16]
@@ -66,10 +66,9 @@ def compile_harness(sanitizers: tuple[str, ...], out: Path) -> None:
     """The harness and the kernels' own sources into two programs in the folder `out`, which appears when both are
     there: "exact" with every piece of scratch memory as large as asked for, "kept" with the kernels' own way to keep
     it between runs."""
-    jobs = [(SOURCES / "level.c", name, (f"-DLEVEL={name}", *FLAGS[name])) for name in reversed(LEVELS[MACHINE])]
+    jobs = [(LEVEL_SOURCE, f"level_{name}", (f"-DLEVEL={name}", *FLAGS[name])) for name in reversed(LEVELS[MACHINE])]
     # libc has what freestanding.c brings.
-    apart = ("level.c", "freestanding.c")
-    jobs += [(path, path.stem, ()) for path in sorted(SOURCES.glob("*.c")) if path.name not in apart]
+    jobs += [(path, path.stem, ()) for path in sorted(SOURCES.glob("*.c")) if path.name != "freestanding.c"]
     jobs += [(path, path.stem, ()) for path in sorted(HERE.glob("*.c"))]
 
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".building-") as work, ThreadPoolExecutor(2) as pool:

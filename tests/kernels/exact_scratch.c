@@ -3,17 +3,11 @@
 #include "kernel.h"
 
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
-    void *memory = 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes + OVER_READ, &memory);
-    if (status) ReleaseStatus(k->api, status);
     if (available) *available = bytes;
-    return memory;
+    return allocate_bytes(k, bytes);
 }
 
-void free_scratch(const kernel *k, void *memory) {
-    OrtStatus *status = memory ? AllocatorFree(k->api, k->memory, memory) : 0;
-    if (status) ReleaseStatus(k->api, status);
-}
+void free_scratch(const kernel *k, void *memory) { free_bytes(k, memory); }
 
 void count_user(const kernel *k, int change) {
     (void)k;

@@ -1,8 +1,6 @@
 /* As much of ONNX Runtime as the operators see, for running them under sanitizers: every tensor and every allocation is
  * a malloc of exactly its size, so that no read past an end goes unnoticed. */
-#ifndef EDGEPRUNE_FAKE_RUNTIME_H
-#define EDGEPRUNE_FAKE_RUNTIME_H
-
+#pragma once
 #include "ort.h"
 
 enum { MOST_DIMS = 8, MOST_INPUTS = 8, MOST_ATTRIBUTES = 24, MOST_INTS = 8 };
@@ -69,5 +67,3 @@ OrtStatus *run_node(node *n);
 /* Several runs of one kernel at the same time; gives up unless each has the output that the node has by now. */
 void run_overlapping(const node *n);
 void release_status(OrtStatus *status);
-
-#endif

@@ -40,7 +40,7 @@ def hook() -> ModuleType:
 @pytest.fixture
 def sources(tmp_path: Path) -> Path:
     """A kernels folder with a source and a build script that writes down what it was asked for."""
-    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "levels").mkdir(parents=True)
     (tmp_path / "src" / "one.c").write_text("int one;\n")
     (tmp_path / "build.py").write_text(FAKE_BUILD)
     return tmp_path
@@ -63,12 +63,13 @@ def test_the_libraries_are_built_once(hook: ModuleType, sources: Path) -> None:
     [
         lambda folder: (folder / "src" / "one.c").write_text("int one = 1;\n"),
         lambda folder: (folder / "src" / "two.h").write_text("int two;\n"),
+        lambda folder: (folder / "src" / "levels" / "one.inc").write_text("int inside;\n"),
         lambda folder: (folder / "src" / "one.c").rename(folder / "src" / "uno.c"),
         lambda folder: (folder / "build.py").write_text(FAKE_BUILD + "#"),
         lambda folder: (folder / "lib" / "libedgeprune-x86_64.so").unlink(),
         lambda folder: (folder / "lib" / "sources.sha256").unlink(),
     ],
-    ids=["source", "new header", "renamed", "build script", "library gone", "stamp gone"],
+    ids=["source", "new header", "new body", "renamed", "build script", "library gone", "stamp gone"],
 )
 def test_what_changed_is_built_again(hook: ModuleType, sources: Path, change: Callable[[Path], object]) -> None:
     hook.build_libraries(sources)
@@ -109,10 +110,10 @@ def test_a_compile_error_ends_the_build_of_the_package_with_the_compilers_words(
         shutil.copy(CHECKOUT / name, tmp_path)
     package = tmp_path / "edgeprune"
     shutil.copytree(CHECKOUT / "targets", tmp_path / "targets")
-    (package / "kernels" / "src").mkdir(parents=True)
+    (package / "kernels" / "src" / "levels").mkdir(parents=True)
     shutil.copy(CHECKOUT / "edgeprune" / "__init__.py", package)
     shutil.copy(CHECKOUT / "edgeprune" / "kernels" / "build.py", package / "kernels")
-    for name in ("level.c", "other.c"):
+    for name in ("levels/level.c", "other.c"):
         (package / "kernels" / "src" / name).write_text("int broken(void) { return undeclared_name; }\n")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "out", tmp_path]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -12,8 +12,9 @@ import pytest
 
 from edgeprune import store
 from edgeprune.artifact import Artifact, Layer, Port, Zeros
+from edgeprune.blocks import Block
 from edgeprune.evidence import Signal
-from edgeprune.measurement import Block, Measurement
+from edgeprune.measurement import Timed
 from edgeprune.ticket import FindSpec, LevelRecord, SeedRecord, Ticket, Verdict, write_seed
 
 LAYERS = {"conv1": (20, 1, 5, 5), "conv2": (50, 20, 5, 5), "fc1": (500, 800), "fc2": (10, 500)}
@@ -29,7 +30,7 @@ class Built:
     out: Path
     ticket: Ticket
     artifacts: tuple[Artifact, ...]
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[Timed, ...]
 
     @property
     def bundles(self) -> list[Artifact]:
@@ -253,7 +254,7 @@ def with_profile(block: Block) -> Block:
 
 def make_measurement(
     out: Path, artifact: Artifact, twin: Artifact | None, blocks: int = 8, samples: int = 150
-) -> Measurement:
+) -> Timed:
     rng = np.random.default_rng(11)
     fast, slow = SPEEDS[(artifact.runtime, artifact.precision)]
     order = ["artifact", "against", "against", "artifact"] * blocks if twin else ["artifact"] * blocks
@@ -265,7 +266,7 @@ def make_measurement(
     )
     if artifact.layers and twin:
         made = (*made[:-2], *(with_profile(block) for block in made[-2:]))
-    measurement = Measurement(
+    measurement = Timed(
         path=out / "measurements" / f"{artifact.path.name}-local.json",
         artifact_path=str(artifact.path),
         artifact_sha256=artifact.files[artifact.model_file],
@@ -277,7 +278,6 @@ def make_measurement(
         runtime=artifact.runtime,
         precision=artifact.precision,
         threads=1,
-        kind="measured",
         created="2026-03-14T09:26:53Z",
         environment={
             "host": "bench-01",

@@ -49,7 +49,7 @@ def test_the_commands_work_as_they_stand(tmp_path, monkeypatch):
          "--data-dir", "data", *out])  # fmt: skip
     cell = ["--target", "./mine.toml", "--runtime", "onnxruntime", "--precision", "int8", "--max-drop", "60"]
     bundle = Artifact.load(Path(run(["export", *cell, "--data-dir", "data", *out])))
-    first = Measurement.load(Path(run(["bench", "--target", "./mine.toml", "--pairs", "1", "--seed", "7", *out])))
+    first = Measurement.load(Path(run(["bench", "--target", "./mine.toml", "--pairs", "1", "--order-seed", "7", *out])))
     assert run(["gate", "--budget", "size=1MB", *out]) == ""  # the target is a file that only the measurement knows
     monkeypatch.chdir(tmp_path)
     results = home / "my results"
@@ -99,7 +99,7 @@ def test_every_option_that_changes_a_result_is_known_here():
         (
             {"host": "pi@pi"},
             {"pairs": 32, "seed": 1},
-            "--target rpi4 --host pi@pi --pairs 32 --seed 1",
+            "--target rpi4 --host pi@pi --pairs 32 --order-seed 1",
         ),
         ({}, {"pairs": 2}, "--target rpi4 --pairs 2"),
         ({"python": "/opt/py"}, {"allow_governor": True}, "--target rpi4 --python /opt/py --allow-governor"),

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgeprune.report import choices, collect
-from edgeprune.report.deploy import ELSEWHERE, MEASURED, NONE, SIZE
+from edgeprune.report.bundles import ELSEWHERE, MEASURED, NONE, SIZE
 
 CELLS = (("onnxruntime", "fp32"), ("onnxruntime", "int8"), ("litert", "fp32"))
 DENSE = 0.9895  # about what the dense level of the made tickets has on validation data

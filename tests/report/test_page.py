@@ -85,8 +85,7 @@ def quick():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plotly.offline, "get_plotlyjs", lambda: PLOTLY)
-        patch.setattr(html, "density_png", lambda ticket: b"png")
-        patch.setattr(html, "latency_png", lambda run: b"png")
+        patch.setattr(html, "png", lambda figure: b"png")
         yield
 
 
@@ -109,7 +108,7 @@ def test_the_table_of_builds_gives_the_figures_of_artifacts_and_measurements(sho
     timed = {measurement.artifact_path: measurement for measurement in built.measurements}
     by_name = {row[0]: row for row in rows}
     for artifact in built.bundles:
-        twin, measured = twins[artifact.twin_path()], statistics.summarize(timed[str(artifact.path)])
+        twin, measured = twins[artifact.twin_path()], timed[str(artifact.path)].summary
         row = by_name[f"{artifact.runtime} {artifact.precision} for rpi4, seed {artifact.seed}"]
         told = (artifact.metric_test_runtime, twin.metric_test_runtime, artifact.metric_test_dense)
         assert row[1] == "{} {} dense {} dense, PyTorch".format(*(units.metric(value, ACCURACY) for value in told))
@@ -120,14 +119,14 @@ def test_the_table_of_builds_gives_the_figures_of_artifacts_and_measurements(sho
         model = artifact.size_bytes - (100_000 if artifact.library else 0)
         parts = f"model {units.size(model)} + library 100 kB" if artifact.library else "the model file, no library"
         assert row[3].endswith(parts) and artifact.model_bytes == model
-        growth = [measured["memory"], measured["against"]["memory"]]
+        growth = [measured.artifact.memory, measured.against.memory]
         resident = [
             sum(phases["steady"][key] - phases["import"][key] for key in ("rss_anon", "rss_file")) for phases in growth
         ]
         assert row[5] == f"{units.size(resident[0])} {units.size(resident[1])} dense"
-        medians = (measured["p50_ns"], measured["against"]["p50_ns"])
+        medians = (measured.artifact.p50_ns, measured.against.p50_ns)
         assert row[6] == f"{units.latency(medians[0])} {units.latency(medians[1])} dense"
-        assert row[7].startswith(f"{measured['ratio']['value']:.2f}×") and row[7].endswith("faster")
+        assert row[7].startswith(f"{measured.ratio.value:.2f}×") and row[7].endswith("faster")
 
 
 def test_dense_twins_have_no_rows_and_no_certificates_of_their_own(shown, built):
@@ -219,10 +218,10 @@ def test_the_latency_figure_holds_the_samples(shown, built):
 def test_timings_environment_conditions_and_their_labels(shown, built):
     rows = {row[0]: row[1:] for row in shown.table("Figure", "ticket", "dense twin")}
     first = next(each for each in built.measurements if each.runtime == "litert")
-    described = statistics.summarize(first)
-    assert rows["Median"] == [units.latency(described["p50_ns"]), units.latency(described["against"]["p50_ns"])]
-    assert rows["p99"][0] == units.latency(described["p99_ns"])
-    assert rows["Model load"][0] == units.latency(described["load_ns"])
+    described = first.summary
+    assert rows["Median"] == [units.latency(side.p50_ns) for side in (described.artifact, described.against)]
+    assert rows["p99"][0] == units.latency(described.artifact.p99_ns)
+    assert rows["Model load"][0] == units.latency(described.artifact.load_ns)
     facts = {row[0]: row[1] for row in shown.table("Fact", "Value") + _environment(shown)}
     assert facts["cpu"] == "Cortex-A72" and facts["runtime version"] == "1.32.0"
     sensors = {row[0]: row[1:] for row in shown.table("Sensor")}
@@ -336,7 +335,7 @@ def tile(shown, name):
 def test_a_large_figure_comes_with_what_the_measurement_claims(tmp_path, make, build_at, shown, built):
     best = next(each for each in built.measurements if each.precision == "int8")
     value, beside = tile(shown, "Latency")
-    assert value == units.latency(statistics.summarize(best)["p50_ns"])
+    assert value == units.latency(best.summary.artifact.p50_ns)
     assert "as its dense twin (faster), on Raspberry Pi 4 Model B Rev 1.4, aarch64" in beside
     made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
     make.measurement(tmp_path, *made.artifacts, blocks=2)
@@ -355,15 +354,15 @@ def test_each_build_stands_against_the_dense_fp32_network(shown, built):
     rows = {row[0]: row[1:] for row in shown.table("From dense fp32", "Smaller")}
     assert len(rows) == len(built.bundles)
     row = rows["dense fp32 in ONNX Runtime → int8 ticket"]
-    by_cell = {(each.runtime, each.precision): statistics.summarize(each) for each in built.measurements}
+    by_cell = {(each.runtime, each.precision): each.summary for each in built.measurements}
     fp32, int8 = by_cell["onnxruntime", "fp32"], by_cell["onnxruntime", "int8"]
-    dense, mine = fp32["against"]["p50_ns"], int8["p50_ns"]
+    dense, mine = fp32.against.p50_ns, int8.artifact.p50_ns
     assert row[0] == "98.73 % from 98.81 %"
     assert row[1:3] == ["186 kB from 1.73 MB", "9.32× smaller"]
     assert row[3] == f"{units.latency(mine)} from {units.latency(dense)}"
     assert row[4] == f"{units.times(dense / mine)} two measurements"
     paired = rows["dense fp32 in ONNX Runtime → fp32 ticket"][4]
-    assert paired.startswith(units.times(fp32["ratio"]["value"])) and "…" in paired
+    assert paired.startswith(units.times(fp32.ratio.value)) and "…" in paired
 
 
 def test_times_of_two_machines_are_not_compared(tmp_path, build_at):
@@ -424,7 +423,7 @@ def test_the_commands_to_rerun_are_commands_of_the_program(shown, built):
     assert sum(line.startswith("edgeprune export") for line in lines) == len(built.bundles)  # of 4 that rpi4 has
     benches = [line for line in lines if line.startswith("edgeprune bench")]
     assert len(benches) == len(built.measurements)
-    assert all("--target rpi4 --host pi@bench-01 --pairs 8 --seed 5" in line for line in benches)
+    assert all("--target rpi4 --host pi@bench-01 --pairs 8 --order-seed 5" in line for line in benches)
 
 
 def test_the_find_command_gives_the_same_rates_margin_and_seeds(tmp_path, make):

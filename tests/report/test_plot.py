@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 
 from edgeprune.report import density_plot
-from edgeprune.report.curve import curve, density_ticks, headline
-from edgeprune.report.figures import density_figure, latency_figure
-from edgeprune.report.plot import density_png, latency_png
-from edgeprune.report.tables import seeds_table, verdict_table
-from edgeprune.report.timing import timing
+from edgeprune.report.drawing import interactive, png
+from edgeprune.report.figures import beyond, latency_figure, shown_ns
+from edgeprune.report.runs import Run
+from edgeprune.report.tickets import curve, density_figure, density_ticks, headline, seeds_table, verdict_table
 
 
 @pytest.fixture
@@ -44,20 +43,20 @@ def test_the_plot_is_a_png_wide_enough_to_read_at_900_pixels(built, tmp_path):
 
 
 def test_a_plot_that_fails_leaves_the_old_file(built, tmp_path, monkeypatch):
-    import edgeprune.report.plot as plot
+    import edgeprune.report.drawing as drawing
 
     (tmp_path / "density.png").write_bytes(b"old")
-    monkeypatch.setattr(plot.io, "BytesIO", lambda: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(drawing.io, "BytesIO", lambda: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         density_plot(built.ticket, tmp_path / "density.png")
     assert (tmp_path / "density.png").read_bytes() == b"old"
 
 
 def test_the_lines_are_the_tickets_figures(built, drawn):
-    density_png(built.ticket)
+    png(density_figure(built.ticket))
     axes, shown = drawn[0], curve(built.ticket)
     found = lines(axes)
-    line = found["ticket, mean of 3 seeds; band: lowest to highest"]
+    line = found["ticket, mean of 3 seeds"]
     runs = np.array([[level.validation for level in record.levels] for record in built.ticket.seeds])
     assert line.get_ydata() == pytest.approx(100 * runs.mean(0))
     assert line.get_xdata() == pytest.approx([100 * 0.8**level for level in range(13)])
@@ -68,7 +67,7 @@ def test_the_lines_are_the_tickets_figures(built, drawn):
 
 
 def test_collapsed_levels_leave_the_axis_to_the_question(built, drawn):
-    density_png(built.ticket)
+    png(density_figure(built.ticket))
     low, high = drawn[0].get_ylim()
     assert 97 < low < high < 100
     arrows = [text.get_text() for text in drawn[0].texts if text.get_text().startswith("11.")]
@@ -86,8 +85,27 @@ def test_without_collapse_every_level_and_the_control_lie_within_the_axis(tmp_pa
         assert all(low < level.validation < high for level in record.levels)
 
 
+def test_both_renderers_draw_every_mark_under_the_same_name(built, drawn):
+    for figure in (density_figure(built.ticket), latency_figure(Run.of(built.measurements[0], built.artifacts))):
+        drawn.clear()
+        png(figure)
+        traces = interactive(figure)["data"]
+        for axes, panel in zip(drawn, figure.panels, strict=True):
+            shown = {name for name in axes.get_legend_handles_labels()[1] if name}
+            assert shown == {mark.name for mark in panel.marks if mark.in_legend}
+            for mark in panel.marks:
+                (trace,) = (trace for trace in traces if trace["name"] == mark.name and len(trace["x"]) in sizes(mark))
+                assert trace["showlegend"] == mark.in_legend
+        assert len(traces) == sum(len(panel.marks) for panel in figure.panels)
+
+
+def sizes(mark):
+    """How many points a mark has as a line, or as a closed outline."""
+    return {len(mark.x) * (2 if mark.look == "band" else 1)}
+
+
 def test_one_seed_is_called_one_seed(tmp_path, make, drawn):
-    density_png(make.ticket(tmp_path, make.spec("digits", (4,))))
+    png(density_figure(make.ticket(tmp_path, make.spec("digits", (4,)))))
     assert "ticket, 1 seed" in lines(drawn[0])
     # The margin is the only band.
     assert len(drawn[0].collections) == 0 and len(drawn[0].patches) == 1
@@ -95,17 +113,18 @@ def test_one_seed_is_called_one_seed(tmp_path, make, drawn):
 
 def test_names_are_drawn_as_they_stand(tmp_path, make):
     ticket = make.ticket(tmp_path, make.spec(), task_name="a$b^{", metric_name=r"$\frac accuracy")
-    assert density_png(ticket).startswith(b"\x89PNG")
+    assert png(density_figure(ticket)).startswith(b"\x89PNG")
 
 
 def test_latencies_are_drawn(built, drawn):
-    run = timing(built.measurements[0], built.artifacts)
-    with Image.open(io.BytesIO(latency_png(run))) as image:
+    run = Run.of(built.measurements[0], built.artifacts)
+    with Image.open(io.BytesIO(png(latency_figure(run)))) as image:
         assert image.width >= 900
     assert {"ticket", "dense twin"} <= set(lines(drawn[0]))
     low, high = drawn[0].get_xlim()
     assert high < max(max(block.samples_ns) for block in run.measurement.blocks) / 1e6, "outliers do not set the axis"
-    assert run.beyond == sum(value > run.shown[1] for block in run.measurement.blocks for value in block.samples_ns)
+    last = shown_ns(run)[1]
+    assert beyond(run) == sum(value > last for block in run.measurement.blocks for value in block.samples_ns)
 
 
 @pytest.mark.parametrize("sparsest", [100, 60, 10, 1.2, 0.02, 1e-5])
@@ -138,7 +157,7 @@ def test_of_an_error_the_smaller_values_lie_above(tmp_path, make, drawn):
     assert shown.axis == pytest.approx([2 - end for end in straight.axis]) and shown.axis[0] > shown.axis[1]
     assert shown.bound == pytest.approx(2 - straight.bound) and shown.bound > shown.dense
     assert [level.level for level in shown.below] == [level.level for level in straight.below] == [11, 12]
-    density_png(error)
+    png(density_figure(error))
     foot, top = drawn[0].get_ylim()
     assert foot > top and drawn[0].get_ylabel() == "validation error (degrees)"
 
@@ -153,9 +172,9 @@ def test_a_ticket_without_a_random_control_is_drawn_and_told_without_one(tmp_pat
         ticket, seeds=tuple(alone), verdict=replace(ticket.verdict, over_reinit=None, over_reinit_interval=None)
     )
     assert curve(given).reinit is None and "reinit" not in curve(given).caption
-    density_png(given)
+    png(density_figure(given))
     assert "same mask, random reinit" not in lines(drawn[0])
-    assert "same mask, random reinit" not in [each["name"] for each in density_figure(given)["data"]]
+    assert "same mask, random reinit" not in [each["name"] for each in interactive(density_figure(given))["data"]]
     assert all(row[3] == "–" for row in seeds_table(given).rows)
     facts = dict(verdict_table(given).rows)
     assert facts["Ticket − random reinit, test accuracy"] == "–"
@@ -172,11 +191,12 @@ def test_the_blocks_of_the_noise_floor_are_drawn(built, drawn):
     measurement = built.measurements[0]
     mine = [block for block in measurement.blocks if block.role == "artifact"]
     floor = [replace(block, role=f"floor_{'ab'[place % 2]}") for place, block in enumerate(mine[:4])]
-    run = timing(replace(measurement, blocks=(*floor, *measurement.blocks)), built.artifacts)
-    latency_png(run)
+    run = Run.of(replace(measurement, blocks=(*floor, *measurement.blocks)), built.artifacts)
+    png(latency_figure(run))
     drawn_at = {tuple(bars.lines[0].get_xdata()): bars.get_label() for bars in drawn[1].containers}
     assert drawn_at[1, 2, 3, 4] == "noise floor: ticket against itself"
-    trace = next(each for each in latency_figure(run)["data"] if each["name"].startswith("noise floor"))
+    data = interactive(latency_figure(run))["data"]
+    trace = next(each for each in data if each["name"].startswith("noise floor"))
     assert sorted(trace["x"]) == [1, 2, 3, 4] and trace["showlegend"]
-    places = [place for each in latency_figure(run)["data"] if each.get("xaxis") == "x2" for place in each["x"]]
+    places = [place for each in data if each["xaxis"] == "x2" for place in each["x"]]
     assert sorted(places) == list(range(1, len(run.measurement.blocks) + 1)), "no block is left out"

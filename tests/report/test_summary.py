@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeprune import statistics
-from edgeprune.report import artifact_summary, measurement_summary, read, summary, ticket_summary
-from edgeprune.report.builds import timing_table
-from edgeprune.report.timing import timing
+from edgeprune.report import bundles_of, read, summary
+from edgeprune.report.runs import Run
+from edgeprune.report.text import artifact_summary, measurement_summary, ticket_summary
+from edgeprune.report.timings import timing_table
 
 
 def test_a_ticket_gives_density_levels_verdict_and_test_metrics_of_each_seed(built):
@@ -54,8 +54,9 @@ def test_an_artifact_gives_its_figures(built):
 
 def test_a_measurement_gives_the_statistics_of_the_shared_functions(built):
     measurement = built.measurements[0]
-    found = measurement_summary(measurement)
-    wanted = json.loads(json.dumps(statistics.summarize(measurement)))
+    found = measurement_summary(measurement, built.artifacts)
+    wanted = json.loads(json.dumps(asdict(measurement.summary)))
+    wanted.update(wanted.pop("artifact"))
     assert {name: json.loads(json.dumps(found[name])) for name in wanted} == wanted
     assert found["noun"] == "measurement"
     assert found["p50_ns"] > 0 and found["samples"] + found["skipped"] == 8 * 150
@@ -67,14 +68,15 @@ def test_a_measurement_gives_the_statistics_of_the_shared_functions(built):
 def test_a_measurement_of_one_bundle_alone_has_no_ratio(tmp_path, make, build_at):
     made = build_at(tmp_path, (("litert", "fp32"),), measured=False)
     alone = make.measurement(tmp_path, made.bundles[0], None)
-    found = measurement_summary(alone)
+    found = measurement_summary(alone, made.artifacts)
     assert found["against"] is None and found["ratio"] is None
 
 
 def test_every_summary_is_plain_json_and_the_same_from_disk(built):
     for noun in (built.ticket, built.bundles[0], built.measurements[0]):
-        text = json.dumps(summary(noun), allow_nan=False, sort_keys=True)
-        assert json.dumps(summary(read(noun.path)), allow_nan=False, sort_keys=True) == text
+        text = json.dumps(summary(noun, built.artifacts), allow_nan=False, sort_keys=True)
+        again = read(noun.path)
+        assert json.dumps(summary(again, bundles_of(again)), allow_nan=False, sort_keys=True) == text
 
 
 def test_the_spec_travels_whole(built):
@@ -101,7 +103,7 @@ def test_an_artifact_gives_its_layers_and_library(built):
 
 def test_a_measurement_gives_predicted_beside_measured_gain(built):
     measurement = next(each for each in built.measurements if each.runtime == "onnxruntime")
-    *layers, rest = measurement_summary(measurement)["layers"]
+    *layers, rest = measurement_summary(measurement, built.artifacts)["layers"]
     assert [layer["name"] for layer in layers] == ["conv1", "conv2", "fc1", "fc2"]
     fc1 = layers[2]
     assert (fc1["kernel"], fc1["predicted_gain"], fc1["measured_gain"]) == ("sparse", 4.1, 4.0)
@@ -114,7 +116,7 @@ def test_without_the_bundle_the_layers_are_what_both_profiles_name(built):
     moved = replace(
         measurement, path=Path("/nowhere/measurements/m.json"), artifact_path="/nowhere/a", against_path="/nowhere/b"
     )
-    *layers, rest = measurement_summary(moved)["layers"]
+    *layers, rest = measurement_summary(moved, bundles_of(moved))["layers"]
     assert [layer["name"] for layer in layers] == ["conv1", "conv2", "fc1", "fc2", "flatten"]
     assert "predicted_gain" not in layers[0] and layers[2]["measured_gain"] == 4.0
     assert (rest["time_ns"], rest["measured_gain"]) == (0, None)
@@ -122,18 +124,18 @@ def test_without_the_bundle_the_layers_are_what_both_profiles_name(built):
 
 def test_a_measurement_without_a_profile_has_no_layers(built):
     measurement = next(each for each in built.measurements if each.runtime == "litert")
-    assert measurement_summary(measurement)["layers"] == []
+    assert measurement_summary(measurement, built.artifacts)["layers"] == []
 
 
 def test_energy_is_absent_where_no_power_was_measured_and_told_where_it_was(built):
     measurement = built.measurements[0]
-    assert measurement_summary(measurement)["energy"] == {"artifact": "absent", "against": "absent"}
+    assert measurement_summary(measurement, built.artifacts)["energy"] == {"artifact": "absent", "against": "absent"}
     power = {"idle": [[0, 2_000_000]] * 10, "steady": [[0, 5_000_000]] * 10}
     blocks = tuple(replace(block, power_uw=power if block.role == "artifact" else {}) for block in measurement.blocks)
     measured = replace(measurement, blocks=blocks)
-    found = measurement_summary(measured)["energy"]
+    found = measurement_summary(measured, built.artifacts)["energy"]
     assert found["against"] == "absent"
     assert found["artifact"]["gross_j"] / found["artifact"]["net_j"] == pytest.approx(5 / 3)
-    rows = {row[0]: row[1:] for row in timing_table(timing(measured)).rows}
+    rows = {row[0]: row[1:] for row in timing_table(Run.of(measured)).rows}
     assert rows["Energy of one inference"][0].endswith("mJ") and " ± " in rows["Energy of one inference"][0]
     assert rows["Energy above rest"][1] == "absent"

@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from edgeprune.measurement import Measurement
+from edgeprune.measurement import Timed
 from edgeprune.report import Nouns, print_noun
+from edgeprune.report.drawing import interactive, png
+from edgeprune.report.figures import merged, sustained_figure, sustained_words, tracks
 from edgeprune.report.html import page
-from edgeprune.report.sustained import merged, panels, sustained_figure, sustained_png, sustained_words, tracks
-from edgeprune.report.timing import Timing, timing
+from edgeprune.report.runs import Run
 
 MINUTE_NS = 60_000_000_000
 HOT_FROM = 72  # of 120 windows of five seconds
@@ -41,7 +42,7 @@ def make_windows(rng: np.random.Generator, millis: float, sensors: tuple[str, ..
     return windows
 
 
-def sustained(measurement: Measurement, sensors: tuple[str, ...] = ALL) -> Measurement:
+def sustained(measurement: Timed, sensors: tuple[str, ...] = ALL) -> Timed:
     """The measurement whose last block of each role went on for ten minutes."""
     blocks, rng = list(measurement.blocks), np.random.default_rng(4)
     for role, millis in (("artifact", 0.42), ("against", 1.05)):
@@ -51,11 +52,11 @@ def sustained(measurement: Measurement, sensors: tuple[str, ...] = ALL) -> Measu
 
 
 @pytest.fixture(scope="module")
-def run(built) -> Timing:
-    return timing(sustained(built.measurements[0]), built.artifacts)
+def run(built) -> Run:
+    return Run.of(sustained(built.measurements[0]), built.artifacts)
 
 
-def test_a_track_is_what_the_windows_say(run: Timing) -> None:
+def test_a_track_is_what_the_windows_say(run: Run) -> None:
     ticket, dense = tracks(run)
     assert (ticket.role, dense.role) == ("artifact", "against")
     assert len(ticket.minutes) == 120 and ticket.minutes[0] == pytest.approx(2.5 / 60, abs=1e-3)
@@ -66,10 +67,10 @@ def test_a_track_is_what_the_windows_say(run: Timing) -> None:
 
 
 def test_without_windows_there_is_nothing_to_draw(built) -> None:
-    assert tracks(timing(built.measurements[0])) == []
+    assert tracks(Run.of(built.measurements[0])) == []
 
 
-def test_the_words_say_what_became_of_the_median(run: Timing) -> None:
+def test_the_words_say_what_became_of_the_median(run: Run) -> None:
     words = sustained_words(run)
     assert words.startswith("Within 10.0 minutes the ticket's median went from 4")
     assert re.search(r"4[12]\d µs in the first tenth to 50\d µs in the last \(\+(19|20)\.\d %\)\.", words)
@@ -77,7 +78,7 @@ def test_the_words_say_what_became_of_the_median(run: Timing) -> None:
     assert words.count("Something held the device back in 48 of 120 windows.") == 2
 
 
-def test_the_plot_has_three_panels_and_the_throttled_span(run: Timing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plot_has_three_panels_and_the_throttled_span(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib.axes
 
     drawn: list[Any] = []
@@ -85,7 +86,7 @@ def test_the_plot_has_three_panels_and_the_throttled_span(run: Timing, monkeypat
     monkeypatch.setattr(
         matplotlib.axes.Axes, "__init__", lambda self, *a, **k: (drawn.append(self), real(self, *a, **k))[1]
     )
-    with Image.open(io.BytesIO(sustained_png(run))) as image:
+    with Image.open(io.BytesIO(png(sustained_figure(run)))) as image:
         assert image.format == "PNG" and image.width >= 900
         assert 0.005 < np.mean(np.asarray(image.convert("L")) < 200) < 0.5
     assert [axes.get_ylabel() for axes in drawn] == ["latency (ms)", "frequency (MHz)", "temperature (°C)"]
@@ -104,17 +105,18 @@ def test_the_plot_has_three_panels_and_the_throttled_span(run: Timing, monkeypat
     ],
 )
 def test_what_the_device_does_not_tell_is_not_drawn(built, sensors: tuple[str, ...], titles: list[str]) -> None:
-    run = timing(sustained(built.measurements[0], sensors), built.artifacts)
-    assert [panel.title for panel in panels(run)] == titles
-    figure = sustained_figure(run)
+    run = Run.of(sustained(built.measurements[0], sensors), built.artifacts)
+    assert [panel.y.title for panel in sustained_figure(run).panels] == titles
+    figure = interactive(sustained_figure(run))
     assert [figure["layout"][f"yaxis{number}"]["title"]["text"] for number in ["", 2, 3][: len(titles)]] == titles
     assert f"yaxis{len(titles) + 1}" not in figure["layout"] and figure["layout"]["shapes"] == []
-    assert sustained_png(run).startswith(b"\x89PNG")
+    assert png(sustained_figure(run)).startswith(b"\x89PNG")
 
 
-def test_the_interactive_figure_has_the_same_lines(run: Timing) -> None:
-    figure = sustained_figure(run)
-    assert len(figure["data"]) == sum(len(panel.lines) for panel in panels(run)) == 8
+def test_the_interactive_figure_has_the_same_lines(run: Run) -> None:
+    described = sustained_figure(run)
+    figure = interactive(described)
+    assert len(figure["data"]) == sum(len(panel.marks) for panel in described.panels) == 8
     for trace in figure["data"]:
         assert len(trace["x"]) == len(trace["y"]) == 120
     domains = [figure["layout"][f"yaxis{number}"]["domain"] for number in ("", 2, 3)]
@@ -127,8 +129,9 @@ def test_too_few_samples_for_p90_leave_a_gap(built) -> None:
     blocks = [
         replace(block, windows=[{**window, "p90_ns": None} for window in block.windows]) for block in measurement.blocks
     ]
-    run = timing(replace(measurement, blocks=tuple(blocks)))
-    assert [name for *_, name, _ in panels(run)[0].lines] == ["bundle, median", "other bundle, median"]
+    run = Run.of(replace(measurement, blocks=tuple(blocks)))
+    names = [mark.name for mark in sustained_figure(run).panels[0].marks]
+    assert names == ["bundle, median", "other bundle, median"]
 
 
 def test_it_stands_on_the_page_of_a_measurement_that_has_it_alone(built) -> None:
@@ -140,5 +143,5 @@ def test_it_stands_on_the_page_of_a_measurement_that_has_it_alone(built) -> None
 def test_the_terminal_has_the_words(built) -> None:
     for measurement, there in ((built.measurements[0], False), (sustained(built.measurements[0]), True)):
         console = Console(file=io.StringIO(), width=400)
-        print_noun(measurement, console)
+        print_noun(measurement, built.artifacts, console)
         assert ("the ticket's median went from" in console.file.getvalue()) == there

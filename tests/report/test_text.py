@@ -6,16 +6,32 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from edgeprune import statistics
 from edgeprune.cli.tickets import warn_of_noise
 from edgeprune.evidence import KernelTimes, Signal
-from edgeprune.report import collect, dense_warnings, print_layers, print_noun, print_report, speed_line, units
+from edgeprune.report import (
+    bundles_of,
+    collect,
+    dense_warnings,
+    print_layers,
+    print_noun,
+    print_report,
+    result_line,
+    units,
+)
 
 
-def printed(show, *nouns, terminal=False, width=80):
+def printed(show, noun, terminal=False, width=80):
     file = io.StringIO()
-    show(*nouns, Console(file=file, force_terminal=terminal, width=width))
+    console = Console(file=file, force_terminal=terminal, width=width)
+    if show is print_report:
+        show(noun, console)
+    else:
+        show(noun, bundles_of(noun), console)
     return file.getvalue()
+
+
+def speed_line(measurement):
+    return result_line(measurement, bundles_of(measurement))
 
 
 def cells(text, name):
@@ -70,11 +86,13 @@ def test_paths_are_never_broken(built):
 def test_a_measurement_is_read_with_its_artifacts(built):
     measurement = built.measurements[0]
     text = printed(print_noun, measurement)
-    described = statistics.summarize(measurement)
+    described = measurement.summary
     medians = [cell.strip() for cell in cells(text, "Median ") if cell.strip()]
-    assert medians == [units.latency(described["p50_ns"]), units.latency(described["against"]["p50_ns"])]
+    assert medians == [units.latency(side.p50_ns) for side in (described.artifact, described.against)]
     assert "dense twin" in text
-    assert speed_line(measurement).startswith(f"median {units.latency(described['p50_ns'])} [430 µs … 438 µs], 2.")
+    assert speed_line(measurement).startswith(
+        f"median {units.latency(described.artifact.p50_ns)} [430 µs … 438 µs], 2."
+    )
     assert "as fast as the dense twin [" in speed_line(measurement) and speed_line(measurement).endswith("faster")
 
 
@@ -121,11 +139,11 @@ def test_an_artifact_says_what_its_kernels_were_chosen_by(built):
     text = printed(print_noun, replace(artifact, kernel_times=times, library=artifact.model_file), width=200)
     assert cells(text, "Kernels chosen by") == [
         "times measured on a Board, onnxruntime 1.32.0, 1 thread: 500 µs per inference, "
-        "1.20 ms with the runtime's own alone"
+        "1.20 ms with the runtime's own kernels only"
     ]
     assert "Measured gain: time of the runtime's dense kernel" in text
     kept = replace(artifact, kernel_times=replace(times, chosen_ns=1_250_000), library="")
-    assert "with the runtime's own alone, which are kept" in printed(print_noun, kept, width=200)
+    assert "with the runtime's own kernels only, which are kept" in printed(print_noun, kept, width=200)
 
 
 def test_int8_shows_how_closely_each_output_follows_pytorch(built):
@@ -197,9 +215,9 @@ def noisy(built):
 
 def test_an_inconclusive_verdict_says_what_would_have_been_found(built):
     measurement = noisy(built)
-    ratio = statistics.summarize(measurement)["ratio"]
-    assert ratio["verdict"] == "inconclusive"
-    words = f"inconclusive ({units.times(ratio['detectable'])} would have been found with a power of 80 %)"
+    ratio = measurement.summary.ratio
+    assert ratio.verdict == "inconclusive"
+    words = f"inconclusive ({units.times(ratio.detectable)} would have been found with a power of 80 %)"
     assert speed_line(measurement).endswith(words)
     assert "power of 80 %" not in speed_line(built.measurements[0])
 
@@ -207,9 +225,9 @@ def test_an_inconclusive_verdict_says_what_would_have_been_found(built):
 def test_the_noise_floor_and_slow_blocks_are_shown(built):
     measurement = noisy(built)
     text = printed(print_noun, measurement, width=160)
-    floor = statistics.summarize(measurement)["noise_floor"]
-    assert f"Noise floor: {units.percent(floor['relative'])} (2 pairs of the ticket against itself" in text
-    (row,) = (each for each in statistics.summarize(measurement)["slow_blocks"])
+    floor = measurement.summary.noise_floor
+    assert f"Noise floor: {units.percent(floor.relative)} (2 pairs of the ticket against itself" in text
+    (row,) = measurement.summary.slow_blocks
     table = text[text.index("Slow blocks") :]
-    assert cells(table, "5 ") == ["ticket", f"+{units.percent(row['slower'])}", "81 degrees Celsius (usually 53)"]
+    assert cells(table, "5 ") == ["ticket", f"+{units.percent(row.slower)}", "81 degrees Celsius (usually 53)"]
     assert "Slow blocks" not in printed(print_noun, built.measurements[0])

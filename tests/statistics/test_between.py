@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import statistics
+from edgeprune.statistics import between
 
 MEDIANS = st.lists(st.integers(1, 10**9), min_size=1, max_size=60)
 
@@ -19,7 +20,7 @@ def test_blocks_are_worth_between_one_and_their_number(medians: list[int]) -> No
 
 @given(MEDIANS)
 def test_the_interval_holds_the_median_and_lies_within_what_was_seen(medians: list[int]) -> None:
-    interval = statistics.median_interval(medians)
+    interval = between.median_interval(medians)
     assert (interval is None) == (len(medians) < 6)
     if interval is not None:
         middle = sorted(medians)[(len(medians) - 1) // 2]
@@ -31,7 +32,7 @@ def test_of_two_states_one_after_the_other_the_interval_holds_both() -> None:
     rng = np.random.default_rng(1)
     medians = [*(102_000 + rng.integers(0, 500, 16)), *(160_000 + rng.integers(0, 500, 16))]
     assert statistics.effective_blocks(medians) < 6
-    assert statistics.median_interval(medians) == (min(medians), max(medians))
+    assert between.median_interval(medians) == (min(medians), max(medians))
     blocks = [[median] * 40 for median in medians]
     interval = statistics.quantile_between(blocks, 0.5)
     assert interval is not None and interval[0] < 103_000 and interval[1] > 159_000
@@ -53,7 +54,7 @@ def test_the_interval_covers_the_machines_median_over_a_long_time(correlation: f
         for _ in range(32):
             state = correlation * state + (1 - correlation**2) ** 0.5 * rng.normal()
             medians.append(round(1e6 * (1 + 0.05 * state)))
-        interval, alone = statistics.median_interval(medians), statistics.quantile_interval(medians, 0.5)
+        interval, alone = between.median_interval(medians), statistics.quantile_interval(medians, 0.5)
         assert interval is not None and alone is not None
         hits += interval[0] <= 1e6 <= interval[1]
         naive += alone[0] <= 1e6 <= alone[1]
@@ -66,5 +67,5 @@ def test_the_interval_covers_the_machines_median_over_a_long_time(correlation: f
 def test_the_spread_between_blocks_is_a_robust_standard_deviation() -> None:
     rng = np.random.default_rng(9)
     medians = (1e6 * (1 + 0.04 * rng.normal(size=2000))).astype(int).tolist()
-    assert statistics.spread(medians) == pytest.approx(0.04, rel=0.1)
-    assert statistics.spread([7] * 5) == 0.0
+    assert between.spread(medians) == pytest.approx(0.04, rel=0.1)
+    assert between.spread([7] * 5) == 0.0

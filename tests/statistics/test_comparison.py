@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import statistics
+from edgeprune.statistics import comparison
 
 BLOCKS = st.lists(st.lists(st.integers(100, 10**9), min_size=1, max_size=9), min_size=1, max_size=12)
 
@@ -94,7 +95,7 @@ def test_ratio_interval_inverts_scipys_permutation_test(pairs: int) -> None:
 
     def pvalue(value: float, side: Literal["greater", "less"]) -> float:
         found = scipy.stats.permutation_test(
-            (one, other - math.log(value)), lambda x, y: statistics.level(y) - statistics.level(x),
+            (one, other - math.log(value)), lambda x, y: comparison.level(y) - comparison.level(x),
             permutation_type="samples", alternative=side, n_resamples=20_000, rng=np.random.default_rng(0),
         )  # fmt: skip
         return float(found.pvalue)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune import statistics
+from edgeprune.statistics import quantiles
 
 SAMPLES = st.lists(st.integers(1, 10**10), min_size=11, max_size=300)
 
@@ -36,13 +37,13 @@ def test_support_is_the_least_that_suffices(q: float, above: int, confidence: fl
 @pytest.mark.parametrize("q", [0.5, 0.9, 0.95, 0.99, 0.999])
 def test_quantile_is_refused_below_its_support(q: float) -> None:
     n = statistics.smallest_sample(q)
-    assert statistics.quantile(range(n - 1), q) is None
-    assert statistics.quantile(range(n), q) is not None
+    assert quantiles.quantile(range(n - 1), q) is None
+    assert quantiles.quantile(range(n), q) is not None
 
 
 @given(SAMPLES, st.floats(0.05, 0.8))
 def test_quantile_is_a_sample_with_the_right_share_below(samples: list[int], q: float) -> None:
-    value = statistics.quantile(samples, q)
+    value = quantiles.quantile(samples, q)
     if value is None:
         assert len(samples) < statistics.smallest_sample(q)
         return
@@ -53,7 +54,7 @@ def test_quantile_is_a_sample_with_the_right_share_below(samples: list[int], q: 
 
 @given(SAMPLES, st.floats(0.3, 0.8))
 def test_quantile_lies_in_its_interval(samples: list[int], q: float) -> None:
-    interval, value = statistics.quantile_interval(samples, q), statistics.quantile(samples, q)
+    interval, value = statistics.quantile_interval(samples, q), quantiles.quantile(samples, q)
     if interval is not None and value is not None:
         assert interval[0] <= value <= interval[1]
 
@@ -62,7 +63,7 @@ def test_quantile_lies_in_its_interval(samples: list[int], q: float) -> None:
 @given(st.integers(1, 3000), st.floats(0.01, 0.999))
 def test_binomial_cdf_is_scipys(n: int, p: float) -> None:
     expected = scipy.stats.binom.cdf(np.arange(n + 1), n, p)
-    np.testing.assert_allclose(statistics.binomial_cdf(n, p), expected, atol=1e-9)
+    np.testing.assert_allclose(quantiles.binomial_cdf(n, p), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(("q", "n"), [(0.5, 8), (0.5, 11), (0.5, 60), (0.9, 100), (0.99, 800)])
@@ -85,7 +86,7 @@ def test_quantile_interval_needs_a_sample() -> None:
 
 @given(SAMPLES)
 def test_mad_is_scipys(samples: list[int]) -> None:
-    assert abs(statistics.mad(samples) - scipy.stats.median_abs_deviation(samples)) <= 0.5
+    assert abs(quantiles.mad(samples) - scipy.stats.median_abs_deviation(samples)) <= 0.5
 
 
 @pytest.mark.parametrize(("processes", "q", "least"), [(8, 0.5, 0.9), (24, 0.5, 0.9), (24, 0.9, 0.84), (8, 0.9, 0.68)])

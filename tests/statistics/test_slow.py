@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from edgeprune.measurement import Block, Measurement
-from edgeprune.statistics import slow_blocks
+from edgeprune.blocks import Block
+from edgeprune.measurement import Timed
+from edgeprune.statistics.slow import SlowBlock
 
 BEFORE: dict[str, Any] = {"cpu_pressure_us": 1000, "preemptions": 5}
 AFTER: dict[str, Any] = {
@@ -23,10 +24,14 @@ AFTER: dict[str, Any] = {
 CALM = Block("artifact", 1, 1, 1, 1, (), (1_000_000,) * 1000, {}, BEFORE, AFTER, "a" * 64, 0.0)
 
 
-def measurement(*blocks: Block) -> Measurement:
-    needed = [each.name for each in fields(Measurement) if each.default is MISSING and each.default_factory is MISSING]
-    given = {"path": Path("x"), "environment": {}, "kind": "measured", "blocks": blocks}
-    return Measurement(**{**dict.fromkeys(needed, "x"), **given})
+def measurement(*blocks: Block) -> Timed:
+    needed = [each.name for each in fields(Timed) if each.default is MISSING and each.default_factory is MISSING]
+    given = {"path": Path("x"), "environment": {}, "blocks": blocks}
+    return Timed(**{**dict.fromkeys(needed, "x"), **given})
+
+
+def slow_blocks(measurement: Timed) -> tuple[SlowBlock, ...]:
+    return measurement.summary.slow_blocks
 
 
 def slow(readings: dict[str, Any], latency_ns: int = 1_200_000) -> Block:
@@ -36,7 +41,7 @@ def slow(readings: dict[str, Any], latency_ns: int = 1_200_000) -> Block:
 
 def test_blocks_of_one_speed_are_not_told_of() -> None:
     other = replace(CALM, role="against", samples_ns=(3_000_000,) * 1000)
-    assert slow_blocks(measurement(CALM, other, CALM, other, slow({}, 1_090_000))) == []
+    assert slow_blocks(measurement(CALM, other, CALM, other, slow({}, 1_090_000))) == ()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +65,14 @@ def test_what_no_reading_explains_stays_unexplained(readings: dict[str, Any]) ->
     assert found.causes == ()
 
 
+def test_a_zone_that_always_says_the_same_hides_no_cause() -> None:
+    """A Jetson Nano's PMIC-Die is at 100 degrees, whatever happens."""
+    stuck = {"temp_millic.thermal_zone4.PMIC-Die": 100_000}
+    calm = replace(CALM, conditions_after={**AFTER, **stuck})
+    (found,) = slow_blocks(measurement(calm, calm, slow({**stuck, "temp_millic.thermal_zone0.cpu": 81_000}), calm))
+    assert found.causes == ("81 degrees Celsius (usually 50)",)
+
+
 def test_readings_in_a_block_that_is_not_slow_explain_nothing() -> None:
     hot = slow({"temp_millic.thermal_zone0.cpu": 81_000}, 1_000_000)
-    assert slow_blocks(measurement(CALM, CALM, hot)) == []
+    assert slow_blocks(measurement(CALM, CALM, hot)) == ()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.statistics import EPSILON, Steady, steady_state
+from edgeprune.statistics.steady import EPSILON, Steady, steady_state
 
 
 def noisy(level: float, count: int, seed: int = 0) -> list[int]:

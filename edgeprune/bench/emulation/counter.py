@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from edgeprune import typed
 from edgeprune.bench.emulation import machine
+from edgeprune.device import parcel
 from edgeprune.errors import DeviceError
 from edgeprune.scratch import Scratch
 
 FOLDER = Path(__file__).parent
-PROGRAM = FOLDER / "guest.py"
 HOST = f"{platform.machine()}-linux-gnu"
 LINE = "edgeprune-instructions "
 
@@ -70,12 +70,13 @@ def count(
         job = {
             "runtime": runtime,
             "model": f"model/{model.name}",
-            "library": str(folder / "library" / library.name) if library else None,
-            "inputs": [each for each in inputs if each],
+            "library": str(folder / "library" / library.name) if library else "",
+            "inputs": list(inputs),
         }
         (folder / "job.json").write_text(json.dumps(job))
         options = ("-plugin", str(plugin), "-d", "plugin", "-D", "log", "-E", f"LD_PRELOAD={clock}")
-        found.python(PROGRAM, folder, options)
+        (folder / parcel.NAME).write_bytes(parcel.parcel())
+        found.python(Path(parcel.NAME), folder, options, ["count"])
         with np.load(folder / "outputs.npz") as file:
             outputs = tuple(file[f"arr_{index}"] for index in range(len(file.files)))
         return Counted(_read(folder / "log"), outputs, _versions(folder / "versions.json"))

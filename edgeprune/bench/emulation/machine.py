@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Machine:
         program: Path,
         folder: Path,
         options: tuple[str, ...] = (),
-        environment: Mapping[str, str] = {},
+        arguments: Sequence[str] = (),
         timeout_seconds: float = 1800.0,
     ) -> str:
         """Standard output of a Python program, run in `folder`; it sees the host's files and has numpy and onnxruntime.
@@ -66,12 +66,12 @@ class Machine:
         """
         with _prefix(self.root, self.cpu) as prefix:
             command = ["setarch", "-R", str(self.emulator), "-cpu", self.cpu, "-L", str(prefix), *options]
-            command += [str(self.root / PYTHON), str(program)]
+            command += [str(self.root / PYTHON), str(program), *arguments]
             try:
                 done = subprocess.run(
                     command,
                     cwd=folder,
-                    env={**ENVIRONMENT, **environment},
+                    env=ENVIRONMENT,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
@@ -138,11 +138,14 @@ def _prefix(root: Path, cpu: str) -> Iterator[Path]:
 def _files(cores: int, implementer: int, part: int) -> Iterator[tuple[str, str]]:
     every = f"0-{cores - 1}\n"
     core = f"CPU implementer\t: {implementer:#04x}\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: {part:#05x}\n"
-    yield "proc/cpuinfo", "".join(f"processor\t: {each}\n{core}CPU revision\t: 3\n\n" for each in range(cores))
+    yield (
+        "proc/cpuinfo",
+        "".join(f"processor\t: {core_number}\n{core}CPU revision\t: 3\n\n" for core_number in range(cores)),
+    )
     for name in ("possible", "present", "online"):
         yield f"sys/devices/system/cpu/{name}", every
-    for each in range(cores):
-        folder = f"sys/devices/system/cpu/cpu{each}"
+    for core_number in range(cores):
+        folder = f"sys/devices/system/cpu/cpu{core_number}"
         yield f"{folder}/topology/physical_package_id", "0\n"
         yield f"{folder}/topology/cluster_cpus_list", every
         yield f"{folder}/cpufreq/cpuinfo_min_freq", "600000\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -12,22 +12,23 @@ from edgeprune.artifact import Artifact
 from edgeprune.bench.block import Bundle
 from edgeprune.bench.emulation import machine
 from edgeprune.bench.emulation.counter import Counted, count
-from edgeprune.bench.run import OTHER, OTHER_TWIN
+from edgeprune.bench.run import OTHER, OTHER_TWIN, Request
+from edgeprune.blocks import Count
 from edgeprune.errors import DeviceError, MeasurementError, TargetError
-from edgeprune.measurement import EMULATED, Count, Measurement
+from edgeprune.measurement import Emulated
+from edgeprune.plan import Plan
 from edgeprune.target import Target
 
 ARCH = "aarch64"
 RUNS = 2  # of each side, which must agree to the last digit
 
 
-def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out: Path) -> Measurement:
+def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out: Path) -> Emulated:
     """Count the instructions of one inference of the first probe, on one thread of the target's processor.
 
-    The measurement is written to OUT/measurements; its kind is "emulated instructions", and it holds no times. Raises
-    TargetError for a processor that QEMU does not know, MeasurementError for two artifacts that cannot be compared,
-    DeviceError with the next step where QEMU or the emulated system is missing, where an output is wrong and where two
-    runs differ.
+    The measurement is written to OUT/measurements; it holds no times. Raises TargetError for a processor that QEMU does
+    not know, MeasurementError for two artifacts that cannot be compared, DeviceError with the next step where QEMU or
+    the emulated system is missing, where an output is wrong and where two runs differ.
     """
     cpu = processor_of(target)
     if against is not None and (against.runtime, against.precision) != (artifact.runtime, artifact.precision):
@@ -35,37 +36,15 @@ def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out
             f"{artifact.path.name} and {against.path.name} are for different runtimes or precisions",
             OTHER_TWIN if artifact.twin else OTHER,
         )
-    sides = {"artifact": artifact, **({"against": against} if against else {})}
-    runs = {role: [_run(each, role, cpu) for _ in range(RUNS)] for role, each in sides.items()}
-    counts = tuple(_count(sides[role], role, found) for role, found in runs.items())
-    now = datetime.now(timezone.utc)
-    measurement = Measurement(
-        path=out / "measurements" / f"{artifact.path.name}-emulated-{now:%Y%m%dT%H%M%S%fZ}.json",
-        artifact_path=str(artifact.origin),
-        artifact_sha256=artifact.files[artifact.model_file],
-        against_path=str(against.origin) if against else "",
-        against_sha256=against.files[against.model_file] if against else "",
-        ticket_id=artifact.ticket_id,
-        target=target.name,
-        connection="emulated",
-        runtime=artifact.runtime,
-        precision=artifact.precision,
-        threads=1,
-        kind=EMULATED,
-        created=now.isoformat(timespec="seconds"),
+    request = Request(artifact, against, replace(target, threads=1), Plan(), out)
+    runs = {role: [_run(side, role, cpu) for _ in range(RUNS)] for role, side in request.sides.items()}
+    measurement = Emulated(
+        **request.header("emulated", {}, "-emulated"),
         environment={"emulator": machine.version(), "processor": cpu, **runs["artifact"][0].versions},
-        blocks=(),
-        counts=counts,
-        asked={"target": target.reference, **_other(artifact, against)},
+        counts=tuple(_count(request.sides[role], role, run) for role, run in runs.items()),
     )
     measurement.save()
     return measurement
-
-
-def _other(artifact: Artifact, against: Optional[Artifact]) -> dict[str, str]:
-    """The option of bench that names what was compared with, if it is not the twin."""
-    given = against is not None and against.origin != artifact.twin_path()
-    return {"against": str(against.origin.resolve())} if against is not None and given else {}
 
 
 def processor_of(target: Target) -> str:
@@ -97,14 +76,14 @@ def _worst(artifact: Artifact, counted: Counted) -> float:
     """Largest absolute difference to the expected outputs; infinite if there are others or of another shape."""
     probes: dict[str, Any] = artifact.probes()
     expected = [probes[f"output_{index}"][:1].astype("f8") for index in range(len(artifact.outputs))]
-    if [each.shape for each in counted.outputs] != [each.shape for each in expected]:
+    if [output.shape for output in counted.outputs] != [array.shape for array in expected]:
         return float("inf")
     return max(float(np.abs(got - want).max()) for got, want in zip(counted.outputs, expected))
 
 
 def _count(artifact: Artifact, role: str, runs: list[Counted]) -> Count:
     """What the runs came to; DeviceError if they differ."""
-    instructions = {each.instructions for each in runs}
+    instructions = {run.instructions for run in runs}
     if len(instructions) != 1:
         raise DeviceError(
             f"{artifact.path.name}: two runs counted {' and '.join(map(str, sorted(instructions)))} instructions",

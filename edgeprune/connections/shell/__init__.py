@@ -1,4 +1,4 @@
-"""A device behind a shell: the four verbs of a connection over anything that runs a command there with input.
+"""A device behind a shell: a connection over anything that runs a command there with input.
 
 The device's half is device.sh. Commands get a session of their own and outlive the line: where it breaks, the host
 calls again and goes on where it was; what is called twice happens once. A device has one user at a time. Where the
@@ -18,13 +18,13 @@ import subprocess
 import tempfile
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Optional, Protocol
 
-from edgeprune.connections import Finished, output_of
+from edgeprune.connections import Connection, Finished, last_line
 from edgeprune.errors import DeviceError, DeviceTransientError
 from edgeprune.warden import Warden
 
@@ -50,38 +50,28 @@ class Answer:
 
 
 class Line(Protocol):
-    """A way to run commands on one device. folder: the connection's work folder there, "" until it is made; a line may
-    lay down in it what a call needs."""
+    """A way to run commands on one device. name, host, without_python: the connection's. parent: the folder there in
+    which work folders are made, unless $TMPDIR there names another; folder: the connection's own, "" until it is made;
+    a line may lay down in it what a call needs."""
 
+    name: str
+    host: str
+    without_python: str
+    parent: str
     folder: str
 
-    @property
-    def name(self) -> str:
-        """The connection's name, as its module's."""
-        ...
-
-    @property
-    def host(self) -> str:
-        """What the user calls the device."""
-        ...
-
-    @property
-    def parent(self) -> str:
-        """The folder on the device in which work folders are made, unless $TMPDIR there names another."""
-        ...
-
+    @abstractmethod
     def call(self, command: str, stdin: Optional[Path], timeout_s: float) -> Answer:
         """Run a shell's command line with a file (or nothing) as its input. DeviceTransientError if the line breaks or
         the time is up, DeviceError for what does not get better by itself."""
-        ...
 
+    @abstractmethod
     def warden(self, last: str) -> Warden:
         """What runs this command line on the device if this process dies before it closes."""
-        ...
 
     def close(self) -> None:
-        """Nothing more will be called."""
-        ...
+        """Nothing more will be called. Most lines hold nothing open."""
+        return
 
 
 class ShellProcess:
@@ -115,13 +105,13 @@ class ShellProcess:
             self.wait(CALL_S)
 
 
-class ShellConnection:
+class ShellConnection(Connection):
     """See `connections.Connection`. lease_s: how long the device waits for a host that does not call any more;
     patience_s: how long the host tries to reach the device again."""
 
     def __init__(self, line: Line, python: str = "", lease_s: int = LEASE_S, patience_s: float = PATIENCE_S) -> None:
         self._line, self._patience_s = line, patience_s
-        self.name, self.host = line.name, line.host
+        self.name, self.host, self.without_python = line.name, line.host, line.without_python
         self._folder = PurePosixPath()
         self._numbers = itertools.count(1)
         self._processes: list[ShellProcess] = []
@@ -166,10 +156,6 @@ class ShellConnection:
         except OSError as problem:
             raise DeviceError(f"cannot write {destination}: {problem.strerror}") from None
 
-    def execute(self, arguments: Sequence[str], timeout_s: float) -> str:
-        """See `connections.Connection`."""
-        return output_of(self.background(arguments), arguments[0], timeout_s)
-
     def background(self, arguments: Sequence[str]) -> ShellProcess:
         """See `connections.Connection`."""
         process = ShellProcess(self, str(next(self._numbers)), PurePosixPath(arguments[0]).name)
@@ -187,14 +173,6 @@ class ShellConnection:
             self._processes.clear()
             self._line.close()
             self._warden.close()
-
-    def __enter__(self) -> ShellConnection:
-        return self
-
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        self.close()
 
     def verb(self, verb: str, *arguments: str, stdin: Optional[Path] = None, wait_s: float = 0.0) -> bytes:
         """What device.sh says to a verb. wait_s: time that it may take beyond that of a plain call."""
@@ -222,9 +200,8 @@ class ShellConnection:
         """Make the work folder, bring the script, take the device."""
         answer = self._line.call(_quoted("sh", "-c", BEGIN, "sh", self._line.parent, self._name), SCRIPT, CALL_S)
         if answer.exit_status != 0:
-            reason = answer.stderr.strip().splitlines() or ["it said nothing"]
             raise DeviceError(
-                f"cannot make a work folder on {self.host}: {reason[-1]}",
+                f"cannot make a work folder on {self.host}: {last_line(answer.stderr)}",
                 f"see that {self._line.parent} there has space and may be written to, or set TMPDIR there",
             )
         self._folder = PurePosixPath(_text(answer.stdout).strip())

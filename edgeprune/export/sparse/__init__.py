@@ -1,52 +1,58 @@
-"""A ticket's ONNX graph, fp32 or QDQ, rewritten onto the sparse kernels of docs/kernels.md where they pay off."""
+"""A ticket's graph, float32 or quantized, rewritten onto the sparse kernels of docs/kernels.md where they pay off."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Optional
 
 import onnx
 
 from edgeprune.artifact import Layer
-from edgeprune.export.sparse.draft import DEPTHWISE, PACKED, TRANSPOSED, Draft
+from edgeprune.export.certificate import Stored
+from edgeprune.export.graph import Graph
+from edgeprune.export.qdq import to_model
+from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
-from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, View, find_layers, layer_name, weigh
-from edgeprune.export.sparse.steps import Steps
+from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, find_layers, weigh
 from edgeprune.kernels.costs import Costs
+from edgeprune.operators import row
 
 IMAGE = 4  # dimensions
 LayerTimes = Mapping[str, Mapping[str, float]]
 
-__all__ = ["DEPTHWISE", "PACKED", "TRANSPOSED", "Rewritten", "layer_name", "name_layers", "rewrite", "stock_layers"]
-
 
 @dataclass(frozen=True)
 class Rewritten:
-    """model: with the library's operators where `layers` says so; the argument itself if no layer is sparse. layers:
-    one record for each layer with weights, in the graph's order."""
+    """graph: with the library's operators where `layers` says so. layers: one record for each layer with weights, in
+    the graph's order. stored: constant -> each form in which it may lie in the file."""
 
-    model: onnx.ModelProto
+    graph: Graph
     layers: tuple[Layer, ...]
+    stored: Mapping[str, list[Stored]] = field(default_factory=dict)
 
     @property
     def needs_library(self) -> bool:
         """True if stock ONNX Runtime cannot run the model alone."""
         return any(layer.kernel == "sparse" for layer in self.layers)
 
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The graph in ONNX."""
+        return to_model(self.graph)
 
-def rewrite(model: onnx.ModelProto, precision: str, costs: Costs, measured: Optional[LayerTimes] = None) -> Rewritten:
+
+def rewrite(graph: Graph, costs: Costs, measured: Optional[LayerTimes] = None, unsigned: bool = True) -> Rewritten:
     """Choose a kernel for each layer by its time, and put the library's operators in.
 
-    model: a graph of `export.graph` ("fp32") or its QDQ form ("int8", activations signed or not); not changed.
-    measured: layer -> kernel -> nanoseconds, in place of what `costs` predicts of that layer.
+    graph: float32, or quantized; activations then become uint8 (int8 if not `unsigned`). measured: layer -> kernel ->
+    nanoseconds, in place of what `costs` predicts of that layer.
     """
-    view = View(model)
-    layers = find_layers(view)
-    steps = Steps(view)
+    draft, precision, layers = Draft(graph, unsigned), graph.precision, find_layers(graph)
     if precision == "int8":
-        layers = refuse_floats(steps, layers)
+        layers = refuse_floats(draft, layers)
     formats: dict[str, str] = {}
     choices: list[Choice] = []
     for layer in layers:
@@ -54,35 +60,29 @@ def rewrite(model: onnx.ModelProto, precision: str, costs: Costs, measured: Opti
         choices.append(choice)
         if choice.pattern:
             formats.setdefault(layer.initializer, choice.pattern)
-    draft = Draft(model, view)
-    integers = precision == "int8"
-    planned = rewrite_integers(draft, steps, choices, costs) if integers else rewrite_floats(draft, choices, costs)
+    planned = (rewrite_integers if precision == "int8" else rewrite_floats)(draft, choices, costs)
     chosen = planned.chosen
     # Without a layer that is sparse, and without a gain that shows, nothing of ours is worth a library.
-    worth = costs.worth_unsure if _has_products(view) else costs.worth
+    worth = costs.worth_unsure if _has_gates(graph) else costs.worth
     left = [choice.blocks_left for choice in choices if choice.layer.number in chosen and choice.pattern]
     if all(share > costs.full for share in left) or planned.saved < worth * planned.stock:
         against = LAYOUT if not left else FULL if min(left) > costs.full else LITTLE
-        return Rewritten(model, tuple(choice.record(False, against) for choice in choices))
-    return Rewritten(draft.finish(), tuple(choice.record(choice.layer.number in chosen) for choice in choices))
+        records = tuple(choice.record(False, against) for choice in choices)
+        return Rewritten(draft.paired.graph, records, draft.paired.placements())
+    finished = draft.finish()
+    records = tuple(choice.record(choice.layer.number in chosen) for choice in choices)
+    return Rewritten(finished.graph, records, finished.stored)
 
 
-def _has_products(view: View) -> bool:
+def _has_gates(graph: Graph) -> bool:
     """True if activations over images are multiplied with each other."""
-    products = (node for node in view.nodes if node.op_type == "Mul" and not view.constants.keys() & set(node.input))
-    return any(len(view.shapes.get(node.output[0], [])) == IMAGE for node in products)
+    gates = (node for node in graph.nodes if row(node.type).gates and not graph.constants.keys() & set(node.inputs))
+    return any(len(graph.shapes.get(node.output, ())) == IMAGE for node in gates)
 
 
-def stock_layers(model: onnx.ModelProto, why: str) -> tuple[Layer, ...]:
-    """The record of each layer with weights where the runtime's own kernels run all, for one reason."""
-    layers = (replace(layer, refusal=why, geometry=None) for layer in find_layers(View(model)))
-    return tuple(Choice(layer, "", 0.0, 0.0, 1.0, why).record(False) for layer in layers)
-
-
-def name_layers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model, its nodes with weights named as `rewrite` names layers: what a profile can be matched by."""
-    named = onnx.ModelProto()
-    named.CopyFrom(model)
-    for layer in find_layers(View(model)):
-        named.graph.node[layer.number].name = layer.name
-    return named
+def stock(graph: Graph, why: str = "") -> Rewritten:
+    """The runtime's own kernels for all layers, with a record of each for one reason, if there is any."""
+    draft = Draft(graph, unsigned=True)
+    layers = (replace(layer, refusal=why, geometry=None) for layer in find_layers(graph)) if why else ()
+    records = tuple(Choice(layer, "", 0.0, 0.0, 1.0, why).record(False) for layer in layers)
+    return Rewritten(draft.paired.graph, records, draft.paired.placements())

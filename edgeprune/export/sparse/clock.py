@@ -9,26 +9,27 @@ the best of them is faster than the network with the runtime's own kernels, that
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import onnx
 
 from edgeprune import runtimes, store
 from edgeprune.artifact import Layer
+from edgeprune.device.runtimes import Ask, OnnxRuntime, kernels_us
+from edgeprune.device.system import read_lines
 from edgeprune.errors import ExportError
 from edgeprune.evidence import KernelTimes
-from edgeprune.export.sparse import LayerTimes, Rewritten, rewrite
-from edgeprune.export.sparse.layers import DENSE, OWN, View, find_layers, weigh
+from edgeprune.export.graph import Graph
+from edgeprune.export.sparse import LayerTimes, Rewritten, rewrite, stock
+from edgeprune.export.sparse.layers import DENSE, OWN, find_layers, weigh
 from edgeprune.kernels import DOMAIN
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry
 from edgeprune.kernels.profile import layers_ns
@@ -84,34 +85,35 @@ class Clock:
     library: Path
     folder: Path
 
-    def choose(self, model: onnx.ModelProto, precision: str, costs: Costs) -> tuple[Rewritten, KernelTimes]:
+    def choose(self, graph: Graph, costs: Costs) -> tuple[Rewritten, KernelTimes]:
         """Like `rewrite`, by measured times; `costs` say what changes of layout take, at this machine's speed."""
         machine = f"{machine_name()}, {runtimes.load('onnxruntime').version()}, 1 thread"
-        known = [model.SerializeToString(deterministic=True), self.library.read_bytes()]
+        plain = stock(graph)
+        known = [plain.model.SerializeToString(deterministic=True), self.library.read_bytes()]
         known += [machine.encode(), store.canonical_json(costs.constants)]
         file = self.folder / f"{store.sha256_bytes(b''.join(known))[:16]}.json"
         times = _read(file)
         if times is None:
-            times = self._measure(machine, model, precision, costs)
+            times = self._measure(machine, plain.model, graph, costs)
             store.write_json(file, asdict(times))
-        chosen = _network(times.network, model, precision, costs, times.layers)
+        chosen = _network(times.network, graph, costs, times.layers)
         faster = chosen.needs_library and times.chosen_ns <= FASTER * times.stock_ns
-        return (chosen if faster or not chosen.needs_library else _stock(model, chosen, times)), times
+        return (chosen if faster or not chosen.needs_library else _stock(plain, chosen, times)), times
 
-    def _measure(self, machine: str, model: onnx.ModelProto, precision: str, costs: Costs) -> KernelTimes:
-        layers = self.layers(model, precision)
-        found = {name: _network(name, model, precision, costs, layers) for name in (LAYERS, *FORMATS[precision])}
-        found = {name: each for name, each in found.items() if each.needs_library}
-        stock_ns, *spent = self.networks([model, *(each.model for each in found.values())])
+    def _measure(self, machine: str, model: onnx.ModelProto, graph: Graph, costs: Costs) -> KernelTimes:
+        layers = self.layers(graph)
+        found = {name: _network(name, graph, costs, layers) for name in (LAYERS, *FORMATS[graph.precision])}
+        found = {name: rewritten for name, rewritten in found.items() if rewritten.needs_library}
+        stock_ns, *spent = self.networks([model, *(rewritten.model for rewritten in found.values())])
         best = min(zip(spent, found), default=(0.0, LAYERS))
         if LAYERS in found and best[0] > FASTER * spent[0]:
             best = spent[0], LAYERS  # of equals the one that is known layer by layer
         return KernelTimes(machine, round(best[0]), round(stock_ns) if found else 0, best[1], layers)
 
-    def layers(self, model: onnx.ModelProto, precision: str) -> LayerTimes:
+    def layers(self, graph: Graph) -> LayerTimes:
         """Layer -> kernel -> nanoseconds, of every kernel that can run it."""
-        forced = {pattern: rewrite(model, precision, Forced(pattern)).model for pattern in FORMATS[precision]}
-        models = {DENSE: model, **{name: each for name, each in forced.items() if _ours(each)}}
+        forced = {pattern: rewrite(graph, Forced(pattern)).model for pattern in FORMATS[graph.precision]}
+        models = {DENSE: stock(graph).model, **{name: model for name, model in forced.items() if _ours(model)}}
         found: dict[str, dict[str, float]] = {}
         for name, times in zip(models, self._profiles(list(models.values()))):
             ours = _ours(models[name])
@@ -121,7 +123,7 @@ class Clock:
                 elif layer in ours:
                     known, kernel = found.setdefault(layer, {}), OWN if "Depthwise" in ours[layer] else name
                     known[kernel] = min(spent, known.get(kernel, spent))
-        return {layer.name: found[layer.name] for layer in find_layers(View(model)) if layer.name in found}
+        return {layer.name: found[layer.name] for layer in find_layers(graph) if layer.name in found}
 
     def _profiles(self, models: Sequence[onnx.ModelProto]) -> list[dict[str, int]]:
         """Layer -> nanoseconds of each model, from profiles taken by turns."""
@@ -131,21 +133,22 @@ class Clock:
             files = [Path(folder) / f"{index}.onnx" for index in range(len(models))]
             for model, file in zip(models, files):
                 onnx.save(model, file)
-            sessions = [self._session(file, file.with_suffix("")) for file in files]
-            runs = [_runner(session) for session in sessions]
+            sessions = [self.session(file, file.with_suffix("")) for file in files]
+            runs = [runner(session) for session in sessions]
             for _ in _turns(runs):
                 for run in runs:
                     run()
             for file, session, spent in zip(files, sessions, plain):
-                events = _kernels(Path(session.end_profiling()))
+                with runtimes.on_host():
+                    events = kernels_us(session.end_profile())
                 found.append(layers_ns(events, file, functools.partial(fast_ns, extra=profile_extra(events, spent))))
         return found
 
-    def networks(self, models: Sequence[onnx.ModelProto]) -> list[float]:
-        """Nanoseconds of one inference of each."""
-        runs = [_runner(self._session(model.SerializeToString())) for model in models]
+    def networks(self, models: Sequence[onnx.ModelProto], seconds: Optional[float] = None) -> list[float]:
+        """Nanoseconds of one inference of each. seconds: None for SECONDS."""
+        runs = [runner(self.session(model.SerializeToString())) for model in models]
         taken: list[list[int]] = [[] for _ in runs]
-        for _ in _turns(runs):
+        for _ in _turns(runs, seconds):
             for run, times in zip(runs, taken):
                 run()  # brings its weights back into the caches
                 start = time.thread_time_ns()
@@ -153,24 +156,19 @@ class Clock:
                 times.append(time.thread_time_ns() - start)
         return [float(np.quantile(times, FAST)) for times in taken]
 
-    def _session(self, model: Path | bytes, profile: Path | None = None) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        if profile is not None:
-            options.enable_profiling, options.profile_file_prefix = True, str(profile)
-        options.register_custom_ops_library(str(self.library))
+    def session(self, model: Path | bytes, profile: Path | None = None) -> OnnxRuntime:
+        """One of ONNX Runtime; profile: begin of the name of a profile's file, None for none."""
         source = model if isinstance(model, bytes) else str(model)
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        ask = Ask(source, library=str(self.library), profile=str(profile or ""))
+        with runtimes.on_host():
+            return OnnxRuntime(runtimes.find("onnxruntime").module, ask)
 
 
-def speed(model: onnx.ModelProto, precision: str, costs: Costs, layers: LayerTimes) -> float:
+def speed(graph: Graph, costs: Costs, layers: LayerTimes) -> float:
     """How much slower this machine is than the one that the constants come from, in the runtime's own kernels."""
     ratios = []
-    for layer in find_layers(View(model)):
-        predicted = weigh(layer, precision, costs, {}, {}).dense
+    for layer in find_layers(graph):
+        predicted = weigh(layer, graph.precision, costs, {}, {}).dense
         measured = layers.get(layer.name, {}).get(DENSE, 0.0)
         ratios += [measured / predicted] if predicted and measured else []
     return float(np.median(ratios)) if ratios else 1.0
@@ -185,35 +183,27 @@ def fast_ns(microseconds: Sequence[int], runs: int, extra: float = 0.0) -> int:
     return max(round(spent), LEAST)
 
 
-def _kernels(profile: Path) -> dict[str, list[int]]:
-    """Node -> whole microseconds of its kernel in each run."""
-    events: dict[str, list[int]] = {}
-    for event in json.loads(profile.read_text()):
-        node, is_kernel, _ = event["name"].partition("_kernel_time")
-        if is_kernel:
-            events.setdefault(node, []).append(event["dur"])
-    return events
-
-
 def profile_extra(events: Mapping[str, Sequence[int]], network_ns: float) -> float:
     """Nanoseconds that the profile adds to each kernel (ten microseconds on a virtual machine): what the kernels take
     together more than a whole inference does without a profile."""
     runs = min(map(len, events.values()), default=1)
-    kernels = sum(len(each) // runs for each in events.values())
-    together = sum(fast_ns(each, runs) for each in events.values())
+    kernels = sum(len(spent) // runs for spent in events.values())
+    together = sum(fast_ns(spent, runs) for spent in events.values())
     return max(0.0, (together - network_ns) / max(kernels, 1))
 
 
-def _network(name: str, model: onnx.ModelProto, precision: str, costs: Costs, layers: LayerTimes) -> Rewritten:
+def _network(name: str, graph: Graph, costs: Costs, layers: LayerTimes) -> Rewritten:
     """The network of a name in `KernelTimes`, its layers' records with the measured times."""
     if name == LAYERS:
-        here = costs.slowed(speed(model, precision, costs, layers))
+        here = costs.slowed(speed(graph, costs, layers))
         here.worth = here.worth_unsure = 0.0  # the clock will judge the whole
-        return rewrite(model, precision, here, layers)
-    forced = rewrite(model, precision, Forced(name))
+        return rewrite(graph, here, layers)
+    forced = rewrite(graph, Forced(name))
     ours = _ours(forced.model)
-    records = (_measured(each, layers.get(each.name, {})) if each.name in ours else each for each in forced.layers)
-    return Rewritten(forced.model, tuple(records))
+    records = (
+        _measured(record, layers.get(record.name, {})) if record.name in ours else record for record in forced.layers
+    )
+    return replace(forced, layers=tuple(records))
 
 
 def _measured(record: Layer, times: Mapping[str, float]) -> Layer:
@@ -229,10 +219,7 @@ def _measured(record: Layer, times: Mapping[str, float]) -> Layer:
 
 def machine_name() -> str:
     """What this machine calls itself: its processor's model, or the board's."""
-    names = {}
-    with contextlib.suppress(OSError):
-        lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
-        names = {key.strip(): value.strip() for key, _, value in lines}
+    names = read_lines(Path("/proc/cpuinfo"))
     return names.get("model name") or names.get("Model") or platform.machine()
 
 
@@ -250,34 +237,33 @@ def _ours(model: onnx.ModelProto) -> dict[str, str]:
     return {node.name: node.op_type for node in model.graph.node if node.domain == DOMAIN}
 
 
-def _runner(session: Any) -> Run:
+def runner(opened: OnnxRuntime) -> Run:
     """One inference on an example of the model's type and shape; integers are 0, which every table has."""
-    (entry,) = session.get_inputs()
+    (entry,) = opened.session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in entry.shape]
     kind = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}[entry.type]
     random = np.random.default_rng(0).normal(size=shape) if kind is np.float32 else np.zeros(shape)
-    feed = {entry.name: random.astype(kind)}
-    return lambda: session.run(None, feed)
+    return opened.bound({"": random.astype(kind)})
 
 
-def _turns(runs: Sequence[Run]) -> Iterator[int]:
+def _turns(runs: Sequence[Run], seconds: Optional[float] = None) -> Iterator[int]:
     """Rounds in which every session has its turn, after one in which it got warm."""
     for run in runs:
         run()
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + (SECONDS if seconds is None else seconds)
     for number in range(MOST):
         if number >= FEWEST and time.monotonic() >= end:
             return
         yield number
 
 
-def _stock(model: onnx.ModelProto, chosen: Rewritten, times: KernelTimes) -> Rewritten:
+def _stock(plain: Rewritten, chosen: Rewritten, times: KernelTimes) -> Rewritten:
     """The runtime's own kernels for all layers, with the reason where others were chosen."""
     why = f"dense: measured as a whole, the network takes {times.chosen_ns / 1e3:.0f} µs with sparse kernels and "
     why += f"{times.stock_ns / 1e3:.0f} µs without"
     ours = _ours(chosen.model)
     records = (
-        replace(each, kernel="dense", pattern="", predicted_gain=1.0, why=why) if each.name in ours else each
-        for each in chosen.layers
+        replace(record, kernel="dense", pattern="", predicted_gain=1.0, why=why) if record.name in ours else record
+        for record in chosen.layers
     )
-    return Rewritten(model, tuple(records))
+    return replace(plain, layers=tuple(records))

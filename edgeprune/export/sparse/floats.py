@@ -12,17 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import NodeProto
 
+from edgeprune.export.graph import Graph
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, View, Window, attributes_of, window_of
+from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Window, clipping, window_of
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.kernels.costs import NCHWC, Costs
+from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
 
-Bounds = tuple[float, float]
-LARGEST = float(np.finfo(np.float32).max)
-# The runtime runs them in either layout.
-EITHER = ("Relu", "Clip", "Add", "Mul", "Concat")
 RANK = 4  # [N, C, H, W]
 
 
@@ -51,19 +48,19 @@ class Option:
 
 def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned:
     """Replace every layer and MaxPool whose own kernel pays off."""
-    view, taken = draft.view, set[int]()
-    options = _options(view, choices, costs)
-    own, saved, stock = _own(view, options, costs)
-    chosen = {number for number in (each.layer.number for each in choices) if number in own}
-    for each in choices:
-        if each.layer.number not in options:
-            stock += each.dense
-            saved += max(each.dense - each.doubted, 0.0)
-            chosen |= {each.layer.number} if each.pays else set()
+    graph, taken = draft.graph, set[int]()
+    options = _options(graph, choices, costs)
+    own, saved, stock = _own(graph, options, costs)
+    chosen = own & {choice.layer.number for choice in choices}
+    for choice in choices:
+        if choice.layer.number not in options:
+            stock += choice.dense
+            saved += max(choice.dense - choice.doubted, 0.0)
+            chosen |= {choice.layer.number} if choice.pays else set()
     for choice in choices:
         if choice.layer.number in chosen:
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
-            tail = tail_of(view, choice.layer.number, taken, joins)
+            tail = tail_of(graph, choice.layer.number, taken, joins)
             taken.update(tail.covered)
             _replace(draft, choice, tail)
     for number in sorted(own - chosen):
@@ -71,18 +68,18 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
     return Planned(chosen, saved, stock)
 
 
-def _own(view: View, options: Mapping[int, Option], costs: Costs) -> tuple[set[int], float, float]:
+def _own(graph: Graph, options: Mapping[int, Option], costs: Costs) -> tuple[set[int], float, float]:
     """Nodes that the library runs in the assignment of least time; what that saves, and the best time without."""
     tensors = []
     for name in dict.fromkeys(
-        name for number in options for name in (*view.nodes[number].input, *view.nodes[number].output)
+        name for number in options for name in (*graph.nodes[number].inputs, *graph.nodes[number].outputs)
     ):
-        shape = view.shapes.get(name, [])
-        if len(shape) == RANK and name not in view.constants:
-            producer = view.writer.get(name)
-            readers = [None] * (name in view.outputs) + [
+        shape = graph.shapes.get(name, ())
+        if len(shape) == RANK and name not in graph.constants:
+            producer = graph.writer.get(name)
+            readers = [None] * (name in graph.output_values) + [
                 number if number in options and not options[number].reads_plain else None
-                for number in view.readers.get(name, [])
+                for number in graph.readers.get(name, [])
             ]
             time = costs.reorder(math.prod(shape[1:]))
             made = producer if producer in options else None
@@ -99,17 +96,18 @@ def _own(view: View, options: Mapping[int, Option], costs: Costs) -> tuple[set[i
     return own, times[0] - times[1], times[0]
 
 
-def _options(view: View, choices: list[Choice], costs: Costs) -> dict[int, Option]:
+def _options(graph: Graph, choices: list[Choice], costs: Costs) -> dict[int, Option]:
     """The forms of every operator that the runtime may block the channels of: those over images."""
-    options = {number: Option(0.0, 0.0) for number, node in enumerate(view.nodes) if node.op_type in EITHER}
-    options |= {number: _pool_option(view, number, costs) for number, node in enumerate(view.nodes) if _is_pool(node)}
+    kinds = [row(node.type).channels for node in graph.nodes]
+    options = {number: Option(0.0, 0.0) for number, channels in enumerate(kinds) if channels == EITHER}
+    options |= {number: _pool_option(graph, number, costs) for number, channels in enumerate(kinds) if channels == POOL}
     for choice in choices:
         layer = choice.layer
         if layer.window is None or len(layer.window.input) != RANK - 1:
             continue
         own = choice.doubted
         if layer.geometry is None:  # in groups, or transposed, which the runtime has no blocked kernel for
-            is_blocked, few = layer.op == "Conv" and layer.weight.shape[0] % NCHWC == 0, False
+            is_blocked, few = layer.op == CONVOLUTION and layer.weight.shape[0] % NCHWC == 0, False
         else:
             is_blocked, few = layer.geometry.is_blocked, not layer.geometry.depthwise and layer.geometry.inputs < NCHWC
         times = (choice.dense, math.inf) if is_blocked else (math.inf, choice.dense)
@@ -117,14 +115,10 @@ def _options(view: View, choices: list[Choice], costs: Costs) -> dict[int, Optio
     return options
 
 
-def _is_pool(node: NodeProto) -> bool:
-    return node.op_type in ("MaxPool", "AveragePool", "GlobalAveragePool")
-
-
-def _pool_option(view: View, number: int, costs: Costs) -> Option:
+def _pool_option(graph: Graph, number: int, costs: Costs) -> Option:
     """A stock pool is run in blocked channels wherever it stands, if their number allows it."""
-    node, window = view.nodes[number], _pool_window(view, number)
-    shapes = [view.shapes.get(name, []) for name in (node.input[0], node.output[0])]
+    node, window = graph.nodes[number], _pool_window(graph, number)
+    shapes = [graph.shapes.get(name, ()) for name in (node.inputs[0], node.output)]
     is_blocked = len(shapes[0]) == RANK and shapes[0][1] % NCHWC == 0
     stock, own = 0.0, math.inf
     if window is not None:
@@ -134,82 +128,63 @@ def _pool_option(view: View, number: int, costs: Costs) -> Option:
     return Option(*((stock, math.inf) if is_blocked else (math.inf, stock)), DOUBT_DENSE * own + SLACK)
 
 
-def _pool_window(view: View, number: int) -> Window | None:
+def _pool_window(graph: Graph, number: int) -> Window | None:
     """The window of a MaxPool over images that gives its largest values alone; None for any other node."""
-    node = view.nodes[number]
-    shapes = [view.shapes.get(name, []) for name in (node.input[0], node.output[0])]
-    if node.op_type != "MaxPool" or any(node.output[1:]) or any(len(shape) != RANK for shape in shapes):
+    node = graph.nodes[number]
+    shapes = [graph.shapes.get(name, ()) for name in (node.inputs[0], node.output)]
+    if node.type != "MaxPool" or any(node.outputs[1:]) or any(len(shape) != RANK for shape in shapes):
         return None
-    window = window_of(node, shapes[0], tuple(attributes_of(node)["kernel_shape"]))
+    window = window_of(node, shapes[0], tuple(node.attributes["kernel_shape"]))
     return None if isinstance(window, str) or min(shapes[1][1:]) < 1 else window
 
 
 def _pool(draft: Draft, number: int) -> None:
-    node, window = draft.view.nodes[number], _pool_window(draft.view, number)
+    node, window = draft.graph.nodes[number], _pool_window(draft.graph, number)
     if window is None:
         raise ValueError(f"node {node.name} is no MaxPool of the library")  # its option has no time of our own
     draft.dropped.add(number)
-    attributes = {**window.attributes(), "output_shape": draft.view.shapes[node.output[0]][1:]}
-    draft.add(number, "MaxPool", node.input[:1], node.output[0], node.name, **attributes)
+    attributes = {**window.attributes(), "output_shape": list(draft.graph.shapes[node.output][1:])}
+    draft.add(number, "MaxPool", node.inputs[:1], node.output, node.name, **attributes)
 
 
-def tail_of(view: View, number: int, taken: set[int], joins: bool) -> Tail:
+def tail_of(graph: Graph, number: int, taken: set[int], joins: bool) -> Tail:
     """The Add (if the operator `joins` one) and the Relu or Clip that alone read a layer's output."""
     covered, residual = [number], ""
-    reader = view.only_reader(view.nodes[number].output[0])
+    reader = graph.only_reader(graph.nodes[number].output)
     if joins and reader is not None and reader not in taken:
-        residual = _other_operand(view, reader, view.nodes[number].output[0])
+        residual = _other_operand(graph, reader, graph.nodes[number].output)
         if residual:
             covered.append(reader)
-            reader = view.only_reader(view.nodes[reader].output[0])
-    bounds = None if reader is None or reader in taken else clipping(view, reader)
+            reader = graph.only_reader(graph.nodes[reader].output)
+    bounds = None if reader is None or reader in taken else clipping(graph, reader)
     if reader is not None and bounds is not None:
         covered.append(reader)
     low, high = bounds or (-math.inf, math.inf)
     return Tail(covered[-1], tuple(covered), residual, low, high)
 
 
-def clipping(view: View, number: int) -> Bounds | None:
-    """(low, high) of a Relu or of a Clip with constant bounds that leave something; None for any other node.
-
-    A bound that a Clip leaves out is the largest number, not infinity, in ONNX as in the runtime.
-    """
-    node = view.nodes[number]
-    if node.op_type == "Relu":
-        return 0.0, math.inf
-    if node.op_type != "Clip":
-        return None
-    bounds = []
-    for index, default in ((1, -LARGEST), (2, LARGEST)):
-        name = node.input[index] if len(node.input) > index else ""
-        if name and (name not in view.constants or view.constants[name].size != 1):
-            return None
-        bounds.append(float(view.constants[name].reshape(())) if name else default)
-    return (bounds[0], bounds[1]) if bounds[0] <= bounds[1] else None
-
-
-def _other_operand(view: View, number: int, mine: str) -> str:
+def _other_operand(graph: Graph, number: int, mine: str) -> str:
     """What an Add adds to a value of the same shape, "" if there is no such operand."""
-    node = view.nodes[number]
-    others = [name for name in node.input if name != mine]
-    if node.op_type != "Add" or len(others) != 1 or others[0] in view.constants:
+    node = graph.nodes[number]
+    others = [name for name in node.inputs if name != mine]
+    if node.type != "Add" or len(others) != 1 or others[0] in graph.constants:
         return ""
-    shape = view.shapes.get(mine)
-    return str(others[0]) if shape and view.shapes.get(others[0]) == shape else ""
+    shape = graph.shapes.get(mine)
+    return others[0] if shape and graph.shapes.get(others[0]) == shape else ""
 
 
 def _replace(draft: Draft, choice: Choice, tail: Tail) -> None:
-    layer, view = choice.layer, draft.view
+    layer, graph = choice.layer, draft.graph
     draft.dropped.update(tail.covered)
     ours = layer.geometry is not None and layer.geometry.depthwise
     weight = draft.depthwise(layer) if ours else draft.packed(layer, choice.pattern)
-    inputs = [view.nodes[layer.number].input[0], weight, _bias(draft, choice)]
+    inputs = [graph.nodes[layer.number].inputs[0], weight, _bias(draft, choice)]
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
     bounds = {name: value for name, value in bounds.items() if math.isfinite(value)}
     op = "SparseGemm" if layer.window is None else "DepthwiseConv" if ours else "SparseConv"
-    output = view.nodes[tail.last].output[0]
+    output = graph.nodes[tail.last].output
     draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
 
 

@@ -1,23 +1,19 @@
-"""The layers with weights of a graph, fp32 or QDQ, and the kernel that each gets: sparse or the runtime's own."""
+"""The layers with weights of a graph, float32 or quantized, and the kernel of each: sparse or the runtime's own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import NodeProto, helper
 
 from edgeprune.artifact import Layer
-from edgeprune.export.scheme import Wiring
+from edgeprune.export.graph import Array, Graph, Node, Shape
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
+from edgeprune.operators import MATRIX, TRANSPOSED, row
 
-Array = NDArray[Any]
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+LARGEST = float(np.finfo(np.float32).max)
 # How much faster than the runtime's a kernel must be. One prediction in ten of a sparse layer is off by a third, of
 # kernels that are as dense by less: of 735 measured layers four were slower that were predicted faster by so much. Each
 # call is off by a part of a microsecond, much of a small layer. A profile's times are in whole microseconds.
@@ -25,40 +21,9 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 DOUBT, DOUBT_GEMM = 1.4, 1.75
 DOUBT_DENSE = DOUBT_MEASURED = 1.1
 SLACK = 400.0
-MOST_GAIN = 30.0  # the largest that scripts/fit_costs has measured of a layer; above it a formula extrapolates
+MOST_GAIN = 30.0  # the largest that `lab costs` has measured of a layer; above it a formula extrapolates
 DENSE, OWN = "dense", "own"  # kernels of a layer besides the sparse formats: the runtime's, the library's depthwise one
 _MAX_DIMENSIONS = 4  # [N, C, H, W]
-
-
-class View(Wiring):
-    """A model's wiring with the shape of each value, -1 for the batch, and each constant as it is stored."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        super().__init__(model)
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-        self.shapes = {
-            value.name: [dim.dim_value if dim.HasField("dim_value") else -1 for dim in value.type.tensor_type.shape.dim]
-            for value in (*inferred.input, *inferred.value_info, *inferred.output)
-            if value.type.tensor_type.HasField("shape")
-        }
-
-    def writer_of(self, name: str) -> NodeProto | None:
-        """The node that computes a value."""
-        return self.nodes[self.writer[name]] if name in self.writer else None
-
-    def only_reader(self, name: str) -> int | None:
-        """The one node that reads a value, None if there are several or the value is an output of the model."""
-        readers = self.readers.get(name, [])
-        return readers[0] if len(readers) == 1 and name not in self.outputs else None
-
-    def initializer_of(self, name: str) -> str:
-        """The initializer behind a constant: itself, or what its DequantizeLinear reads; "" for what is computed."""
-        if name in self.constants:
-            return name
-        writer = self.writer_of(name)
-        if writer is not None and writer.op_type == "DequantizeLinear" and writer.input[0] in self.constants:
-            return str(writer.input[0])
-        return ""
 
 
 @dataclass(frozen=True)
@@ -84,9 +49,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Weighted:
-    """A node with weights. name: the layer's, from its weight's. initializer: where the weight lies ("" if it is
-    computed). weight: [M, C, *kernel] as in PyTorch, float32 or int8. flipped: the initializer holds it transposed.
-    bias: initializer, "" for none. refusal: why no kernel of ours can run it, "" if one can."""
+    """A node with weights. name: the layer's, from its weight's. op: its kind, as the table of operators has it.
+    initializer: the constant that the weight is. weight: [M, C, *kernel] as in PyTorch, float32 or int8. flipped: the
+    initializer holds it transposed. bias: a constant, "" for none. refusal: why no kernel of ours can run it, "" if
+    one can."""
 
     number: int
     name: str
@@ -100,18 +66,13 @@ class Weighted:
     refusal: str
 
 
-def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """The attributes that a node has."""
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def window_of(node: NodeProto, shape: list[int], kernel: tuple[int, ...]) -> Window | str:
+def window_of(node: Node, shape: Shape, kernel: Shape) -> Window | str:
     """The window of a convolution or pool over an input [batch, C, ...], or why there is none."""
     rank = len(kernel)
     if len(shape) != rank + 2 or len(shape) > _MAX_DIMENSIONS or min(shape[1:], default=-1) < 1:
         return f"its input has {len(shape)} dimensions, the kernels take 3 or 4 of known size"
-    attributes = attributes_of(node)
-    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+    attributes = node.attributes
+    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return "its padding is computed by the runtime (auto_pad)"
     strides, dilations = (tuple(attributes.get(name, [1] * rank)) for name in ("strides", "dilations"))
     pads = tuple(attributes.get("pads", [0] * (2 * rank)))
@@ -121,9 +82,22 @@ def window_of(node: NodeProto, shape: list[int], kernel: tuple[int, ...]) -> Win
     return Window(kernel, strides, pads, dilations, tuple(shape[1:]))
 
 
-def layer_name(initializer: str) -> str:
-    """The layer that a weight belongs to: the weight's name in PyTorch without ".weight"."""
-    return initializer.removesuffix("_quantized").removesuffix(".weight")
+def clipping(graph: Graph, number: int) -> tuple[float, float] | None:
+    """(low, high) of an activation that only clips, with constant bounds that leave something; None for any other node.
+
+    A bound that is left out is the largest number, not infinity, in ONNX as in the runtime.
+    """
+    node = graph.nodes[number]
+    operator = row(node.type)
+    if not operator.bounds:
+        return next((rule.clamps for rule in operator.int8 if rule.clamps), None)
+    bounds = []
+    for index, default in ((1, -LARGEST), (2, LARGEST)):
+        name = node.input(index)
+        if name and (name not in graph.constants or graph.constants[name].size != 1):
+            return None
+        bounds.append(float(graph.constants[name].reshape(())) if name else default)
+    return (bounds[0], bounds[1]) if bounds[0] <= bounds[1] else None
 
 
 # The kernels' limits (docs/kernels.md, "Weights"): inputs of a matrix product, numbers of a weight.
@@ -131,33 +105,30 @@ MOST_INPUTS = 1 << 16
 MOST_WEIGHTS = 1 << 28
 
 
-def find_layers(view: View) -> list[Weighted]:
+def find_layers(graph: Graph) -> list[Weighted]:
     """Every node with a constant weight, in the graph's order."""
-    found, names = [], set[str]()
-    for number, node in enumerate(view.nodes):
-        initializer = view.initializer_of(node.input[1]) if node.op_type in LAYERS else ""
-        if not initializer:
-            continue
-        stem = layer_name(initializer)
-        name, count = stem, 1
-        while name in names:  # a second layer with the same weights
-            count += 1
-            name = f"{stem}#{count}"
-        names.add(name)
-        describe = _convolution if "Conv" in node.op_type else _product
-        found.append(describe(view, number, name, initializer))
+    found = []
+    for number, name in graph.layers.items():
+        describe = _product if row(graph.nodes[number].type).weights == MATRIX else _convolution
+        found.append(describe(graph, number, name))
     return found
 
 
-def _convolution(view: View, number: int, name: str, initializer: str) -> Weighted:
-    node, weight = view.nodes[number], view.constants[initializer]
-    x, y = (view.shapes.get(each, []) for each in (node.input[0], node.output[0]))
+def _weight(graph: Graph, number: int) -> Array:
+    """A layer's weight as it is computed with."""
+    integers = graph.integers.get((number, 1))
+    return graph.constants[graph.nodes[number].inputs[1]] if integers is None else integers.values
+
+
+def _convolution(graph: Graph, number: int, name: str) -> Weighted:
+    node, weight = graph.nodes[number], _weight(graph, number)
+    x, y = (graph.shapes.get(value, ()) for value in (node.inputs[0], node.output))
     window = window_of(node, x, weight.shape[2:])
-    groups = int(attributes_of(node).get("group", 1))
+    groups = int(node.attributes.get("group", 1))
     depthwise = groups == weight.shape[0] and weight.shape[1] == 1 and groups > 1
-    bias = node.input[2] if len(node.input) > 2 else ""
+    kind, bias = row(node.type).weights, node.input(2)
     refusal = ""
-    if node.op_type == "ConvTranspose":
+    if kind == TRANSPOSED:
         refusal = "a transposed convolution has no sparse kernel"
     elif isinstance(window, str):
         refusal = window
@@ -165,7 +136,7 @@ def _convolution(view: View, number: int, name: str, initializer: str) -> Weight
         refusal = f"a convolution in {groups} groups has no sparse kernel"
     elif len(y) != len(x):
         refusal = "its output's shape is not known"
-    elif bias and not view.initializer_of(bias):
+    elif bias and bias not in graph.constants:
         refusal = "its bias is computed"
     elif weight.size > MOST_WEIGHTS:
         refusal = f"it has {weight.size} weights, the kernel takes up to {MOST_WEIGHTS}"
@@ -173,33 +144,32 @@ def _convolution(view: View, number: int, name: str, initializer: str) -> Weight
     if not refusal:
         taps, channels = int(np.prod(weight.shape[2:])), groups if depthwise else weight.shape[1]
         sizes = int(np.prod(x[2:])), int(np.prod(y[2:]))
-        reader = view.only_reader(node.output[0])
-        clipped = reader is not None and view.nodes[reader].op_type == "Clip"
+        reader = graph.only_reader(node.output)
+        clipped = reader is not None and row(graph.nodes[reader].type).bounds
         geometry = Geometry(weight.shape[0], channels, taps, *sizes, depthwise=depthwise, clipped=clipped)
-    found = None if isinstance(window, str) else window
-    bias = view.initializer_of(bias)
-    return Weighted(number, name, node.op_type, initializer, weight, False, bias, found, geometry, refusal)
+    moved = None if isinstance(window, str) else window
+    bias = bias if bias in graph.constants else ""
+    return Weighted(number, name, kind, node.inputs[1], weight, False, bias, moved, geometry, refusal)
 
 
-def _product(view: View, number: int, name: str, initializer: str) -> Weighted:
-    node, stored = view.nodes[number], view.constants[initializer]
-    attributes = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0, **attributes_of(node)}
+def _product(graph: Graph, number: int, name: str) -> Weighted:
+    node, stored = graph.nodes[number], _weight(graph, number)
+    attributes = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0, **node.attributes}
     flipped = not attributes["transB"]
     weight = stored.T if flipped else stored
-    bias = node.input[2] if len(node.input) > 2 else ""
-    shape = view.shapes.get(node.input[0], [])
+    bias, shape = node.input(2), graph.shapes.get(node.inputs[0], ())
     refusal = ""
     if len(shape) != 2 or stored.ndim != 2:
         refusal = f"its input has {len(shape)} dimensions, the kernel takes 2"
     elif attributes["transA"] or attributes["alpha"] != 1 or attributes["beta"] != 1:
         refusal = "it scales or transposes its input"
-    elif bias and view.constants.get(view.initializer_of(bias), np.zeros(0)).shape != weight.shape[:1]:
+    elif bias and graph.constants.get(bias, np.zeros(0)).shape != weight.shape[:1]:
         refusal = "its bias is not one number per output"
     elif weight.shape[1] > MOST_INPUTS:
         refusal = f"it has {weight.shape[1]} inputs, the kernel takes up to {MOST_INPUTS}"
     geometry = None if refusal else Geometry(weight.shape[0], weight.shape[1], 1, 1, 1, gemm=True)
-    bias = view.initializer_of(bias)
-    return Weighted(number, name, "Gemm", initializer, weight, flipped, bias, None, geometry, refusal)
+    bias = bias if bias in graph.constants else ""
+    return Weighted(number, name, MATRIX, node.inputs[1], weight, flipped, bias, None, geometry, refusal)
 
 
 LAYOUT = "less than the changes of layout around it cost"

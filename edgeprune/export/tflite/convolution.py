@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from edgeprune.export.graph import Node, Shape, concrete
+from edgeprune.export.scales import Grid
 from edgeprune.export.tflite import layout
-from edgeprune.export.tflite.file import Quantization, options_of
-from edgeprune.export.tflite.network import Node, Shape, concrete
+from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.reshaping import cut
 from edgeprune.export.tflite.window import Window, window
 from edgeprune.export.tflite.writer import Value, Writer
@@ -46,7 +47,7 @@ def conv(writer: Writer, node: Node) -> None:
     """Conv with one or two spatial dimensions: depthwise if every input channel is its own group."""
     value = as_planes(writer, node)
     kernel = _weights_shape(writer, node)
-    frame = window(node, kernel[2:], value.shape, writer.network.shapes[node.output])
+    frame = window(node, kernel[2:], value.shape, writer.graph.shapes[node.output])
     if not frame.padding:
         value, frame = pad_zeros(writer, value, frame), replace(frame, begin=(0, 0), end=(0, 0))
     groups, channels = node.attributes.get("group", 1), value.shape[1]
@@ -77,12 +78,12 @@ def conv(writer: Writer, node: Node) -> None:
 def _weights_shape(writer: Writer, node: Node) -> Shape:
     if not writer.is_constant(node, 1):
         raise node.fail(f"its weights {node.inputs[1]} are not constant")
-    return tuple(writer.network.constants[node.inputs[1]].shape)
+    return tuple(writer.graph.constants[node.inputs[1]].shape)
 
 
 def bias_of(writer: Writer, node: Node, outputs: int, factor: float = 1.0) -> int:
     """The bias [outputs] of a Conv, Gemm or MatMul; zeros if it has none, because not every kernel can do without."""
-    constants, name = writer.network.constants, node.input(2)
+    constants, name = writer.graph.constants, node.input(2)
     if not name:
         return _zero_bias(writer, node, outputs)
     if name not in constants or constants[name].size not in (1, outputs):
@@ -98,16 +99,16 @@ def _zero_bias(writer: Writer, node: Node, outputs: int) -> int:
     name = f"{node.name}/bias"
     if not node.int8:
         return writer.file.constant(name, np.zeros(outputs, np.float32))
-    scales = [writer.network.quantization[value].scale for value in node.inputs[:2]]
+    scales = [writer.graph.grids[value].scale for value in node.inputs[:2]]
     scale = (scales[0] * scales[1]).astype(np.float32)
-    quantization = Quantization(scale, np.zeros(scale.size, np.int64))
-    return writer.file.constant(name, np.zeros(outputs, np.int32), quantization)
+    grid = Grid(scale, np.zeros(scale.size, np.int64), 0)
+    return writer.file.constant(name, np.zeros(outputs, np.int32), grid)
 
 
 def conv_transpose(writer: Writer, node: Node) -> None:
     """ConvTranspose without groups and dilations: the whole product, the part of it that ONNX keeps, the activation."""
     value = as_planes(writer, node)
-    kernel, target = _weights_shape(writer, node), writer.network.shapes[node.output]
+    kernel, target = _weights_shape(writer, node), writer.graph.shapes[node.output]
     rank = len(kernel)
     strides, begin = _transposed_geometry(node, rank)
     whole = [(size - 1) * step + k for size, step, k in zip(value.shape[2:], strides, kernel[2:], strict=True)]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.export.graph import Node
 from edgeprune.export.tflite import layout, sparse
 from edgeprune.export.tflite.convolution import activation_of, bias_of
 from edgeprune.export.tflite.file import options_of
-from edgeprune.export.tflite.network import Node
 from edgeprune.export.tflite.writer import Placement, Value, Writer
 
 # More nonzero blocks by this factor cost more than putting the input in order.
@@ -38,7 +38,7 @@ def matmul(writer: Writer, node: Node) -> None:
     if not writer.is_constant(node, 1):
         _batch_matmul(writer, node)
         return
-    if writer.network.constants[node.inputs[1]].ndim != 2:
+    if writer.graph.constants[node.inputs[1]].ndim != 2:
         raise node.fail("its constant has not two dimensions")
     value = writer.value(node, 0)
     if len(value.shape) < 2:
@@ -50,7 +50,7 @@ def matmul(writer: Writer, node: Node) -> None:
 
 def _fully_connected(writer: Writer, node: Node, value: Value, axes: layout.Axes, factors: tuple[float, float]) -> None:
     """value: [..., in]; axes: bring the initializer to [out, in]; factors: of the product and of the bias."""
-    matrix = writer.network.constants[node.inputs[1]].transpose(axes)
+    matrix = writer.graph.constants[node.inputs[1]].transpose(axes)
     if value.columns is not None and _worth_straightening(writer, matrix, value.columns):
         value = writer.straighten(value)
     weights = _place_matrix(writer, node, axes, value.columns, factors[0])
@@ -76,7 +76,7 @@ def _worth_straightening(writer: Writer, matrix: NDArray[Any], columns: tuple[in
 def _place_matrix(writer: Writer, node: Node, axes: layout.Axes, columns: tuple[int, ...] | None, factor: float) -> int:
     """The weights [out, in], stored as blocks if enough of them are zero."""
     name = node.inputs[1]
-    array = writer.network.constants[name]
+    array = writer.graph.constants[name]
     placement = Placement(axes, columns, tuple(array.shape[axis] for axis in axes))
     matrix = placement.store(array)
     if array.dtype != np.float32 or (factor == 1.0 and sparse.zero_share(matrix) < writer.sparse_from):

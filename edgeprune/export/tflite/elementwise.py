@@ -1,14 +1,14 @@
-"""Arithmetic and activations: operators that treat every element alike, in whatever layout it lies."""
+"""Arithmetic, activations and changes of type: operators that treat every element alike, in whatever layout it lies."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from edgeprune.export.graph import Node, Shape, concrete
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.convolution import activation_of
 from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.layout import NEW, Axes
-from edgeprune.export.tflite.network import Node, Shape, concrete
 from edgeprune.export.tflite.reshaping import pass_on
 from edgeprune.export.tflite.writer import Value, Writer
 
@@ -28,15 +28,25 @@ def unary(writer: Writer, node: Node) -> None:
     writer.operator(_UNARY[node.type], [value.tensor], output, options)
 
 
+def quantize(writer: Writer, node: Node) -> None:
+    """QuantizeLinear."""
+    value = writer.value(node, 0)
+    output = writer.produce(node.output, value.axes, value.columns)
+    writer.operator("QUANTIZE", [value.tensor], output, options_of("Quantize"))
+
+
+def dequantize(writer: Writer, node: Node) -> None:
+    """DequantizeLinear."""
+    value = writer.value(node, 0)
+    output = writer.produce(node.output, value.axes, value.columns)
+    writer.operator("DEQUANTIZE", [value.tensor], output, options_of("Dequantize"))
+
+
 def relu(writer: Writer, node: Node) -> None:
     """Relu and Relu6. Where the output's int8 range ends where they clamp, requantizing alone does it."""
     value, highest = writer.value(node, 0), 6.0 if node.type == "Relu6" else np.inf
-    quantization = writer.network.quantization.get(node.output)
-    if (
-        quantization is not None
-        and quantization.zero_point[0] == -128
-        and 255 * quantization.scale[0] <= highest * 1.0001
-    ):
+    grid = writer.graph.grids.get(node.output)
+    if grid is not None and grid.zero_point[0] == -128 and 255 * grid.scale[0] <= highest * 1.0001:
         pass_on(writer, node, value)
         return
     output = writer.produce(node.output, value.axes, value.columns)
@@ -49,6 +59,24 @@ def leaky_relu(writer: Writer, node: Node) -> None:
     output = writer.produce(node.output, value.axes, value.columns)
     options = options_of("LeakyRelu", alpha=float(node.attributes.get("alpha", 0.01)))
     writer.operator("LEAKY_RELU", [value.tensor], output, options)
+
+
+def prelu(writer: Writer, node: Node) -> None:
+    """PRelu with constant slopes, one for each place of the last dimension at least: the XNNPACK in tflite-runtime 2.14
+    reads as many, even where there is one for all."""
+    value = writer.straighten(writer.value(node, 0))
+    if not writer.is_constant(node, 1):
+        raise node.fail("its slopes are not constant")
+    slopes = writer.graph.constants[node.inputs[1]]
+    slopes = slopes.reshape((1,) * (len(value.shape) - slopes.ndim) + slopes.shape)
+    sizes = [size if axis == value.axes[-1] else 1 for axis, size in enumerate(value.shape)]
+    slopes = np.broadcast_to(slopes, np.broadcast_shapes(slopes.shape, tuple(sizes)))
+    order = [axis for axis in value.axes if axis != NEW]
+    slopes = slopes.transpose(*(axis for axis in range(slopes.ndim) if axis not in order), *order)
+    slopes = slopes.reshape(_without_leading_ones(slopes.shape) or (1,))
+    output = writer.produce(node.output, value.axes)
+    constant = writer.file.constant(writer.graph.label(node.inputs[1]), np.ascontiguousarray(slopes))
+    writer.operator("PRELU", [value.tensor, constant], output)
 
 
 def clip(writer: Writer, node: Node) -> None:
@@ -89,7 +117,7 @@ def hard_sigmoid(writer: Writer, node: Node) -> None:
 
 def binary(writer: Writer, node: Node) -> None:
     """Add, Sub, Mul, Div of values and constants, with broadcasting."""
-    shape = writer.network.shapes[node.output]
+    shape = writer.graph.shapes[node.output]
     rank = len(shape)
     constant = [writer.is_constant(node, index) for index in (0, 1)]
     values = [None if constant[index] else _raise_rank(writer.value(node, index), rank) for index in (0, 1)]
@@ -138,8 +166,8 @@ def _without_leading_ones(shape: Shape) -> Shape:
 def _constant(writer: Writer, node: Node, index: int, axes: Axes, columns: tuple[int, ...] | None) -> int:
     """A constant operand laid down so that it broadcasts against `axes`."""
     name = node.inputs[index]
-    array = writer.network.constants[name]
-    more = len(writer.network.shapes[node.output]) - array.ndim
+    array = writer.graph.constants[name]
+    more = len(writer.graph.shapes[node.output]) - array.ndim
     own = (1,) * more + array.shape
     stored = _without_leading_ones(layout.stored_shape(axes, own)) or (1,)
     order = tuple(axis - more for axis in axes if axis >= more)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import flatbuffers
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edgeprune.export.scales import Grid
 from edgeprune.export.tflite.sparse import SparseMatrix
 from edgeprune.export.tflite.versions import Signature, version
 
@@ -24,33 +24,13 @@ _TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "int64": "INT6
 
 
 @dataclass(frozen=True)
-class Quantization:
-    """real = scale * (stored - zero_point); arrays of one element, or of one an index along `axis`."""
-
-    scale: NDArray[np.float32]
-    zero_point: NDArray[np.int64]
-    axis: int = 0
-
-    @property
-    def per_tensor(self) -> bool:
-        """One scale for the whole tensor."""
-        return self.scale.size == 1
-
-    def same(self, other: Quantization | None) -> bool:
-        """Equal stored values mean equal real values."""
-        if other is None or self.scale.shape != other.scale.shape:
-            return False
-        return bool(np.all(self.scale == other.scale) and np.all(self.zero_point == other.zero_point))
-
-
-@dataclass(frozen=True)
 class Tensor:
     """shape: as stored, for one example. data: bytes of a constant; sparse: set if they are its blocks."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    quantization: Quantization | None = None
+    grid: Grid | None = None
     data: bytes | None = None
     sparse: SparseMatrix | None = None
 
@@ -101,12 +81,12 @@ class ModelFile:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def constant(self, name: str, array: NDArray[Any], quantization: Quantization | None = None) -> int:
+    def constant(self, name: str, array: NDArray[Any], grid: Grid | None = None) -> int:
         """Add a constant; equal content under one name is stored once."""
         data = array.tobytes()
         key = (name, array.shape, array.dtype.str, data)
         if key not in self._constants:
-            self._constants[key] = self.tensor(Tensor(name, array.shape, str(array.dtype), quantization, data))
+            self._constants[key] = self.tensor(Tensor(name, array.shape, str(array.dtype), grid, data))
         return self._constants[key]
 
     def sparse_constant(self, name: str, shape: tuple[int, ...], matrix: SparseMatrix) -> int:
@@ -196,7 +176,7 @@ class ModelFile:
 
 
 def _scale(tensor: Tensor) -> float:
-    return float(tensor.quantization.scale[0]) if tensor.quantization is not None else 1.0
+    return float(tensor.grid.scale[0]) if tensor.grid is not None else 1.0
 
 
 def _tensor(tensor: Tensor, buffers: list[Any]) -> Any:
@@ -209,11 +189,10 @@ def _tensor(tensor: Tensor, buffers: list[Any]) -> Any:
         buffer.data = tensor.data
         buffers.append(buffer)
         packed.buffer = len(buffers) - 1
-    if tensor.quantization is not None:
+    if tensor.grid is not None:
         packed.quantization = schema.QuantizationParametersT()
-        packed.quantization.scale = np.asarray(tensor.quantization.scale, np.float32)
-        packed.quantization.zeroPoint = np.asarray(tensor.quantization.zero_point, np.int64)
-        packed.quantization.quantizedDimension = tensor.quantization.axis
+        packed.quantization.scale, packed.quantization.zeroPoint = tensor.grid.scale, tensor.grid.zero_point
+        packed.quantization.quantizedDimension = 0 if tensor.grid.per_tensor else tensor.grid.axis or 0
     if tensor.sparse is not None:
         packed.sparsity = _sparsity(tensor.sparse)
     return packed

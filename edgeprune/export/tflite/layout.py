@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprune.export.tflite.network import Shape
+from edgeprune.export.graph import Shape
 
 NEW = -1
 Axes = tuple[int, ...]

@@ -8,21 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.export.graph import Node, Shape
 from edgeprune.export.tflite.convolution import activation_of, as_planes, pad_zeros, padding_number
 from edgeprune.export.tflite.file import options_of
-from edgeprune.export.tflite.network import Node, Shape
 from edgeprune.export.tflite.reshaping import requantize, settle
 from edgeprune.export.tflite.window import Window, padding_of, window
 from edgeprune.export.tflite.writer import Value, Writer
-
-_NEVER_NEGATIVE = frozenset(("Relu", "Relu6", "Sigmoid", "Softmax", "HardSigmoid"))
-_KEEPS_SIGN = frozenset(("AveragePool", "Concat", "MaxPool", "Reshape", "Resize", "Slice", "Transpose", "ReduceMean"))
+from edgeprune.operators import KEEPS_SIGN, NEVER_NEGATIVE, row
 
 
 def max_pool(writer: Writer, node: Node) -> None:
     """MaxPool without dilations."""
     value = as_planes(writer, node)
-    frame = _frame(node, value.shape, writer.network.shapes[node.output])
+    frame = _frame(node, value.shape, writer.graph.shapes[node.output])
     if not frame.padding:
         if _never_negative(writer, node.inputs[0]):
             value = pad_zeros(writer, value, frame)
@@ -37,7 +35,7 @@ def max_pool(writer: Writer, node: Node) -> None:
 
 def average_pool(writer: Writer, node: Node) -> None:
     """AveragePool, its padding counted or not: a map of factors follows where the kernel divides by another count."""
-    value, target = as_planes(writer, node), writer.network.shapes[node.output]
+    value, target = as_planes(writer, node), writer.graph.shapes[node.output]
     frame = _frame(node, value.shape, target)
     counts = _counts(node, frame)
     by_kernel = not frame.padding or bool(node.attributes.get("count_include_pad", 0))
@@ -91,14 +89,14 @@ def _options(node: Node, frame: Window, activation: int) -> Any:
 
 def _never_negative(writer: Writer, name: str) -> bool:
     """True if a value cannot be below zero: zeros around it then leave every maximum alone, and PAD is cheaper."""
-    node = writer.producers.get(name)
+    node = writer.graph.producer(name)
     if node is None:
         return False
-    if node.activation or node.type in _NEVER_NEGATIVE:
+    operator = row(node.type)
+    if node.activation or operator.sign == NEVER_NEGATIVE:
         return True
-    passes = node.type in _KEEPS_SIGN or node.type in ("QuantizeLinear", "DequantizeLinear")
-    data = node.inputs if node.type == "Concat" else node.inputs[:1]
-    return passes and all(_never_negative(writer, source) for source in data)
+    data = node.inputs[: None if operator.joins else 1]
+    return operator.sign == KEEPS_SIGN and all(_never_negative(writer, source) for source in data)
 
 
 def _pad_lowest(writer: Writer, value: Value, frame: Window) -> Value:
@@ -107,9 +105,9 @@ def _pad_lowest(writer: Writer, value: Value, frame: Window) -> Value:
     pads = list(zip(frame.begin, frame.end, strict=True))
     grown = [size + sum(pair) for size, pair in zip(value.shape[2:], pads[4 - rank :], strict=True)]
     padded = writer.temporary(value, (*value.shape[:2], *grown), value.axes, "padded")
-    quantization = writer.quantization(value)
-    lowest = np.array([np.finfo(np.float32).min], np.float32) if quantization is None else np.array([-128], np.int8)
-    fill = writer.file.constant(f"{writer.file.tensors[padded.tensor].name}/lowest", lowest, quantization)
+    grid = writer.grid(value)
+    lowest = np.array([np.finfo(np.float32).min], np.float32) if grid is None else np.array([-128], np.int8)
+    fill = writer.file.constant(f"{writer.file.tensors[padded.tensor].name}/lowest", lowest, grid)
     paddings = writer.integers("paddings", [(0, 0), *pads, (0, 0)])
     writer.operator("PADV2", [value.tensor, paddings, fill], padded.tensor, options_of("PadV2"))
     return padded

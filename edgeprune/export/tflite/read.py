@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from edgeprune.errors import ExportError
+from edgeprune.export.scales import Grid
 from edgeprune.export.tflite.sparse import Dimension, decode
 
 _DTYPES = {"FLOAT32": np.float32, "FLOAT16": np.float16, "INT8": np.int8, "INT32": np.int32}
@@ -55,12 +56,9 @@ def _dense(values: NDArray[Any], tensor: Any) -> NDArray[Any]:
 
 
 def _dequantize(values: NDArray[Any], tensor: Any) -> NDArray[np.float32]:
-    """real = scale * (stored - zero point), along the quantized dimension."""
+    """The real values, along the quantized dimension."""
     if tensor.quantization is None or tensor.quantization.scale is None:
         return values.astype(np.float32)
-    scale = np.asarray(tensor.quantization.scale, np.float64)
-    zero = np.asarray(tensor.quantization.zeroPoint if tensor.quantization.zeroPoint is not None else [0], np.int64)
-    axis = int(tensor.quantization.quantizedDimension)
-    shape = [-1 if place == axis else 1 for place in range(values.ndim)] if scale.size > 1 else []
-    zeros = zero.reshape(shape) if zero.size == scale.size else zero.reshape(())
-    return ((values.astype(np.int64) - zeros) * scale.reshape(shape)).astype(np.float32)
+    scale, zeros = np.asarray(tensor.quantization.scale, np.float32), tensor.quantization.zeroPoint
+    zero = np.broadcast_to(np.asarray([0] if zeros is None else zeros, np.int64), scale.shape)
+    return Grid(scale, zero, int(tensor.quantization.quantizedDimension)).dequantize(values)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from edgeprune.export.graph import Node
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.file import options_of
-from edgeprune.export.tflite.network import Node
 from edgeprune.export.tflite.writer import Writer
 
 
@@ -21,7 +21,7 @@ def mean(writer: Writer, node: Node) -> None:
     keep = bool(node.attributes["keepdims"])
     reduced_or_new = {*reduced, layout.NEW}
     places = [place for place, axis in enumerate(value.axes) if axis in reduced_or_new]
-    wanted = {reader.type for reader in writer.consumers.get(node.output, [])}
+    wanted = {reader.type for reader in writer.graph.consumers(node.output)}
     stays = keep and not wanted <= {"Reshape"}
     axes = value.axes if stays else tuple(axis for place, axis in enumerate(value.axes) if place not in places)
     if not keep:

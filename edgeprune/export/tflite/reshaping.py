@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeprune.export.graph import Node, Shape, concrete
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.file import options_of
-from edgeprune.export.tflite.network import Node, Shape, concrete
 from edgeprune.export.tflite.writer import Value, Writer
 
 Bounds = Mapping[int, tuple[int, int, int]]
@@ -21,10 +21,10 @@ def requantize(writer: Writer, value: Value, node: Node) -> int:
     Gives the tensor that the kernel has to fill; `value` is the input.
     """
     output = writer.values[node.output]
-    quantization = writer.quantization(value)
-    if quantization is None or quantization.same(writer.quantization(output)):
+    grid = writer.grid(value)
+    if grid is None or grid.same(writer.grid(output)):
         return output.tensor
-    kept = writer.temporary(value, output.shape, output.axes, f"to_{writer.network.label(node.output)}")
+    kept = writer.temporary(value, output.shape, output.axes, f"to_{writer.graph.label(node.output)}")
     return kept.tensor
 
 
@@ -37,9 +37,9 @@ def settle(writer: Writer, node: Node, filled: int) -> None:
 
 def pass_on(writer: Writer, node: Node, value: Value) -> None:
     """The output is `value`, perhaps at another scale."""
-    quantization = writer.quantization(value)
-    wanted = writer.network.quantization.get(node.output)
-    if quantization is None or quantization.same(wanted):
+    grid = writer.grid(value)
+    wanted = writer.graph.grids.get(node.output)
+    if grid is None or grid.same(wanted):
         writer.alias(node.output, value)
         return
     output = writer.produce(node.output, value.axes, value.columns)
@@ -48,7 +48,7 @@ def pass_on(writer: Writer, node: Node, value: Value) -> None:
 
 def reshape(writer: Writer, node: Node) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: to the output's shape, whatever the layout."""
-    value, target = writer.value(node, 0), writer.network.shapes[node.output]
+    value, target = writer.value(node, 0), writer.graph.shapes[node.output]
     if target == value.shape:
         pass_on(writer, node, value)
         return
@@ -72,7 +72,7 @@ def transpose(writer: Writer, node: Node) -> None:
 def concat(writer: Writer, node: Node) -> None:
     """Concat along any axis; int8 inputs are brought to the output's scale first."""
     values = [writer.value(node, index) for index in range(len(node.inputs))]
-    shape = writer.network.shapes[node.output]
+    shape = writer.graph.shapes[node.output]
     axis = node.attributes["axis"] % len(shape)
     columns = _joined_columns(values) if axis == 1 else None
     axes = layout.identity(2)
@@ -101,10 +101,10 @@ def _joined_columns(values: list[Value]) -> tuple[int, ...] | None:
 def _at_scale(writer: Writer, value: Value, output: int) -> int:
     """The value's tensor, or a requantized copy with the scale of `output`."""
     wanted = writer.file.tensors[output]
-    quantization = writer.quantization(value)
-    if quantization is None or quantization.same(wanted.quantization):
+    grid = writer.grid(value)
+    if grid is None or grid.same(wanted.grid):
         return value.tensor
-    tensor = replace(writer.file.tensors[value.tensor], name=f"{wanted.name}/input", quantization=wanted.quantization)
+    tensor = replace(writer.file.tensors[value.tensor], name=f"{wanted.name}/input", grid=wanted.grid)
     copy = writer.file.tensor(replace(tensor, data=None))
     writer.operator("QUANTIZE", [value.tensor], copy, options_of("Quantize"))
     return copy
@@ -135,7 +135,7 @@ def pad(writer: Writer, node: Node) -> None:
 
 def _pads(writer: Writer, node: Node, rank: int) -> list[tuple[int, int]]:
     """Before and behind, for each ONNX axis."""
-    constants = writer.network.constants
+    constants = writer.graph.constants
     if node.input(1) not in constants or (node.input(3) and node.input(3) not in constants):
         raise node.fail("its paddings are not constant")
     flat = constants[node.input(1)].tolist()
@@ -151,7 +151,7 @@ def _pad_constant(writer: Writer, node: Node) -> float:
         return 0.0
     if not writer.is_constant(node, 2):
         raise node.fail("its padding value is not constant")
-    return float(writer.network.constants[node.input(2)])
+    return float(writer.graph.constants[node.input(2)])
 
 
 def slice_(writer: Writer, node: Node) -> None:
@@ -181,20 +181,38 @@ def gather(writer: Writer, node: Node) -> None:
     axis = node.attributes.get("axis", 0) % rank
     data = writer.reorder(data, layout.identity(rank))
     if writer.is_constant(node, 1):
-        indices = writer.integers("indices", writer.network.constants[node.inputs[1]] % data.shape[axis])
+        indices = writer.integers("indices", writer.graph.constants[node.inputs[1]] % data.shape[axis])
     else:
         chosen = writer.value(node, 1)
         indices = writer.reorder(chosen, layout.identity(len(chosen.shape))).tensor
-    shape = writer.network.shapes[node.output]
+    shape = writer.graph.shapes[node.output]
     writer.produce(node.output, layout.identity(len(shape)))
     filled = requantize(writer, data, node)
     writer.operator("GATHER", [data.tensor, indices], filled, options_of("Gather", axis=axis))
     settle(writer, node, filled)
 
 
+def depth_to_space(writer: Writer, node: Node) -> None:
+    """DepthToSpace. The kernel wants the places of a square before the channels, as ONNX's mode DCR has them."""
+    value = writer.value(node, 0)
+    value = writer.reorder(value, layout.planes(len(value.shape)))
+    side = int(node.attributes["blocksize"])
+    channels = value.shape[1] // side**2
+    if node.attributes.get("mode", "DCR") == "CRD" and channels > 1:
+        order = np.arange(value.shape[1]).reshape(channels, side**2).T.ravel()
+        sorted_ = writer.temporary(value, value.shape, value.axes, "squares_first")
+        picks = writer.integers("squares_first", order)
+        writer.operator("GATHER", [value.tensor, picks], sorted_.tensor, options_of("Gather", axis=3))
+        value = sorted_
+    writer.produce(node.output, value.axes)
+    filled = requantize(writer, value, node)
+    writer.operator("DEPTH_TO_SPACE", [value.tensor], filled, options_of("DepthToSpace", blockSize=side))
+    settle(writer, node, filled)
+
+
 def resize(writer: Writer, node: Node) -> None:
     """Resize of the spatial dimensions, nearest or linear, where a .tflite kernel picks the very same pixels."""
-    value, target = writer.value(node, 0), writer.network.shapes[node.output]
+    value, target = writer.value(node, 0), writer.graph.shapes[node.output]
     if target[:2] != value.shape[:2] or len(target) not in (3, 4):
         raise node.fail(f"it resizes {list(concrete(value.shape))} to {list(concrete(target))}")
     value = writer.reorder(value, layout.planes(len(target)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.export.tflite.network import Node, Shape
+from edgeprune.export.graph import Node, Shape
 
 Pair = tuple[int, int]
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.export.graph import Graph, Node, Shape, concrete, open_shape
+from edgeprune.export.scales import Grid
 from edgeprune.export.tflite import layout
-from edgeprune.export.tflite.file import ModelFile, Quantization, Tensor, options_of
+from edgeprune.export.tflite.file import ModelFile, Tensor, options_of
 from edgeprune.export.tflite.layout import Axes
-from edgeprune.export.tflite.network import Network, Node, Shape, concrete, open_shape
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,13 @@ class Placement:
 class Writer:
     """Adds tensors and operators to a file, value by value. `values`, `placements` and `sparse` fill as it goes."""
 
-    def __init__(self, network: Network, sparse_from: float) -> None:
-        self.network = network
+    def __init__(self, graph: Graph, sparse_from: float) -> None:
+        self.graph = graph
         self.file = ModelFile()
         self.values: dict[str, Value] = {}
         self.placements: dict[str, Placement] = {}
         self.sparse_from = sparse_from
         self.sparse: list[str] = []
-        self.consumers = network.consumers()
-        self.producers = network.producers()
         self._reordered: dict[tuple[int, Axes], Value] = {}
 
     # Values
@@ -67,22 +66,22 @@ class Writer:
     def value(self, node: Node, index: int) -> Value:
         """The value that a node reads; a constant is laid down as ONNX has it."""
         name = node.inputs[index]
-        if name in self.network.constants:
-            shape = self.network.constants[name].shape
+        if name in self.graph.constants:
+            shape = self.graph.constants[name].shape
             return Value(self.place(name, layout.identity(len(shape))), shape, layout.identity(len(shape)))
         return self.values[name]
 
     def is_constant(self, node: Node, index: int) -> bool:
         """True if an input is a constant."""
-        return node.input(index) in self.network.constants
+        return node.input(index) in self.graph.constants
 
     def produce(self, name: str, axes: Axes, columns: tuple[int, ...] | None = None) -> int:
         """A new tensor for an ONNX value."""
-        network = self.network
-        shape, quantization = network.shapes[name], network.quantization.get(name)
-        dtype = "int8" if quantization is not None else network.dtypes.get(name, "float32")
+        graph = self.graph
+        shape, grid = graph.shapes[name], graph.grids.get(name)
+        dtype = "int8" if grid is not None else graph.types.get(name, "float32")
         stored = concrete(layout.stored_shape(axes, shape))
-        tensor = self.file.tensor(Tensor(network.label(name), stored, dtype, quantization))
+        tensor = self.file.tensor(Tensor(graph.label(name), stored, dtype, grid))
         self.values[name] = Value(tensor, shape, axes, columns)
         return tensor
 
@@ -97,9 +96,9 @@ class Writer:
         stored = concrete(layout.stored_shape(axes, shape))
         return Value(self.file.tensor(replace(like, name=name, shape=stored, data=None, sparse=None)), shape, axes)
 
-    def quantization(self, value: Value) -> Quantization | None:
+    def grid(self, value: Value) -> Grid | None:
         """Scale and zero point of a value, None for float32."""
-        return self.file.tensors[value.tensor].quantization
+        return self.file.tensors[value.tensor].grid
 
     # Operators
 
@@ -158,6 +157,13 @@ class Writer:
         self.operator("RESHAPE", [value.tensor, target], result.tensor, options)
         return result
 
+    def copied(self, value: Value) -> Value:
+        """The same value in a tensor of its own."""
+        copy = self.temporary(value, value.shape, value.axes, "copy")
+        target = self.integers("shape", concrete(value.stored_shape))
+        self.operator("RESHAPE", [value.tensor, target], copy.tensor, options_of("Reshape"))
+        return copy
+
     def straighten(self, value: Value) -> Value:
         """The same value with its columns in ONNX's order."""
         if value.columns is None:
@@ -182,21 +188,21 @@ class Writer:
 
     def place(self, name: str, axes: Axes, columns: tuple[int, ...] | None = None, shape: Shape | None = None) -> int:
         """Lay an initializer down: transposed by `axes`, its last axis picked by `columns`, reshaped to `shape`."""
-        array, quantization = self.network.constants[name], self.network.quantization.get(name)
+        array, grid = self.graph.constants[name], self.graph.grids.get(name)
         placement = Placement(axes, columns, shape or ())
         if shape is None:
             placement = replace(placement, shape=tuple(array.shape[axis] for axis in axes))
-        if quantization is not None and not quantization.per_tensor:
-            quantization = replace(quantization, axis=_stored_axis(array.shape, quantization.axis, placement))
+        if grid is not None and grid.axis is not None and not grid.per_tensor:
+            grid = replace(grid, axis=_stored_axis(array.shape, grid.axis, placement))
         label = self.record(name, placement)
-        return self.file.constant(label, placement.store(array), quantization)
+        return self.file.constant(label, placement.store(array), grid)
 
     def record(self, name: str, placement: Placement) -> str:
         """Remember where an initializer lies; gives the name of its tensor (its own, unless it lies elsewhere too)."""
-        label, count = self.network.label(name), 1
+        label, count = self.graph.label(name), 1
         while self.placements.setdefault(label, placement) != placement:
             count += 1
-            label = f"{self.network.label(name)}/{count}"
+            label = f"{self.graph.label(name)}/{count}"
         return label
 
 

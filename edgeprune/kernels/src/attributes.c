@@ -31,17 +31,10 @@ static const struct {
     {"x_scale", OTHER, 0}, {"y_scale", OTHER, 0}, {"w_scale", OTHER, 0}, {"is_signed", OTHER, 0}, {"relu", OTHER, 0},
 };
 
-/* A missing attribute is no error: its status is dropped. */
-static int found(const kernel *k, OrtStatus *status) {
-    if (!status) return 1;
-    ReleaseStatus(k->api, status);
-    return 0;
-}
-
 static int has_tensor(const kernel *k, const OrtKernelInfo *info, const char *name) {
     OrtValue *value = 0;
-    if (!found(k, KernelInfoGetAttribute_tensor(k->api, info, name, k->memory, &value))) return 0;
-    ReleaseValue(k->api, value);
+    if (!succeeded(k->api, k->api->KernelInfoGetAttribute_tensor(info, name, k->memory, &value))) return 0;
+    k->api->ReleaseValue(value);
     return 1;
 }
 
@@ -49,20 +42,14 @@ static int type_of(const kernel *k, const OrtKernelInfo *info, const char *name)
     int64_t integer;
     float number;
     size_t size = 0;
-    if (found(k, KernelInfoGetAttribute_int64(k->api, info, name, &integer))) return INTEGER;
-    if (found(k, KernelInfoGetAttribute_float(k->api, info, name, &number))) return FLOAT;
+    if (succeeded(k->api, k->api->KernelInfoGetAttribute_int64(info, name, &integer))) return INTEGER;
+    if (succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, name, &number))) return FLOAT;
     /* The runtime gives lists of another type as empty ones. */
-    const int is_list = found(k, KernelInfoGetAttributeArray_int64(k->api, info, name, 0, &size));
+    const int is_list = succeeded(k->api, k->api->KernelInfoGetAttributeArray_int64(info, name, 0, &size));
     if (is_list && size) return INTEGERS;
-    if (found(k, KernelInfoGetAttributeArray_float(k->api, info, name, 0, &size)) && size) return OTHER;
-    if (found(k, KernelInfoGetAttribute_string(k->api, info, name, 0, &size))) return OTHER;
+    if (succeeded(k->api, k->api->KernelInfoGetAttributeArray_float(info, name, 0, &size)) && size) return OTHER;
+    if (succeeded(k->api, k->api->KernelInfoGetAttribute_string(info, name, 0, &size))) return OTHER;
     return has_tensor(k, info, name) ? OTHER : is_list ? INTEGERS : ABSENT;
-}
-
-static size_t append(char *text, size_t length, const char *part) {
-    for (; *part && length < MOST_TEXT - 1; part++) text[length++] = *part;
-    text[length] = 0;
-    return length;
 }
 
 static size_t append_number(char *text, size_t length, int64_t number) {
@@ -109,7 +96,7 @@ int has_attribute(const kernel *k, const OrtKernelInfo *info, const char *name) 
 
 const char *int_attribute(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_t *out) {
     int64_t value = 0;
-    if (!found(k, KernelInfoGetAttribute_int64(k->api, info, name, &value))) return 0;
+    if (!succeeded(k->api, k->api->KernelInfoGetAttribute_int64(info, name, &value))) return 0;
     if (value < low || value > high) return out_of_range(k, name, value, low, high);
     *out = (int32_t)value;
     return 0;
@@ -117,7 +104,7 @@ const char *int_attribute(kernel *k, const OrtKernelInfo *info, const char *name
 
 const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *name, float *out) {
     float value = 1;
-    if (found(k, KernelInfoGetAttribute_float(k->api, info, name, &value)) && !is_scale(value))
+    if (succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, name, &value)) && !is_scale(value))
         return problem_with(k, name, NO_SCALE);
     *out = value;
     return 0;
@@ -126,15 +113,15 @@ const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *na
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high) {
     *low = -__builtin_inff();
     *high = __builtin_inff();
-    found(k, KernelInfoGetAttribute_float(k->api, info, "low", low));
-    found(k, KernelInfoGetAttribute_float(k->api, info, "high", high));
+    succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, "low", low));
+    succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, "high", high));
     if (*low != *low || *high != *high) return problem_with(k, *low != *low ? "low" : "high", "is NaN");
     return *low > *high ? "low is above high" : 0;
 }
 
 size_t list_size(const kernel *k, const OrtKernelInfo *info, const char *name) {
     size_t size = 0;
-    return found(k, KernelInfoGetAttributeArray_int64(k->api, info, name, 0, &size)) ? size : 0;
+    return succeeded(k->api, k->api->KernelInfoGetAttributeArray_int64(info, name, 0, &size)) ? size : 0;
 }
 
 const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count) {
@@ -147,7 +134,7 @@ const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int
         append_number(k->text, length, (int64_t)size);
         return k->text;
     }
-    if (!found(k, KernelInfoGetAttributeArray_int64(k->api, info, name, values, &size)))
+    if (!succeeded(k->api, k->api->KernelInfoGetAttributeArray_int64(info, name, values, &size)))
         return problem_with(k, name, "cannot be read");
     for (size_t i = 0; i < count; i++) {
         if (values[i] < 0 || values[i] > 1 << 24) return out_of_range(k, name, values[i], 0, 1 << 24);

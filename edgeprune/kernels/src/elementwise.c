@@ -1,8 +1,6 @@
 /* Operators that compute position by position, or only move bytes: in and out of the packed layout. */
 #include "kernel.h"
 
-enum { PARTS = 8 };
-
 static OrtStatus *compute_add(kernel *k, OrtKernelContext *context) {
     tensor a, b;
     void *y = 0;
@@ -12,22 +10,29 @@ static OrtStatus *compute_add(kernel *k, OrtKernelContext *context) {
     for (size_t i = 0; same && i < a.rank; i++) same = a.dims[i] == b.dims[i];
     if (!same || a.dims[a.rank - 1] != 4) return fail(k->api, k->name, "A and B must be packed tensors of one shape");
     TRY(run_output(k, context, a.dims, a.rank, &y));
-    add_job job = k->add;
+    add_job job = *(const add_job *)k->state;
     job.a = a.data;
     job.b = b.data;
     job.output = y;
     job.cells = a.elements / 4;
-    job.parts = job.cells > 4096 ? PARTS : 1;
-    return KernelContext_ParallelFor(k->api, context, k->level->add, (size_t)job.parts, 0, &job);
+    job.parts = job.cells > 4096 ? PIECES : 1;
+    return k->api->KernelContext_ParallelFor(context, k->level->add, (size_t)job.parts, 0, &job);
 }
 
-OrtStatus *create_add(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = read_integer_end(k, info);
-    k->add.zero_point = k->integer_end.zero_point;
-    k->add.low = k->integer_end.low;
-    k->add.high = k->integer_end.high;
+const char *create_add(kernel *k, const OrtKernelInfo *info) {
+    add_job *job = own_state(k, sizeof *job); /* what of it is the same in all runs */
+    if (!job) return "out of memory";
     k->compute = compute_add;
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(read_sign(k, info));
+    const int32_t least = least_value(k);
+    const point points[] = {
+        {"y_zero_point", &job->range.zero_point, 0}, {"low", &job->range.low, least}, {"high", &job->range.high, least + 255},
+        {"a_zero_point", &job->a_zero_point, 0},     {"b_zero_point", &job->b_zero_point, 0},
+    };
+    CHECK(read_points(k, info, points, sizeof points / sizeof *points));
+    CHECK(scale_attribute(k, info, "a_scale", &job->a_scale));
+    CHECK(scale_attribute(k, info, "b_scale", &job->b_scale));
+    return job->range.low > job->range.high ? "low is above high" : 0;
 }
 
 static OrtStatus *compute_pack(kernel *k, OrtKernelContext *context) {
@@ -43,76 +48,87 @@ static OrtStatus *compute_pack(kernel *k, OrtKernelContext *context) {
     for (int64_t n = 0; n < x.dims[0]; n++) {
         job.input = (const uint8_t *)x.data + n * x.dims[1] * positions;
         job.output = (uint8_t *)y + 4 * n * dims[1] * positions;
-        TRY(KernelContext_ParallelFor(k->api, context, k->level->pack, (size_t)dims[1], 0, &job));
+        TRY(k->api->KernelContext_ParallelFor(context, k->level->pack, (size_t)dims[1], 0, &job));
     }
     return 0;
 }
 
-OrtStatus *create_pack(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = read_integer_end(k, info);
+const char *create_pack(kernel *k, const OrtKernelInfo *info) {
     k->compute = compute_pack;
-    return problem ? fail(k->api, k->name, problem) : 0;
+    return read_sign(k, info);
 }
 
-/* Packed input whose `channels` attribute says how many of its channels are real. */
+/* What leaves the packed layout. */
+typedef struct {
+    int32_t channels; /* as many of the packed ones are real */
+    int32_t x_zero_point, y_zero_point;
+    float scale;
+} leaving;
+
+static const char *begin(kernel *k, const OrtKernelInfo *info) {
+    leaving *l = own_state(k, sizeof *l);
+    if (!l) return "out of memory";
+    CHECK(int_attribute(k, info, "channels", 1, 1 << 24, &l->channels));
+    return l->channels ? read_sign(k, info) : "channels is missing";
+}
+
 static OrtStatus *packed_input(const kernel *k, OrtKernelContext *context, tensor *x, int64_t *positions) {
+    const leaving *l = k->state;
     TRY(run_input(k, context, 0, x));
-    if ((x->rank != 4 && x->rank != 5) || x->dims[1] != groups_of_four(k->channels) || x->dims[x->rank - 1] != 4)
+    if ((x->rank != 4 && x->rank != 5) || x->dims[1] != groups_of_four(l->channels) || x->dims[x->rank - 1] != 4)
         return fail(k->api, k->name, "X is not packed, or does not have as many channels as the attribute says");
     *positions = x->dims[2] * (x->rank == 5 ? x->dims[3] : 1);
     return 0;
 }
 
 static OrtStatus *compute_unpack(kernel *k, OrtKernelContext *context) {
+    const leaving *l = k->state;
     tensor x;
     int64_t positions = 0;
     void *y = 0;
     TRY(packed_input(k, context, &x, &positions));
-    int64_t dims[4] = {x.dims[0], k->channels, x.dims[2], x.dims[3]};
+    int64_t dims[4] = {x.dims[0], l->channels, x.dims[2], x.dims[3]};
     TRY(run_output(k, context, dims, x.rank - 1, &y));
-    move_job job = {.positions = positions, .channels = k->channels, .flip = flip_of(k)};
+    move_job job = {.positions = positions, .channels = l->channels, .flip = flip_of(k)};
     for (int64_t n = 0; n < x.dims[0]; n++) {
         job.input = (const uint8_t *)x.data + 4 * n * x.dims[1] * positions;
-        job.output = (uint8_t *)y + n * k->channels * positions;
-        TRY(KernelContext_ParallelFor(k->api, context, k->level->unpack, (size_t)x.dims[1], 0, &job));
+        job.output = (uint8_t *)y + n * l->channels * positions;
+        TRY(k->api->KernelContext_ParallelFor(context, k->level->unpack, (size_t)x.dims[1], 0, &job));
     }
     return 0;
 }
 
-static const char *read_channels(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = int_attribute(k, info, "channels", 1, 1 << 24, &k->channels);
-    if (!problem && !k->channels) problem = "channels is missing";
-    return problem ? problem : read_integer_end(k, info);
-}
-
-OrtStatus *create_unpack(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = read_channels(k, info);
+const char *create_unpack(kernel *k, const OrtKernelInfo *info) {
     k->compute = compute_unpack;
-    return problem ? fail(k->api, k->name, problem) : 0;
+    return begin(k, info);
 }
 
 static OrtStatus *compute_global_average_pool(kernel *k, OrtKernelContext *context) {
+    const leaving *l = k->state;
     tensor x;
     int64_t positions = 0;
     void *y = 0;
     TRY(packed_input(k, context, &x, &positions));
     if (positions < 1 || positions > 1 << 23) return fail(k->api, k->name, "X has no positions, or too many");
-    int64_t dims[4] = {x.dims[0], k->channels, 1, 1};
+    int64_t dims[4] = {x.dims[0], l->channels, 1, 1};
     TRY(run_output(k, context, dims, x.rank - 1, &y));
     move_job job = {
-        .positions = positions, .channels = k->channels, .flip = flip_of(k), .scale = k->scale / (float)positions,
-        .x_zero_point = k->x_zero_point, .y_zero_point = k->integer_end.zero_point,
+        .positions = positions, .channels = l->channels, .flip = flip_of(k), .scale = l->scale / (float)positions,
+        .x_zero_point = l->x_zero_point, .y_zero_point = l->y_zero_point,
     };
     for (int64_t n = 0; n < x.dims[0]; n++) {
         job.input = (const uint8_t *)x.data + 4 * n * x.dims[1] * positions;
-        job.output = (uint8_t *)y + n * k->channels;
-        TRY(KernelContext_ParallelFor(k->api, context, k->level->global_average, (size_t)x.dims[1], 0, &job));
+        job.output = (uint8_t *)y + n * l->channels;
+        TRY(k->api->KernelContext_ParallelFor(context, k->level->global_average, (size_t)x.dims[1], 0, &job));
     }
     return 0;
 }
 
-OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info) {
-    const char *problem = read_channels(k, info);
+const char *create_global_average_pool(kernel *k, const OrtKernelInfo *info) {
     k->compute = compute_global_average_pool;
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(begin(k, info));
+    leaving *l = k->state;
+    const point points[] = {{"y_zero_point", &l->y_zero_point, 0}, {"x_zero_point", &l->x_zero_point, 0}};
+    CHECK(read_points(k, info, points, 2));
+    return scale_attribute(k, info, "scale", &l->scale);
 }

@@ -155,11 +155,11 @@ const char *plan_copies(geometry *g, int32_t lanes, int64_t reads, int32_t maske
         g->plane = (g->run + vector - 1) / vector * vector;
     } else {
         /* A run reaches up to a vector past the last row; what lies there is padding. */
-        const int64_t tail = larger(reach_x / g->stride_x, g->pad_left) + WIDEST;
+        const int64_t tail = larger(reach_x / g->stride_x, g->pad_left) + OVER_READ_CELLS;
         g->plane = whole_vectors((int64_t)g->rows * g->pitch + tail);
         spread_planes(g);
     }
-    if (g->plane * g->views * g->channels > (1 << 29) - 64) return "the input is too large";
+    if (g->plane * g->views * g->channels > (1 << 29) - 4 * OVER_READ_CELLS) return "the input is too large";
     return 0;
 }
 

@@ -1,7 +1,5 @@
 /* How a convolution reads its input: in place, or from copies of its planes. */
-#ifndef EDGEPRUNE_GEOMETRY_H
-#define EDGEPRUNE_GEOMETRY_H
-
+#pragma once
 #include "kernels.h"
 
 /* Completes a geometry whose sizes, strides, padding and dilation are set. lanes: cells of the level's widest vector;
@@ -26,5 +24,3 @@ void plan_tiles(const geometry *g, int32_t lanes, int32_t most, int32_t *tile_la
 /* Channels of a slab, so that what a tile reads of it stays in the nearest cache, unless that leaves a row of
  * `row_entries` entries too few in each slab. */
 int32_t plan_slab(const geometry *g, int32_t tile_cells, int64_t row_entries);
-
-#endif

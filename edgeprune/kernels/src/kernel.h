@@ -1,70 +1,55 @@
 /* One operator of a session, and what its creation and its runs have in common. */
-#ifndef EDGEPRUNE_KERNEL_H
-#define EDGEPRUNE_KERNEL_H
-
-#include "geometry.h"
+#pragma once
 #include "kernels.h"
 #include "ort.h"
-#include "weights.h"
 
 /* Groups of attributes. */
 enum {
-    TAKES_WINDOW = 1 << 0,
-    TAKES_OUTPUT_SHAPE = 1 << 1,
-    TAKES_FLOAT_BOUNDS = 1 << 2,
-    TAKES_BOUNDS = 1 << 3,
-    TAKES_SIGN = 1 << 4,
-    TAKES_X_POINT = 1 << 5,
-    TAKES_Y_POINT = 1 << 6,
-    TAKES_SUM = 1 << 7,
-    TAKES_TWO = 1 << 8,
-    TAKES_CHANNELS = 1 << 9,
-    TAKES_SCALE = 1 << 10,
-    TAKES_COUNT = 1 << 11,
+    TAKES_WINDOW = 1 << 0, TAKES_OUTPUT_SHAPE = 1 << 1, TAKES_FLOAT_BOUNDS = 1 << 2, TAKES_BOUNDS = 1 << 3,
+    TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
+    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11,
 };
 
-enum { MOST_TEXT = 192 };
+enum { MOST_TEXT = 256 };
 
-/* Everything that an operator keeps from its creation to its end; runs only read it, so they may overlap. */
+/* One operator of a session: what all of them have. The state of its family lives as long; runs only read it, but for the
+ * count of threads, so they may overlap. */
 typedef struct kernel {
     const OrtApi *api;
     const level *level;
     const char *name;
     OrtStatus *(*compute)(struct kernel *, OrtKernelContext *);
+    void *state; /* of the operator's family */
     OrtAllocator *memory;
     uint32_t takes;       /* groups of attributes */
     char text[MOST_TEXT]; /* what is wrong with one */
     void *owned[16];
     int32_t owned_count;
-
-    geometry shape;
-    int32_t spatial;        /* 1: [N, C, L], 2: [N, C, H, W] */
-    int32_t channels;       /* of the input */
-    int32_t outputs;
-    int32_t is_signed;      /* int8 tensors, not uint8 */
-    int32_t shift;          /* from a tensor's value to the level's byte */
-    sparse_conv conv;
-    sparse_gemm gemm;
-    depthwise_job window;   /* what of it is the same in all runs */
-    activation float_end;
-    requantization integer_end;
-    int32_t x_zero_point;   /* in the level's domain */
-    float scale;
-    int32_t count_include_pad;
-    add_job add;
-    int32_t tile_lanes, tiles;
-    uint32_t runs;
-    int32_t threads; /* the most of the runtime's that took part in a run */
+    int32_t is_signed; /* int8 tensors, not uint8 */
+    int32_t shift;     /* from a tensor's value to the level's byte */
 } kernel;
 
+/* Puts a part of a message, of MOST_TEXT characters at most, after the first `length`; returns how many there are now. */
+size_t append(char *text, size_t length, const char *part);
 /* A status with "edgeprune OPERATOR: problem". */
 OrtStatus *fail(const OrtApi *api, const char *name, const char *problem);
 
-/* Memory that the kernel owns, freed with it, with OVER_READ bytes behind it; null when there is none. */
+/* Whether there was no status; one that only says that something is missing is dropped. */
+static inline int succeeded(const OrtApi *api, OrtStatus *status) {
+    if (status) api->ReleaseStatus(status);
+    return !status;
+}
+
+/* The runtime's memory with OVER_READ bytes past its end, or null; free_bytes takes null as well. All that kernels read,
+ * but for the runtime's own tensors, comes from here. */
+void *allocate_bytes(const kernel *k, size_t bytes);
+void free_bytes(const kernel *k, void *memory);
+/* Memory that the kernel owns, freed with it; null when there is none. */
 void *own(void *owner, size_t bytes);
+/* The same for the state of the operator's family, which begins as zeros. */
+void *own_state(kernel *k, size_t bytes);
 void destroy_kernel(void *data);
-/* Memory for a while, with OVER_READ bytes behind it, or null; several threads may ask at the same time. available: null, or
- * how much it is without those. */
+/* Memory for a while, or null; several threads may ask at the same time. available: null, or how much it is. */
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available);
 void free_scratch(const kernel *k, void *memory);
 /* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */
@@ -99,22 +84,47 @@ int constant_input(const kernel *k, const OrtKernelInfo *info, size_t index, ten
 OrtStatus *run_input(const kernel *k, OrtKernelContext *context, size_t index, tensor *out);
 OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data);
 
-/* Conv attributes -> shape and spatial; null, or what is wrong. channels_a_cell: 1 or 4. */
-const char *read_geometry(kernel *k, const OrtKernelInfo *info, int32_t channels_a_cell);
-/* Zero points, scales and the output's range, in the level's domain. */
-const char *read_integer_end(kernel *k, const OrtKernelInfo *info);
-/* Bias (and for integer kernels scale) inputs, with the input's zero point taken off. */
-const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index);
-const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index, const int32_t *row_sums);
+/* A zero point or a bound: an integer of the operator's type; `to` gets it in the level's domain. */
+typedef struct {
+    const char *name;
+    int32_t *to;
+    int32_t missing; /* what it is without the attribute */
+} point;
 
-/* Dimensions of a packed or a plain tensor. */
-size_t tensor_dims(const kernel *k, int64_t batch, int32_t channels, int32_t height, int32_t width, int packed,
-                   int64_t *dims);
-/* Whether X is [any batch, ...as the operator's shape says]. */
-const char *check_input(const kernel *k, const tensor *x, int packed);
+/* What bytes of the operator's tensors mean; before any point is read. */
+const char *read_sign(kernel *k, const OrtKernelInfo *info);
+const char *read_points(kernel *k, const OrtKernelInfo *info, const point *points, size_t count);
+static inline int32_t least_value(const kernel *k) { return k->is_signed ? -128 : 0; }
 
+/* How a layer ends, as floats or as integers, the latter in the level's domain. */
+typedef struct {
+    activation floats;
+    requantization integers;
+    int32_t x_zero_point;
+} layer_end;
+
+/* Zero points and the output's range. */
+const char *read_layer_points(kernel *k, const OrtKernelInfo *info, layer_end *end);
+/* Bounds and the bias input; for integer layers bias and scale inputs, with the input's zero point taken off. */
+const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, activation *out);
+const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, const int32_t *row_sums,
+                              layer_end *end);
+
+/* Several threads share what is more than about this many pieces; one thread loses little by them. */
+enum { PIECES = 8 };
+
+/* How many of the runtime's threads take part in an operator's runs. */
+typedef struct {
+    uint32_t runs;
+    int32_t most;
+} thread_count;
+
+/* 0: to be found out in this run, by `seen` in the job. */
+int32_t known_threads(const thread_count *threads);
+void end_run(thread_count *threads, const thread_set *seen);
+
+static inline size_t whole_fours(int32_t count) { return ((size_t)count + 3) / 4 * 4; }
 static inline int32_t groups_of_four(int32_t channels) { return (channels + 3) / 4; }
-static inline int32_t lowest(const kernel *k) { return k->level->signed_bytes ? -128 : 0; }
 static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u : 0; }
 
 #define TRY(expression) \
@@ -123,19 +133,14 @@ static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u 
         if (status_) return status_; \
     } while (0)
 
-typedef OrtStatus *(*create)(kernel *, const OrtKernelInfo *);
-OrtStatus *create_conv(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_quantized_conv(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_depthwise(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_gemm(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_quantized_gemm(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_max_pool(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_quantized_max_pool(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_average_pool(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_global_average_pool(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_add(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_pack(kernel *k, const OrtKernelInfo *info);
-OrtStatus *create_unpack(kernel *k, const OrtKernelInfo *info);
+#define CHECK(expression) \
+    do { \
+        const char *problem_ = (expression); \
+        if (problem_) return problem_; \
+    } while (0)
 
-#endif
+/* Completes an operator of a session; null, or what is wrong. */
+typedef const char *create(kernel *k, const OrtKernelInfo *info);
+create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
+create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
+create create_add, create_pack, create_unpack;

@@ -2,11 +2,12 @@
  *
  * A cell is four bytes: one float of one channel, or four int8 channels of one position (channels 4g .. 4g+3 of group
  * g). Both kinds of convolution move cells about in the same way. */
-#ifndef EDGEPRUNE_KERNELS_H
-#define EDGEPRUNE_KERNELS_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
+
+#define JOINED_(a, b) a##b
+#define JOINED(a, b) JOINED_(a, b)
 
 enum { KIND_FLOAT = 0, KIND_INT8 = 1 };
 
@@ -73,11 +74,16 @@ typedef struct {
 #define MAX_VIEWS 64
 #define TILE_CELLS 128 /* cells of the largest tile */
 
-enum { WIDEST = 16 }; /* cells of the widest vector of all levels */
+enum { WIDEST = 16, LINE = 64 }; /* cells of the widest vector of all levels; bytes of a cache line */
 
-/* Bytes that may be read behind the end of a buffer, because vectors are loaded whole. Everything that the kernels allocate
- * has them behind its end, by `own`, `scratch_memory` and the arrays of sums; ONNX Runtime's tensors have not. */
-enum { OVER_READ = 4 * WIDEST };
+/* How far past the end of a buffer may be read, because vectors are loaded whole: cells, and bytes. Everything that the
+ * kernels allocate has as much past its end, by `own`, `scratch_memory` and the arrays of sums; ONNX Runtime's tensors
+ * have not. */
+enum { OVER_READ_CELLS = WIDEST, OVER_READ = 4 * OVER_READ_CELLS };
+
+static inline int32_t clamp_int(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : value > high ? high : value;
+}
 
 static inline int64_t whole_vectors(int64_t cells) { return (cells + WIDEST - 1) / WIDEST * WIDEST; }
 
@@ -99,13 +105,19 @@ typedef struct {
     const uint16_t *masks; /* MASKED: [taps][vectors of a run] lanes whose input lies in the plane */
 } geometry;
 
-/* Requantization of an integer layer, in the internal domain of the level (see level.flip). */
+/* Integers become bytes: clamp(value + zero_point, low, high). */
+typedef struct {
+    int32_t zero_point, low, high;
+} byte_range;
+
+/* Requantization of an integer layer, in the domain of the level's bytes. */
 typedef struct {
     const int32_t *bias;   /* [outputs, rounded up to 4], with the zero point of the input taken off */
     const float *scale;    /* [outputs, rounded up to 4] */
-    int32_t zero_point, low, high;
-    int32_t has_sum, sum_r_zero_point, sum_zero_point, sum_low, sum_high;
+    byte_range range;
+    int32_t sum_r_zero_point; /* what is done with a residual */
     float sum_scale, sum_r_scale;
+    byte_range sum_range;
 } requantization;
 
 typedef struct {
@@ -129,7 +141,7 @@ typedef struct {
     const requantization *integer_end;
     const void *input;     /* planes: the example's input itself, or its copies */
     const void *source;    /* the example's input */
-    char *copies;          /* sets of them, with the sums so far of several slabs behind */
+    char *copies;          /* sets of them, with the sums so far of several slabs after each */
     const void *residual;  /* of the output's shape, or null */
     void *output;
     uint32_t fill;         /* cell outside the input */
@@ -146,14 +158,14 @@ typedef struct {
     int32_t lanes;
 } conv_job;
 
-/* A tile of several slabs keeps the sums so far of each row here; what is read behind one must not be another thread's. */
-enum { PARTIAL_ROW = TILE_CELLS + OVER_READ / 4 };
+/* A tile of several slabs keeps the sums so far of each row here; what is read past one must not be another thread's. */
+enum { PARTIAL_ROW = TILE_CELLS + OVER_READ_CELLS };
 static inline int64_t partial_sums(const sparse_conv *w) { return w->slabs > 1 ? (int64_t)w->row_blocks * PARTIAL_ROW : 0; }
 
 enum { MOST_TAPS = 1 << 12 };
 
-/* One dense window a channel (depthwise.h). A padded row is `phases` pieces of phase_cells, one for each remainder of the
- * column by `split`. */
+/* One dense window per channel (levels/ring.h). A padded row is `phases` pieces of phase_cells, one for each remainder of
+ * the column by `split`. */
 typedef struct {
     const geometry *shape;
     int32_t parts, bands, taps; /* parts / bands of the channels in each of the bands of rows */
@@ -193,7 +205,8 @@ typedef struct {
     int64_t cells;
     int32_t parts;
     float a_scale, b_scale;
-    int32_t a_zero_point, b_zero_point, zero_point, low, high;
+    int32_t a_zero_point, b_zero_point;
+    byte_range range;
 } add_job;
 
 typedef struct {
@@ -206,7 +219,10 @@ typedef struct {
     int32_t x_zero_point, y_zero_point; /* both in the level's domain */
 } move_job;
 
-/* The kernels of one instruction-set level. Functions of (job, index) do one piece of the job's work. */
+/* Does one piece of a job's work, by its number. */
+typedef void piece_of_work(void *job, size_t number);
+
+/* The kernels of one instruction-set level. */
 typedef struct {
     const char *name;
     int32_t lanes;         /* cells in the widest vector */
@@ -214,18 +230,10 @@ typedef struct {
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
     int32_t masked;        /* 1: blocks of four rows can read their input by masks */
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
-    void (*copy_planes)(void *job, size_t part);
-    void (*conv)(void *job, size_t task);
-    void (*conv_chunk)(void *job, size_t chunk);
-    void (*depthwise)(void *job, size_t part);
-    void (*quantized_depthwise)(void *job, size_t part);
-    void (*max_pool)(void *job, size_t part);
-    void (*gemm)(void *job, size_t part);
-    void (*gemm_panel)(void *job, size_t panel);
-    void (*add)(void *job, size_t part);
-    void (*pack)(void *job, size_t group);
-    void (*unpack)(void *job, size_t group);
-    void (*global_average)(void *job, size_t group);
+    piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
+    piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
+    piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
+    piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
 } level;
 
 const level *choose_level(const char **problem);
@@ -238,5 +246,3 @@ static inline void lock(int32_t *busy) {
     while (__atomic_exchange_n(busy, 1, __ATOMIC_ACQUIRE)) let_others_run();
 }
 static inline void unlock(int32_t *busy) { __atomic_store_n(busy, 0, __ATOMIC_RELEASE); }
-
-#endif

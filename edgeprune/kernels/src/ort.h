@@ -1,9 +1,8 @@
 /* The part of ONNX Runtime's C API that the operators use (API version 17, onnxruntime 1.17).
  *
- * OrtApi is a struct of function pointers whose order never changes, so a function is its index. */
-#ifndef EDGEPRUNE_ORT_H
-#define EDGEPRUNE_ORT_H
-
+ * The interface is a struct of function pointers whose order never changes. FUNCTION puts one at its index, so that those
+ * that are not used need no name; tests/kernels/test_interface.py has the indices as the runtime's own header has them. */
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,7 +16,8 @@ typedef struct OrtSessionOptions OrtSessionOptions;
 typedef struct OrtCustomOpDomain OrtCustomOpDomain;
 typedef struct OrtTensorTypeAndShapeInfo OrtTensorTypeAndShapeInfo;
 typedef struct OrtAllocator OrtAllocator;
-typedef void *const OrtApi;
+typedef struct OrtCustomOp OrtCustomOp;
+typedef union OrtApi OrtApi;
 
 typedef struct {
     const OrtApi *(*GetApi)(uint32_t version);
@@ -27,57 +27,50 @@ typedef struct {
 enum { ORT_FLOAT = 1, ORT_UINT8 = 2, ORT_INT8 = 3, ORT_INT32 = 6 };
 enum { ORT_FAIL = 1, ORT_INVALID_ARGUMENT = 2 };
 
-#define CreateStatus(api, code, message) ((OrtStatus * (*)(int, const char *))(api)[0])(code, message)
-#define CreateCustomOpDomain(api, name, out) \
-    ((OrtStatus * (*)(const char *, OrtCustomOpDomain **))(api)[26])(name, out)
-#define CustomOpDomain_Add(api, domain, op) \
-    ((OrtStatus * (*)(OrtCustomOpDomain *, const struct OrtCustomOp *))(api)[27])(domain, op)
-#define AddCustomOpDomain(api, options, domain) \
-    ((OrtStatus * (*)(OrtSessionOptions *, OrtCustomOpDomain *))(api)[28])(options, domain)
-#define GetTensorMutableData(api, value, out) ((OrtStatus * (*)(OrtValue *, void **))(api)[51])(value, out)
-#define GetTensorElementType(api, info, out) \
-    ((OrtStatus * (*)(const OrtTensorTypeAndShapeInfo *, int *))(api)[60])(info, out)
-#define GetDimensionsCount(api, info, out) \
-    ((OrtStatus * (*)(const OrtTensorTypeAndShapeInfo *, size_t *))(api)[61])(info, out)
-#define GetDimensions(api, info, out, count) \
-    ((OrtStatus * (*)(const OrtTensorTypeAndShapeInfo *, int64_t *, size_t))(api)[62])(info, out, count)
-#define GetTensorTypeAndShape(api, value, out) \
-    ((OrtStatus * (*)(const OrtValue *, OrtTensorTypeAndShapeInfo **))(api)[65])(value, out)
-#define AllocatorAlloc(api, allocator, size, out) \
-    ((OrtStatus * (*)(OrtAllocator *, size_t, void **))(api)[75])(allocator, size, out)
-#define AllocatorFree(api, allocator, memory) ((OrtStatus * (*)(OrtAllocator *, void *))(api)[76])(allocator, memory)
-#define GetAllocatorWithDefaultOptions(api, out) ((OrtStatus * (*)(OrtAllocator **))(api)[78])(out)
-#define KernelInfoGetAttribute_float(api, info, name, out) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, float *))(api)[85])(info, name, out)
-#define KernelInfoGetAttribute_int64(api, info, name, out) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, int64_t *))(api)[86])(info, name, out)
-#define KernelInfoGetAttribute_string(api, info, name, out, size) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, char *, size_t *))(api)[87])(info, name, out, size)
-#define KernelContext_GetInputCount(api, context, out) \
-    ((OrtStatus * (*)(const OrtKernelContext *, size_t *))(api)[88])(context, out)
-#define KernelContext_GetInput(api, context, index, out) \
-    ((OrtStatus * (*)(const OrtKernelContext *, size_t, const OrtValue **))(api)[90])(context, index, out)
-#define KernelContext_GetOutput(api, context, index, dims, count, out) \
-    ((OrtStatus * (*)(OrtKernelContext *, size_t, const int64_t *, size_t, OrtValue **))(api)[91])( \
-        context, index, dims, count, out)
-#define ReleaseStatus(api, status) ((void (*)(OrtStatus *))(api)[93])(status)
-#define ReleaseValue(api, value) ((void (*)(OrtValue *))(api)[96])(value)
-#define ReleaseTensorTypeAndShapeInfo(api, info) ((void (*)(OrtTensorTypeAndShapeInfo *))(api)[99])(info)
-#define ReleaseCustomOpDomain(api, domain) ((void (*)(OrtCustomOpDomain *))(api)[101])(domain)
-#define KernelInfoGetAttributeArray_float(api, info, name, out, count) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, float *, size_t *))(api)[162])(info, name, out, count)
-#define KernelInfoGetAttributeArray_int64(api, info, name, out, count) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, int64_t *, size_t *))(api)[163])(info, name, out, count)
-#define KernelInfo_GetInputCount(api, info, out) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, size_t *))(api)[230])(info, out)
-#define KernelInfoGetAttribute_tensor(api, info, name, allocator, out) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, const char *, OrtAllocator *, OrtValue **))(api)[236])(info, name, allocator, out)
-#define KernelInfoGetConstantInput_tensor(api, info, index, is_constant, out) \
-    ((OrtStatus * (*)(const OrtKernelInfo *, size_t, int *, const OrtValue **))(api)[249])(info, index, is_constant, out)
-#define KernelContext_ParallelFor(api, context, function, total, batches, data) \
-    ((OrtStatus * (*)(const OrtKernelContext *, void (*)(void *, size_t), size_t, size_t, void *))(api)[274])( \
-        context, function, total, batches, data)
-typedef struct OrtCustomOp OrtCustomOp;
+#define FUNCTION(index, result, name, ...) \
+    struct { \
+        void *before_##name[index]; \
+        result (*name)(__VA_ARGS__); \
+    }
+union OrtApi {
+    FUNCTION(0, OrtStatus *, CreateStatus, int code, const char *message);
+    FUNCTION(26, OrtStatus *, CreateCustomOpDomain, const char *name, OrtCustomOpDomain **out);
+    FUNCTION(27, OrtStatus *, CustomOpDomain_Add, OrtCustomOpDomain *domain, const OrtCustomOp *op);
+    FUNCTION(28, OrtStatus *, AddCustomOpDomain, OrtSessionOptions *options, OrtCustomOpDomain *domain);
+    FUNCTION(51, OrtStatus *, GetTensorMutableData, OrtValue *value, void **out);
+    FUNCTION(60, OrtStatus *, GetTensorElementType, const OrtTensorTypeAndShapeInfo *info, int *out);
+    FUNCTION(61, OrtStatus *, GetDimensionsCount, const OrtTensorTypeAndShapeInfo *info, size_t *out);
+    FUNCTION(62, OrtStatus *, GetDimensions, const OrtTensorTypeAndShapeInfo *info, int64_t *out, size_t count);
+    FUNCTION(65, OrtStatus *, GetTensorTypeAndShape, const OrtValue *value, OrtTensorTypeAndShapeInfo **out);
+    FUNCTION(75, OrtStatus *, AllocatorAlloc, OrtAllocator *allocator, size_t size, void **out);
+    FUNCTION(76, OrtStatus *, AllocatorFree, OrtAllocator *allocator, void *memory);
+    FUNCTION(78, OrtStatus *, GetAllocatorWithDefaultOptions, OrtAllocator **out);
+    FUNCTION(85, OrtStatus *, KernelInfoGetAttribute_float, const OrtKernelInfo *info, const char *name, float *out);
+    FUNCTION(86, OrtStatus *, KernelInfoGetAttribute_int64, const OrtKernelInfo *info, const char *name, int64_t *out);
+    FUNCTION(87, OrtStatus *, KernelInfoGetAttribute_string, const OrtKernelInfo *info, const char *name, char *out,
+             size_t *size);
+    FUNCTION(88, OrtStatus *, KernelContext_GetInputCount, const OrtKernelContext *context, size_t *out);
+    FUNCTION(90, OrtStatus *, KernelContext_GetInput, const OrtKernelContext *context, size_t index, const OrtValue **out);
+    FUNCTION(91, OrtStatus *, KernelContext_GetOutput, OrtKernelContext *context, size_t index, const int64_t *dims,
+             size_t count, OrtValue **out);
+    FUNCTION(93, void, ReleaseStatus, OrtStatus *status);
+    FUNCTION(96, void, ReleaseValue, OrtValue *value);
+    FUNCTION(99, void, ReleaseTensorTypeAndShapeInfo, OrtTensorTypeAndShapeInfo *info);
+    FUNCTION(101, void, ReleaseCustomOpDomain, OrtCustomOpDomain *domain);
+    FUNCTION(162, OrtStatus *, KernelInfoGetAttributeArray_float, const OrtKernelInfo *info, const char *name, float *out,
+             size_t *count);
+    FUNCTION(163, OrtStatus *, KernelInfoGetAttributeArray_int64, const OrtKernelInfo *info, const char *name, int64_t *out,
+             size_t *count);
+    FUNCTION(230, OrtStatus *, KernelInfo_GetInputCount, const OrtKernelInfo *info, size_t *out);
+    FUNCTION(236, OrtStatus *, KernelInfoGetAttribute_tensor, const OrtKernelInfo *info, const char *name,
+             OrtAllocator *allocator, OrtValue **out);
+    FUNCTION(249, OrtStatus *, KernelInfoGetConstantInput_tensor, const OrtKernelInfo *info, size_t index, int *is_constant,
+             const OrtValue **out);
+    FUNCTION(274, OrtStatus *, KernelContext_ParallelFor, const OrtKernelContext *context, void (*function)(void *, size_t),
+             size_t total, size_t batches, void *data);
+};
+#undef FUNCTION
+
 struct OrtCustomOp {
     uint32_t version;
     void *(*CreateKernel)(const OrtCustomOp *, const OrtApi *, const OrtKernelInfo *);
@@ -101,10 +94,5 @@ struct OrtCustomOp {
     OrtStatus *(*InferOutputShapeFn)(const OrtCustomOp *, void *);
     int (*GetStartVersion)(const OrtCustomOp *);
     int (*GetEndVersion)(const OrtCustomOp *);
-    size_t (*GetMayInplace)(int **, int **);
-    void (*ReleaseMayInplace)(int *, int *);
-    size_t (*GetAliasMap)(int **, int **);
-    void (*ReleaseAliasMap)(int *, int *);
+    void *GetMayInplace, *ReleaseMayInplace, *GetAliasMap, *ReleaseAliasMap; /* functions, too; none here */
 };
-
-#endif

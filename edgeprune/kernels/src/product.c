@@ -1,27 +1,35 @@
 /* Sparse matrix products. */
 #include "kernel.h"
+#include "weights.h"
+
+typedef struct {
+    sparse_gemm weights;
+    layer_end end;
+} product;
 
 /* From so many examples on a row of weights meets vectors of them. Below, each goes alone or, where int8 inputs are looked
  * up in registers, with a few others. */
-enum { BATCH_IN_COLUMNS = 3, BATCH_BY_LANE = 16, PARTS = 8 };
+enum { BATCH_IN_COLUMNS = 3, BATCH_BY_LANE = 16 };
 
 static OrtStatus *check(const kernel *k, const tensor *x, const tensor *residual) {
-    if (x->rank != 2 || x->dims[1] != k->gemm.inputs || (!x->data && x->elements))
+    const sparse_gemm *w = &((const product *)k->state)->weights;
+    if (x->rank != 2 || x->dims[1] != w->inputs || (!x->data && x->elements))
         return fail(k->api, k->name, "X does not have as many columns as the weights have inputs");
-    if (residual->rank && (residual->rank != 2 || residual->dims[0] != x->dims[0] || residual->dims[1] != k->outputs))
+    if (residual->rank && (residual->rank != 2 || residual->dims[0] != x->dims[0] || residual->dims[1] != w->outputs))
         return fail(k->api, k->name, "R does not have the output's shape");
     return 0;
 }
 
 static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
-    const sparse_gemm *w = &k->gemm;
+    const product *p = k->state;
+    const sparse_gemm *w = &p->weights;
     const int integer = w->kind == KIND_INT8;
     tensor x, residual = {0};
     void *y = 0;
     TRY(run_input(k, context, 0, &x));
     if (!integer) TRY(run_input(k, context, 3, &residual));
     TRY(check(k, &x, &residual));
-    int64_t dims[2] = {x.dims[0], k->outputs};
+    int64_t dims[2] = {x.dims[0], w->outputs};
     TRY(run_output(k, context, dims, 2, &y));
     if (x.dims[0] == 0) return 0;
     if (x.dims[0] > 1 << 24) return fail(k->api, k->name, "the batch is too large");
@@ -31,53 +39,54 @@ static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     const int64_t panels = columns || integer ? (x.dims[0] + pitch - 1) / pitch : 0;
     const int64_t cells = integer ? groups_of_four(w->inputs) : w->inputs, panel_bytes = 4 * cells * pitch;
     gemm_job job = {
-        .weights = w, .float_end = &k->float_end, .integer_end = &k->integer_end, .input = x.data,
-        .residual = residual.data, .output = y, .batch = (int32_t)x.dims[0], .parts = PARTS, .flip = flip_of(k),
-        .pitch = (int32_t)pitch, .panel_parts = columns ? PARTS : 1,
+        .weights = w, .float_end = &p->end.floats, .integer_end = &p->end.integers, .input = x.data,
+        .residual = residual.data, .output = y, .batch = (int32_t)x.dims[0], .parts = PIECES, .flip = flip_of(k),
+        .pitch = (int32_t)pitch, .panel_parts = columns ? PIECES : 1,
     };
-    char *memory = 0;
-    if (panels) {
-        memory = scratch_memory(k, (size_t)(panels * panel_bytes), 0);
-        if (!memory) return fail(k->api, k->name, "out of memory");
-        job.panels = memory;
-    }
+    job.panels = panels ? scratch_memory(k, (size_t)(panels * panel_bytes), 0) : 0;
+    if (panels && !job.panels) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
     const size_t pieces = (size_t)(panels * job.panel_parts);
-    if (pieces) status = KernelContext_ParallelFor(k->api, context, k->level->gemm_panel, pieces, 0, &job);
-    if (!status) status = KernelContext_ParallelFor(k->api, context, k->level->gemm, PARTS, 0, &job);
-    free_scratch(k, memory);
+    if (pieces) status = k->api->KernelContext_ParallelFor(context, k->level->gemm_panel, pieces, 0, &job);
+    if (!status) status = k->api->KernelContext_ParallelFor(context, k->level->gemm, PIECES, 0, &job);
+    free_scratch(k, job.panels);
     return status;
 }
 
 static const char *read_product(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
+    product *p = k->state;
     tensor bytes;
     packed_weights packed;
     if (!constant_input(k, info, 1, &bytes) || bytes.type != ORT_UINT8) return "the weights must be constant bytes";
-    const char *problem = read_weights(bytes.data, (size_t)bytes.elements, &packed);
-    if (problem) return problem;
+    CHECK(read_weights(bytes.data, (size_t)bytes.elements, &packed));
     if (packed.kind != kind) return kind ? "the weights are not int8" : "the weights are not float";
-    k->outputs = (int32_t)packed.outputs;
-    *row_sums = kind ? own(k, 4 * ((size_t)k->outputs + 4)) : 0;
+    *row_sums = kind ? own(k, 4 * whole_fours((int32_t)packed.outputs)) : 0;
     if (kind && !*row_sums) return "out of memory for the weights";
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
     if (!e.window) return "out of memory for the weights";
-    problem = expand_gemm(&e, &k->gemm, *row_sums, k->level->by_lane);
+    const char *problem = expand_gemm(&e, &p->weights, *row_sums, k->level->by_lane);
     free_scratch(k, e.window);
-    k->compute = compute_gemm;
     return problem;
 }
 
-OrtStatus *create_gemm(kernel *k, const OrtKernelInfo *info) {
-    int32_t *row_sums = 0;
-    const char *problem = read_product(k, info, KIND_FLOAT, &row_sums);
-    if (!problem) problem = read_float_bias(k, info, 2);
-    return problem ? fail(k->api, k->name, problem) : 0;
+static const char *begin(kernel *k) {
+    k->compute = compute_gemm;
+    return own_state(k, sizeof(product)) ? 0 : "out of memory";
 }
 
-OrtStatus *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
+const char *create_gemm(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
-    const char *problem = read_integer_end(k, info);
-    if (!problem) problem = read_product(k, info, KIND_INT8, &row_sums);
-    if (!problem) problem = read_integer_bias(k, info, 2, row_sums);
-    return problem ? fail(k->api, k->name, problem) : 0;
+    CHECK(begin(k));
+    product *p = k->state;
+    CHECK(read_product(k, info, KIND_FLOAT, &row_sums));
+    return read_float_bias(k, info, 2, p->weights.outputs, &p->end.floats);
+}
+
+const char *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
+    int32_t *row_sums = 0;
+    CHECK(begin(k));
+    product *p = k->state;
+    CHECK(read_layer_points(k, info, &p->end));
+    CHECK(read_product(k, info, KIND_INT8, &row_sums));
+    return read_integer_bias(k, info, 2, p->weights.outputs, row_sums, &p->end);
 }

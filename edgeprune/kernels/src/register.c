@@ -4,7 +4,7 @@
 typedef struct {
     OrtCustomOp op; /* first, so that a pointer to it is one to this */
     const char *name;
-    create create;
+    create *create;
     int8_t inputs[5]; /* element types; 0 ends the list */
     int8_t optional;  /* number of the input that may be left out, or -1 */
     int8_t output;
@@ -12,41 +12,24 @@ typedef struct {
     uint32_t takes; /* groups of attributes */
 } operator;
 
+#define UNUSED __attribute__((unused))
+
 static const operator *of(const OrtCustomOp *op) { return (const operator *)(const void *)op; }
 
 static const char *get_name(const OrtCustomOp *op) { return of(op)->name; }
-static const char *get_provider(const OrtCustomOp *op) {
-    (void)op;
-    return 0; /* the CPU's */
-}
+static const char *get_provider(UNUSED const OrtCustomOp *op) { return 0; /* the CPU's */ }
 static size_t input_count(const OrtCustomOp *op) {
     size_t count = 0;
     while (count < 5 && of(op)->inputs[count]) count++;
     return count;
 }
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
-static size_t output_count(const OrtCustomOp *op) {
-    (void)op;
-    return 1;
-}
-static int output_type(const OrtCustomOp *op, size_t index) {
-    (void)index;
-    return of(op)->output;
-}
+static size_t output_count(UNUSED const OrtCustomOp *op) { return 1; }
+static int output_type(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->output; }
 static int input_characteristic(const OrtCustomOp *op, size_t index) { return (int)index == of(op)->optional; }
-static int zero_of_index(const OrtCustomOp *op, size_t index) {
-    (void)op;
-    (void)index;
-    return 0;
-}
-static int one(const OrtCustomOp *op) {
-    (void)op;
-    return 1;
-}
-static int last_version(const OrtCustomOp *op) {
-    (void)op;
-    return 0x7fffffff;
-}
+static int zero_of_index(UNUSED const OrtCustomOp *op, UNUSED size_t index) { return 0; }
+static int one(UNUSED const OrtCustomOp *op) { return 1; }
+static int last_version(UNUSED const OrtCustomOp *op) { return 0x7fffffff; }
 
 static OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const OrtKernelInfo *info, void **out) {
     const char *problem = 0;
@@ -54,19 +37,18 @@ static OrtStatus *create_kernel(const OrtCustomOp *op, const OrtApi *api, const 
     if (!chosen) return fail(api, of(op)->name, problem);
     OrtAllocator *memory = 0;
     void *data = 0;
-    TRY(GetAllocatorWithDefaultOptions(api, &memory));
-    TRY(AllocatorAlloc(api, memory, sizeof(kernel), &data));
+    TRY(api->GetAllocatorWithDefaultOptions(&memory));
+    TRY(api->AllocatorAlloc(memory, sizeof(kernel), &data));
     kernel *k = data;
     if (!k) return fail(api, of(op)->name, "out of memory");
     *k = (kernel){.api = api, .level = chosen, .name = of(op)->name, .memory = memory, .is_signed = of(op)->is_signed,
                   .takes = of(op)->takes};
     count_user(k, 1);
     problem = check_attributes(k, info);
-    OrtStatus *status = problem ? fail(api, k->name, problem) : of(op)->create(k, info);
-    if (status)
-        destroy_kernel(k);
-    else
-        *out = k;
+    if (!problem) problem = of(op)->create(k, info);
+    *out = problem ? 0 : k;
+    OrtStatus *status = problem ? fail(api, k->name, problem) : 0;
+    if (problem) destroy_kernel(k);
     return status;
 }
 
@@ -134,10 +116,10 @@ static int32_t busy;
 
 static OrtStatus *make_domain(const OrtApi *api, OrtCustomOpDomain **out) {
     OrtCustomOpDomain *domain = 0;
-    OrtStatus *status = CreateCustomOpDomain(api, "edgeprune", &domain);
+    OrtStatus *status = api->CreateCustomOpDomain("edgeprune", &domain);
     for (size_t i = 0; i < sizeof operators / sizeof *operators && !status; i++)
-        status = CustomOpDomain_Add(api, domain, &operators[i].op);
-    if (status && domain) ReleaseCustomOpDomain(api, domain);
+        status = api->CustomOpDomain_Add(domain, &operators[i].op);
+    if (status && domain) api->ReleaseCustomOpDomain(domain);
     if (!status) *out = domain;
     return status;
 }
@@ -161,7 +143,7 @@ static OrtStatus *domain_of(const OrtApi *api, OrtCustomOpDomain **out) {
 
 __attribute__((destructor)) static void release_domains(void) {
     for (int i = 0; i < MOST_RUNTIMES; i++)
-        if (domains[i].domain) ReleaseCustomOpDomain(domains[i].api, domains[i].domain);
+        if (domains[i].domain) domains[i].api->ReleaseCustomOpDomain(domains[i].domain);
 }
 
 #define EXPORT __attribute__((visibility("default")))
@@ -174,7 +156,7 @@ EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase
     if (!api) return 0; /* older than 1.17: the runtime refuses the model's operators by name */
     if (!choose_level(&problem)) return fail(api, "kernels", problem);
     TRY(domain_of(api, &domain));
-    return AddCustomOpDomain(api, options, domain);
+    return api->AddCustomOpDomain(options, domain);
 }
 
 EXPORT const char *edgeprune_level(void);

@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* As many runs at the same time as keep their memory; further ones allocate and free theirs. */
-enum { PIECES = 8 };
+enum { KEPT_PIECES = 8 };
 
 typedef struct {
     void *memory;
@@ -10,29 +10,16 @@ typedef struct {
     int used;
 } piece;
 
-static piece pieces[PIECES];
+static piece pieces[KEPT_PIECES];
 static int32_t busy, users;
-
-static void *allocate_bytes(const kernel *k, size_t bytes) {
-    void *memory = 0;
-    OrtStatus *status = AllocatorAlloc(k->api, k->memory, bytes + OVER_READ, &memory);
-    if (!status) return memory;
-    ReleaseStatus(k->api, status);
-    return 0;
-}
-
-static void free_bytes(const kernel *k, void *memory) {
-    OrtStatus *status = memory ? AllocatorFree(k->api, k->memory, memory) : 0;
-    if (status) ReleaseStatus(k->api, status);
-}
 
 void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
     piece *best = 0;
     void *memory = 0;
     lock(&busy);
-    for (int i = 0; i < PIECES; i++) {
-        piece *each = pieces + i;
-        if (!each->used && (!best || each->bytes > best->bytes)) best = each;
+    for (int i = 0; i < KEPT_PIECES; i++) {
+        piece *free_one = pieces + i;
+        if (!free_one->used && (!best || free_one->bytes > best->bytes)) best = free_one;
     }
     if (best && best->bytes < bytes) {
         free_bytes(k, best->memory);
@@ -51,7 +38,7 @@ void *scratch_memory(const kernel *k, size_t bytes, size_t *available) {
 
 void free_scratch(const kernel *k, void *memory) {
     lock(&busy);
-    for (int i = 0; i < PIECES && memory; i++) {
+    for (int i = 0; i < KEPT_PIECES && memory; i++) {
         if (pieces[i].memory != memory) continue;
         pieces[i].used = 0;
         memory = 0;
@@ -63,7 +50,7 @@ void free_scratch(const kernel *k, void *memory) {
 void count_user(const kernel *k, int change) {
     lock(&busy);
     users += change;
-    for (int i = 0; i < PIECES && users == 0; i++) {
+    for (int i = 0; i < KEPT_PIECES && users == 0; i++) {
         free_bytes(k, pieces[i].memory);
         pieces[i] = (piece){0};
     }

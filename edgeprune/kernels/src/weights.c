@@ -70,7 +70,7 @@ const char *read_weights(const uint8_t *bytes, size_t size, packed_weights *out)
         return "the block of the weights is neither 1x1 nor 4x1 nor 1x4";
     /* Below these bounds no product of sizes overflows. */
     if (p->outputs < 1 || p->outputs > 1 << 20 || p->inputs < 1 || p->inputs > 1 << 20 || p->taps < 1 ||
-        p->taps > 1 << 12 || (uint64_t)p->inputs * p->taps > 1 << 26 ||
+        p->taps > MOST_TAPS || (uint64_t)p->inputs * p->taps > 1 << 26 ||
         (uint64_t)p->outputs * p->inputs * p->taps > 1 << 28) /* a few bytes can name any shape, which takes its time */
         return "the weights' shape is out of range";
     const uint64_t rows = (uint64_t)p->rows, columns = (uint64_t)p->columns;
@@ -143,9 +143,9 @@ static window open_window(const expansion *e) {
     return w;
 }
 
-/* Cells [first, end) of the rows. */
+/* Cells [first, end) of the rows, of which every `step`-th is meant. */
 typedef struct {
-    int32_t first, end;
+    int32_t first, end, step;
 } cell_range;
 
 /* Number of entries up to each row block, from `count` on; returns the number of all. */
@@ -154,7 +154,7 @@ static uint32_t count_entries(window *w, int32_t rows, int32_t row_blocks, cell_
     for (int32_t block = 0; block < row_blocks; block++) {
         if (rows == 4 || block % 4 == 0) fill_window(w, (uint32_t)(rows == 4 ? block : block / 4));
         start[block] = count;
-        for (int32_t cell = cells.first; cell < cells.end; cell++) count += (uint32_t)used(w, rows, block % 4, cell);
+        for (int32_t cell = cells.first; cell < cells.end; cell += cells.step) count += (uint32_t)used(w, rows, block % 4, cell);
     }
     start[row_blocks] = count;
     return count;
@@ -217,7 +217,7 @@ static void fill_quad(quad_f1 *quad, uint32_t used) {
 
 static cell_range slab_cells(const packed_weights *p, int32_t slab_channels, int32_t slab, int32_t row_cells) {
     const int64_t cells = (int64_t)slab_channels * p->taps, first = cells * slab;
-    return (cell_range){(int32_t)first, (int32_t)(first + cells < row_cells ? first + cells : row_cells)};
+    return (cell_range){(int32_t)first, (int32_t)(first + cells < row_cells ? first + cells : row_cells), 1};
 }
 
 /* Where a cell's run starts: [channel of the cell][tap]. */
@@ -227,12 +227,11 @@ typedef struct {
     int32_t taps;
 } runs;
 
-/* Entries of one row block in a range of cells, of which every `step`-th is meant; returns how many. */
-static uint32_t put_entries(const window *w, int32_t block, cell_range cells, int32_t step, runs at, uint32_t from,
-                            sparse_conv *out) {
+/* Entries of one row block in a range of cells; returns how many. */
+static uint32_t put_entries(const window *w, int32_t block, cell_range cells, runs at, uint32_t from, sparse_conv *out) {
     const int32_t row = out->rows == 4 ? 0 : block % 4;
     uint32_t n = 0;
-    for (int32_t cell = cells.first; cell < cells.end; cell += step) {
+    for (int32_t cell = cells.first; cell < cells.end; cell += cells.step) {
         if (!used(w, out->rows, row, cell)) continue;
         const int32_t offset = (int32_t)(cell / at.taps * at.channel_bytes + at.tap_offset[cell % at.taps]);
         const uint32_t *value = w->cells + (int64_t)row * w->row_cells + cell;
@@ -256,7 +255,7 @@ static uint32_t put_entries(const window *w, int32_t block, cell_range cells, in
 static void put_by_tap(const window *w, int32_t block, runs at, uint32_t from, sparse_conv *out) {
     for (int32_t tap = 0; tap < at.taps; tap++) {
         out->tap_start[block * at.taps + tap] = from;
-        from += put_entries(w, block, (cell_range){tap, w->row_cells}, at.taps, at, from, out);
+        from += put_entries(w, block, (cell_range){tap, w->row_cells, at.taps}, at, from, out);
     }
     out->tap_start[(block + 1) * at.taps] = from;
 }
@@ -297,7 +296,7 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
             if (by_tap)
                 put_by_tap(&w, block, at, start[block], out);
             else
-                put_entries(&w, block, cells, 1, at, start[block], out);
+                put_entries(&w, block, cells, at, start[block], out);
         }
     }
     return 0;
@@ -365,7 +364,7 @@ const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums,
                          .row_blocks = row_blocks};
     out->start = e->get(e->owner, 4 * ((size_t)row_blocks + 1));
     if (!out->start) return "out of memory for the weights";
-    const cell_range whole = {0, w.row_cells};
+    const cell_range whole = {0, w.row_cells, 1};
     const uint32_t count = count_entries(&w, rows, row_blocks, whole, 0, out->start);
     if (by_lane && p->kind == KIND_INT8) return expand_slices(e, out, row_sums);
     out->index = e->get(e->owner, 2 * (size_t)count);

@@ -1,7 +1,5 @@
 /* Compact weights as they lie in a model file (docs/kernels.md, "Weights"), and what the kernels make of them. */
-#ifndef EDGEPRUNE_WEIGHTS_H
-#define EDGEPRUNE_WEIGHTS_H
-
+#pragma once
 #include "kernels.h"
 
 typedef struct {
@@ -21,17 +19,16 @@ const char *read_weights(const uint8_t *bytes, size_t size, packed_weights *out)
 /* Bytes that expanding needs for a while. */
 size_t window_bytes(const packed_weights *packed);
 
-/* window: that many bytes. tap_offset: bytes from a channel's (int8: group's) first copied plane to the run of each tap; channel_bytes: from one
- * channel to the next. row_sums: int32 [outputs, rounded up to 4] for int8, or null. Null, or what is wrong. */
 typedef struct {
     const packed_weights *packed;
-    uint32_t *window;
+    uint32_t *window; /* window_bytes of memory */
     allocate get;
     void *owner;
 } expansion;
-/* slab: channels (int8: groups) that are used together, or 0: all of them, each row block's entries by tap. */
+
+/* tap_offset: bytes from a channel's (int8: group's) first copied plane to the run of each tap; channel_bytes: from one
+ * channel to the next. slab: channels (int8: groups) that are used together, or 0: all of them, each row block's entries
+ * by tap. row_sums: int32 [outputs, rounded up to 4] for int8, or null. Null, or what is wrong. */
 const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, int32_t slab,
                         sparse_conv *out, int32_t *row_sums);
 const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums, int32_t by_lane);
-
-#endif

@@ -1,0 +1,132 @@
+"""A graph to a .tflite file: spelled in few operators, laid out channels last, each written by its own form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+
+from edgeprune.artifact import Port
+from edgeprune.errors import ExportError, Refusal, RefusedError
+from edgeprune.export.graph import REFUSED, Graph, Node, concrete
+from edgeprune.export.graph import Port as GraphPort
+from edgeprune.export.qdq import with_pairs
+from edgeprune.export.tflite import layout
+from edgeprune.export.tflite.file import Tensor
+from edgeprune.export.tflite.precision import assign_precision
+from edgeprune.export.tflite.spelling import fuse_activations, spell
+from edgeprune.export.tflite.writer import Placement, Value, Writer
+from edgeprune.operators import ANY, EXPORTED, LAST, OPERATORS, litert
+
+SUPPORTED = tuple(name for name in EXPORTED if OPERATORS[name].litert is not None)
+Form = Callable[[Writer, Node], None]
+
+
+@dataclass(frozen=True)
+class Written:
+    """data: the .tflite file. input, outputs: how it is fed and read. placements: initializer -> how it lies in the
+    file, under the same name. sparse: the initializers stored sparse."""
+
+    data: bytes
+    input: Port
+    outputs: tuple[Port, ...]
+    placements: dict[str, Placement]
+    sparse: tuple[str, ...]
+
+
+def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
+    """Write a float32 or quantized graph as a .tflite file for batches of one.
+
+    Images go in and come out channels last (the ports' layout says so), float32 in both precisions. A float32 matrix
+    of a Gemm or MatMul is stored sparse if at least `sparse_from` of its 1x4 blocks (one output, four inputs) are
+    zero. RefusedError names all nodes that cannot be written, their types and what is supported.
+    """
+    unknown = [node for node in graph.nodes if node.domain or node.type not in SUPPORTED]
+    if unknown:
+        hint = f"supported: {', '.join(SUPPORTED)}"
+        raise RefusedError(REFUSED, [Refusal(node.name or node.output, node.type) for node in unknown], hint)
+    if len(graph.inputs) != 1:
+        raise ExportError(f"the model has {len(graph.inputs)} inputs, expected 1")
+    graph = fuse_activations(assign_precision(spell(with_pairs(graph).graph)))
+    writer = Writer(graph, sparse_from)
+    entry, source = _enter(writer)
+    _write_nodes(writer)
+    taken = {source}
+    exits = [_leave(writer, port, taken) for port in graph.outputs]
+    outputs = {port.name: tensor for port, tensor in exits}
+    data = writer.file.finish({entry.name: source}, outputs)
+    return Written(data, entry, tuple(port for port, _ in exits), writer.placements, tuple(writer.sparse))
+
+
+def _write_nodes(writer: Writer) -> None:
+    """Write every operation; those that cannot be are refused together."""
+    refusals: list[Refusal] = []
+    for node in writer.graph.nodes:
+        try:
+            _form(node.type)(writer, node)
+        except RefusedError as problem:
+            refusals += problem.refusals
+            # Its readers are written as if it had been, so that they are judged too.
+            writer.produce(node.output, layout.identity(len(writer.graph.shapes[node.output])))
+    if refusals:
+        raise RefusedError(REFUSED, refusals)
+
+
+@cache
+def _form(kind: str) -> Form:
+    """What writes an operator, as the table has it."""
+    module, _, function = litert(kind).form.partition(".")
+    form: Form = getattr(import_module(f"edgeprune.export.tflite.{module}"), function)
+    return form
+
+
+def _enter(writer: Writer) -> tuple[Port, int]:
+    """The input: images channels last, signals too where they meet a convolution first, all else as ONNX has it."""
+    graph = writer.graph
+    (name,) = graph.inputs
+    shape, dtype = graph.shapes[name], graph.types[name]
+    if dtype not in ("float32", "int32", "int64"):
+        raise ExportError(f"input {name} is {dtype}, expected float32, int32 or int64")
+    rank = len(shape)
+    last = rank == 4 or (rank == 3 and _meets_convolution(graph, name))
+    axes = layout.channels_last(rank) if last else layout.identity(rank)
+    stored = concrete(layout.stored_shape(axes, shape))
+    tensor = writer.file.tensor(Tensor(name, stored, dtype))
+    writer.values[name] = Value(tensor, shape, axes)
+    return Port(name, stored, dtype, {4: "NHWC", 3: "NLC"}.get(rank, "") if last else ""), tensor
+
+
+def _meets_convolution(graph: Graph, name: str) -> bool:
+    """True if the first operation behind a value that is not indifferent to the layout wants channels last."""
+    pending, seen = [name], {name}
+    while pending:
+        for node in graph.consumers(pending.pop()):
+            wish = litert(node.type).layout
+            if wish == LAST:
+                return True
+            if wish == ANY and node.output not in seen:
+                seen.add(node.output)
+                pending.append(node.output)
+    return False
+
+
+def _leave(writer: Writer, port: GraphPort, taken: set[int]) -> tuple[Port, int]:
+    """An output: channels last if it lies so, else as ONNX has it; a tensor of its own that bears the output's name."""
+    if port.value in writer.graph.constants:
+        raise ExportError(f"output {port.name} does not depend on the input")
+    value = writer.straighten(writer.values[port.value])
+    rank = len(value.shape)
+    order = layout.significant(value.axes, value.shape)
+    is_plain, is_last = (
+        order == layout.significant(axes(rank), value.shape) for axes in (layout.identity, layout.channels_last)
+    )
+    last = is_last and (rank == 4 or (rank == 3 and not is_plain))
+    value = writer.reorder(value, layout.channels_last(rank) if last else layout.identity(rank))
+    if value.tensor in taken:
+        value = writer.copied(value)
+    taken.add(value.tensor)
+    writer.file.rename(value.tensor, port.name)
+    kind = {(4, True): "NHWC", (3, True): "NLC", (4, False): "NCHW", (3, False): "NCL"}.get((rank, last), "")
+    tensor = writer.file.tensors[value.tensor]
+    return Port(port.name, tensor.shape, tensor.dtype, kind), value.tensor

@@ -1,0 +1,228 @@
+"""A PyTorch module as one self-contained float32 ONNX model in a normal form: what every runtime's file is made from.
+
+Exported by PyTorch's own exporter (torch.export), simplified by onnxscript's optimizer and the rules of `normal`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
+from torch import Tensor, nn
+
+from edgeprune.errors import ExportError, Refusal, RefusedError
+from edgeprune.export.graph import Graph, read_graph
+from edgeprune.export.normal.ceilings import settle_ceilings
+from edgeprune.export.normal.names import Weight, name_values, name_weights
+from edgeprune.export.normal.rewrites import simplify
+from edgeprune.export.origins import origins_of, user_line
+from edgeprune.operators import EXPORTED, row
+
+# onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
+OPSET = 18
+IR_VERSION = 8
+BATCH = "batch"
+INPUT = "input"
+HINT = (
+    "keep the batch as the first dimension: x.shape[0] in place of len(x), no loop over examples, no branch on values"
+)
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """graph: float32, opset 18, with the batch dimension left open. weights: parameter name -> where it lies, for each
+    masked parameter that the model reads. origins: node -> the layer of the network that it comes from, in words."""
+
+    graph: Graph
+    weights: dict[str, Weight]
+    origins: dict[str, str] = field(default_factory=dict)
+
+
+def trace(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -> Traced:
+    """Convert a module in eval mode whose masked weights are zero already.
+
+    example: a batch of two inputs [2, ...]. masks: parameter name -> True where the weight survives, of the parameter's
+    shape. The model's input is "input" [batch, ...], its outputs "output_0", "output_1", ... [batch, ...]. Raises
+    ExportError if PyTorch cannot trace the module for any batch size, if an operation is not in the table of operators
+    (naming the node, its type and its module), or if a pruned weight is not exactly zero in the graph.
+    """
+    _check_precision(model, example)
+    exported = _export(model, example)
+    weights = name_weights(exported, masks)
+    settle_ceilings(exported)
+    simplify(exported)
+    name_values(exported)
+    NameFixPass()(exported)
+    origins = origins_of(exported.graph)
+    _check_supported(exported, origins)
+    ClearMetadataAndDocStringPass()(exported)
+    exported.ir_version = IR_VERSION
+    proto = _with_shapes(ir.serde.serialize_model(exported))
+    _check_shapes(proto, origins)
+    _check_zeros(proto, weights, masks)
+    return Traced(read_graph(proto), weights, origins)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the exporter's progress, warnings and notices off the terminal: stdout belongs to the paths written."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            # A failure prints whole graphs to stderr.
+            warnings.simplefilter("ignore")
+            with contextlib.redirect_stderr(io.StringIO()):
+                yield
+    finally:
+        logging.disable(before)
+
+
+def _check_precision(model: nn.Module, example: Tensor) -> None:
+    """ExportError for what no runtime here computes with."""
+    numbers = {name: parameter.dtype for name, parameter in model.named_parameters()} | {"its input": example.dtype}
+    for name, kind in numbers.items():
+        if kind.is_complex or (kind.is_floating_point and kind != torch.float32):
+            raise ExportError(
+                f"{name} is {str(kind).removeprefix('torch.')}, expected float32",
+                "use model.float() and inputs.float()",
+            )
+
+
+def _export(model: nn.Module, example: Tensor) -> ir.Model:
+    # Weights in the channels-last format that training likes would be exported as strided copies.
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    _take_one_input(plain)
+    try:
+        with _silence(), torch.no_grad():
+            program = torch.onnx.export(
+                plain,
+                (example.clone(memory_format=torch.contiguous_format),),  # the forward pass may change it in place
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                opset_version=OPSET,
+                input_names=[INPUT],
+                external_data=False,
+                optimize=False,
+                verbose=False,
+            )
+    except Exception as problem:  # the exporter runs the user's code, and wraps what comes out of it or not
+        raise ExportError(
+            f"PyTorch cannot export this model with a free batch size: {_root_cause(problem)}{_own_line(problem)}", HINT
+        ) from problem
+    if program is None:
+        raise ExportError("PyTorch's exporter gave no model")
+    return program.model
+
+
+def _take_one_input(model: nn.Module) -> None:
+    """Give forward the signature (x), whatever it was: *inputs, keywords with defaults, a partial function."""
+    forward = model.forward
+
+    def one_input(x: Tensor) -> Any:
+        return forward(x)
+
+    model.forward = one_input
+
+
+def _root_cause(problem: BaseException) -> str:
+    """First line of the innermost error: the outer ones only say which of the exporter's attempts failed."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__
+
+
+def _own_line(problem: BaseException) -> str:
+    """Where in the user's code an error began, as " at FILE line N"."""
+    innermost = problem
+    while innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    place = user_line([(frame.filename, str(frame.lineno)) for frame in traceback.extract_tb(innermost.__traceback__)])
+    return f" at {place}" if place else ""
+
+
+def _check_supported(exported: ir.Model, origins: Mapping[str, str]) -> None:
+    kinds = {str(node.name): _unsupported(node) for node in exported.graph}
+    refusals = [Refusal(origins[name], kind) for name, kind in kinds.items() if kind]
+    if refusals:
+        hint = f"supported: {', '.join(EXPORTED)}"
+        raise RefusedError("there are operations that cannot be exported", refusals, hint)
+
+
+def _unsupported(node: ir.Node) -> str:
+    """The node's type, with what makes it unsupported where its type is not; "" if it is supported."""
+    kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    if kind not in EXPORTED:
+        return kind
+    reason = row(kind).refuses({name: attribute.value for name, attribute in node.attributes.items()})
+    return f"{kind} {reason}" if reason else ""
+
+
+def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(inferred)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
+        raise ExportError(f"the network became an invalid ONNX graph: {_root_cause(problem)}") from problem
+    return inferred
+
+
+def _check_shapes(proto: onnx.ModelProto, origins: Mapping[str, str]) -> None:
+    """Every value has a shape with the batch as its only symbol, and every output starts with it."""
+    values = (*proto.graph.input, *proto.graph.value_info, *proto.graph.output)
+    known = {value.name: _dimensions(value) for value in values}
+    for node in proto.graph.node:
+        for name in filter(None, node.output):
+            sizes = known.get(name, [])
+            if name not in known or any(isinstance(size, str) and size != BATCH or size == 0 for size in sizes):
+                where = origins.get(node.name, node.name)
+                raise ExportError(f"the shape of what {where} gives is not fixed but for the batch: got {sizes}", HINT)
+    for output in proto.graph.output:
+        sizes = known[output.name]
+        if sizes[:1] != [BATCH]:
+            losing = next((node for node in proto.graph.node if _loses_batch(node, known)), None)
+            where = "" if losing is None else f"; it is lost in {origins.get(losing.name, losing.name)}"
+            if BATCH not in known[INPUT]:
+                where = f": forward takes batches of {known[INPUT][0]} only"
+            raise ExportError(
+                f"{output.name} has shape {sizes}, expected the batch as its first dimension{where}", HINT
+            )
+
+
+def _dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def _loses_batch(node: onnx.NodeProto, known: Mapping[str, list[int | str]]) -> bool:
+    return any(BATCH in known.get(name, []) for name in node.input) and BATCH not in known.get(node.output[0], [])
+
+
+def _check_zeros(proto: onnx.ModelProto, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:
+    """Every weight of the map is an initializer of the mask's shape whose pruned entries are exactly zero."""
+    initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name, weight in weights.items():
+        mask = masks[name].T if weight.transposed else masks[name]
+        if weight.initializer not in initializers:
+            raise ExportError(f"weight {name} was folded away, so its zeros cannot be followed")
+        array = numpy_helper.to_array(initializers[weight.initializer])
+        if array.shape != mask.shape:
+            raise ExportError(f"weight {name} has shape {list(array.shape)} in the graph, expected {list(mask.shape)}")
+        lost = int(np.count_nonzero(array[~mask]))
+        if lost:
+            raise ExportError(f"weight {name} has {lost} pruned entries that are not zero in the ONNX graph")

@@ -1,0 +1,46 @@
+"""Running a network on data: its outputs for all examples, and the task's metric of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeprune.mask import Array
+from edgeprune.task import Task
+from edgeprune.tasks import hooks
+from edgeprune.tasks.source import user_code
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BATCH = 1000
+CHANGED = "its outputs change their shape"
+
+
+def in_batches(run: Callable[[Any], Sequence[Array]], inputs: Any) -> tuple[Array, ...]:
+    """What `run` gives for a batch of inputs, an array per output, for all of them."""
+    rows = [run(inputs[first : first + BATCH]) for first in range(0, len(inputs), BATCH)]
+    return tuple(np.concatenate(column) for column in zip(*rows))
+
+
+def outputs_of(network: nn.Module, inputs: Tensor, who: str) -> tuple[Array, ...]:
+    """The network's outputs for all inputs, in evaluation mode. `who` begins the message of a TaskError, see
+    `hooks.run_model`."""
+    import torch
+
+    def run(batch: Tensor) -> list[Array]:
+        return [output.numpy() for output in hooks.run_model(network, batch, who)]
+
+    training = network.training
+    network.eval()
+    with torch.inference_mode(), user_code(f"{who}: {CHANGED}"):
+        outputs = in_batches(run, inputs)
+    network.train(training)
+    return outputs
+
+
+def metric_of(task: Task, outputs: tuple[Array, ...], targets: Array) -> float:
+    """The task's metric of some outputs. TaskError if it is not a number."""
+    return task.metric(outputs[0] if len(outputs) == 1 else outputs, targets)

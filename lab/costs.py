@@ -1,0 +1,69 @@
+"""`lab costs`: the constants of edgeprune/kernels/costs.json, fitted to measured layers."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+
+import click
+import numpy as np
+from scipy.optimize import nnls
+
+from edgeprune.export.sparse.clock import machine_name
+from edgeprune.kernels.costs import FILE
+from edgeprune.progress import say
+from lab.grid import Row, measure
+from lab.stopwatch import Stopwatch
+
+SHORTEST = 150.0  # nanoseconds that a row must take to count
+Constants = dict[str, dict[str, dict[str, float]]]  # family -> kind -> feature -> nanoseconds
+
+
+def fit(rows: Sequence[Row]) -> Constants:
+    """Non-negative least squares of relative errors, one family and kind at a time; prints how far off it is. Points
+    further off than a tenth count less (Huber 1964): a kernel is not exactly linear, and a machine not always quiet."""
+    constants: Constants = {}
+    for family, kind in dict.fromkeys((row.family, row.kind) for row in rows):
+        # Where the longer chain was not slower, something else ran meanwhile.
+        mine = [row for row in rows if (row.family, row.kind) == (family, kind) and row.spent > SHORTEST]
+        names = list(mine[0].features)
+        table = np.array([[row.features[name] for name in names] for row in mine])
+        times = np.array([row.spent for row in mine])
+        trust = np.ones(len(mine))
+        for _ in range(20):
+            fitted, _ = nnls(table / times[:, None] * trust[:, None], trust)
+            off = table @ fitted / times
+            trust = np.sqrt(np.minimum(1, 0.1 / np.maximum(np.abs(off - 1), 1e-9)))
+        middle = np.quantile(off, [0.1, 0.5, 0.9])
+        shares = "predicted/measured {:.2f}, {:.2f}, {:.2f} (a tenth, half, nine tenths)".format(*middle)
+        say(f"{family:18s} {kind:20s} {len(mine):3d} points, {shares}")
+        constants.setdefault(family, {})[kind] = {name: float(f"{value:.4g}") for name, value in zip(names, fitted)}
+    return constants
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Measure and fit, but write nothing.")
+def costs(dry_run: bool) -> None:
+    """Measure layers in ONNX Runtime, dense and sparse, and fit the constants by which export chooses kernels.
+
+    Every time is a margin: a chain of five equal layers less a chain of one, over four, so that neither what enters the
+    chain nor what leaves it counts, and in relation to a fixed convolution timed at the same moment. The other
+    architectures' constants stay as they are. It takes some minutes on one thread and wants a machine that does nothing
+    else.
+
+    \b
+    lab costs              measure this machine, fit, write edgeprune/kernels/costs.json
+    lab costs --dry-run    write nothing
+    """
+    watch = Stopwatch()
+    rows = list(measure(watch))
+    unit_ns = float(np.quantile(watch.units_ns, 0.1))
+    constants = fit([row._replace(spent=row.spent * unit_ns) for row in rows])
+    if dry_run:
+        return
+    content = json.loads(FILE.read_text())
+    content[platform.machine()] = constants
+    content["source"][platform.machine()] = f"lab costs, one thread, {machine_name()}"
+    FILE.write_text(json.dumps(content, indent=1) + "\n")
+    click.echo(FILE)

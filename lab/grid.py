@@ -1,0 +1,176 @@
+"""The grid of layers that `lab costs` measures: dense and sparse, fp32 and int8, large and small."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from edgeprune.kernels.costs import FORMATS, TENSOR_WORK, Geometry, pool_features, stored_blocks
+from lab import chains
+from lab.stopwatch import Stopwatch
+
+# (channels, side, kernel): what networks for small devices are made of, the small planes at their ends included.
+CONVOLUTIONS = (
+    (16, 32, 3), (64, 32, 3), (128, 16, 3), (256, 8, 3), (512, 4, 3), (512, 2, 3),
+    (64, 56, 1), (128, 28, 1), (256, 14, 1), (512, 14, 1), (512, 7, 1), (1024, 7, 1),
+    (8, 8, 3), (32, 4, 3), (4, 112, 3), (32, 112, 1), (32, 14, 1), (128, 4, 1), (256, 1, 1),
+    (16, 8, 3), (16, 4, 3), (8, 32, 3), (16, 16, 1), (32, 8, 1), (64, 4, 1), (48, 1, 1), (16, 28, 3), (24, 56, 1),
+)  # fmt: skip
+# (channels, channels of every second layer, side): those at either end of a network, and those of a block that widens.
+UNEQUAL = ((4, 64, 32), (4, 32, 56), (16, 64, 16))
+WIDENED = ((16, 96, 56), (24, 144, 28), (80, 480, 14), (192, 1152, 7), (8, 96, 1), (20, 480, 1))
+# (channels, side, kernel), and (channels, side) of depthwise ones: some with channels that the runtime cannot block.
+REST = (
+    (126, 28, 1), (62, 56, 1), (26, 112, 1), (510, 7, 1), (62, 14, 1), (254, 14, 1), (126, 56, 1),
+    (62, 32, 3), (126, 16, 3), (254, 8, 3), (30, 56, 3), (62, 8, 3), (510, 4, 3), (126, 28, 3),
+)  # fmt: skip
+DEPTHWISE = (
+    (16, 14), (64, 7), (32, 112), (64, 56), (128, 28), (256, 14), (512, 14), (512, 7),
+    (62, 56), (30, 112), (126, 28), (510, 14),
+)  # fmt: skip
+# (outputs, inputs); of small products the call is all there is.
+GEMMS = (
+    (128, 128), (256, 256), (512, 512), (1024, 1024), (1536, 1536),
+    (16, 16), (32, 32), (64, 64), (8, 64), (12, 256), (96, 300), (12, 1280),
+)  # fmt: skip
+DENSITIES = (0.05, 0.15, 0.5)
+TENSORS = ((16, 8), (64, 14), (16, 64), (64, 32), (256, 14), (512, 7), (64, 56), (512, 14))
+# Too large for a core's own cache, as what changes layout at a network's start is.
+LARGE = ((128, 56), (64, 112))
+Features = Mapping[str, float]
+Formats = Mapping[str, tuple[str, ...]]  # of the sparse kernels of each precision
+
+
+class Row(NamedTuple):
+    """What one kind of kernel took for a layer. spent: in times of the stopwatch's unit, for `fit` in nanoseconds."""
+
+    family: str
+    kind: str
+    features: Features
+    spent: float
+
+
+def square(outputs: int, inputs: int, kernel: int, side: int) -> Geometry:
+    """A convolution without steps over side x side positions."""
+    return Geometry(outputs, inputs, kernel * kernel, side * side, side * side)
+
+
+def measure(watch: Stopwatch) -> Iterator[Row]:
+    """Every row of the grid."""
+    for channels, side, kernel in CONVOLUTIONS:
+        yield from measure_layers(watch, [square(channels, channels, kernel, side)], (kernel, kernel), side)
+    for channels, side, kernel in REST:
+        rest = [square(channels, channels, kernel, side)]
+        yield from measure_layers(watch, rest, (kernel, kernel), side, dict.fromkeys(FORMATS, ()))
+    for kernel, pairs in ((3, UNEQUAL), (1, WIDENED)):
+        for few, many, side in pairs:
+            both = [square(many, few, kernel, side), square(few, many, kernel, side)]
+            yield from measure_layers(watch, both, (kernel, kernel), side)
+    for outputs, inputs in GEMMS:
+        sizes = dict.fromkeys(((outputs, inputs), (inputs, outputs)))
+        yield from measure_layers(watch, [Geometry(*size, 1, 1, 1, gemm=True) for size in sizes], (), 1)
+    for channels, side in DEPTHWISE:
+        yield from measure_depthwise(watch, channels, side)
+    for channels, side in (*TENSORS, *LARGE):
+        shape = channels, side, side
+        reorders = watch.profiled(chains.reordering(shape), "ReorderInput", "ReorderOutput")
+        yield Row("fp32 plain", "reorder", tensor_features(shape), reorders / 2)
+        if (channels, side) not in LARGE:
+            yield from measure_tensor_work(watch, shape)
+            yield from measure_pools(watch, channels, side)
+
+
+def tensor_features(shape: tuple[int, ...]) -> Features:
+    """Work on a whole tensor."""
+    return {"call": 1.0, "cell": float(np.prod(shape))}
+
+
+def total(features: Sequence[Features]) -> Features:
+    """Of layers that run one after the other."""
+    return {name: sum(layer[name] for layer in features) for name in features[0]}
+
+
+def measure_layers(
+    watch: Stopwatch, geometries: Sequence[Geometry], taps: tuple[int, ...], side: int, formats: Formats = FORMATS
+) -> Iterator[Row]:
+    """One layer, or two by turns, dense and in every sparse format. taps: of the kernel, () of a Gemm."""
+    first = geometries[0]
+    shape = (first.inputs, side, side) if taps else (first.inputs,)
+    sizes = [(layer.outputs, layer.inputs, *taps) for layer in geometries]
+
+    def spent(precision: str, pattern: str, density: float, sparse: bool, clipped: bool = False) -> float:
+        def make(count: int) -> onnx.ModelProto:
+            layers = [chains.weights(size, pattern, density, seed) for seed, size in enumerate(sizes * count)]
+            return chains.network(shape, layers, precision, pattern if sparse else "", clipped)
+
+        return watch.margin(make)
+
+    for precision, patterns in formats.items():
+        for clipped in (False, True) if precision == "fp32" and taps and patterns else (False,):
+            work = total([replace(layer, clipped=clipped).dense_features() for layer in geometries])
+            dense = spent(precision, "unstructured", 0.9, False, clipped)
+            yield Row(f"{precision} dense", first.kind, work, dense)
+        for pattern, density in product(patterns, DENSITIES):
+            blocks = [stored_blocks(chains.weights(size, pattern, density, 0), pattern) for size in sizes]
+            work = total([layer.sparse_features(count) for layer, count in zip(geometries, blocks)])
+            sparse = spent(precision, pattern, density, True)
+            yield Row(f"{precision} {pattern}", "gemm" if first.gemm else "conv", work, sparse)
+
+
+def measure_depthwise(watch: Stopwatch, channels: int, side: int) -> Iterator[Row]:
+    """The runtime's depthwise kernel, and the library's, with steps of 2 too."""
+    shape = (channels, side, side)
+    geometry = replace(square(channels, channels, 3, side), depthwise=True)
+    half = replace(geometry, positions_out=(-(-side // 2)) ** 2)
+
+    def spent(precision: str, pattern: str = "", clipped: bool = False) -> float:
+        # Layers that are sparse, or the library would not be needed.
+        ends = [np.eye(channels, dtype=np.float32)[:, :, None, None]] * bool(pattern)
+
+        def make(count: int) -> onnx.ModelProto:
+            layers = [chains.deep_weights(channels, seed) for seed in range(count)]
+            return chains.network(shape, [*ends, *layers, *ends], precision, pattern, clipped)
+
+        return watch.margin(make)
+
+    clipped = replace(geometry, clipped=True).dense_features()
+    yield Row("fp32 dense", geometry.kind, clipped, spent("fp32", clipped=True))
+    strided = watch.profiled(chains.reordering(shape, 2), "Conv")
+    yield Row("fp32 dense", geometry.kind, half.dense_features(), strided)
+    for precision in FORMATS:
+        yield Row(f"{precision} dense", geometry.kind, geometry.dense_features(), spent(precision))
+        own = f"{precision} depthwise", "conv"
+        yield Row(*own, geometry.depthwise_features(), spent(precision, "unstructured"))
+        strided = watch.margin(functools.partial(chains.striding, shape, precision=precision))
+        yield Row(*own, half.depthwise_features(), strided)
+
+
+def measure_pools(watch: Stopwatch, channels: int, side: int) -> Iterator[Row]:
+    """Float MaxPools: the library's, and the runtime's in channels that it cannot block and in blocked ones (these with
+    steps of 1 only, since no layout changes in a chain)."""
+    for odd, window, step in product((0, 1), (2, 3), (1, 2)):
+        shape = (channels - odd, side, side)
+        make = functools.partial(chains.pooled, shape, side=window, step=step)
+        cells = int(np.prod(shape))
+        features = pool_features(window * window, (shape[0], cells, cells // step**2))
+        yield Row("fp32 own", "max_pool", features, watch.margin(functools.partial(make, own=True)))
+        if odd or step == 1:
+            yield Row(f"fp32 {'plain' if odd else 'blocked'}", "max_pool", features, watch.margin(make))
+
+
+def measure_tensor_work(watch: Stopwatch, shape: tuple[int, ...]) -> Iterator[Row]:
+    """Operators on whole int8 tensors, stock and packed, and the changes of layout."""
+    features = tensor_features(shape)
+    for work, packed in product(TENSOR_WORK[2:], (False, True)):
+        spent = watch.margin(functools.partial(chains.tensor_chain, work, packed=packed, shape=shape))
+        yield Row(f"int8 {'packed' if packed else 'plain'}", work, features, spent)
+    # Between stock convolutions, whose own layout (NHWC) is a third one.
+    both, neither = (watch.margin(functools.partial(chains.converting, shape, converts=it)) for it in (True, False))
+    for work in TENSOR_WORK[:2]:
+        yield Row("int8 packed", work, features, (both - neither) / 2)

@@ -1,0 +1,200 @@
+"""The networks that the sparse kernels are timed on, as plain torch modules, and the task that each becomes.
+
+A ticket's task is a copy of this file, so it imports nothing of the laboratory. `random-SEED` is drawn from its seed:
+any stack of plain, residual and inverted blocks with any numbers of channels. The weights are random, since a kernel's
+speed depends on where the zeros lie and not on what the others are worth.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeprune import Data, Recipe, Split, Task
+from edgeprune.tasks.networks import mlp, vgg16
+
+EXAMPLES = {"train": 64, "validation": 32, "test": 2}
+MACS = (0.3e9, 0.8e9)
+IMAGE = (3, 32, 32)
+WIDTHS = (1024, 2048, 2048, 1024, 16)  # of "mlp"
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut (He et al. 2016), of any kernel size and stride."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(*convolution(inputs, outputs, size, stride, nn.ReLU()))
+        self.second = nn.Sequential(*convolution(outputs, outputs, size))
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(inputs, outputs, 1, stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, inputs, H, W] -> [n, outputs, H / stride, W / stride]."""
+        return F.relu(self.second(self.first(x)) + self.shortcut(x))
+
+
+class Inverted(nn.Module):
+    """Wider, depthwise, narrower again, without an activation at the end (Sandler et al. 2018)."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int, factor: int) -> None:
+        super().__init__()
+        width = inputs * factor
+        self.body = nn.Sequential(
+            *convolution(inputs, width, 1, activation=nn.ReLU6()),
+            *convolution(width, width, size, stride, nn.ReLU6(), groups=width),
+            *convolution(width, outputs, 1),
+        )
+        self.joins = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, inputs, H, W] -> [n, outputs, H / stride, W / stride]."""
+        y: Tensor = self.body(x)
+        return x + y if self.joins else y
+
+
+def convolution(
+    inputs: int, outputs: int, size: int, stride: int = 1, activation: nn.Module | None = None, groups: int = 1
+) -> list[nn.Module]:
+    """Convolution, batch norm and an activation, if any."""
+    layer = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+    return [layer, nn.BatchNorm2d(outputs), *([activation] if activation else [])]
+
+
+def head(inputs: int, classes: int) -> list[nn.Module]:
+    """Mean over space and a linear layer."""
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 in its CIFAR form: a 3x3 stem and no pooling behind it."""
+    layers, channels = convolution(3, 64, 3, activation=nn.ReLU()), 64
+    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+        layers += [Residual(channels, outputs, 3, stride), Residual(outputs, outputs, 3, 1)]
+        channels = outputs
+    return nn.Sequential(*layers, *head(512, 10))
+
+
+def mobilenetv1() -> nn.Module:
+    """MobileNetV1 1.0 for 224x224 (Howard et al. 2017)."""
+    layers, channels = convolution(3, 32, 3, 2, nn.ReLU6()), 32
+    plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+    for outputs, stride in plan:
+        layers += convolution(channels, channels, 3, stride, nn.ReLU6(), groups=channels)
+        layers += convolution(channels, outputs, 1, activation=nn.ReLU6())
+        channels = outputs
+    return nn.Sequential(*layers, *head(1024, 1000))
+
+
+def drawn(seed: int) -> nn.Module:
+    """A network drawn from a seed, drawn again until it is about as large as ResNet-18 (0.3 to 0.8 GMAC)."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        network = _draw(generator)
+        if MACS[0] <= macs(network, IMAGE) <= MACS[1]:
+            return network
+
+
+def _draw(generator: torch.Generator) -> nn.Module:
+    def choose(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    channels = choose(24, 96)
+    layers = convolution(3, channels, 3, activation=nn.ReLU())
+    for stage in range(choose(3, 4)):
+        for block in range(choose(1, 3)):
+            outputs = channels if block else choose(48, 160) * (stage + 1)
+            stride, size = 2 if stage and not block else 1, (1, 3, 3, 5)[choose(0, 3)]
+            kind = choose(0, 2)
+            if kind == 0:
+                layers += convolution(channels, outputs, size, stride, nn.ReLU())
+            elif kind == 1:
+                layers.append(Residual(channels, outputs, size, stride))
+            else:
+                layers.append(Inverted(channels, outputs, max(size, 3), stride, choose(2, 4)))
+            channels = outputs
+    return nn.Sequential(*layers, *head(channels, 10))
+
+
+def small(seed: int) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network drawn from a seed of the size that devices run in microseconds, and the shape of one input."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def choose(*values: int) -> int:
+        return values[int(torch.randint(len(values), (), generator=generator))]
+
+    if choose(0, 1):
+        widths = [choose(16, 23, 64, 256, 784), *(choose(16, 32, 100, 128, 300, 512) for _ in range(choose(1, 2, 3)))]
+        # Not `mlp`, which draws its weights: scripts/fingerprint trains these as torch leaves them.
+        pairs = [layer for pair in zip(widths, widths[1:]) for layer in (nn.Linear(*pair), nn.ReLU())]
+        return nn.Sequential(*pairs, nn.Linear(widths[-1], choose(1, 2, 10))), (widths[0],)
+    inputs, side, channels = choose(1, 3), choose(16, 28, 32, 64), choose(8, 12, 16, 32)
+    layers = convolution(inputs, channels, 3, activation=nn.ReLU())
+    for _ in range(choose(1, 2, 4)):
+        outputs, size, stride = choose(16, 24, 32, 64, 128), choose(1, 3, 5), choose(1, 2)
+        if choose(0, 1):
+            layers += convolution(channels, outputs, size, stride, nn.ReLU())
+        else:
+            layers.append(Inverted(channels, outputs, max(size, 3), stride, choose(2, 4)))
+        channels = outputs
+    return nn.Sequential(*layers, *head(channels, 10)), (inputs, side, side)
+
+
+def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-adds of the convolutions and linear layers for one input."""
+    total = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        total += weight.numel() * (output[0, 0].numel() if output.dim() > 2 else 1)
+
+    layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    training = network.training
+    with torch.inference_mode():
+        network.eval()(torch.zeros(1, *shape))
+    for hook in hooks:
+        hook.remove()
+    network.train(training)
+    return total
+
+
+def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """A network by its name, one of `tickets.NETWORKS`, random-SEED or small-SEED, and the shape of one input."""
+    if name.startswith("random-"):
+        return drawn(int(name.removeprefix("random-"))), IMAGE
+    if name.startswith("small-"):
+        return small(int(name.removeprefix("small-")))
+    if name == "mlp":
+        return mlp(WIDTHS), WIDTHS[:1]
+    makers = {"resnet18": (resnet18, IMAGE), "vgg16": (vgg16, IMAGE), "mobilenetv1": (mobilenetv1, (3, 224, 224))}
+    make, shape = makers[name]
+    return make(), shape
+
+
+def task(name: str) -> Task:
+    """A network as a task whose inputs are noise. Nothing is learned, so there is nothing to judge: the metric is 0."""
+    shape = network_of(name)[1]
+
+    def splits(folder: object) -> Data:
+        generator = torch.Generator().manual_seed(0)
+
+        def noise(examples: int) -> Split:
+            inputs = torch.randn(examples, *shape, generator=generator)
+            return Split(inputs, torch.zeros(examples, dtype=torch.int64))
+
+        return Data(*[noise(examples) for examples in EXAMPLES.values()])
+
+    return Task(
+        name=name,
+        model=lambda: network_of(name)[0],
+        data=splits,
+        loss=F.cross_entropy,
+        metric=lambda outputs, targets: 0.0,
+        metric_name="nothing",
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+        recipe=Recipe(iterations=1, batch_size=1),
+    )
