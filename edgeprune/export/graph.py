@@ -21,6 +21,7 @@ from edgeprune.operators import row
 
 # A prime stands for the open batch dimension while shapes are worked out: what it divides, the batch divides.
 OPEN_BATCH = 1_000_003
+BATCH = "batch"  # in an ONNX file
 STANDARD = ("", "ai.onnx")
 REFUSED = "there are operations that cannot be written as .tflite"
 
@@ -212,6 +213,49 @@ def open_shape(shape: Iterable[int]) -> Shape:
 def read_graph(model: onnx.ModelProto) -> Graph:
     """The graph of a float32 model. Shapes that it does not bring along are inferred; ExportError where they cannot be
     worked out, and for an input with another open dimension than the first."""
+    for value in model.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if axis and not dim.HasField("dim_value"):
+                raise ExportError(f"input {value.name} leaves dimension {axis} open; only the first may be")
+    known = {value.name for value in _values(model.graph) if _is_known(value)}
+    made = (name for node in model.graph.node for name in node.output if name and node.op_type != "Constant")
+    graph = _graph_of(model, model) if known.issuperset(made) else infer_graph(model)
+    for name in [*graph.inputs, *graph.writer]:
+        if name and min(graph.shapes.get(name, (0,)), default=1) < 1:
+            raise ExportError(f"the shape of value {name} cannot be worked out, got {graph.shapes.get(name)}")
+    return graph
+
+
+def infer_graph(model: onnx.ModelProto) -> Graph:
+    """The graph of a float32 model with all shapes inferred anew, 0 where one cannot be; ExportError if they do not fit
+    together."""
+    inferred = onnx.ModelProto()
+    inferred.CopyFrom(model)
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == BATCH or (value in inferred.graph.input and not dim.HasField("dim_value")):
+                dim.dim_value = OPEN_BATCH
+            elif dim.dim_param:
+                dim.Clear()
+    try:
+        inferred = shape_inference.infer_shapes(inferred, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(inferred)
+    except (shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
+        said = next((line.strip() for line in str(problem).splitlines() if line.strip()), "")
+        raise ExportError(f"the shapes of the ONNX graph do not fit together: {said}") from problem
+    named = onnx.ModelProto()
+    named.CopyFrom(inferred)
+    for value in _values(named.graph):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value == OPEN_BATCH:
+                dim.dim_param = BATCH
+            elif dim.dim_value % OPEN_BATCH == 0:
+                dim.Clear()
+    return _graph_of(inferred, named)
+
+
+def _graph_of(described: onnx.ModelProto, model: onnx.ModelProto) -> Graph:
+    """described: with a shape for every value, where there is one."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     nodes = []
     for index, proto in enumerate(model.graph.node):
@@ -219,25 +263,13 @@ def read_graph(model: onnx.ModelProto) -> Graph:
             constants[proto.output[0]] = _constant_value(proto)
         else:
             nodes.append(_node(proto, index))
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    for value in inputs:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if axis and not dim.HasField("dim_value"):
-                raise ExportError(f"input {value.name} leaves dimension {axis} open; only the first may be")
-    wanted = [*(value.name for value in inputs), *(name for node in nodes for name in node.outputs if name)]
-    values = {value.name: value for value in _values(model.graph)}
-    if not all(name in values and _is_known(values[name]) for name in wanted):
-        values = {value.name: value for value in _values(_inferred(model, constants.keys()))}
-    shapes = {name: _shape(value) for name, value in values.items() if value.type.tensor_type.HasField("shape")}
-    for name in wanted:
-        if name not in shapes or any(size < 1 for size in shapes[name]):
-            raise ExportError(f"the shape of value {name} cannot be worked out, got {shapes.get(name)}")
+    values = {value.name: value for value in _values(described.graph)}
     return Graph(
         nodes=tuple(nodes),
         constants=constants,
-        shapes=shapes,
+        shapes={name: _shape(value) for name, value in values.items() if value.type.tensor_type.HasField("shape")},
         types={name: _type(value) for name, value in values.items()},
-        inputs=tuple(value.name for value in inputs),
+        inputs=tuple(value.name for value in model.graph.input if value.name not in constants),
         outputs=tuple(Port(value.name, value.name) for value in model.graph.output),
         model=model,
     )
@@ -251,24 +283,6 @@ def _is_known(value: onnx.ValueInfoProto) -> bool:
     """True if each dimension is a number or a named one, which can only be the batch."""
     kind = value.type.tensor_type
     return kind.HasField("shape") and all(dim.HasField("dim_value") or dim.dim_param for dim in kind.shape.dim)
-
-
-def _inferred(model: onnx.ModelProto, constants: Iterable[str]) -> onnx.GraphProto:
-    """The graph with all shapes inferred anew for a batch of OPEN_BATCH."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.value_info[:]
-    for value in copy.graph.input:
-        if value.name not in constants:
-            for dim in value.type.tensor_type.shape.dim:
-                if not dim.HasField("dim_value"):
-                    dim.dim_value = OPEN_BATCH
-    for value in copy.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    try:
-        return shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True).graph
-    except shape_inference.InferenceError as problem:
-        raise ExportError(f"the shapes of the ONNX graph do not fit together: {problem}") from None
 
 
 def _node(proto: onnx.NodeProto, index: int) -> Node:
@@ -293,7 +307,7 @@ def _constant_value(proto: onnx.NodeProto) -> Array:
 
 def _shape(value: onnx.ValueInfoProto) -> Shape:
     dims = value.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else OPEN_BATCH for dim in dims)
+    return tuple(OPEN_BATCH if dim.dim_param else dim.dim_value for dim in dims)
 
 
 def _type(value: onnx.ValueInfoProto) -> str:

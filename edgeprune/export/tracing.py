@@ -20,22 +20,19 @@ import onnx
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 from torch import Tensor, nn
 
 from edgeprune.errors import ExportError, Refusal, RefusedError
-from edgeprune.export.graph import Graph, read_graph
+from edgeprune.export.graph import BATCH, OPEN_BATCH, Graph, Node, Shape, infer_graph
 from edgeprune.export.normal.ceilings import settle_ceilings
 from edgeprune.export.normal.names import Weight, name_values, name_weights
 from edgeprune.export.normal.rewrites import simplify
 from edgeprune.export.origins import origins_of, user_line
-from edgeprune.operators import EXPORTED, row
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
 OPSET = 18
 IR_VERSION = 8
-BATCH = "batch"
 INPUT = "input"
 HINT = (
     "keep the batch as the first dimension: x.shape[0] in place of len(x), no loop over examples, no branch on values"
@@ -72,10 +69,10 @@ def trace(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -> 
     _check_supported(exported, origins)
     ClearMetadataAndDocStringPass()(exported)
     exported.ir_version = IR_VERSION
-    proto = _with_shapes(ir.serde.serialize_model(exported))
-    _check_shapes(proto, origins)
-    _check_zeros(proto, weights, masks)
-    return Traced(read_graph(proto), weights, origins)
+    graph = infer_graph(ir.serde.serialize_model(exported))
+    _check_shapes(graph, origins)
+    _check_zeros(graph, weights, masks)
+    return Traced(graph, weights, origins)
 
 
 @contextlib.contextmanager
@@ -161,66 +158,52 @@ def _check_supported(exported: ir.Model, origins: Mapping[str, str]) -> None:
     kinds = {str(node.name): _unsupported(node) for node in exported.graph}
     refusals = [Refusal(origins[name], kind) for name, kind in kinds.items() if kind]
     if refusals:
-        hint = f"supported: {', '.join(EXPORTED)}"
-        raise RefusedError("there are operations that cannot be exported", refusals, hint)
+        raise RefusedError("there are operations that cannot be exported", refusals, "ONNX has no such operators")
 
 
 def _unsupported(node: ir.Node) -> str:
-    """The node's type, with what makes it unsupported where its type is not; "" if it is supported."""
-    kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    if kind not in EXPORTED:
-        return kind
-    reason = row(kind).refuses({name: attribute.value for name, attribute in node.attributes.items()})
-    return f"{kind} {reason}" if reason else ""
+    """The type of a node that the runtimes do not know, "" for one that ONNX has."""
+    if not node.domain and onnx.defs.has(node.op_type, OPSET):
+        return ""
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
-def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(inferred)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
-        raise ExportError(f"the network became an invalid ONNX graph: {_root_cause(problem)}") from problem
-    return inferred
-
-
-def _check_shapes(proto: onnx.ModelProto, origins: Mapping[str, str]) -> None:
-    """Every value has a shape with the batch as its only symbol, and every output starts with it."""
-    values = (*proto.graph.input, *proto.graph.value_info, *proto.graph.output)
-    known = {value.name: _dimensions(value) for value in values}
-    for node in proto.graph.node:
-        for name in filter(None, node.output):
-            sizes = known.get(name, [])
-            if name not in known or any(isinstance(size, str) and size != BATCH or size == 0 for size in sizes):
-                where = origins.get(node.name, node.name)
+def _check_shapes(graph: Graph, origins: Mapping[str, str]) -> None:
+    """Every value has a shape with the batch as all that is open, and every output starts with it."""
+    for node in graph.nodes:
+        for name in filter(None, node.outputs):
+            if min(graph.shapes.get(name, (0,)), default=1) < 1:
+                where, sizes = origins.get(node.name, node.name), _words(graph.shapes.get(name, ()))
                 raise ExportError(f"the shape of what {where} gives is not fixed but for the batch: got {sizes}", HINT)
-    for output in proto.graph.output:
-        sizes = known[output.name]
-        if sizes[:1] != [BATCH]:
-            losing = next((node for node in proto.graph.node if _loses_batch(node, known)), None)
+    for port in graph.outputs:
+        shape = graph.shapes[port.value]
+        if shape[:1] != (OPEN_BATCH,):
+            losing = next((node for node in graph.nodes if _loses_batch(node, graph)), None)
             where = "" if losing is None else f"; it is lost in {origins.get(losing.name, losing.name)}"
-            if BATCH not in known[INPUT]:
-                where = f": forward takes batches of {known[INPUT][0]} only"
+            if OPEN_BATCH not in graph.shapes[INPUT]:
+                where = f": forward takes batches of {graph.shapes[INPUT][0]} only"
             raise ExportError(
-                f"{output.name} has shape {sizes}, expected the batch as its first dimension{where}", HINT
+                f"{port.name} has shape {_words(shape)}, expected the batch as its first dimension{where}", HINT
             )
 
 
-def _dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
-    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+def _words(shape: Shape) -> list[int | str]:
+    return [size if size == 0 or size % OPEN_BATCH else BATCH for size in shape]
 
 
-def _loses_batch(node: onnx.NodeProto, known: Mapping[str, list[int | str]]) -> bool:
-    return any(BATCH in known.get(name, []) for name in node.input) and BATCH not in known.get(node.output[0], [])
+def _loses_batch(node: Node, graph: Graph) -> bool:
+    return any(BATCH in _words(graph.shapes.get(name, ())) for name in node.inputs) and BATCH not in _words(
+        graph.shapes.get(node.output, ())
+    )
 
 
-def _check_zeros(proto: onnx.ModelProto, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:
-    """Every weight of the map is an initializer of the mask's shape whose pruned entries are exactly zero."""
-    initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
+def _check_zeros(graph: Graph, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:
+    """Every weight of the map is a constant of the mask's shape whose pruned entries are exactly zero."""
     for name, weight in weights.items():
         mask = masks[name].T if weight.transposed else masks[name]
-        if weight.initializer not in initializers:
+        if weight.initializer not in graph.constants:
             raise ExportError(f"weight {name} was folded away, so its zeros cannot be followed")
-        array = numpy_helper.to_array(initializers[weight.initializer])
+        array = graph.constants[weight.initializer]
         if array.shape != mask.shape:
             raise ExportError(f"weight {name} has shape {list(array.shape)} in the graph, expected {list(mask.shape)}")
         lost = int(np.count_nonzero(array[~mask]))
