@@ -181,11 +181,17 @@ def float_convolution(
     cases.output(y, TensorProto.FLOAT, tolerance(magnitude(x, w, b, arguments(conv)), rest))
 
 
+def examples(cases: Cases) -> list[int]:
+    """All dimensions but the last of a matrix product's input."""
+    n, part = int(cases.random.choice(BATCHES)), int(cases.random.choice([1, 3, 5]))
+    return [[n], [n, part], [1, part, 1, 1, n]][int(cases.random.integers(3))]
+
+
 def float_product(cases: Cases, pattern: str, density: float, residual: bool) -> None:
-    n, (_, k, m) = int(cases.random.choice(BATCHES)), sizes(cases, 150)
-    x, b = floats(cases, n, k), floats(cases, m)
+    lead, (_, k, m) = examples(cases), sizes(cases, 150)
+    x, b = floats(cases, *lead, k), floats(cases, m)
     w = sparse(cases, (m, k), np.float32, density, packing.BLOCKS[pattern])
-    rest = floats(cases, n, m) if residual else None
+    rest = floats(cases, *lead, m) if residual else None
     names = [cases.input(x), cases.weight(np.frombuffer(packing.pack(w, pattern), np.uint8)), cases.weight(b)]
     names += [] if rest is None else [cases.input(rest)]
     y = cases.node("SparseGemm", names, **bounds(cases))
@@ -243,14 +249,12 @@ def integer_convolution(cases: Cases, pattern: str, density: float, signed: bool
 
 
 def integer_product(cases: Cases, pattern: str, density: float, signed: bool) -> None:
-    n, (_, k, m) = int(cases.random.choice(BATCHES)), sizes(cases, 150)
+    lead, (_, k, m) = examples(cases), sizes(cases, 150)
     k *= int(cases.random.choice([1, 4]))  # of which 64 x 4 are a window, where inputs are looked up in registers
     w = sparse(cases, (m, k), np.int8, density, packing.BLOCKS[pattern])
     b, s = requantized(cases, m, int(k * density))
-    names = [
-        cases.input(integers(cases, signed, n, k)),
-        cases.weight(np.frombuffer(packing.pack(w, pattern), np.uint8)),
-    ]
+    weight = cases.weight(np.frombuffer(packing.pack(w, pattern), np.uint8))
+    names = [cases.input(integers(cases, signed, *lead, k)), weight]
     op = "QSparseGemmS8" if signed else "QSparseGemm"
     y = cases.node(op, [*names, cases.weight(b), cases.weight(s)], **points(cases, signed))
     cases.output(y, TensorProto.INT8 if signed else TensorProto.UINT8)

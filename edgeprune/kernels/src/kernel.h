@@ -70,11 +70,13 @@ int has_attribute(const kernel *k, const OrtKernelInfo *info, const char *name);
 static inline int is_scale(float value) { return value >= 0 && value <= 1e30f; }
 #define NO_SCALE "must be a number from 0 to 1e30"
 
+enum { MOST_DIMENSIONS = 6 };
+
 typedef struct {
     const void *data;
     int32_t type;
     size_t rank;
-    int64_t dims[6];
+    int64_t dims[MOST_DIMENSIONS];
     int64_t elements;
 } tensor;
 

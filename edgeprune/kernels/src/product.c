@@ -13,11 +13,11 @@ enum { BATCH_IN_COLUMNS = 3, BATCH_BY_LANE = 16 };
 
 static OrtStatus *check(const kernel *k, const tensor *x, const tensor *residual) {
     const sparse_gemm *w = &((const product *)k->state)->weights;
-    if (x->rank != 2 || x->dims[1] != w->inputs || (!x->data && x->elements))
+    if (x->rank < 2 || x->rank > MOST_DIMENSIONS || x->dims[x->rank - 1] != w->inputs || (!x->data && x->elements))
         return fail(k->api, k->name, "X does not have as many columns as the weights have inputs");
-    if (residual->rank && (residual->rank != 2 || residual->dims[0] != x->dims[0] || residual->dims[1] != w->outputs))
-        return fail(k->api, k->name, "R does not have the output's shape");
-    return 0;
+    int fits = !residual->rank || (residual->rank == x->rank && residual->dims[x->rank - 1] == w->outputs);
+    for (size_t i = 0; residual->rank && fits && i + 1 < x->rank; i++) fits = residual->dims[i] == x->dims[i];
+    return fits ? 0 : fail(k->api, k->name, "R does not have the output's shape");
 }
 
 static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
@@ -29,18 +29,21 @@ static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     TRY(run_input(k, context, 0, &x));
     if (!integer) TRY(run_input(k, context, 3, &residual));
     TRY(check(k, &x, &residual));
-    int64_t dims[2] = {x.dims[0], w->outputs};
-    TRY(run_output(k, context, dims, 2, &y));
-    if (x.dims[0] == 0) return 0;
-    if (x.dims[0] > 1 << 24) return fail(k->api, k->name, "the batch is too large");
-    const int columns = x.dims[0] >= (integer && k->level->by_lane ? BATCH_BY_LANE : BATCH_IN_COLUMNS);
-    const int64_t lanes = k->level->lanes, wanted = (x.dims[0] + lanes - 1) / lanes * lanes;
+    int64_t dims[MOST_DIMENSIONS];
+    for (size_t i = 0; i < x.rank; i++) dims[i] = x.dims[i];
+    dims[x.rank - 1] = w->outputs;
+    TRY(run_output(k, context, dims, x.rank, &y));
+    if (x.elements == 0) return 0;
+    const int64_t batch = x.elements / w->inputs;
+    if (batch > 1 << 24) return fail(k->api, k->name, "the batch is too large");
+    const int columns = batch >= (integer && k->level->by_lane ? BATCH_BY_LANE : BATCH_IN_COLUMNS);
+    const int64_t lanes = k->level->lanes, wanted = (batch + lanes - 1) / lanes * lanes;
     const int64_t pitch = !columns ? 1 : wanted < PANEL ? wanted : PANEL;
-    const int64_t panels = columns || integer ? (x.dims[0] + pitch - 1) / pitch : 0;
+    const int64_t panels = columns || integer ? (batch + pitch - 1) / pitch : 0;
     const int64_t cells = integer ? groups_of_four(w->inputs) : w->inputs, panel_bytes = 4 * cells * pitch;
     gemm_job job = {
         .weights = w, .float_end = &p->end.floats, .integer_end = &p->end.integers, .input = x.data,
-        .residual = residual.data, .output = y, .batch = (int32_t)x.dims[0], .parts = PIECES, .flip = flip_of(k),
+        .residual = residual.data, .output = y, .batch = (int32_t)batch, .parts = PIECES, .flip = flip_of(k),
         .pitch = (int32_t)pitch, .panel_parts = columns ? PIECES : 1,
     };
     job.panels = panels ? scratch_memory(k, (size_t)(panels * panel_bytes), 0) : 0;

@@ -98,6 +98,14 @@ static inline vi4 even_odd_i4(vi4 a, vi4 b) { return vuzp1q_s32(a, vextq_s32(b, 
 static inline vi4 one_before_i4(vi4 a, vi4 b) { return vextq_s32(a, b, 3); }
 static inline vi4 one_after_i4(vi4 a, vi4 b) { return vextq_s32(a, b, 1); }
 static inline vf4 as_f4(vi4 a) { return (vf4)a; }
+static inline void turn_4(vi4 *row) {
+    const int32x4x2_t ac = vzipq_s32(row[0], row[2]), bd = vzipq_s32(row[1], row[3]);
+    const int32x4x2_t low = vzipq_s32(ac.val[0], bd.val[0]), high = vzipq_s32(ac.val[1], bd.val[1]);
+    row[0] = low.val[0];
+    row[1] = low.val[1];
+    row[2] = high.val[0];
+    row[3] = high.val[1];
+}
 
 /* Bytes of the whole range, and what is left to do for a part of it. */
 static inline vi4 narrow_4(vi4 a, vi4 b, vi4 c, vi4 d, int32_t zero_point) {
@@ -175,3 +183,12 @@ static inline void store_part_i4(void *to, vi4 a, int count) {
 }
 static inline vf4 load_part_f4(const void *from, int count) { return (vf4)load_part_i4(from, count); }
 static inline void store_part_f4(void *to, vf4 a, int count) { store_part_i4(to, (vi4)a, count); }
+/* Sixteen bytes for each four cells, `step` bytes apart: here these are all. */
+static inline vi4 load_apart_i4(const char *from, int64_t step) {
+    (void)step;
+    return load_i4(from);
+}
+static inline void store_apart_i4(char *to, int64_t step, vi4 a) {
+    (void)step;
+    store_i4(to, a);
+}

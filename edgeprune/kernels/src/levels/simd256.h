@@ -34,3 +34,11 @@ static inline vi8 in_order_8(vf8 mixed) { return _mm256_permute4x64_epi64((vi8)m
 static inline vi8 even_i8(vi8 a, vi8 b) { return in_order_8(_mm256_shuffle_ps((vf8)a, (vf8)b, _MM_SHUFFLE(2, 0, 2, 0))); }
 static inline vi8 even_odd_i8(vi8 a, vi8 b) { return in_order_8(_mm256_shuffle_ps((vf8)a, (vf8)b, _MM_SHUFFLE(3, 1, 2, 0))); }
 static inline vi8 select_i8(vi8 mask, vi8 a, vi8 b) { return _mm256_blendv_epi8(b, a, mask); }
+/* Sixteen bytes each, `step` bytes apart. */
+static inline vi8 load_apart_i8(const char *from, int64_t step) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(load_i4(from)), load_i4(from + step), 1);
+}
+static inline void store_apart_i8(char *to, int64_t step, vi8 a) {
+    store_i4(to, _mm256_castsi256_si128(a));
+    store_i4(to + step, _mm256_extracti128_si256(a, 1));
+}

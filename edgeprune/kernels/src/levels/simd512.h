@@ -39,3 +39,13 @@ static inline vi16 one_before_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b
 static inline vi16 one_after_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 1); }
 static inline vf16 as_f16(vi16 a) { return (vf16)a; }
 static inline vi16 select_i16(vi16 mask, vi16 a, vi16 b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xca); }
+static inline vi16 load_apart_i16(const char *from, int64_t step) {
+    vi16 all = _mm512_castsi128_si512(load_i4(from));
+    all = _mm512_inserti32x4(all, load_i4(from + step), 1);
+    all = _mm512_inserti32x4(all, load_i4(from + 2 * step), 2);
+    return _mm512_inserti32x4(all, load_i4(from + 3 * step), 3);
+}
+static inline void store_apart_i16(char *to, int64_t step, vi16 a) {
+    store_apart_i8(to, step, _mm512_castsi512_si256(a));
+    store_apart_i8(to + 2 * step, step, _mm512_extracti64x4_epi64(a, 1));
+}
