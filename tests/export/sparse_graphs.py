@@ -124,6 +124,18 @@ class Builder:
         inputs = [x, self.store(f"g{index}.weight", weight), bias]
         return self.node("Gemm", inputs, [outputs], transB=int(transposed))
 
+    def matmul(self, x: str, outputs: int, pattern: str, density: float, bias: str = "") -> str:
+        """Over an input of any rank. bias: "", "before" or "behind" the product in the addition, or "wide": one number
+        for each of one example's outputs, which is no bias."""
+        index, shape = len(self.nodes), [*self.shapes[x][:-1], outputs]
+        weight = np.ascontiguousarray(self.weight((outputs, self.shapes[x][-1]), pattern, density).T)
+        y = self.node("MatMul", [x, self.store(f"m{index}.weight", weight)], shape)
+        if not bias:
+            return y
+        spread = shape if bias == "wide" else [1] * (index % 2) + [outputs]
+        addend = self.store(f"m{index}.bias", self.random.normal(size=spread).astype(np.float32))
+        return self.node("Add", [addend, y] if bias == "before" else [y, addend], shape)
+
     def output(self, x: str) -> None:
         """Make a value an output of the model."""
         name = f"output_{len(self.outputs)}"
@@ -260,6 +272,25 @@ def moving_networks(draw: st.DrawFn) -> Builder:
     for _ in range(draw(st.integers(0, 2))):
         x = move(draw, b, x)
     b.output(b.node("Neg", [x], b.shapes[x]) if x in (node.input[0] for node in b.nodes) else x)
+    return b
+
+
+@st.composite
+def token_networks(draw: st.DrawFn) -> Builder:
+    """Products over inputs of two to six dimensions, with whatever stands behind them; one or two outputs."""
+    space = draw(st.lists(st.integers(1, 5), max_size=4))
+    b = Builder([*space, draw(st.integers(1, 9))], draw(st.integers(0, 2**32 - 1)))
+    x = "input"
+    for _ in range(draw(st.integers(1, 3))):
+        before, outputs = x, draw(st.sampled_from([3, 4, 8, 17]))
+        bias = draw(st.sampled_from(["", "before", "behind", "wide"]))
+        x = b.matmul(x, outputs, draw(PATTERNS), draw(DENSITIES), bias)
+        x = b.activation(x, draw(st.sampled_from(["", "Relu", "Clip"])))
+        if draw(st.booleans()) and b.shapes[before] == b.shapes[x]:
+            x = b.node("Add", [before, x], b.shapes[x])
+        if draw(st.booleans()):
+            b.output(x)
+    b.output(b.node("Neg", [x], b.shapes[x]) if b.outputs else x)
     return b
 
 

@@ -28,7 +28,7 @@ ROOT = Path(edgeprune.__file__).parent
 # int8, and those in .tflite.
 FORMS = {
     "export.normal.ceilings", "export.normal.names", "export.normal.rewrites", "export.qdq", "export.sparse.floats",
-    "export.sparse.integers",
+    "export.sparse.integers", "export.sparse.products",
     *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "pooling", "reduction")),
     *(f"export.tflite.{name}" for name in ("reshaping", "spelling", "writer")),
 }  # fmt: skip

@@ -187,13 +187,12 @@ def test_what_has_no_sparse_kernel_is_dense_and_says_why() -> None:
     why = {layer.name: layer.why for layer in done.layers if layer.kernel == "dense"}
     assert why["grouped"] == "dense: a convolution in 2 groups has no sparse kernel"
     assert why["up"] == "dense: a transposed convolution has no sparse kernel"
-    assert why["tokens"] == "dense: its input has 4 dimensions, the kernel takes 2"
     assert "5 dimensions" in why["volume"]
-    assert [layer.name for layer in done.layers if layer.kernel == "sparse"] == ["shared", "shared#2"]
+    assert [layer.name for layer in done.layers if layer.kernel == "sparse"] == ["shared", "shared#2", "tokens"]
     x = np.random.default_rng(2).normal(size=(3, 4, 6, 6)).astype(np.float32)
     for mine, theirs in zip(run_library(done.model, x), run_stock(traced.graph.model, x)):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
-    assert operators(done.model) == ["SparseConv", "SparseConv"]
+    assert operators(done.model) == ["SparseConv", "SparseConv", "SparseGemm"]
     assert sum(name.startswith("shared.weight") for name in constants(done.model)) == 1
 
 
@@ -282,3 +281,26 @@ def test_a_product_with_more_inputs_than_the_kernel_takes_stays_dense() -> None:
     )
     [layer] = find_layers(read_graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])))
     assert "70000 inputs" in layer.refusal
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_bias_and_an_activation_run_inside_a_product_over_tokens(precision: str) -> None:
+    """A transformer's block: two products, of which nothing is left outside, and no change of shape around them."""
+    builder = Builder([5, 8], 1)
+    hidden = builder.activation(builder.matmul("input", 12, "block:1x4", 0.3, "behind"), "Relu")
+    builder.output(builder.matmul(hidden, 8, "block:1x4", 0.3, "before"))
+    model, x = builder.model(), np.random.default_rng(1).normal(size=(2, 5, 8)).astype(np.float32)
+    done = rewrite(to_int8(model, x) if precision == "int8" else read_graph(model), Eager())
+    kinds = [node.op_type for node in done.model.graph.node]
+    ours = ["SparseGemm"] * 2 if precision == "fp32" else ["QuantizeLinear", *["QSparseGemm"] * 2, "DequantizeLinear"]
+    assert kinds == ours
+    expected, mine = run_stock(model, x)[0], run_library(done.model, x)[0]
+    assert np.abs(mine - expected).max() <= (1e-5 if precision == "fp32" else 0.05) * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("shape", "columns"), [((7, 197, 192), 197), ((7, 3, 4, 192), 12), ((7, 192), 1)])
+def test_columns_of_a_product_are_those_of_one_example(shape: tuple[int, ...], columns: int) -> None:
+    builder = Builder([*shape[1:]], 1)
+    builder.output(builder.matmul("input", 8, "unstructured", 0.3))
+    (layer,) = find_layers(read_graph(builder.model()))
+    assert layer.geometry is not None and layer.geometry.positions_out == columns

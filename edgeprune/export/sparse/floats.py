@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeprune.export.graph import Graph
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Window, clipping, window_of
+from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.kernels.costs import NCHWC, Costs
 from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
@@ -60,7 +60,7 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
     for choice in choices:
         if choice.layer.number in chosen:
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
-            tail = tail_of(graph, choice.layer.number, taken, joins)
+            tail = tail_of(graph, choice.layer, taken, joins)
             taken.update(tail.covered)
             _replace(draft, choice, tail)
     for number in sorted(own - chosen):
@@ -147,12 +147,15 @@ def _pool(draft: Draft, number: int) -> None:
     draft.add(number, "MaxPool", node.inputs[:1], node.output, node.name, **attributes)
 
 
-def tail_of(graph: Graph, number: int, taken: set[int], joins: bool) -> Tail:
-    """The Add (if the operator `joins` one) and the Relu or Clip that alone read a layer's output."""
-    covered, residual = [number], ""
-    reader = graph.only_reader(graph.nodes[number].output)
+def tail_of(graph: Graph, layer: Weighted, taken: set[int], joins: bool) -> Tail:
+    """The Adds of a bias and (if the operator `joins` one) of a value, and the Relu or Clip, that alone read a sum."""
+    covered, residual = [layer.number], ""
+    if layer.biased is not None:
+        covered.append(layer.biased)
+    output = graph.nodes[covered[-1]].output
+    reader = graph.only_reader(output)
     if joins and reader is not None and reader not in taken:
-        residual = _other_operand(graph, reader, graph.nodes[number].output)
+        residual = _other_operand(graph, reader, output)
         if residual:
             covered.append(reader)
             reader = graph.only_reader(graph.nodes[reader].output)
@@ -190,6 +193,8 @@ def _replace(draft: Draft, choice: Choice, tail: Tail) -> None:
 
 def _bias(draft: Draft, choice: Choice) -> str:
     layer = choice.layer
+    if layer.bias and draft.graph.constants[layer.bias].ndim > 1:
+        return draft.constant(f"{layer.bias}_flat", draft.graph.constants[layer.bias].reshape(-1))
     if layer.bias:
         return layer.bias
     return draft.constant(f"{layer.name}.no_bias", np.zeros(layer.weight.shape[0], np.float32))

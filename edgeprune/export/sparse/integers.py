@@ -10,6 +10,7 @@ import numpy as np
 from edgeprune.export.scales import Scale
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Choice, Weighted, window_of
+from edgeprune.export.sparse.products import added_bias
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.steps import Step, step_of, weighted_step
 from edgeprune.kernels.costs import Costs
@@ -20,6 +21,8 @@ def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
     """The layers, those that are no integer step with the reason."""
     judged = []
     for layer in layers:
+        if layer.biased is not None and added_bias(draft.graph, layer.number, layer.biased) is None:
+            layer = replace(layer, bias="", biased=None)
         step = layer.refusal or weighted_step(draft, layer)
         judged.append(replace(layer, refusal=step, geometry=None) if isinstance(step, str) else layer)
     return judged
@@ -80,7 +83,10 @@ def _requantize(draft: Draft, layer: Weighted, step: Step) -> list[str]:
     x, y = (draft.graph.scales[name] for name in (step.inputs[0], step.output))
     scales = draft.graph.integers[layer.number, 1].grid.scale.astype(np.float64)
     factors = np.broadcast_to((x.scale * scales / y.scale).astype(np.float32), layer.weight.shape[:1])
-    if layer.bias:
+    added = None if layer.biased is None else added_bias(draft.graph, layer.number, layer.biased)
+    if added is not None:
+        bias = draft.constant(f"{layer.name}.added_bias", added)
+    elif layer.bias:
         bias = draft.paired.stored[layer.number, 2].tensor
     else:
         bias = draft.constant(f"{layer.name}.no_bias", np.zeros(len(factors), np.int32))

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeprune.artifact import Layer
 from edgeprune.export.graph import Array, Graph, Node, Shape
+from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
 from edgeprune.operators import MATRIX, TRANSPOSED, row
 
@@ -17,7 +18,7 @@ LARGEST = float(np.finfo(np.float32).max)
 # How much faster than the runtime's a kernel must be. One prediction in ten of a sparse layer is off by a third, of
 # kernels that are as dense by less: of 735 measured layers four were slower that were predicted faster by so much. Each
 # call is off by a part of a microsecond, much of a small layer. A profile's times are in whole microseconds.
-# Matrix products are bound by where their weights lie in the caches, which a network decides.
+# Matrix products of one column are bound by where their weights lie in the caches, which a network decides.
 DOUBT, DOUBT_GEMM = 1.4, 1.75
 DOUBT_DENSE = DOUBT_MEASURED = 1.1
 SLACK = 400.0
@@ -52,7 +53,7 @@ class Weighted:
     """A node with weights. name: the layer's, from its weight's. op: its kind, as the table of operators has it.
     initializer: the constant that the weight is. weight: [M, C, *kernel] as in PyTorch, float32 or int8. flipped: the
     initializer holds it transposed. bias: a constant, "" for none. refusal: why no kernel of ours can run it, "" if
-    one can."""
+    one can. biased: the addition that brings the bias, None where the node itself has it, or none."""
 
     number: int
     name: str
@@ -64,6 +65,7 @@ class Weighted:
     window: Window | None
     geometry: Geometry | None
     refusal: str
+    biased: int | None = None
 
 
 def window_of(node: Node, shape: Shape, kernel: Shape) -> Window | str:
@@ -158,18 +160,24 @@ def _product(graph: Graph, number: int, name: str) -> Weighted:
     flipped = not attributes["transB"]
     weight = stored.T if flipped else stored
     bias, shape = node.input(2), graph.shapes.get(node.inputs[0], ())
-    refusal = ""
-    if len(shape) != 2 or stored.ndim != 2:
-        refusal = f"its input has {len(shape)} dimensions, the kernel takes 2"
+    refusal, biased = refusal_of(shape), None
+    if refusal or stored.ndim != 2:
+        refusal = refusal or f"its matrix has {stored.ndim} dimensions, the kernel takes 2"
     elif attributes["transA"] or attributes["alpha"] != 1 or attributes["beta"] != 1:
         refusal = "it scales or transposes its input"
     elif bias and graph.constants.get(bias, np.zeros(0)).shape != weight.shape[:1]:
         refusal = "its bias is not one number per output"
     elif weight.shape[1] > MOST_INPUTS:
         refusal = f"it has {weight.shape[1]} inputs, the kernel takes up to {MOST_INPUTS}"
-    geometry = None if refusal else Geometry(weight.shape[0], weight.shape[1], 1, 1, 1, gemm=True)
+    geometry = None
+    if not refusal:
+        columns, biased = columns_of(shape), bias_after(graph, number, weight.shape[0])
+        geometry = Geometry(weight.shape[0], weight.shape[1], 1, columns, columns, gemm=True)
+    bias = bias if biased is None else bias_name(graph, biased, node.output)
     bias = bias if bias in graph.constants else ""
-    return Weighted(number, name, MATRIX, node.inputs[1], weight, flipped, bias, None, geometry, refusal)
+    return Weighted(
+        number, name, MATRIX, node.inputs[1], weight, flipped, bias, None, geometry, refusal, biased
+    )  # fmt: skip
 
 
 LAYOUT = "less than the changes of layout around it cost"
@@ -194,8 +202,8 @@ class Choice:
     @property
     def doubted(self) -> float:
         """The time of the sparse (or our own depthwise) kernel as it is weighed against others: rather too long."""
-        gemm = self.layer.geometry is not None and self.layer.geometry.gemm
-        doubt = DOUBT_GEMM if gemm else DOUBT if self.pattern else DOUBT_DENSE
+        alone = self.layer.geometry is not None and self.layer.geometry.gemm and self.layer.geometry.positions_out == 1
+        doubt = DOUBT_GEMM if alone else DOUBT if self.pattern else DOUBT_DENSE
         doubt = DOUBT_MEASURED if self.measured else doubt
         return math.inf if self.refusal else doubt * self.sparse + SLACK
 

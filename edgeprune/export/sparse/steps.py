@@ -4,6 +4,7 @@ clips, is one step to a quantized tensor."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Optional
 
 from edgeprune.export.graph import Shape
 from edgeprune.export.sparse.draft import Draft
@@ -28,14 +29,20 @@ class Step:
     window: Window | None = None
 
 
-def step_of(draft: Draft, number: int, operands: int) -> Step | None:
-    """The step around a node whose first inputs are quantized activations; None if there is none."""
+def step_of(draft: Draft, number: int, operands: int, biased: Optional[int] = None) -> Step | None:
+    """The step around a node whose first inputs are quantized activations, with the addition `biased` of a constant
+    after it, however the sum before that is rounded; None if there is none."""
     graph, paired = draft.graph, draft.paired
     node = graph.nodes[number]
     inputs, output = node.inputs[:operands], node.output
     if len(inputs) < operands or not all(name in graph.scales for name in inputs) or any(node.outputs[1:]):
         return None
-    covered, reader = [paired.places[number]], graph.only_reader(output)
+    covered = [paired.places[number]]
+    if biased is not None:
+        covered += [paired.quantizers[output]] if output in graph.scales else []
+        covered.append(paired.places[biased])
+        output = graph.nodes[biased].output
+    reader = graph.only_reader(output)
     bounds = None if reader is None else clipping(graph, reader)
     if reader is not None and bounds is not None:
         covered.append(paired.places[reader])
@@ -55,4 +62,4 @@ def weighted_step(draft: Draft, layer: Weighted) -> Step | str:
     """The step of a layer, or why it is none."""
     if (layer.number, 1) not in draft.graph.integers:
         return "its weights are not int8"
-    return step_of(draft, layer.number, 1) or "its input or output is not int8"
+    return step_of(draft, layer.number, 1, layer.biased) or "its input or output is not int8"
