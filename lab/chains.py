@@ -43,14 +43,20 @@ def deep_weights(channels: int, seed: int) -> Array:
 
 def chain(shape: tuple[int, ...], layers: list[Array], clipped: bool = False) -> onnx.ModelProto:
     """Layers with Relus (or Clips) between, over an input [batch, *shape]: Gemm, Conv, or depthwise Conv (weights
-    [C, 1, ...])."""
+    [C, 1, ...]). Over [tokens, inputs]: MatMul and Add, as PyTorch writes it, with nothing between."""
     nodes: list[onnx.NodeProto] = []
     value = "input"
     constants = [numpy_helper.from_array(np.array(bound, np.float32), name) for name, bound in CLIP.items()]
     for index, weight in enumerate(layers):
         name, bias, out = f"layer{index}.weight", f"layer{index}.bias", f"relu{index}"
-        constants += [numpy_helper.from_array(weight, name)]
+        over_tokens = weight.ndim == len(shape) == 2
+        constants += [numpy_helper.from_array(np.ascontiguousarray(weight.T) if over_tokens else weight, name)]
         constants += [numpy_helper.from_array(np.full(len(weight), 0.1, np.float32), bias)]
+        if over_tokens:
+            nodes += [helper.make_node("MatMul", [value, name], [f"sum{index}"])]
+            nodes += [helper.make_node("Add", [f"sum{index}", bias], [out])]
+            value = out
+            continue
         if weight.ndim == 2:
             node = helper.make_node("Gemm", [value, name, bias], [f"sum{index}"], transB=1)
         else:

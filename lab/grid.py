@@ -39,6 +39,11 @@ GEMMS = (
     (128, 128), (256, 256), (512, 512), (1024, 1024), (1536, 1536),
     (16, 16), (32, 32), (64, 64), (8, 64), (12, 256), (96, 300), (12, 1280),
 )  # fmt: skip
+# (tokens, outputs, inputs): a transformer's projections and the two halves of its MLP.
+TOKENS = (
+    (16, 192, 192), (64, 192, 192), (197, 192, 192), (16, 384, 384), (64, 384, 384), (197, 384, 384),
+    (16, 768, 192), (64, 768, 192), (197, 768, 192),
+)  # fmt: skip
 DENSITIES = (0.05, 0.15, 0.5)
 TENSORS = ((16, 8), (64, 14), (16, 64), (64, 32), (256, 14), (512, 7), (64, 56), (512, 14))
 # Too large for a core's own cache, as what changes layout at a network's start is.
@@ -75,6 +80,7 @@ def measure(watch: Stopwatch) -> Iterator[Row]:
     for outputs, inputs in GEMMS:
         sizes = dict.fromkeys(((outputs, inputs), (inputs, outputs)))
         yield from measure_layers(watch, [Geometry(*size, 1, 1, 1, gemm=True) for size in sizes], (), 1)
+    yield from measure_tokens(watch)
     for channels, side in DEPTHWISE:
         yield from measure_depthwise(watch, channels, side)
     for channels, side in (*TENSORS, *LARGE):
@@ -84,6 +90,14 @@ def measure(watch: Stopwatch) -> Iterator[Row]:
         if (channels, side) not in LARGE:
             yield from measure_tensor_work(watch, shape)
             yield from measure_pools(watch, channels, side)
+
+
+def measure_tokens(watch: Stopwatch) -> Iterator[Row]:
+    """Matrix products of many columns."""
+    for tokens, outputs, inputs in TOKENS:
+        sizes = dict.fromkeys(((outputs, inputs), (inputs, outputs)))
+        layers = [Geometry(*size, 1, tokens, tokens, gemm=True) for size in sizes]
+        yield from measure_layers(watch, layers, (), 1)
 
 
 def tensor_features(shape: tuple[int, ...]) -> Features:
@@ -102,6 +116,8 @@ def measure_layers(
     """One layer, or two by turns, dense and in every sparse format. taps: of the kernel, () of a Gemm."""
     first = geometries[0]
     shape = (first.inputs, side, side) if taps else (first.inputs,)
+    if first.has_columns:
+        shape = (first.positions_in, first.inputs)
     sizes = [(layer.outputs, layer.inputs, *taps) for layer in geometries]
 
     def spent(precision: str, pattern: str, density: float, sparse: bool, clipped: bool = False) -> float:
@@ -120,7 +136,7 @@ def measure_layers(
             blocks = [stored_blocks(chains.weights(size, pattern, density, 0), pattern) for size in sizes]
             work = total([layer.sparse_features(count) for layer, count in zip(geometries, blocks)])
             sparse = spent(precision, pattern, density, True)
-            yield Row(f"{precision} {pattern}", "gemm" if first.gemm else "conv", work, sparse)
+            yield Row(f"{precision} {pattern}", first.kind if first.gemm else "conv", work, sparse)
 
 
 def measure_depthwise(watch: Stopwatch, channels: int, side: int) -> Iterator[Row]:

@@ -20,6 +20,7 @@ from edgeprune.kernels.packing import BLOCKS, tiled
 FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
 FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
+ONE_COLUMN, TOKENS = "gemm", "tokens"  # kinds of matrix products
 # Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
 LANES = 16
 # Weights of a layer that are likely still in a core's own cache when the layer runs again.
@@ -33,8 +34,8 @@ TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_aver
 
 @dataclass(frozen=True)
 class Geometry:
-    """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (1 for Gemm). depthwise: C
-    groups of one channel each. clipped: a Clip is behind it."""
+    """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (of a matrix product: its
+    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it."""
 
     outputs: int
     inputs: int
@@ -52,6 +53,11 @@ class Geometry:
         return weights * self.positions_out
 
     @property
+    def has_columns(self) -> bool:
+        """True for a matrix product of so many columns that a weight meets vectors of them."""
+        return self.gemm and self.positions_out >= LANES
+
+    @property
     def is_blocked(self) -> bool:
         """True if the runtime's own float convolution blocks the channels."""
         few = self.inputs < NCHWC and not self.depthwise
@@ -59,10 +65,11 @@ class Geometry:
 
     @property
     def kind(self) -> str:
-        """The class of dense kernel: "gemm", "depthwise", "1x1" or "conv", with " rest" behind it where the runtime
-        cannot block the channels: it runs a convolution half as fast then, and a depthwise one tens of times slower."""
+        """The class of dense kernel: "gemm" or, for one of several columns and with the addition of a bias behind it,
+        "tokens"; "depthwise", "1x1" or "conv", with " rest" behind it where the runtime cannot block the channels: it
+        runs a convolution half as fast then, and a depthwise one tens of times slower."""
         if self.gemm:
-            return "gemm"
+            return TOKENS if self.positions_out > 1 else ONE_COLUMN
         kind = "depthwise" if self.depthwise else "1x1" if self.taps == 1 else "conv"
         return kind if self.is_blocked else f"{kind} rest"
 
@@ -76,7 +83,7 @@ class Geometry:
             "call": 1.0,
             "product": float(self.products),
             "far": max(0.0, self.products / self.positions_out - CACHED),
-            "cell": self.inputs * self.positions_in + outputs,
+            "cell": outputs if self.gemm and self.positions_out > 1 else self.inputs * self.positions_in + outputs,
             "gathered": float(self.positions_out * self.taps) if self.taps > 1 and not self.depthwise else 0.0,
             "group": float(self.inputs) if self.depthwise else 0.0,
             "clipped": outputs if self.clipped else 0.0,
@@ -84,9 +91,11 @@ class Geometry:
 
     def sparse_features(self, blocks: int) -> dict[str, float]:
         """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself
-        (its position and values are read at least once), the copy of the input into padded planes, and the outputs."""
-        vectors = 1 if self.gemm else -(-self.positions_out // LANES)
-        copied = 0 if self.taps == 1 else self.inputs * self.positions_in
+        (its position and values are read at least once), the copy of the input into padded planes or panels, and the
+        outputs."""
+        one_by_one = self.gemm and not self.has_columns
+        vectors = self.positions_out if one_by_one else -(-self.positions_out // LANES)
+        copied = self.inputs * self.positions_in if self.taps > 1 or self.has_columns else 0
         return {
             "call": 1.0,
             "vector": float(blocks * vectors),
@@ -138,7 +147,7 @@ class Costs:
 
     def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
         """The sparse kernel of a format, with so many stored blocks."""
-        kind = "gemm" if geometry.gemm else "conv"
+        kind = "conv" if not geometry.gemm else TOKENS if geometry.has_columns else ONE_COLUMN
         return self._sum(f"{precision} {pattern}", kind, geometry.sparse_features(blocks))
 
     def depthwise(self, precision: str, geometry: Geometry) -> float:

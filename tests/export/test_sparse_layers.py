@@ -151,6 +151,19 @@ def test_more_blocks_and_larger_planes_cost_more() -> None:
                 assert model.dense(precision, small) < model.dense(precision, large)
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("precision", "pattern"), [("fp32", "block:4x1"), ("fp32", "block:1x4"), ("int8", "block:1x4")]
+)
+def test_more_tokens_cost_more_and_many_are_cheaper_together(arch: str, precision: str, pattern: str) -> None:
+    model, blocks = costs.load(arch), 192 * 768 // 40
+    layers = [Geometry(768, 192, 1, tokens, tokens, gemm=True) for tokens in (1, 8, 197)]
+    sparse = [model.sparse(precision, pattern, layer, blocks) for layer in layers]
+    dense = [model.dense(precision, layer) for layer in layers]
+    assert sparse[0] < sparse[1] < sparse[2] < 197 * sparse[0] and dense[0] < dense[2] < 197 * dense[0]
+    assert 1 < dense[2] / sparse[2] < 10
+
+
 def test_blocks_are_counted_with_those_that_reach_past_the_edge() -> None:
     weight = np.zeros((5, 6, 3))
     weight[4, 5, 2] = weight[0, 0, 0] = weight[1, 0, 0] = 1
