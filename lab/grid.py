@@ -115,7 +115,7 @@ def measure_layers(
 ) -> Iterator[Row]:
     """One layer, or two by turns, dense and in every sparse format. taps: of the kernel, () of a Gemm."""
     first = geometries[0]
-    shape = (first.inputs, side, side) if taps else (first.inputs,)
+    shape: tuple[int, ...] = (first.inputs, side, side) if taps else (first.inputs,)
     if first.has_columns:
         shape = (first.positions_in, first.inputs)
     sizes = [(layer.outputs, layer.inputs, *taps) for layer in geometries]
