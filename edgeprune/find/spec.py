@@ -22,7 +22,7 @@ from edgeprune.mask import BoolArray, Mask
 from edgeprune.options import MARGIN, FindOptions, in_metric
 from edgeprune.task import Data
 from edgeprune.tasks import LoadedTask
-from edgeprune.tasks.plain import FOLDED
+from edgeprune.tasks.plain import FOLDED, plain_name, without_parametrizations
 from edgeprune.tasks.seeds import seed_all, seeded
 from edgeprune.ticket import FindSpec, rewind_step
 
@@ -157,7 +157,7 @@ def doubts(problem: Problem) -> list[str]:
 
 def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
     """An untrained network of the first seed with the zeros of the last level, and the masks that say where: those that
-    its first weights' magnitudes give. All random numbers are left as they were."""
+    its first weights' magnitudes give. It is parametrized no more. All random numbers are left as they were."""
     spec, pruner = problem.spec, problem.pruner
     with seeded(spec.seeds[0]):
         model = problem.loaded.task.model().eval()
@@ -168,4 +168,4 @@ def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
     with torch.no_grad():
         for name, alive in {**masks, **pruner.silent(masks)}.items():
             parameters[name].mul_(torch.from_numpy(np.array(alive)))
-    return model, dict(masks)
+    return without_parametrizations(model), {plain_name(name): array for name, array in masks.items()}
