@@ -158,9 +158,7 @@ def doubts(problem: Problem) -> list[str]:
 def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
     """An untrained network of the first seed with the zeros of the last level, and the masks that say where: those that
     its first weights' magnitudes give. It is parametrized no more. All random numbers are left as they were."""
-    spec, pruner = problem.spec, problem.pruner
-    with seeded(spec.seeds[0]):
-        model = problem.loaded.task.model().eval()
+    spec, pruner, model = problem.spec, problem.pruner, _untrained(problem)
     weights = to_arrays(model.state_dict())
     first = pruner.first(weights, spec.revive)
     masks = pruner.prune(weights, first, first, spec.rates)
@@ -169,3 +167,15 @@ def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
         for name, alive in {**masks, **pruner.silent(masks)}.items():
             parameters[name].mul_(torch.from_numpy(np.array(alive)))
     return without_parametrizations(model), {plain_name(name): array for name, array in masks.items()}
+
+
+def untrained(problem: Problem) -> tuple[nn.Module, dict[str, float]]:
+    """The network of the first seed before anything is pruned, parametrized no more, in evaluation mode; and the factor
+    on the rate of each of its weights that can be pruned, without those that are kept dense."""
+    factors = {plain_name(name): factor for name, factor in problem.pruner.factors.items() if factor}
+    return without_parametrizations(_untrained(problem)), factors
+
+
+def _untrained(problem: Problem) -> nn.Module:
+    with seeded(problem.spec.seeds[0]):
+        return problem.loaded.task.model().eval()
