@@ -13,6 +13,7 @@ from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export import place
 from edgeprune.export.build import Cell, Network, bundle
 from edgeprune.export.files import own_architecture, sparse_kernels
+from edgeprune.export.forecast import SPARSITIES, Forecast, LayerForecast, forecast
 from edgeprune.export.network import reload_data, reload_task
 from edgeprune.export.rehearsal import Rehearsed, rehearse
 from edgeprune.export.sparse.clock import Clock
@@ -20,7 +21,9 @@ from edgeprune.options import MAX_DROP, ExportOptions, in_metric
 from edgeprune.target import Target
 from edgeprune.ticket import Ticket
 
-__all__ = ["Refused", "Rehearsed", "export", "rehearse"]
+__all__ = [
+    "SPARSITIES", "Forecast", "LayerForecast", "Refused", "Rehearsed", "export", "forecast", "rehearse",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ SAME_ARCHITECTURE = {"arm64": "aarch64", "AMD64": "x86_64"}
 class ModelFile:
     """A model file's bytes with its ports, its weights read back, and how masks lie in it. library: of the operators
     that it needs besides the runtime's, for the target; layers: what runs each layer with weights; times: what these
-    were chosen by, None if by predictions."""
+    were chosen by, None if by predictions; gain: predicted of the
+    network by its sparse kernels."""
 
     data: bytes
     input: Port
@@ -44,6 +45,7 @@ class ModelFile:
     library: Path | None = None
     layers: tuple[Layer, ...] = ()
     times: KernelTimes | None = None
+    gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def write_onnx(graph: Graph, traced: Traced, wanted: MaybeKernels) -> ModelFile:
     places = {name: (weight.initializer, _lay_out(weight.transposed)) for name, weight in traced.weights.items()}
     library = wanted.library if isinstance(wanted, SparseKernels) and rewritten.needs_library else None
     stored = read_weights(data, rewritten.stored)
-    return ModelFile(data, *ports, stored, places, names, library, rewritten.layers, times)
+    return ModelFile(data, *ports, stored, places, names, library, rewritten.layers, times, rewritten.gain)
 
 
 def _lay_out(transposed: bool) -> Callable[[Array], Array]:

@@ -32,13 +32,15 @@ RELATIVE = 1e-3
 @dataclass(frozen=True)
 class Rehearsed:
     """What came of one runtime and precision. error: why it cannot be exported, None if it can. faster: layers that are
-    predicted to run faster for their zeros, of all layers with weights."""
+    predicted to run faster for their zeros, of all layers with weights. gain: predicted of the whole network, where its
+    runtime's times are modelled."""
 
     runtime: str
     precision: str
     error: Optional[ExportError]
     faster: int = 0
     layers: int = 0
+    gain: float = 1.0
 
 
 def rehearse(
@@ -73,7 +75,7 @@ def rehearse(
             except ExportError as problem:
                 yield Rehearsed(runtime, precision, problem)
             else:
-                yield Rehearsed(runtime, precision, None, gone or len(file.sparse), whole)
+                yield Rehearsed(runtime, precision, None, gone or len(file.sparse), whole, file.gain)
 
 
 def _expected(model: nn.Module, inputs: Tensor) -> tuple[Array, ...]:

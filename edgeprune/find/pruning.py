@@ -136,7 +136,7 @@ def make_pruner(
     prunable = find_prunable(model, channels.computed if channels else ())
     factors = rate_factors(prunable, channels, rate_scale, pattern)
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    coupled = couple(channels, factors, sizes) if pattern.whole_channels and channels else None
+    coupled = couple(channels, factors, sizes, prunable.whole) if pattern.whole_channels and channels else None
     if coupled:
         # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.
         scope = "layer"

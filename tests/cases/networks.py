@@ -224,6 +224,29 @@ def weight_normed():
     return task("weight_normed", model, lambda n, seed: inputs(n, seed, 2, 64))
 
 
+class Tamed(nn.Module):
+    """A parametrization of one's own, which no tool folds before it is trained."""
+
+    def forward(self, weight):
+        return torch.tanh(weight)
+
+
+def parametrized():
+    """Layers whose weights are computed at each step from others that can be pruned."""
+
+    def tamed(layer):
+        nn.utils.parametrize.register_parametrization(layer, "weight", Tamed())
+        return layer
+
+    def model():
+        return nn.Sequential(
+            tamed(nn.Conv1d(2, 32, 5, 2)), nn.ReLU(), tamed(nn.ConvTranspose1d(32, 16, 3)), nn.ReLU(), nn.Flatten(),
+            tamed(nn.Linear(16 * 32, 3)),
+        )  # fmt: skip
+
+    return task("parametrized", model, lambda n, seed: inputs(n, seed, 2, 64))
+
+
 def residual():
     """A stream that three blocks write: scored one by one, its dead channels never coincide (--pattern channel)."""
 

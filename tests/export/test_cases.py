@@ -23,6 +23,7 @@ CELLS = {(runtime, precision) for runtime in ("onnxruntime", "litert") for preci
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ceiling", "unstructured", {"density": 0.1}),
     ("detector", "block:4x1", {"density": 0.1}),
+    ("parametrized", "block:1x4", {"density": 0.1}),
     ("shuffled", "unstructured", {"density": 0.1}),
     ("tied", "unstructured", {"rates": (0.5,)}),
     ("unsqueezed", "block:1x4", {"density": 0.1}),
