@@ -16,6 +16,7 @@ from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.file import Tensor
 from edgeprune.export.tflite.folding import fold
 from edgeprune.export.tflite.precision import assign_precision
+from edgeprune.export.tflite.recognition import recognize
 from edgeprune.export.tflite.spelling import fuse_activations, spell
 from edgeprune.export.tflite.writer import Placement, Value, Writer
 from edgeprune.operators import ANY, EXPORTED, LAST, OPERATORS, litert, row
@@ -43,7 +44,7 @@ def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
     of a Gemm or MatMul is stored sparse if at least `sparse_from` of its 1x4 blocks (one output, four inputs) are
     zero. RefusedError names all nodes that cannot be written, their types and what is supported.
     """
-    graph = fold(with_pairs(graph).graph)
+    graph = recognize(fold(with_pairs(graph).graph))
     unknown = [node for node in graph.nodes if not _is_supported(node)]
     if unknown:
         hint = f"supported: {', '.join(SUPPORTED)}"
