@@ -100,6 +100,44 @@ def test_instance_norm(
     check_both(onnx_model(nodes, shape, constants), normal(seed, 2, *shape), quanta=3)
 
 
+@EXAMPLES
+@given(st.integers(1, 3), st.integers(1, 3), st.lists(st.integers(1, 3), min_size=1, max_size=3), st.data(), SEEDS)
+def test_group_norm_spelled_out(
+    onnx_model: Model,
+    check_both: Check,
+    behind_convolution: Behind,
+    groups: int,
+    size: int,
+    places: list[int],
+    data: st.DataObject,
+    seed: int,
+) -> None:
+    """In groups of channels that follow one another, with a factor for each."""
+    shape = [groups * size, *places, 2]
+    constants = {"gain": normal(seed, groups), "bias": normal(seed + 1, groups)}
+    constants |= {"split": np.array([0, groups, -1]), "shape": np.array([-1, *shape])}
+    nodes, source = behind_convolution(len(shape) < 4 and data.draw(st.booleans()), shape, constants)
+    nodes += [
+        helper.make_node("Reshape", [source, "split"], ["parts"]),
+        helper.make_node("InstanceNormalization", ["parts", "gain", "bias"], ["normal"], epsilon=0.1),
+        helper.make_node("Reshape", ["normal", "shape"], ["output_0"]),
+    ]
+    check_both(onnx_model(nodes, shape, constants), normal(seed, 2, *shape), quanta=3)
+
+
+@pytest.mark.parametrize("places", [[5], [3, 4], [2, 3, 2]])
+def test_group_norm_with_a_factor_for_each_channel(onnx_model: Model, check_float: Check, places: list[int]) -> None:
+    """As ONNX has it since opset 21."""
+    model = onnx_model([], [6, *places], {"gain": normal(0, 6), "bias": normal(1, 6)}, outputs=[])
+    attributes = {"num_groups": 2, "epsilon": 0.1}
+    model.graph.node.append(
+        helper.make_node("GroupNormalization", ["input", "gain", "bias"], ["output_0"], **attributes)
+    )
+    model.graph.output.append(helper.make_tensor_value_info("output_0", onnx.TensorProto.FLOAT, ["batch", 6, *places]))
+    model.opset_import[0].version = 21
+    check_float(onnx.shape_inference.infer_shapes(model, strict_mode=True), normal(2, 2, 6, *places))
+
+
 class Spelled(nn.Module):
     """Normalizations that PyTorch's exporter spells out, on maps [n, 8, h, w] between convolutions."""
 
@@ -213,72 +251,3 @@ def test_log_softmax_along_any_axis(
     axis = data.draw(st.integers(1, len(shape)))
     nodes.append(helper.make_node("LogSoftmax", [source], ["output_0"], axis=axis))
     check_both(onnx_model(nodes, shape, constants), normal(seed, 2, *shape), quanta=3)
-
-
-@EXAMPLES
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.data(), st.booleans(), st.booleans(), SEEDS)
-def test_cumulative_sums(
-    onnx_model: Model,
-    check_both: Check,
-    shape: list[int],
-    data: st.DataObject,
-    exclusive: bool,
-    reverse: bool,
-    seed: int,
-) -> None:
-    axis = data.draw(st.integers(1, len(shape)))
-    flags = {"exclusive": int(exclusive), "reverse": int(reverse)}
-    constants = {"axis": np.array(data.draw(st.sampled_from([axis, axis - len(shape) - 1])))}
-    nodes, source = [helper.make_node("CumSum", ["input", "axis"], ["output_0"], **flags)], normal(seed, 2, *shape)
-    check_both(onnx_model(nodes, shape, constants), source, quanta=3)
-
-
-@EXAMPLES
-@given(st.lists(st.integers(2, 5), min_size=1, max_size=3), st.data(), st.booleans(), st.booleans(), SEEDS)
-def test_the_place_of_an_extreme(
-    onnx_model: Model,
-    check_float: Check,
-    behind_convolution: Behind,
-    shape: list[int],
-    data: st.DataObject,
-    least: bool,
-    keep: bool,
-    seed: int,
-) -> None:
-    axis, kind = data.draw(st.integers(1, len(shape))), "ArgMin" if least else "ArgMax"
-    constants: dict[str, np.ndarray] = {}
-    nodes, source = behind_convolution(len(shape) > 1 and data.draw(st.booleans()), shape, constants)
-    nodes.append(helper.make_node(kind, [source], ["output_0"], axis=axis, keepdims=int(keep)))
-    check_float(with_places(onnx_model(nodes[:-1], shape, constants, outputs=[]), nodes[-1]), normal(seed, 2, *shape))
-
-
-def with_places(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
-    """The model with a node whose last output are places, in int64."""
-    model.graph.node.append(node)
-    for name, kind in zip(node.output[::-1], (onnx.TensorProto.INT64, onnx.TensorProto.FLOAT), strict=False):
-        model.graph.output.insert(0, helper.make_tensor_value_info(name, kind, None))
-    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
-
-
-def test_the_first_of_several_extremes(onnx_model: Model, check_float: Check) -> None:
-    node = helper.make_node("ArgMax", ["input"], ["output_0"], axis=1)
-    check_float(with_places(onnx_model([], [6], outputs=[]), node), np.array([[0, 3, 1, 3, 2, 3]], np.float32))
-
-
-@EXAMPLES
-@given(st.lists(st.integers(2, 5), min_size=1, max_size=3), st.data(), st.booleans(), SEEDS)
-def test_the_largest_and_the_smallest(
-    onnx_model: Model,
-    check_float: Check,
-    behind_convolution: Behind,
-    shape: list[int],
-    data: st.DataObject,
-    smallest: bool,
-    seed: int,
-) -> None:
-    axis = data.draw(st.integers(1, len(shape)))
-    constants = {"count": np.array([data.draw(st.integers(1, shape[axis - 1]))])}
-    nodes, source = behind_convolution(len(shape) > 1 and data.draw(st.booleans()), shape, constants)
-    outputs = ["output_0", "output_1"]
-    node = helper.make_node("TopK", [source, "count"], outputs, axis=axis, largest=int(not smallest))
-    check_float(with_places(onnx_model(nodes, shape, constants, outputs=[]), node), normal(seed, 2, *shape))
