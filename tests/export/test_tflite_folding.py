@@ -64,7 +64,7 @@ def test_shapes_vanish(check_everywhere: Any, onnx_outputs: Any, operators_of: O
     st.integers(0, 5),
 )
 def test_arithmetic_on_sizes(
-    onnx_model: Model, check_float: Check, shape: list[int], of: str, kind: str, by: int
+    onnx_model: Model, check_both: Check, shape: list[int], of: str, kind: str, by: int
 ) -> None:
     """Measured, cast, calculated with, and added to the data."""
     attributes = {"start": 1} if of == "part" else {}
@@ -75,7 +75,7 @@ def test_arithmetic_on_sizes(
         helper.make_node("ReduceMax", ["float"], ["largest"], keepdims=0),
         helper.make_node("Add", ["input", "largest"], ["output_0"]),
     ]
-    check_float(onnx_model(nodes, shape, {"by": np.array(by)}, batch=1), normal(0, 1, *shape))
+    check_both(onnx_model(nodes, shape, {"by": np.array(by)}, batch=1), normal(0, 1, *shape))
 
 
 def test_the_target_of_a_reshape_keeps_the_batch(onnx_model: Model) -> None:
