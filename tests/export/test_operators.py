@@ -29,8 +29,8 @@ ROOT = Path(edgeprune.__file__).parent
 FORMS = {
     "export.normal.ceilings", "export.normal.names", "export.normal.rewrites", "export.qdq", "export.sparse.floats",
     "export.sparse.integers", "export.sparse.products",
-    *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "pooling", "reduction")),
-    *(f"export.tflite.{name}" for name in ("reshaping", "spelling", "writer")),
+    *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "folding", "pooling", "reduction")),
+    *(f"export.tflite.{name}" for name in ("ranking", "recognition", "reshaping", "spelling", "writer")),
 }  # fmt: skip
 PUBLIC = {"Split"}  # a name of the package's own too
 

@@ -73,12 +73,12 @@ def _global_max(graph: Graph, node: Node) -> list[Node]:
     return [Node(node.name, "MaxPool", node.inputs, node.outputs, {"kernel_shape": graph.shapes[node.inputs[0]][2:]})]
 
 
-def _reduce_mean(graph: Graph, node: Node) -> list[Node]:
+def _reduction(graph: Graph, node: Node) -> list[Node]:
     """The axes as an attribute, counted from the front."""
     rank = len(graph.shapes[node.inputs[0]])
     if node.input(1) and node.input(1) not in graph.constants:
         raise node.fail("its axes are not constant")
-    axes = graph.constants[node.input(1)].tolist() if node.input(1) else []
+    axes = graph.constants[node.input(1)].tolist() if node.input(1) else node.attributes.get("axes", [])
     if not axes and not node.attributes.get("noop_with_empty_axes", 0):
         axes = range(rank)
     attributes = {"axes": [axis % rank for axis in axes], "keepdims": node.attributes.get("keepdims", 1)}
@@ -134,7 +134,7 @@ SPELLINGS: dict[str, Callable[[Graph, Node], list[Node]]] = {
     "clip": _clip,
     "global_average": _global_average,
     "global_max": _global_max,
-    "reduce_mean": _reduce_mean,
+    "reduction": _reduction,
     "reshape": _reshape,
     "slice_": _slice,
     "split": _split,
