@@ -105,6 +105,14 @@ def _unary(int8: str = "") -> Litert:
     return Litert("elementwise.unary", int8=int8, layout=ANY)
 
 
+def _function() -> Litert:
+    return Litert("pointwise.function", layout=ANY)
+
+
+def _several(spelling: str = "") -> Litert:
+    return Litert("pointwise.several", spelling, layout=ANY)
+
+
 _PLAIN = {"transA": 0, "alpha": 1.0, "beta": 1.0}
 _UNIT = (1 / 256, -128)  # [0, 1): what logistic and softmax must give in LiteRT
 _SAME = (Rule(output=SHARED),)
@@ -112,12 +120,17 @@ _RESHAPE = Litert(spelling="reshape")
 _BOUNDS = {1: -INFINITY, 2: INFINITY}
 
 OPERATORS: dict[str, Operator] = {
+    "Abs": Operator(_function(), sign=NEVER_NEGATIVE),
     "Add": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True),
+    "And": Operator(_several()),
     "AveragePool": Operator(
         Litert("pooling.average_pool", int8="average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
     ),
     "BatchNormalization": Operator(Litert(spelling="batch_norm")),
+    "Cast": Operator(Litert("pointwise.cast", layout=ANY)),
+    "Ceil": Operator(_function()),
+    "Celu": Operator(Litert(spelling="celu", layout=ANY)),
     "Clip": Operator(
         Litert("elementwise.clip", "clip", layout=ANY),
         (
@@ -138,6 +151,7 @@ OPERATORS: dict[str, Operator] = {
         Litert("convolution.conv_transpose", int8="weighted", layout=LAST, clamps=True),
         (Rule(weight_axis=1, attributes={"group": 1}, fuses=True),), weights=TRANSPOSED,
     ),
+    "Cos": Operator(_function()),
     "DepthToSpace": Operator(
         Litert("reshaping.depth_to_space", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
@@ -145,10 +159,16 @@ OPERATORS: dict[str, Operator] = {
         Litert("elementwise.dequantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True,
     ),
     "Div": Operator(_binary()),
+    "Elu": Operator(Litert("pointwise.function", "elu", layout=ANY)),
+    "Equal": Operator(_several()),
+    "Erf": Operator(Litert(spelling="erf", layout=ANY)),
+    "Exp": Operator(_function(), sign=NEVER_NEGATIVE),
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
+    "Floor": Operator(_function()),
     "Gather": Operator(
         Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
     ),
+    "Gelu": Operator(Litert("pointwise.gelu", layout=ANY)),
     "Gemm": Operator(
         Litert("dense.gemm", int8="weighted", clamps=True),
         (
@@ -161,6 +181,8 @@ OPERATORS: dict[str, Operator] = {
         Litert(spelling="global_average"), (Rule(),), channels=POOL, packed="global_average_pool",
     ),
     "GlobalMaxPool": Operator(Litert(spelling="global_max")),
+    "Greater": Operator(_several()),
+    "GreaterOrEqual": Operator(_several()),
     "HardSigmoid": Operator(
         Litert("elementwise.hard_sigmoid", layout=ANY), (Rule(output=_UNIT, integer=False),),
         sign=NEVER_NEGATIVE, behind=True,
@@ -170,20 +192,31 @@ OPERATORS: dict[str, Operator] = {
     "HardSwish": Operator(_unary(), (Rule(),)),
     "Identity": Operator(Litert()),
     "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True),
+    "Less": Operator(_several()),
+    "LessOrEqual": Operator(_several()),
+    "Log": Operator(_function()),
     "MatMul": Operator(
         Litert("dense.matmul", int8="weighted", clamps=True), (Rule(weight_axis=1, fuses=True),), weights=MATRIX,
     ),
+    "Max": Operator(_several("extremum")),
     "MaxPool": Operator(
         Litert("pooling.max_pool", int8="always", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="max_pool",
     ),
+    "Min": Operator(_several("extremum")),
+    "Mish": Operator(Litert(spelling="mish", layout=ANY)),
     "Mul": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, gates=True),
+    "Neg": Operator(_function()),
+    "Not": Operator(_function()),
+    "Or": Operator(_several()),
     "PRelu": Operator(Litert("elementwise.prelu", layout=ANY)),
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
     ),
+    "Pow": Operator(_several("pow")),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
+    "Reciprocal": Operator(Litert(spelling="reciprocal", layout=ANY)),
     "ReduceMean": Operator(Litert("reduction.mean", "reduce_mean", "always"), (Rule(),), sign=KEEPS_SIGN),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
@@ -199,15 +232,24 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
     ),
+    "Round": Operator(_function()),
+    "Selu": Operator(Litert(spelling="selu", layout=ANY)),
     "Sigmoid": Operator(_unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True),
+    "Sign": Operator(_function()),
+    "Sin": Operator(_function()),
     "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), sign=KEEPS_SIGN),
     "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
+    "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE),
+    "Softsign": Operator(Litert(spelling="softsign", layout=ANY)),
     "Split": Operator(Litert(spelling="split")),
+    "Sqrt": Operator(_function(), sign=NEVER_NEGATIVE),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
     "Sub": Operator(_binary("always")),
     "Tanh": Operator(_unary("fixed_scale"), (Rule(output=(1 / 128, 0)),), behind=True),
+    "ThresholdedRelu": Operator(Litert(spelling="thresholded_relu", layout=ANY)),
     "Transpose": Operator(Litert("reshaping.transpose", int8="always"), _SAME, sign=KEEPS_SIGN),
     "Unsqueeze": Operator(_RESHAPE, _SAME, moves=True),
+    "Where": Operator(_several()),
 }  # fmt: skip
 # What a network may be exported with.
 EXPORTED = tuple(sorted(name for name, row in OPERATORS.items() if not row.inner))
