@@ -105,6 +105,14 @@ def _unary(int8: str = "") -> Litert:
     return Litert("elementwise.unary", int8=int8, layout=ANY)
 
 
+def _function() -> Litert:
+    return Litert("pointwise.function", layout=ANY)
+
+
+def _several(spelling: str = "") -> Litert:
+    return Litert("pointwise.several", spelling, layout=ANY)
+
+
 _PLAIN = {"transA": 0, "alpha": 1.0, "beta": 1.0}
 _UNIT = (1 / 256, -128)  # [0, 1): what logistic and softmax must give in LiteRT
 _SAME = (Rule(output=SHARED),)
@@ -113,14 +121,19 @@ _REDUCTION = Litert("reduction.reduce", "reduction", data=1)
 _BOUNDS = {1: -INFINITY, 2: INFINITY}
 
 OPERATORS: dict[str, Operator] = {
+    "Abs": Operator(_function(), sign=NEVER_NEGATIVE),
     "Add": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True),
     "ArgMax": Operator(Litert("ranking.arg_extreme")),
     "ArgMin": Operator(Litert("ranking.arg_extreme")),
+    "And": Operator(_several()),
     "AveragePool": Operator(
         Litert("pooling.average_pool", int8="average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
     ),
     "BatchNormalization": Operator(Litert(spelling="batch_norm")),
+    "Cast": Operator(Litert("pointwise.cast", layout=ANY)),
+    "Ceil": Operator(_function()),
+    "Celu": Operator(Litert(spelling="celu", layout=ANY)),
     "Clip": Operator(
         Litert("elementwise.clip", "clip", layout=ANY),
         (
@@ -142,6 +155,7 @@ OPERATORS: dict[str, Operator] = {
         (Rule(weight_axis=1, attributes={"group": 1}, fuses=True),), weights=TRANSPOSED,
     ),
     "CumSum": Operator(Litert("ranking.cumulative_sum", data=1)),
+    "Cos": Operator(_function()),
     "DepthToSpace": Operator(
         Litert("reshaping.depth_to_space", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
@@ -149,10 +163,16 @@ OPERATORS: dict[str, Operator] = {
         Litert("elementwise.dequantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True,
     ),
     "Div": Operator(_binary()),
+    "Elu": Operator(Litert("pointwise.function", "elu", layout=ANY)),
+    "Equal": Operator(_several()),
+    "Erf": Operator(Litert(spelling="erf", layout=ANY)),
+    "Exp": Operator(_function(), sign=NEVER_NEGATIVE),
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
+    "Floor": Operator(_function()),
     "Gather": Operator(
         Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
     ),
+    "Gelu": Operator(Litert("pointwise.gelu", layout=ANY)),
     "Gemm": Operator(
         Litert("dense.gemm", int8="weighted", clamps=True),
         (
@@ -166,6 +186,8 @@ OPERATORS: dict[str, Operator] = {
     ),
     "GlobalMaxPool": Operator(Litert(spelling="global_max")),
     "GroupNormalization": Operator(Litert("normalization.group_norm", data=1, layout=ANY)),
+    "Greater": Operator(_several()),
+    "GreaterOrEqual": Operator(_several()),
     "HardSigmoid": Operator(
         Litert("elementwise.hard_sigmoid", layout=ANY), (Rule(output=_UNIT, integer=False),),
         sign=NEVER_NEGATIVE, behind=True,
@@ -179,19 +201,29 @@ OPERATORS: dict[str, Operator] = {
     "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True),
     "LogSoftmax": Operator(Litert("reduction.softmax")),
     "LpNormalization": Operator(Litert("normalization.lp_norm", layout=ANY)),
+    "Less": Operator(_several()),
+    "LessOrEqual": Operator(_several()),
+    "Log": Operator(_function()),
     "MatMul": Operator(
         Litert("dense.matmul", int8="weighted", clamps=True), (Rule(weight_axis=1, fuses=True),), weights=MATRIX,
     ),
+    "Max": Operator(_several("extremum")),
     "MaxPool": Operator(
         Litert("pooling.max_pool", int8="always", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="max_pool",
     ),
+    "Min": Operator(_several("extremum")),
+    "Mish": Operator(Litert(spelling="mish", layout=ANY)),
     "Mul": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, gates=True),
+    "Neg": Operator(_function()),
+    "Not": Operator(_function()),
+    "Or": Operator(_several()),
     "PRelu": Operator(Litert("elementwise.prelu", layout=ANY)),
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
     ),
+    "Pow": Operator(_several("pow")),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
     "RMSNormalization": Operator(Litert("normalization.rms_norm", data=1, layout=ANY)),
     "ReduceL1": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
@@ -204,6 +236,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceProd": Operator(_REDUCTION, sign=KEEPS_SIGN),
     "ReduceSum": Operator(_REDUCTION, sign=KEEPS_SIGN),
     "ReduceSumSquare": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
+    "Reciprocal": Operator(Litert(spelling="reciprocal", layout=ANY)),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
         sign=NEVER_NEGATIVE, channels=EITHER, behind=True,
@@ -218,16 +251,25 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
     ),
+    "Round": Operator(_function()),
+    "Selu": Operator(Litert(spelling="selu", layout=ANY)),
     "Sigmoid": Operator(_unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True),
+    "Sign": Operator(_function()),
+    "Sin": Operator(_function()),
     "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), sign=KEEPS_SIGN),
     "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
+    "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE),
+    "Softsign": Operator(Litert(spelling="softsign", layout=ANY)),
     "Split": Operator(Litert(spelling="split")),
+    "Sqrt": Operator(_function(), sign=NEVER_NEGATIVE),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
     "Sub": Operator(_binary("always")),
     "Tanh": Operator(_unary("fixed_scale"), (Rule(output=(1 / 128, 0)),), behind=True),
     "TopK": Operator(Litert("ranking.top_k", data=1)),
+    "ThresholdedRelu": Operator(Litert(spelling="thresholded_relu", layout=ANY)),
     "Transpose": Operator(Litert("reshaping.transpose", int8="always"), _SAME, sign=KEEPS_SIGN),
     "Unsqueeze": Operator(_RESHAPE, _SAME, moves=True),
+    "Where": Operator(_several()),
 }  # fmt: skip
 # What a network may be exported with.
 EXPORTED = tuple(sorted(name for name, row in OPERATORS.items() if not row.inner))

@@ -9,6 +9,7 @@ from typing import Optional
 import numpy as np
 
 from edgeprune.errors import ExportError
+from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node
 from edgeprune.export.scales import Scale
 from edgeprune.operators import MATRIX, SHARED, Rule, row
@@ -41,7 +42,9 @@ def scheme_of(graph: Graph) -> Scheme:
     """Apply the rules to a float32 graph; ExportError for an opset without per-channel DequantizeLinear (below 13)."""
     if graph.opset < 13:
         raise ExportError(f"int8 needs ONNX opset 13 or later, got {graph.opset}", "export the model again")
-    rules = {number: rule for number, node in enumerate(graph.nodes) if (rule := _rule_of(node, graph)) is not None}
+    one = {part for gelu in gelus(graph) for part in gelu.parts}  # a runtime computes it at once, in float
+    nodes = ((number, node) for number, node in enumerate(graph.nodes) if node.outputs[0] not in one)
+    rules = {number: rule for number, node in nodes if (rule := _rule_of(node, graph)) is not None}
     return _Builder(graph, rules, dict(_fusions(graph, rules))).build()
 
 

@@ -31,6 +31,7 @@ FORMS = {
     "export.sparse.integers", "export.sparse.products",
     *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "folding", "pooling", "reduction")),
     *(f"export.tflite.{name}" for name in ("ranking", "recognition", "reshaping", "spelling", "writer")),
+    "export.gelu", "export.tflite.composed", "export.tflite.pointwise",
 }  # fmt: skip
 PUBLIC = {"Split"}  # a name of the package's own too
 

@@ -20,7 +20,7 @@ from edgeprune.export.tflite.versions import Signature, version
 
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes; the schema asks for it so that kernels may read weights in place
-_TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "int64": "INT64"}
+TYPES = {"bool": "BOOL", "float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "int64": "INT64"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ def options_of(kind: str, **fields: Any) -> Any:
     for name, value in fields.items():
         setattr(options, name, value)
     return options
+
+
+def type_number(dtype: str) -> int:
+    """The schema's number for a type."""
+    return int(getattr(schema.TensorType, TYPES[dtype]))
 
 
 class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
@@ -182,7 +187,7 @@ def _scale(tensor: Tensor) -> float:
 def _tensor(tensor: Tensor, buffers: list[Any]) -> Any:
     packed = schema.TensorT()
     packed.name, packed.shape = tensor.name, list(tensor.shape)
-    packed.type = getattr(schema.TensorType, _TYPES[tensor.dtype])
+    packed.type = type_number(tensor.dtype)
     packed.hasRank = True
     if tensor.data is not None:
         buffer = AlignedBuffer()

@@ -8,15 +8,18 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.export.graph import Graph, Node
+from edgeprune.export.tflite.composed import COMPOSED, fuse_gelus
 from edgeprune.operators import litert
 
 _ACTIVATIONS = {"Relu": "RELU", "Relu6": "RELU6"}
 
 
 def spell(graph: Graph) -> Graph:
-    """The graph without Identity, BatchNormalization, Flatten, Squeeze, Unsqueeze, global pooling and a bias after a
-    MatMul; a Clip from 0 is a Relu or Relu6, and activations are part of what they follow."""
-    graph = _without_identities(replace(graph, constants=dict(graph.constants), shapes=dict(graph.shapes)))
+    """The graph without Identity, BatchNormalization, Flatten, Squeeze, Unsqueeze, global pooling, a bias after a
+    MatMul and functions that have no operator; a Clip from 0 is a Relu or Relu6, what makes up a GELU is one, and
+    activations are part of what they follow."""
+    constants, shapes, types = dict(graph.constants), dict(graph.shapes), dict(graph.types)
+    graph = fuse_gelus(_without_identities(replace(graph, constants=constants, shapes=shapes, types=types)))
     nodes = []
     for node in graph.nodes:
         spelling = litert(node.type).spelling
@@ -130,6 +133,7 @@ def _split(graph: Graph, node: Node) -> list[Node]:
 
 # By the name that the table of operators has for each.
 SPELLINGS: dict[str, Callable[[Graph, Node], list[Node]]] = {
+    **COMPOSED,
     "batch_norm": _batch_norm,
     "clip": _clip,
     "global_average": _global_average,
