@@ -114,7 +114,7 @@ _BOUNDS = {1: -INFINITY, 2: INFINITY}
 OPERATORS: dict[str, Operator] = {
     "Add": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True),
     "AveragePool": Operator(
-        Litert("pooling.average_pool", int8="average", layout=LAST, clamps=True), _SAME,
+        Litert("pooling.average_pool", "pool", "average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
     ),
     "BatchNormalization": Operator(Litert(spelling="batch_norm")),
@@ -130,12 +130,13 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.concat", int8="always", layout=ANY), (Rule(0, output=SHARED),),
         sign=KEEPS_SIGN, channels=EITHER, joins=True,
     ),
+    "ConstantOfShape": Operator(Litert(spelling="constant_of_shape")),
     "Conv": Operator(
-        Litert("convolution.conv", int8="weighted", layout=LAST, clamps=True), (Rule(weight_axis=0, fuses=True),),
+        Litert("volumes.conv", int8="weighted", layout=LAST, clamps=True), (Rule(weight_axis=0, fuses=True),),
         weights=CONVOLUTION,
     ),
     "ConvTranspose": Operator(
-        Litert("convolution.conv_transpose", int8="weighted", layout=LAST, clamps=True),
+        Litert("transposed.conv_transpose", int8="weighted", layout=LAST, clamps=True),
         (Rule(weight_axis=1, attributes={"group": 1}, fuses=True),), weights=TRANSPOSED,
     ),
     "DepthToSpace": Operator(
@@ -145,12 +146,20 @@ OPERATORS: dict[str, Operator] = {
         Litert("elementwise.dequantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True,
     ),
     "Div": Operator(_binary()),
+    "Einsum": Operator(Litert(spelling="einsum")),
+    "Expand": Operator(
+        Litert("broadcasting.expand", "expand", "always", data=1, layout=ANY), _SAME, sign=KEEPS_SIGN,
+    ),
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
     "Gather": Operator(
         Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
     ),
+    "GatherElements": Operator(
+        Litert("indexing.gather_elements", int8="always", data=1), _SAME, sign=KEEPS_SIGN,
+    ),
+    "GatherND": Operator(Litert("indexing.gather_nd", int8="always", data=1), _SAME, sign=KEEPS_SIGN),
     "Gemm": Operator(
-        Litert("dense.gemm", int8="weighted", clamps=True),
+        Litert("dense.gemm", "gemm", "weighted", clamps=True),
         (
             Rule(weight_axis=0, attributes={**_PLAIN, "transB": 1}, fuses=True),
             Rule(weight_axis=1, attributes={**_PLAIN, "transB": 0}, fuses=True),
@@ -174,16 +183,18 @@ OPERATORS: dict[str, Operator] = {
         Litert("dense.matmul", int8="weighted", clamps=True), (Rule(weight_axis=1, fuses=True),), weights=MATRIX,
     ),
     "MaxPool": Operator(
-        Litert("pooling.max_pool", int8="always", layout=LAST, clamps=True), _SAME,
+        Litert("pooling.max_pool", "pool", "always", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="max_pool",
     ),
     "Mul": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, gates=True),
+    "OneHot": Operator(Litert("indexing.one_hot")),
     "PRelu": Operator(Litert("elementwise.prelu", layout=ANY)),
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
     ),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
+    "Range": Operator(Litert(spelling="constant")),
     "ReduceMean": Operator(Litert("reduction.mean", "reduce_mean", "always"), (Rule(),), sign=KEEPS_SIGN),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
@@ -199,14 +210,23 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
     ),
+    "ScatterElements": Operator(Litert("indexing.scatter_elements")),
+    "ScatterND": Operator(Litert("indexing.scatter_nd")),
     "Sigmoid": Operator(_unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True),
     "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), sign=KEEPS_SIGN),
     "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
+    "SpaceToDepth": Operator(
+        Litert("reshaping.space_to_depth", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
+    ),
     "Split": Operator(Litert(spelling="split")),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
     "Sub": Operator(_binary("always")),
     "Tanh": Operator(_unary("fixed_scale"), (Rule(output=(1 / 128, 0)),), behind=True),
+    "Tile": Operator(
+        Litert("broadcasting.tile", int8="always", data=1, layout=ANY), _SAME, sign=KEEPS_SIGN,
+    ),
     "Transpose": Operator(Litert("reshaping.transpose", int8="always"), _SAME, sign=KEEPS_SIGN),
+    "Trilu": Operator(Litert(spelling="constant")),
     "Unsqueeze": Operator(_RESHAPE, _SAME, moves=True),
 }  # fmt: skip
 # What a network may be exported with.

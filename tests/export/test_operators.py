@@ -30,7 +30,8 @@ FORMS = {
     "export.normal.ceilings", "export.normal.names", "export.normal.rewrites", "export.qdq", "export.sparse.floats",
     "export.sparse.integers",
     *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "pooling", "reduction")),
-    *(f"export.tflite.{name}" for name in ("reshaping", "spelling", "writer")),
+    *(f"export.tflite.{name}" for name in ("reshaping", "spelling", "writer", "steps", "products", "volumes")),
+    *(f"export.tflite.{name}" for name in ("broadcasting", "constants", "indexing", "transposed")),
 }  # fmt: skip
 PUBLIC = {"Split"}  # a name of the package's own too
 

@@ -20,7 +20,7 @@ from edgeprune.export.tflite.versions import Signature, version
 
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes; the schema asks for it so that kernels may read weights in place
-_TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "int64": "INT64"}
+_TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "int64": "INT64", "bool": "BOOL"}
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class ModelFile:
 
     def _signature(self, operator: Operator) -> Signature:
         inputs = [self.tensors[index] for index in operator.inputs if index >= 0]
-        data = inputs[2] if operator.code == "TRANSPOSE_CONV" else inputs[0]
+        data = inputs[2] if operator.code in ("TRANSPOSE_CONV", "CONV_3D_TRANSPOSE") else inputs[0]
         binary = operator.code in ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
         grouped = operator.code == "CONV_2D" and inputs[0].shape[-1] != inputs[1].shape[-1]
         return Signature(
