@@ -109,10 +109,13 @@ _PLAIN = {"transA": 0, "alpha": 1.0, "beta": 1.0}
 _UNIT = (1 / 256, -128)  # [0, 1): what logistic and softmax must give in LiteRT
 _SAME = (Rule(output=SHARED),)
 _RESHAPE = Litert(spelling="reshape")
+_REDUCTION = Litert("reduction.reduce", "reduction", data=1)
 _BOUNDS = {1: -INFINITY, 2: INFINITY}
 
 OPERATORS: dict[str, Operator] = {
     "Add": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True),
+    "ArgMax": Operator(Litert("ranking.arg_extreme")),
+    "ArgMin": Operator(Litert("ranking.arg_extreme")),
     "AveragePool": Operator(
         Litert("pooling.average_pool", "pool", "average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
@@ -139,6 +142,7 @@ OPERATORS: dict[str, Operator] = {
         Litert("transposed.conv_transpose", int8="weighted", layout=LAST, clamps=True),
         (Rule(weight_axis=1, attributes={"group": 1}, fuses=True),), weights=TRANSPOSED,
     ),
+    "CumSum": Operator(Litert("ranking.cumulative_sum", data=1)),
     "DepthToSpace": Operator(
         Litert("reshaping.depth_to_space", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
@@ -170,6 +174,7 @@ OPERATORS: dict[str, Operator] = {
         Litert(spelling="global_average"), (Rule(),), channels=POOL, packed="global_average_pool",
     ),
     "GlobalMaxPool": Operator(Litert(spelling="global_max")),
+    "GroupNormalization": Operator(Litert("normalization.group_norm", data=1, layout=ANY)),
     "HardSigmoid": Operator(
         Litert("elementwise.hard_sigmoid", layout=ANY), (Rule(output=_UNIT, integer=False),),
         sign=NEVER_NEGATIVE, behind=True,
@@ -178,7 +183,11 @@ OPERATORS: dict[str, Operator] = {
     # whole network stays in one piece and runs faster, and exactly.
     "HardSwish": Operator(_unary(), (Rule(),)),
     "Identity": Operator(Litert()),
+    "InstanceNormalization": Operator(Litert("normalization.instance_norm", data=1, layout=ANY)),
+    "LayerNormalization": Operator(Litert("normalization.layer_norm", data=1, layout=ANY)),
     "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True),
+    "LogSoftmax": Operator(Litert("reduction.softmax")),
+    "LpNormalization": Operator(Litert("normalization.lp_norm", layout=ANY)),
     "MatMul": Operator(
         Litert("dense.matmul", int8="weighted", clamps=True), (Rule(weight_axis=1, fuses=True),), weights=MATRIX,
     ),
@@ -194,8 +203,18 @@ OPERATORS: dict[str, Operator] = {
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
     ),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
+    "RMSNormalization": Operator(Litert("normalization.rms_norm", data=1, layout=ANY)),
     "Range": Operator(Litert(spelling="constant")),
-    "ReduceMean": Operator(Litert("reduction.mean", "reduce_mean", "always"), (Rule(),), sign=KEEPS_SIGN),
+    "ReduceL1": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
+    "ReduceL2": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
+    "ReduceLogSum": Operator(_REDUCTION),
+    "ReduceLogSumExp": Operator(Litert("reduction.log_sum_exp", "reduction", data=1)),
+    "ReduceMax": Operator(_REDUCTION, sign=KEEPS_SIGN),
+    "ReduceMean": Operator(Litert("reduction.reduce", "reduction", "always"), (Rule(),), sign=KEEPS_SIGN),
+    "ReduceMin": Operator(_REDUCTION, sign=KEEPS_SIGN),
+    "ReduceProd": Operator(_REDUCTION, sign=KEEPS_SIGN),
+    "ReduceSum": Operator(_REDUCTION, sign=KEEPS_SIGN),
+    "ReduceSumSquare": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
         sign=NEVER_NEGATIVE, channels=EITHER, behind=True,
@@ -225,6 +244,7 @@ OPERATORS: dict[str, Operator] = {
     "Tile": Operator(
         Litert("broadcasting.tile", int8="always", data=1, layout=ANY), _SAME, sign=KEEPS_SIGN,
     ),
+    "TopK": Operator(Litert("ranking.top_k", data=1)),
     "Transpose": Operator(Litert("reshaping.transpose", int8="always"), _SAME, sign=KEEPS_SIGN),
     "Trilu": Operator(Litert(spelling="constant")),
     "Unsqueeze": Operator(_RESHAPE, _SAME, moves=True),

@@ -29,9 +29,10 @@ ROOT = Path(edgeprune.__file__).parent
 FORMS = {
     "export.normal.ceilings", "export.normal.names", "export.normal.rewrites", "export.qdq", "export.sparse.floats",
     "export.sparse.integers",
-    *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "pooling", "reduction")),
-    *(f"export.tflite.{name}" for name in ("reshaping", "spelling", "writer", "steps", "products", "volumes")),
-    *(f"export.tflite.{name}" for name in ("broadcasting", "constants", "indexing", "transposed")),
+    *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "folding", "pooling", "reduction")),
+    *(f"export.tflite.{name}" for name in ("ranking", "recognition", "reshaping", "spelling", "writer")),
+    *(f"export.tflite.{name}" for name in ("steps", "products", "volumes", "broadcasting", "constants", "indexing")),
+    "export.tflite.transposed",
 }  # fmt: skip
 PUBLIC = {"Split"}  # a name of the package's own too
 

@@ -14,10 +14,12 @@ from edgeprune.export.graph import Port as GraphPort
 from edgeprune.export.qdq import with_pairs
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.file import Tensor
+from edgeprune.export.tflite.folding import fold
 from edgeprune.export.tflite.precision import assign_precision
+from edgeprune.export.tflite.recognition import recognize
 from edgeprune.export.tflite.spelling import fuse_activations, spell
 from edgeprune.export.tflite.writer import Placement, Value, Writer
-from edgeprune.operators import ANY, EXPORTED, LAST, OPERATORS, litert
+from edgeprune.operators import ANY, EXPORTED, LAST, OPERATORS, litert, row
 
 SUPPORTED = tuple(name for name in EXPORTED if OPERATORS[name].litert is not None)
 INPUTS = ("float32", "int32", "int64", "bool")
@@ -48,11 +50,12 @@ def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
     of a Gemm or MatMul is stored sparse if at least `sparse_from` of its 1x4 blocks (one output, four inputs) are
     zero. RefusedError names all nodes that cannot be written, their types and what is supported.
     """
-    unknown = [node for node in graph.nodes if node.domain or node.type not in SUPPORTED]
+    graph = recognize(fold(with_pairs(graph).graph))
+    unknown = [node for node in graph.nodes if not _is_supported(node)]
     if unknown:
         hint = f"supported: {', '.join(SUPPORTED)}"
         raise RefusedError(REFUSED, [Refusal(node.name or node.output, node.type) for node in unknown], hint)
-    graph = fuse_activations(assign_precision(spell(with_pairs(graph).graph)))
+    graph = fuse_activations(assign_precision(spell(graph)))
     writer = Writer(graph, sparse_from)
     entries = [_enter(writer, name) for name in writer.graph.inputs]
     _write_nodes(writer)
@@ -62,6 +65,12 @@ def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
     data = writer.file.finish({port.name: tensor for port, tensor in entries}, outputs)
     inputs, results = (tuple(port for port, _ in side) for side in (entries, exits))
     return Written(data, inputs, results, writer.placements, tuple(writer.sparse))
+
+
+def _is_supported(node: Node) -> bool:
+    """True for what has a form; what writers make is none of the network's own."""
+    own = node.source is not None
+    return not node.domain and row(node.type).litert is not None and not (own and row(node.type).inner)
 
 
 def _write_nodes(writer: Writer) -> None:

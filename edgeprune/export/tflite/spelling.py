@@ -82,12 +82,12 @@ def _gemm(graph: Graph, node: Node) -> list[Node]:
     return [node] if all(weight_of(graph, name) for name in given) else products.gemm(graph, node)
 
 
-def _reduce_mean(graph: Graph, node: Node) -> list[Node]:
+def _reduction(graph: Graph, node: Node) -> list[Node]:
     """The axes as an attribute, counted from the front."""
     rank = len(graph.shapes[node.inputs[0]])
     if node.input(1) and node.input(1) not in graph.constants:
         raise node.fail("its axes are not constant")
-    axes = graph.constants[node.input(1)].tolist() if node.input(1) else []
+    axes = graph.constants[node.input(1)].tolist() if node.input(1) else node.attributes.get("axes", [])
     if not axes and not node.attributes.get("noop_with_empty_axes", 0):
         axes = range(rank)
     attributes = {"axes": [axis % rank for axis in axes], "keepdims": node.attributes.get("keepdims", 1)}
@@ -147,7 +147,7 @@ SPELLINGS: dict[str, Callable[[Graph, Node], list[Node]]] = {
     "global_average": _global_average,
     "global_max": _global_max,
     "pool": volumes.pool,
-    "reduce_mean": _reduce_mean,
+    "reduction": _reduction,
     "reshape": _reshape,
     "slice_": _slice,
     "split": _split,
