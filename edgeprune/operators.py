@@ -127,7 +127,7 @@ OPERATORS: dict[str, Operator] = {
     "ArgMin": Operator(Litert("ranking.arg_extreme")),
     "And": Operator(_several()),
     "AveragePool": Operator(
-        Litert("pooling.average_pool", int8="average", layout=LAST, clamps=True), _SAME,
+        Litert("pooling.average_pool", "pool", "average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
     ),
     "BatchNormalization": Operator(Litert(spelling="batch_norm")),
@@ -146,12 +146,13 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.concat", int8="always", layout=ANY), (Rule(0, output=SHARED),),
         sign=KEEPS_SIGN, channels=EITHER, joins=True,
     ),
+    "ConstantOfShape": Operator(Litert(spelling="constant_of_shape")),
     "Conv": Operator(
-        Litert("convolution.conv", int8="weighted", layout=LAST, clamps=True), (Rule(weight_axis=0, fuses=True),),
+        Litert("volumes.conv", int8="weighted", layout=LAST, clamps=True), (Rule(weight_axis=0, fuses=True),),
         weights=CONVOLUTION,
     ),
     "ConvTranspose": Operator(
-        Litert("convolution.conv_transpose", int8="weighted", layout=LAST, clamps=True),
+        Litert("transposed.conv_transpose", int8="weighted", layout=LAST, clamps=True),
         (Rule(weight_axis=1, attributes={"group": 1}, fuses=True),), weights=TRANSPOSED,
     ),
     "CumSum": Operator(Litert("ranking.cumulative_sum", data=1)),
@@ -167,14 +168,22 @@ OPERATORS: dict[str, Operator] = {
     "Equal": Operator(_several()),
     "Erf": Operator(Litert(spelling="erf", layout=ANY)),
     "Exp": Operator(_function(), sign=NEVER_NEGATIVE),
+    "Einsum": Operator(Litert(spelling="einsum")),
+    "Expand": Operator(
+        Litert("broadcasting.expand", "expand", "always", data=1, layout=ANY), _SAME, sign=KEEPS_SIGN,
+    ),
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
     "Floor": Operator(_function()),
     "Gather": Operator(
         Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
     ),
     "Gelu": Operator(Litert("pointwise.gelu", layout=ANY)),
+    "GatherElements": Operator(
+        Litert("indexing.gather_elements", int8="always", data=1), _SAME, sign=KEEPS_SIGN,
+    ),
+    "GatherND": Operator(Litert("indexing.gather_nd", int8="always", data=1), _SAME, sign=KEEPS_SIGN),
     "Gemm": Operator(
-        Litert("dense.gemm", int8="weighted", clamps=True),
+        Litert("dense.gemm", "gemm", "weighted", clamps=True),
         (
             Rule(weight_axis=0, attributes={**_PLAIN, "transB": 1}, fuses=True),
             Rule(weight_axis=1, attributes={**_PLAIN, "transB": 0}, fuses=True),
@@ -209,7 +218,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Max": Operator(_several("extremum")),
     "MaxPool": Operator(
-        Litert("pooling.max_pool", int8="always", layout=LAST, clamps=True), _SAME,
+        Litert("pooling.max_pool", "pool", "always", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="max_pool",
     ),
     "Min": Operator(_several("extremum")),
@@ -218,6 +227,7 @@ OPERATORS: dict[str, Operator] = {
     "Neg": Operator(_function()),
     "Not": Operator(_function()),
     "Or": Operator(_several()),
+    "OneHot": Operator(Litert("indexing.one_hot")),
     "PRelu": Operator(Litert("elementwise.prelu", layout=ANY)),
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
@@ -226,6 +236,7 @@ OPERATORS: dict[str, Operator] = {
     "Pow": Operator(_several("pow")),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
     "RMSNormalization": Operator(Litert("normalization.rms_norm", data=1, layout=ANY)),
+    "Range": Operator(Litert(spelling="constant")),
     "ReduceL1": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
     "ReduceL2": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
     "ReduceLogSum": Operator(_REDUCTION),
@@ -253,6 +264,8 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Round": Operator(_function()),
     "Selu": Operator(Litert(spelling="selu", layout=ANY)),
+    "ScatterElements": Operator(Litert("indexing.scatter_elements")),
+    "ScatterND": Operator(Litert("indexing.scatter_nd")),
     "Sigmoid": Operator(_unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True),
     "Sign": Operator(_function()),
     "Sin": Operator(_function()),
@@ -260,14 +273,21 @@ OPERATORS: dict[str, Operator] = {
     "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
     "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE),
     "Softsign": Operator(Litert(spelling="softsign", layout=ANY)),
+    "SpaceToDepth": Operator(
+        Litert("reshaping.space_to_depth", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
+    ),
     "Split": Operator(Litert(spelling="split")),
     "Sqrt": Operator(_function(), sign=NEVER_NEGATIVE),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
     "Sub": Operator(_binary("always")),
     "Tanh": Operator(_unary("fixed_scale"), (Rule(output=(1 / 128, 0)),), behind=True),
+    "Tile": Operator(
+        Litert("broadcasting.tile", int8="always", data=1, layout=ANY), _SAME, sign=KEEPS_SIGN,
+    ),
     "TopK": Operator(Litert("ranking.top_k", data=1)),
     "ThresholdedRelu": Operator(Litert(spelling="thresholded_relu", layout=ANY)),
     "Transpose": Operator(Litert("reshaping.transpose", int8="always"), _SAME, sign=KEEPS_SIGN),
+    "Trilu": Operator(Litert(spelling="constant")),
     "Unsqueeze": Operator(_RESHAPE, _SAME, moves=True),
     "Where": Operator(_several()),
 }  # fmt: skip

@@ -151,7 +151,7 @@ def to_model(graph: Graph) -> onnx.ModelProto:
     proto = model.graph
     known = {value.name: value for value in (*graph.model.graph.value_info, *graph.model.graph.input)}
     del proto.node[:], proto.value_info[:]
-    proto.node.extend(_node(node) for node in graph.nodes)
+    proto.node.extend(to_proto(node) for node in graph.nodes)
     read = {name for node in graph.nodes for name in node.inputs} | graph.output_values
     present = {tensor.name for tensor in proto.initializer}
     kept = [tensor for tensor in graph.model.graph.initializer if tensor.name in read]
@@ -173,7 +173,8 @@ def to_model(graph: Graph) -> onnx.ModelProto:
     return model
 
 
-def _node(node: Node) -> onnx.NodeProto:
+def to_proto(node: Node) -> onnx.NodeProto:
+    """A node as ONNX has it."""
     if node.source is None:
         return helper.make_node(
             node.type, node.inputs, node.outputs, name=node.name, domain=node.domain or None, **node.attributes

@@ -427,6 +427,17 @@ def volumes():
     )
 
 
+def grouped_volumes():
+    """Three dimensions in groups, which LiteRT has no operator for."""
+    return task(
+        "grouped_volumes",
+        lambda: nn.Sequential(
+            nn.Conv3d(1, 8, 3, padding=1), nn.Conv3d(8, 8, 3, groups=2), nn.Flatten(), nn.Linear(144, 3)
+        ),
+        lambda n, seed: inputs(n, seed, 1, 4, 5, 5),
+    )
+
+
 def doubled():
     """float64 throughout."""
     return task(

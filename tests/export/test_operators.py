@@ -32,6 +32,8 @@ FORMS = {
     *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "folding", "pooling", "reduction")),
     *(f"export.tflite.{name}" for name in ("ranking", "recognition", "reshaping", "spelling", "writer")),
     "export.gelu", "export.tflite.composed", "export.tflite.pointwise",
+    *(f"export.tflite.{name}" for name in ("steps", "products", "volumes", "broadcasting", "constants", "indexing")),
+    "export.tflite.transposed",
 }  # fmt: skip
 PUBLIC = {"Split"}  # a name of the package's own too
 

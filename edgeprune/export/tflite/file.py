@@ -162,7 +162,7 @@ class ModelFile:
 
     def _signature(self, operator: Operator) -> Signature:
         inputs = [self.tensors[index] for index in operator.inputs if index >= 0]
-        data = inputs[2] if operator.code == "TRANSPOSE_CONV" else inputs[0]
+        data = inputs[2] if operator.code in ("TRANSPOSE_CONV", "CONV_3D_TRANSPOSE") else inputs[0]
         binary = operator.code in ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
         grouped = operator.code == "CONV_2D" and inputs[0].shape[-1] != inputs[1].shape[-1]
         return Signature(

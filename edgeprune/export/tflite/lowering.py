@@ -22,19 +22,25 @@ from edgeprune.export.tflite.writer import Placement, Value, Writer
 from edgeprune.operators import ANY, EXPORTED, LAST, OPERATORS, litert, row
 
 SUPPORTED = tuple(name for name in EXPORTED if OPERATORS[name].litert is not None)
+INPUTS = ("float32", "int32", "int64", "bool")
 Form = Callable[[Writer, Node], None]
 
 
 @dataclass(frozen=True)
 class Written:
-    """data: the .tflite file. input, outputs: how it is fed and read. placements: initializer -> how it lies in the
+    """data: the .tflite file. inputs, outputs: how it is fed and read. placements: initializer -> how it lies in the
     file, under the same name. sparse: the initializers stored sparse."""
 
     data: bytes
-    input: Port
+    inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     placements: dict[str, Placement]
     sparse: tuple[str, ...]
+
+    @property
+    def input(self) -> Port:
+        """The first input."""
+        return self.inputs[0]
 
 
 def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
@@ -49,17 +55,16 @@ def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
     if unknown:
         hint = f"supported: {', '.join(SUPPORTED)}"
         raise RefusedError(REFUSED, [Refusal(node.name or node.output, node.type) for node in unknown], hint)
-    if len(graph.inputs) != 1:
-        raise ExportError(f"the model has {len(graph.inputs)} inputs, expected 1")
     graph = fuse_activations(assign_precision(spell(graph)))
     writer = Writer(graph, sparse_from)
-    entry, source = _enter(writer)
+    entries = [_enter(writer, name) for name in writer.graph.inputs]
     _write_nodes(writer)
-    taken = {source}
+    taken = {tensor for _, tensor in entries}
     exits = [_leave(writer, port, taken) for port in graph.outputs]
     outputs = {port.name: tensor for port, tensor in exits}
-    data = writer.file.finish({entry.name: source}, outputs)
-    return Written(data, entry, tuple(port for port, _ in exits), writer.placements, tuple(writer.sparse))
+    data = writer.file.finish({port.name: tensor for port, tensor in entries}, outputs)
+    inputs, results = (tuple(port for port, _ in side) for side in (entries, exits))
+    return Written(data, inputs, results, writer.placements, tuple(writer.sparse))
 
 
 def _is_supported(node: Node) -> bool:
@@ -90,13 +95,12 @@ def _form(kind: str) -> Form:
     return form
 
 
-def _enter(writer: Writer) -> tuple[Port, int]:
-    """The input: images channels last, signals too where they meet a convolution first, all else as ONNX has it."""
+def _enter(writer: Writer, name: str) -> tuple[Port, int]:
+    """An input: images channels last, signals too where they meet a convolution first, all else as ONNX has it."""
     graph = writer.graph
-    (name,) = graph.inputs
     shape, dtype = graph.shapes[name], graph.types[name]
-    if dtype not in ("float32", "int32", "int64"):
-        raise ExportError(f"input {name} is {dtype}, expected float32, int32 or int64")
+    if dtype not in INPUTS:
+        raise ExportError(f"input {name} is {dtype}, expected {', '.join(INPUTS[:-1])} or {INPUTS[-1]}")
     rank = len(shape)
     last = rank == 4 or (rank == 3 and _meets_convolution(graph, name))
     axes = layout.channels_last(rank) if last else layout.identity(rank)

@@ -155,7 +155,7 @@ def _pad_constant(writer: Writer, node: Node) -> float:
 
 
 def slice_(writer: Writer, node: Node) -> None:
-    """Slice with positive steps; each output of a Split."""
+    """Slice; each output of a Split."""
     value, bounds = writer.straighten(writer.value(node, 0)), node.attributes["bounds"]
     if any(axis not in value.axes for axis in bounds):
         value = writer.reorder(value, layout.complete(layout.significant(value.axes, value.shape), value.shape))
@@ -166,11 +166,13 @@ def slice_(writer: Writer, node: Node) -> None:
 
 
 def cut(writer: Writer, value: Value, bounds: Bounds, output: int) -> None:
-    """Fill `output` with a part of `value`. bounds: ONNX axis -> first, last (exclusive), step; other axes whole."""
+    """Fill `output` with a part of `value`. bounds: ONNX axis -> first, last (exclusive, -1 for all the
+    way back), step; other axes whole."""
     rows = [bounds.get(axis, (0, 0, 1)) for axis in value.axes]
     mask = sum(1 << place for place, axis in enumerate(value.axes) if axis not in bounds)
+    back = sum(1 << place for place, (_, last, _) in enumerate(rows) if last < 0)
     begin, end, step = (writer.integers("bounds", column) for column in zip(*rows, strict=True))
-    options = options_of("StridedSlice", beginMask=mask, endMask=mask)
+    options = options_of("StridedSlice", beginMask=mask, endMask=mask | back)
     writer.operator("STRIDED_SLICE", [value.tensor, begin, end, step], output, options)
 
 
@@ -207,6 +209,17 @@ def depth_to_space(writer: Writer, node: Node) -> None:
     writer.produce(node.output, value.axes)
     filled = requantize(writer, value, node)
     writer.operator("DEPTH_TO_SPACE", [value.tensor], filled, options_of("DepthToSpace", blockSize=side))
+    settle(writer, node, filled)
+
+
+def space_to_depth(writer: Writer, node: Node) -> None:
+    """SpaceToDepth: both formats put the places of a square before the channels."""
+    value = writer.value(node, 0)
+    value = writer.reorder(value, layout.planes(len(value.shape)))
+    writer.produce(node.output, value.axes)
+    filled = requantize(writer, value, node)
+    options = options_of("SpaceToDepth", blockSize=int(node.attributes["blocksize"]))
+    writer.operator("SPACE_TO_DEPTH", [value.tensor], filled, options)
     settle(writer, node, filled)
 
 

@@ -36,16 +36,20 @@ class Value:
 class Placement:
     """How an ONNX initializer lies in the file: `stored == array.transpose(axes)[..., columns].reshape(shape)`.
 
-    columns None: left as they are. A factor that an operation puts on its weights (Gemm's alpha) is not part of it.
+    columns None: left as they are. split: the shape that it is given before, which may part an axis in groups; flipped:
+    axes of that shape that run backwards. A factor that an operation puts on its weights (Gemm's alpha) is not part of
+    it.
     """
 
     axes: Axes
     columns: tuple[int, ...] | None
     shape: Shape
+    split: Shape = ()
+    flipped: Axes = ()
 
     def store(self, array: NDArray[Any]) -> NDArray[Any]:
         """The initializer, or a mask of its shape, as it lies in the file."""
-        moved = array.transpose(self.axes)
+        moved = np.flip(array.reshape(self.split or array.shape), self.flipped).transpose(self.axes)
         return (moved if self.columns is None else moved[..., list(self.columns)]).reshape(self.shape)
 
 
@@ -89,9 +93,11 @@ class Writer:
         """An ONNX value whose bytes are those of another one."""
         self.values[name] = value
 
-    def temporary(self, source: Value, shape: Shape, axes: Axes, label: str) -> Value:
-        """A tensor between the operators of one node: type and scale as `source`."""
+    def temporary(self, source: Value, shape: Shape, axes: Axes, label: str, dtype: str = "") -> Value:
+        """A tensor between the operators of one node: type and scale as `source`, or another type without a scale."""
         like = self.file.tensors[source.tensor]
+        if dtype:
+            like = replace(like, dtype=dtype, grid=None)
         name = f"{like.name}/{label}"
         stored = concrete(layout.stored_shape(axes, shape))
         return Value(self.file.tensor(replace(like, name=name, shape=stored, data=None, sparse=None)), shape, axes)
@@ -196,6 +202,10 @@ class Writer:
             grid = replace(grid, axis=_stored_axis(array.shape, grid.axis, placement))
         label = self.record(name, placement)
         return self.file.constant(label, placement.store(array), grid)
+
+    def lay(self, name: str, placement: Placement) -> int:
+        """Lay a float initializer down in its own way."""
+        return self.file.constant(self.record(name, placement), placement.store(self.graph.constants[name]))
 
     def record(self, name: str, placement: Placement) -> str:
         """Remember where an initializer lies; gives the name of its tensor (its own, unless it lies elsewhere too)."""
