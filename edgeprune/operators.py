@@ -149,6 +149,7 @@ OPERATORS: dict[str, Operator] = {
     "Gather": Operator(
         Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
     ),
+    "GRU": Operator(Litert("recurrent.gru")),
     "Gemm": Operator(
         Litert("dense.gemm", int8="weighted", clamps=True),
         (
@@ -169,6 +170,7 @@ OPERATORS: dict[str, Operator] = {
     # whole network stays in one piece and runs faster, and exactly.
     "HardSwish": Operator(_unary(), (Rule(),)),
     "Identity": Operator(Litert()),
+    "LSTM": Operator(Litert("recurrent.lstm")),
     "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True),
     "MatMul": Operator(
         Litert("dense.matmul", int8="weighted", clamps=True), (Rule(weight_axis=1, fuses=True),), weights=MATRIX,
@@ -184,6 +186,7 @@ OPERATORS: dict[str, Operator] = {
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
     ),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
+    "RNN": Operator(Litert("recurrent.rnn")),
     "ReduceMean": Operator(Litert("reduction.mean", "reduce_mean", "always"), (Rule(),), sign=KEEPS_SIGN),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),

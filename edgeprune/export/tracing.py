@@ -200,10 +200,10 @@ def _loses_batch(node: Node, graph: Graph) -> bool:
 def _check_zeros(graph: Graph, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:
     """Every weight of the map is a constant of the mask's shape whose pruned entries are exactly zero."""
     for name, weight in weights.items():
-        mask = masks[name].T if weight.transposed else masks[name]
+        mask = masks[name]
         if weight.initializer not in graph.constants:
             raise ExportError(f"weight {name} was folded away, so its zeros cannot be followed")
-        array = graph.constants[weight.initializer]
+        array = weight.pick(graph.constants[weight.initializer])
         if array.shape != mask.shape:
             raise ExportError(f"weight {name} has shape {list(array.shape)} in the graph, expected {list(mask.shape)}")
         lost = int(np.count_nonzero(array[~mask]))

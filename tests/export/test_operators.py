@@ -27,10 +27,10 @@ ROOT = Path(edgeprune.__file__).parent
 # Where an operator may be named besides its row: the normal form, the Q/DQ form, the packed forms in float32 and in
 # int8, and those in .tflite.
 FORMS = {
-    "export.normal.ceilings", "export.normal.names", "export.normal.rewrites", "export.qdq", "export.sparse.floats",
-    "export.sparse.integers",
-    *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "pooling", "reduction")),
-    *(f"export.tflite.{name}" for name in ("reshaping", "spelling", "writer")),
+    "export.normal.ceilings", "export.normal.moves", "export.normal.names", "export.normal.recurrent",
+    "export.normal.rewrites", "export.qdq", "export.sparse.floats", "export.sparse.integers",
+    *(f"export.tflite.{name}" for name in ("cells", "convolution", "dense", "elementwise", "pooling", "recurrent")),
+    *(f"export.tflite.{name}" for name in ("reduction", "reshaping", "spelling", "writer")),
 }  # fmt: skip
 PUBLIC = {"Split"}  # a name of the package's own too
 

@@ -25,13 +25,14 @@ Form = Callable[[Writer, Node], None]
 
 @dataclass(frozen=True)
 class Written:
-    """data: the .tflite file. input, outputs: how it is fed and read. placements: initializer -> how it lies in the
-    file, under the same name. sparse: the initializers stored sparse."""
+    """data: the .tflite file. input, outputs: how it is fed and read. placements: tensor -> how its initializer lies
+    there; parts: initializer -> its tensors, the first under its own name. sparse: the tensors stored sparse."""
 
     data: bytes
     input: Port
     outputs: tuple[Port, ...]
     placements: dict[str, Placement]
+    parts: dict[str, tuple[str, ...]]
     sparse: tuple[str, ...]
 
 
@@ -56,7 +57,8 @@ def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
     exits = [_leave(writer, port, taken) for port in graph.outputs]
     outputs = {port.name: tensor for port, tensor in exits}
     data = writer.file.finish({entry.name: source}, outputs)
-    return Written(data, entry, tuple(port for port, _ in exits), writer.placements, tuple(writer.sparse))
+    parts = {name: tuple(labels) for name, labels in writer.parts.items()}
+    return Written(data, entry, tuple(port for port, _ in exits), writer.placements, parts, tuple(writer.sparse))
 
 
 def _write_nodes(writer: Writer) -> None:
@@ -68,7 +70,8 @@ def _write_nodes(writer: Writer) -> None:
         except RefusedError as problem:
             refusals += problem.refusals
             # Its readers are written as if it had been, so that they are judged too.
-            writer.produce(node.output, layout.identity(len(writer.graph.shapes[node.output])))
+            for name in filter(None, node.outputs):
+                writer.produce(name, layout.identity(len(writer.graph.shapes[name])))
     if refusals:
         raise RefusedError(REFUSED, refusals)
 
