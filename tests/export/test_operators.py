@@ -28,7 +28,8 @@ ROOT = Path(edgeprune.__file__).parent
 # int8, and those in .tflite.
 FORMS = {
     "export.normal.ceilings", "export.normal.moves", "export.normal.names", "export.normal.recurrent",
-    "export.normal.rewrites", "export.qdq", "export.sparse.floats", "export.sparse.integers",
+    "export.normal.rewrites", "export.normal.translations", "export.qdq", "export.sparse.floats",
+    "export.sparse.integers",
     *(f"export.tflite.{name}" for name in ("cells", "convolution", "dense", "elementwise", "pooling", "recurrent")),
     *(f"export.tflite.{name}" for name in ("reduction", "reshaping", "spelling", "writer")),
 }  # fmt: skip

@@ -34,6 +34,8 @@ LAYERS: dict[str, Callable[[], nn.RNNBase]] = {
     "LSTM, steps first": lambda: nn.LSTM(5, 7),
     "GRU both ways": lambda: nn.GRU(8, 12, bidirectional=True),
     "GRU in two layers without biases": lambda: nn.GRU(8, 6, 2, batch_first=True, bias=False),
+    "RNN in two layers, both ways": lambda: nn.RNN(8, 12, 2, batch_first=True, bidirectional=True),
+    "RNN with relu and without biases": lambda: nn.RNN(5, 8, nonlinearity="relu", bias=False),
 }
 
 
@@ -56,6 +58,7 @@ def pruned(make: Callable[[], nn.RNNBase]) -> tuple[Layer, dict[str, np.ndarray]
 def test_the_zeros_are_found_again_in_both_files(name: str, check_everywhere: Callable[..., object]) -> None:
     model, masks, traced, example = pruned(LAYERS[name])
     assert {"Shape", "Expand"}.isdisjoint(node.type for node in traced.graph.nodes)
+    assert sum(node.type in ("LSTM", "GRU", "RNN") for node in traced.graph.nodes) == model.layer.num_layers
     assert traced.weights.keys() == masks.keys()
     for parameter, weight in traced.weights.items():
         picked = weight.pick(traced.graph.constants[weight.initializer])
