@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.errors import VerificationError
+from edgeprune.export.calibrate import calibrate
 from edgeprune.export.certificate import certify
 from edgeprune.export.files import write_litert, write_onnx
+from edgeprune.export.quantize import quantize
 from edgeprune.export.tflite.lowering import write_tflite
 from edgeprune.export.tracing import Traced, trace
 
@@ -76,3 +79,17 @@ def test_the_zeros_are_found_again_in_both_files(name: str, check_everywhere: Ca
     with torch.no_grad():
         expected = [part.numpy() for part in model(example)]
     check_everywhere(write_tflite(traced.graph), example.numpy(), expected, [1e-5] * len(expected))
+
+
+@pytest.mark.parametrize("name", ["LSTM in two layers, both ways"])
+def test_in_int8_the_layer_stays_float(name: str, interpreters: list[Any]) -> None:
+    model, masks, traced, example = pruned(LAYERS[name])
+    inputs = torch.randn(16, *example.shape[1:], generator=torch.Generator().manual_seed(5))
+    graph = quantize(traced.graph, calibrate(traced.graph, inputs.numpy(), "minmax"))
+    file = write_litert(graph, traced, "")
+    assert not any(zero.lost for zero in certify(file.stored, masks, file.places).values())
+    with torch.no_grad():
+        expected = model(inputs)[0].numpy()
+    for interpreter in interpreters:
+        got = interpreter.run(file.data, inputs.numpy())[0]
+        assert 10 * np.log10(np.mean(expected**2) / np.mean((got - expected) ** 2)) >= 20, interpreter.name
