@@ -182,6 +182,7 @@ OPERATORS: dict[str, Operator] = {
         Litert("indexing.gather_elements", int8="always", data=1), _SAME, sign=KEEPS_SIGN,
     ),
     "GatherND": Operator(Litert("indexing.gather_nd", int8="always", data=1), _SAME, sign=KEEPS_SIGN),
+    "GRU": Operator(Litert("recurrent.gru")),
     "Gemm": Operator(
         Litert("dense.gemm", "gemm", "weighted", clamps=True),
         (
@@ -207,6 +208,7 @@ OPERATORS: dict[str, Operator] = {
     "Identity": Operator(Litert()),
     "InstanceNormalization": Operator(Litert("normalization.instance_norm", data=1, layout=ANY)),
     "LayerNormalization": Operator(Litert("normalization.layer_norm", data=1, layout=ANY)),
+    "LSTM": Operator(Litert("recurrent.lstm")),
     "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True),
     "LogSoftmax": Operator(Litert("reduction.softmax")),
     "LpNormalization": Operator(Litert("normalization.lp_norm", layout=ANY)),
@@ -248,6 +250,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": Operator(_REDUCTION, sign=KEEPS_SIGN),
     "ReduceSumSquare": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
     "Reciprocal": Operator(Litert(spelling="reciprocal", layout=ANY)),
+    "RNN": Operator(Litert("recurrent.rnn")),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
         sign=NEVER_NEGATIVE, channels=EITHER, behind=True,

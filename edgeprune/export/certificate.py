@@ -66,24 +66,26 @@ def read_weights(data: bytes, placements: Mapping[str, Iterable[Stored]]) -> dic
     return weights
 
 
-# torch name -> how its mask lies in the file (transposed, permuted and reshaped as the weights are)
-FileMasks = Mapping[str, "tuple[str, Callable[[BoolArray], BoolArray]]"]
+# torch name -> (its tensors in the file, how the weight in PyTorch's shape is made of what is stored)
+FileWeights = Mapping[str, "tuple[tuple[str, ...], Callable[[Mapping[str, Array]], Array]]"]
 
 
-def certify(stored: Mapping[str, Array], masks: Mapping[str, BoolArray], places: FileMasks) -> dict[str, Zeros]:
+def certify(stored: Mapping[str, Array], masks: Mapping[str, BoolArray], places: FileWeights) -> dict[str, Zeros]:
     """Compare the weights stored in a file with the masks, tensor by tensor.
 
-    stored: name in the file -> dequantized dense array; places: torch name -> (name in the file, how the mask is laid
-    out there). VerificationError names the first tensor that lost a zero, or that is not in the file at all.
+    stored: name in the file -> dequantized dense array; places: torch name -> (names in the file, how the weight is
+    made of them). VerificationError names the first tensor that lost a zero, or that is not in the file at all.
     """
     certificate = {}
     for name, mask in masks.items():
         if name not in places:
             continue  # the network never reads this parameter, so the exporter left it out
-        where, lay_out = places[name]
-        if where not in stored:
-            raise VerificationError(f"zero certificate: tensor {name} is not in the model file (looked for {where})")
-        pruned, zero = ~lay_out(mask), stored[where] == 0
+        where, pick = places[name]
+        absent = [tensor for tensor in where if tensor not in stored]
+        if absent or not where:
+            looked = ", ".join(absent) or "any tensor"
+            raise VerificationError(f"zero certificate: tensor {name} is not in the model file (looked for {looked})")
+        pruned, zero = ~mask, pick(stored) == 0
         if pruned.shape != zero.shape:
             raise VerificationError(
                 f"zero certificate: tensor {name} has shape {zero.shape} in the file, expected {pruned.shape}"

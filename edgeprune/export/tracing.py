@@ -28,6 +28,7 @@ from edgeprune.export.graph import BATCH, OPEN_BATCH, Graph, Node, Shape, infer_
 from edgeprune.export.normal.ceilings import settle_ceilings
 from edgeprune.export.normal.names import Weight, name_values, name_weights
 from edgeprune.export.normal.rewrites import simplify
+from edgeprune.export.normal.translations import translations
 from edgeprune.export.origins import origins_of, user_line
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
@@ -112,6 +113,7 @@ def _export(model: nn.Module, example: Tensor) -> ir.Model:
                 (example.clone(memory_format=torch.contiguous_format),),  # the forward pass may change it in place
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                custom_translation_table=dict(translations()),
                 opset_version=OPSET,
                 input_names=[INPUT],
                 external_data=False,
@@ -200,10 +202,10 @@ def _loses_batch(node: Node, graph: Graph) -> bool:
 def _check_zeros(graph: Graph, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:
     """Every weight of the map is a constant of the mask's shape whose pruned entries are exactly zero."""
     for name, weight in weights.items():
-        mask = masks[name].T if weight.transposed else masks[name]
+        mask = masks[name]
         if weight.initializer not in graph.constants:
             raise ExportError(f"weight {name} was folded away, so its zeros cannot be followed")
-        array = graph.constants[weight.initializer]
+        array = weight.pick(graph.constants[weight.initializer])
         if array.shape != mask.shape:
             raise ExportError(f"weight {name} has shape {list(array.shape)} in the graph, expected {list(mask.shape)}")
         lost = int(np.count_nonzero(array[~mask]))

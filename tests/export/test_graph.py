@@ -153,7 +153,7 @@ def test_the_zeros_of_the_graph_are_those_of_the_masks(name: str) -> None:
     assert traced.weights.keys() == masks.keys()
     arrays = initializers(traced)
     for key, weight in traced.weights.items():
-        stored = arrays[weight.initializer].T if weight.transposed else arrays[weight.initializer]
+        stored = weight.pick(arrays[weight.initializer])
         assert np.array_equal(stored != 0, masks[key]), f"{key}: zeros of the mask and of the file differ"
 
 

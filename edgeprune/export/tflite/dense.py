@@ -51,7 +51,8 @@ def _fully_connected(writer: Writer, node: Node, value: Value, axes: layout.Axes
     matrix = writer.graph.constants[node.inputs[1]].transpose(axes)
     if value.columns is not None and _worth_straightening(writer, matrix, value.columns):
         value = writer.straighten(value)
-    weights = _place_matrix(writer, node, axes, value.columns, factors[0])
+    placement = Placement(axes, value.columns, tuple(matrix.shape))
+    weights = place_matrix(writer, node.inputs[1], placement, factors[0])
     bias = bias_of(writer, node, matrix.shape[0], factors[1])
     output = writer.produce(node.output, layout.identity(len(value.shape)))
     options = options_of(
@@ -71,18 +72,17 @@ def _worth_straightening(writer: Writer, matrix: NDArray[Any], columns: tuple[in
     return kept_permuted > SCATTERED * kept
 
 
-def _place_matrix(writer: Writer, node: Node, axes: layout.Axes, columns: tuple[int, ...] | None, factor: float) -> int:
-    """The weights [out, in], stored as blocks if enough of them are zero."""
-    name = node.inputs[1]
+def place_matrix(writer: Writer, name: str, placement: Placement, factor: float = 1.0) -> int:
+    """The weights [out, in] of a constant, stored as blocks if they are floats and enough blocks are zero."""
     array = writer.graph.constants[name]
-    placement = Placement(axes, columns, tuple(array.shape[axis] for axis in axes))
     matrix = placement.store(array)
     if array.dtype != np.float32 or (factor == 1.0 and sparse.zero_share(matrix) < writer.sparse_from):
-        return writer.place(name, axes, columns)
+        return writer.lay(name, placement)
     label = writer.record(name, placement)
     if factor != 1.0:
         matrix = matrix * np.float32(factor)
     if sparse.zero_share(matrix) < writer.sparse_from:
         return writer.file.constant(label, matrix)
-    writer.sparse.append(label)
+    if label not in writer.sparse:
+        writer.sparse.append(label)
     return writer.file.sparse_constant(label, placement.shape, sparse.encode(matrix))

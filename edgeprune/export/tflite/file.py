@@ -95,8 +95,11 @@ class ModelFile:
         return self._constants[key]
 
     def sparse_constant(self, name: str, shape: tuple[int, ...], matrix: SparseMatrix) -> int:
-        """Add a float32 matrix that is stored as blocks."""
-        return self.tensor(Tensor(name, shape, "float32", None, matrix.values.tobytes(), matrix))
+        """Add a float32 matrix that is stored as blocks; a name stands for one matrix, which is stored once."""
+        key = (name, shape, "sparse", matrix.values.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.tensor(Tensor(name, shape, "float32", None, matrix.values.tobytes(), matrix))
+        return self._constants[key]
 
     def operator(self, code: str, inputs: Sequence[int], outputs: Sequence[int], options: Any = None) -> None:
         """Add an operator. A reshape of a reshape reads the first one's input."""

@@ -28,13 +28,14 @@ Form = Callable[[Writer, Node], None]
 
 @dataclass(frozen=True)
 class Written:
-    """data: the .tflite file. inputs, outputs: how it is fed and read. placements: initializer -> how it lies in the
-    file, under the same name. sparse: the initializers stored sparse."""
+    """data: the .tflite file. inputs, outputs: how it is fed and read. placements: tensor -> how its initializer lies
+    there; parts: initializer -> its tensors, the first under its own name. sparse: the tensors stored sparse."""
 
     data: bytes
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     placements: dict[str, Placement]
+    parts: dict[str, tuple[str, ...]]
     sparse: tuple[str, ...]
 
     @property
@@ -64,7 +65,8 @@ def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
     outputs = {port.name: tensor for port, tensor in exits}
     data = writer.file.finish({port.name: tensor for port, tensor in entries}, outputs)
     inputs, results = (tuple(port for port, _ in side) for side in (entries, exits))
-    return Written(data, inputs, results, writer.placements, tuple(writer.sparse))
+    parts = {name: tuple(labels) for name, labels in writer.parts.items()}
+    return Written(data, inputs, results, writer.placements, parts, tuple(writer.sparse))
 
 
 def _is_supported(node: Node) -> bool:
@@ -82,7 +84,8 @@ def _write_nodes(writer: Writer) -> None:
         except RefusedError as problem:
             refusals += problem.refusals
             # Its readers are written as if it had been, so that they are judged too.
-            writer.produce(node.output, layout.identity(len(writer.graph.shapes[node.output])))
+            for name in filter(None, node.outputs):
+                writer.produce(name, layout.identity(len(writer.graph.shapes[name])))
     if refusals:
         raise RefusedError(REFUSED, refusals)
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.export.graph import Graph, Node
-from edgeprune.export.tflite.composed import COMPOSED, fuse_gelus
 from edgeprune.export.tflite import constants, products, volumes
+from edgeprune.export.tflite.composed import COMPOSED, fuse_gelus
 from edgeprune.operators import litert
 
 _ACTIVATIONS = {"Relu": "RELU", "Relu6": "RELU6"}
