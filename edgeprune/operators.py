@@ -71,7 +71,8 @@ class Operator:
     weights: of a layer with weights in input 1, the operator that it counts as. sign: of its output. joins: all of its
     inputs are parts of its output. bounds: it clips at inputs 1 and 2. gates: it may multiply activations with each
     other. moves: it only gives integers another shape. channels: EITHER if ONNX Runtime's float kernels run it in
-    blocked channels as well, POOL if in those wherever it can. packed: the work that it is for packed int8 tensors, as
+    blocked channels as well, POOL if it always runs in blocked channels where their number
+    allows it. packed: the work that it is for packed int8 tensors, as
     the cost model calls it. behind: ONNX Runtime may run it inside the kernel of the layer before it, and then often
     gives the kernel its name. inner: writers
     make it, no network is exported with it.

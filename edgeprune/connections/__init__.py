@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from typing import Any, Protocol
 
 from edgeprune.errors import DeviceError, TargetError, nearest
 
-DEVICE_SETUP = "run scripts/device_setup on it"
+DEVICE_SETUP = "run scripts/device_setup on the device"
 FREE_MEMORY = "close other programs there, or export a smaller model"
 
 
@@ -57,7 +58,7 @@ class Process(Protocol):
 
 
 class Connection(Protocol):
-    """One device, four verbs. A `with` statement closes it.
+    """One device: a connection writes `push`, `pull`, `background` and `close`. A `with` statement closes it.
 
     name: the module's. host: what the user calls the device, "" where there is but one. python: the interpreter that
     the device has for the agent, "" if it has none; without_python: what helps then.
@@ -68,12 +69,15 @@ class Connection(Protocol):
     python: str
     without_python: str
 
+    @abstractmethod
     def push(self, source: Path, name: str) -> None:
         """Copy a file of the host to `name` in the work folder (complete or not at all); DeviceError says why not."""
 
+    @abstractmethod
     def pull(self, name: str, destination: Path) -> None:
         """Copy `name` of the work folder to a file of the host; DeviceError if there is none."""
 
+    @abstractmethod
     def background(self, arguments: Sequence[str]) -> Process:
         """Start a command; DeviceError if there is no such program."""
 
@@ -95,6 +99,7 @@ class Connection(Protocol):
             raise DeviceError(f"{name} failed with exit status {finished.exit_status}: {finished.said}", hint)
         return finished.stdout
 
+    @abstractmethod
     def close(self) -> None:
         """End all that runs and remove the work folder. Any thread may call it while others use the connection; the
         second call waits for the first."""

@@ -9,7 +9,7 @@ import json
 import platform
 from pathlib import Path
 
-from .runtimes import ON_DEVICE, RUNTIMES, Ask
+from .runtimes import ON_DEVICE, Ask, runtime_of
 
 MARK, BEGIN, END = 0xED9E, 1, 2  # instructions.c
 
@@ -19,7 +19,7 @@ def count() -> None:
     import numpy as np
 
     job = json.loads(Path("job.json").read_text())
-    runtime = RUNTIMES[job["runtime"]]
+    runtime = runtime_of(job["runtime"])
     with np.load("inputs.npz") as file:
         arrays = [file[f"arr_{index}"] for index in range(len(file.files))]
     found = runtime.find(ON_DEVICE)

@@ -10,6 +10,7 @@ from typing import Any
 from . import Failure
 
 UNKNOWN = "cannot be loaded"
+OLDER = "install an older release of {package}, or a newer system"
 # What a loader says -> what it means -> what to do; the names in braces are filled in.
 LOADING = (
     (
@@ -20,12 +21,12 @@ LOADING = (
     (
         r"((?:GLIBCXX|CXXABI)_[\d.]+)",
         "needs a newer C++ library than this system's ({0})",
-        "install an older release of {package}, or a newer system",
+        OLDER,
     ),
     (
         r"(GLIBC_[\d.]+)",
         "needs a newer system than this one ({0})",
-        "install an older release of {package}, or a newer system",
+        OLDER,
     ),
     (
         r"failed to map segment|Operation not permitted",

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, TypedDict
 
-from .runtimes import ON_DEVICE, RUNTIMES, Found, find_package
+from .runtimes import ON_DEVICE, Found, find_package, find_runtime
 from .sensors import limits_millic, read_conditions
 from .system import read_environment, read_lines
 
@@ -55,7 +55,8 @@ def level_of(library: str) -> dict[str, str]:
 
 
 def memory_bytes(name: str, otherwise: int) -> int:
-    """A line of the kernel's: "MemTotal", or "MemAvailable", what programs can get without swapping."""
+    """A line of the kernel's: "MemTotal", or "MemAvailable", what programs can get without swapping. otherwise: where
+    the kernel has no such line."""
     lines = read_lines(Path("/proc/meminfo"))
     return int(lines[name].split()[0]) * 1024 if name in lines else otherwise
 
@@ -63,7 +64,7 @@ def memory_bytes(name: str, otherwise: int) -> int:
 def look(sensors: str, runtimes: str, library: str = "") -> Probed:
     """All of it. sensors, runtimes: names with commas between them; library: a path, or "" for none."""
     finders: dict[str, Callable[[str], Found]] = {"numpy": partial(find_package, "numpy")}
-    finders.update((name, RUNTIMES[name].find) for name in runtimes.split(","))
+    finders.update((name, partial(find_runtime, name)) for name in runtimes.split(","))
     return {
         "python": platform.python_version(),
         "executable": sys.executable,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any, Callable, Union
 
 from . import Failure
-from .loading import UNKNOWN, import_module, loading_problem
+from .loading import OLDER, UNKNOWN, import_module, loading_problem
 
 ON_DEVICE = " on the device"  # where, for `find`
+NEWER_SYSTEM = "use a newer system, or a bundle exported with --portable"
 LITERT_PACKAGES = {  # in order of preference: the maintained one, the last for old devices, the whole of TensorFlow
     "ai_edge_litert.interpreter": "ai-edge-litert",
     "tflite_runtime.interpreter": "tflite-runtime",
@@ -64,7 +64,10 @@ class LibraryRefused(Failure):
     def __init__(self, library: str, said: str) -> None:
         means, step = loading_problem("the bundle", said)
         self.said, self.means = " ".join(said.split()), "" if means == UNKNOWN else means
-        self.step = "" if "pip install" in step else step  # it comes with no package
+        # It comes with no package.
+        self.step = (
+            NEWER_SYSTEM if step == OLDER.format(package="the bundle") else "" if "pip install" in step else step
+        )
         meaning = f"it {means}: " if self.step else ""
         message = f"{library} does not load on this {platform.machine()}: {meaning}{self.said}"
         super().__init__(message, self.step or "bench the bundle on its own target")
@@ -112,20 +115,19 @@ class OnnxRuntime:
         """What the profiler wrote, to its end; b"" if it could not. The file is removed."""
         file = Path(self.session.end_profiling())
         written = file.read_bytes() if file.exists() else b""
-        with contextlib.suppress(FileNotFoundError):
-            file.unlink()
+        file.unlink(missing_ok=True)
         return written
 
 
-def kernels_us(profile: bytes) -> dict[str, list[int]]:
+def kernels_us(profile: bytes, where: str = "") -> dict[str, list[int]]:
     """Node name -> microseconds (whole ones, rounded down) in its kernel in each run, as ONNX Runtime's profiler saw;
-    Failure if the profile is not whole."""
+    Failure if the profile is not whole (where: in which place)."""
     try:
         events = json.loads(profile)
     except ValueError:  # the runtime itself says nothing of a disk that is full
         raise Failure(
-            "ONNX Runtime's profile is missing or cut short: most likely there is no space left on the device",
-            "free some space there",
+            f"ONNX Runtime's profile is missing or cut short: most likely there is no space left{where}",
+            "free some space there" if where else "free some space, or set TMPDIR to a folder on another disk",
         ) from None
     times: dict[str, list[int]] = {}
     for event in events:
@@ -190,3 +192,15 @@ class LiteRt:
 
 Runtime = Union[OnnxRuntime, LiteRt]
 RUNTIMES: dict[str, type[Runtime]] = {"onnxruntime": OnnxRuntime, "litert": LiteRt}
+
+
+def runtime_of(name: str) -> type[Runtime]:
+    """What opens a runtime's files; Failure for a name that this folder does not know."""
+    if name not in RUNTIMES:
+        raise Failure(f"this agent does not know the runtime {name!r}", f"known: {', '.join(RUNTIMES)}")
+    return RUNTIMES[name]
+
+
+def find_runtime(name: str, where: str = "") -> Found:
+    """The runtime of a name; Failure that says why there is none."""
+    return runtime_of(name).find(where)

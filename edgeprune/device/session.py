@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from . import FIRST_LINE_NS, Failure
 from .job import Job, check_files, read_probes
 from .power import PowerSampler
-from .runtimes import CPU_PROVIDER, GPU_VARIABLES, ON_DEVICE, RUNTIMES, VARIABLES, Found, Run, kernels_us
+from .runtimes import CPU_PROVIDER, GPU_VARIABLES, ON_DEVICE, VARIABLES, Found, Run, kernels_us, runtime_of
 from .samples import Log, Window
 from .sensors import RUN_PROGRAMS, read_conditions
 from .system import process_start_ns, read_environment, read_memory
@@ -120,8 +120,7 @@ def sustain(session: Session, job: Job, log: Log) -> None:
 
 def measure(job: Job, log: Log) -> dict[str, Any]:
     """All phases in turn; gives the content of the result file."""
-    if job.runtime not in RUNTIMES:
-        raise Failure(f"this agent does not know the runtime {job.runtime!r}", f"known: {', '.join(RUNTIMES)}")
+    runtime = runtime_of(job.runtime)
     hashed = check_files(job.files)
     environment = read_environment()
     memory = {"start": read_memory()}
@@ -130,7 +129,6 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
         time.sleep(job.idle_seconds if power.there else 0)
     variables = {**VARIABLES, **(GPU_VARIABLES if set(job.providers) - {CPU_PROVIDER} else {})}
     os.environ.update(variables)
-    runtime = RUNTIMES[job.runtime]
 
     log.line("phase", "import")
     begin = time.perf_counter_ns()
@@ -204,10 +202,10 @@ def time_session(
 def profile(found: Found, job: Job, examples: list[Any], log: Log) -> dict[str, list[int]]:
     """See `kernels_us`: of as many runs as the job asks for."""
     log.line("phase", "profile")
-    opened = RUNTIMES[job.runtime](found.module, replace(job.ask, profile=f"{job.result_path}.profile"))
+    opened = runtime_of(job.runtime)(found.module, replace(job.ask, profile=f"{job.result_path}.profile"))
     try:
         for count in range(job.profile_runs):
             opened.run(examples[count % len(examples)])
     finally:
         written = opened.end_profile()
-    return kernels_us(written)
+    return kernels_us(written, ON_DEVICE)

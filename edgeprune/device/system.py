@@ -55,8 +55,10 @@ def missing(folder: Path) -> str:
     """Why there is nothing below a folder: "unreadable" if it may not be listed (on a phone, say), else "absent"."""
     try:
         os.listdir(folder)
-    except OSError as problem:
-        return "absent" if isinstance(problem, (FileNotFoundError, NotADirectoryError)) else "unreadable"
+    except (FileNotFoundError, NotADirectoryError):
+        return "absent"
+    except OSError:
+        return "unreadable"
     return "absent"
 
 

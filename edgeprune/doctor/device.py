@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeprune import kernels, typed
 from edgeprune.bench.block import push_agent
-from edgeprune.connections import Connection
+from edgeprune.connections import DEVICE_SETUP, Connection
 from edgeprune.device import parcel
 from edgeprune.device.probe import Probed
 from edgeprune.doctor.state import Check, state_checks
@@ -18,7 +18,6 @@ from edgeprune.target import Target
 LIBRARY_FILE = "libedgeprune.so"
 PROBE_S = 120.0
 OLDEST_PYTHON = (3, 9)
-SETUP = "run scripts/device_setup on the device"
 
 
 def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator[Check]:
@@ -40,7 +39,7 @@ def device_checks(target: Target, connect: Callable[[], Connection]) -> Iterator
         try:
             yield from _all_but_connection(target, _probe(target, connection, arch))
         except DeviceError as problem:
-            yield Check("python", "missing", f"{connection.python}: {problem.message}", problem.hint or SETUP)
+            yield Check("python", "missing", f"{connection.python}: {problem.message}", problem.hint or DEVICE_SETUP)
 
 
 def _other_system(arch: str) -> str:
@@ -61,7 +60,7 @@ def _probe(target: Target, connection: Connection, arch: str) -> dict[str, Any]:
     try:
         return dict(typed.decode(Probed, typed.parse_json(found)))
     except typed.WrongContent as problem:
-        raise DeviceError(f"what the agent found makes no sense: {problem}", SETUP) from None
+        raise DeviceError(f"what the agent found makes no sense: {problem}", DEVICE_SETUP) from None
 
 
 def _all_but_connection(target: Target, found: Mapping[str, Any]) -> Iterator[Check]:
@@ -81,13 +80,13 @@ def _python(found: Mapping[str, Any]) -> Check:
     if found["bits"] != 64:
         return Check("python", "missing", text, "install a 64-bit Python: the runtimes have no wheels for 32 bits")
     if version < OLDEST_PYTHON:
-        return Check("python", "missing", text, "install Python 3.9 or newer, then " + SETUP)
+        return Check("python", "missing", text, "install Python 3.9 or newer, then " + DEVICE_SETUP)
     return Check("python", "ok", text)
 
 
 def _package(name: str, package: Mapping[str, str]) -> Check:
     if "error" in package:
-        return Check(name, "missing", package["error"], package["hint"] or SETUP)
+        return Check(name, "missing", package["error"], package["hint"] or DEVICE_SETUP)
     return Check(name, "ok", f"{package['name']} {package['version']}")
 
 

@@ -43,16 +43,16 @@ class Check:
 
 
 def state_checks(found: Mapping[str, Any], target: Target) -> Iterator[Check]:
-    """Space, memory and every sensor; "unfair" for what forbids a fair measurement. found: what the
-    agent's probe gave."""
+    """Space, memory and every sensor; "unfair" for what forbids a fair measurement. found: what the agent's
+    probe gave."""
     yield _space(found["free_bytes"])
-    yield _memory(found["available_bytes"], found.get("memory_bytes", 0))
+    yield _memory(found["available_bytes"], found["memory_bytes"])
     seen, cores = found["conditions"], found["environment"]["cores_usable"]
     problem = conditions.unfair([seen], target)
     if problem is not None:
         yield Check("target's conditions", "unfair", problem.message, problem.hint)
     pi = "raspberry pi" in str(found["environment"]["machine"]).lower()
-    limits = found.get("limits_millic", {})
+    limits = found["limits_millic"]
     for name, value in seen.items():
         if name.startswith("temp_millic"):
             limit = readings.HOT_MILLIC if pi else limits.get(name.split(".")[1]) if "." in name else None

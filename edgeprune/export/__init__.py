@@ -64,7 +64,7 @@ def export(
         / f"{ticket.path.name}-seed{seed}-{target.name}-{runtime}-{precision}"
         for runtime, precision in cells
     }
-    with place.held(bundled for folder in folders.values() for bundled in _places(folder).values()):
+    with place.held(path for folder in folders.values() for path in _places(folder).values()):
         networks = [Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket")]
         for network in networks:
             _ = network.traced  # what cannot become a graph fails in every cell alike

@@ -37,7 +37,8 @@ class Stored:
 
     @property
     def tensors(self) -> set[str]:
-        """What it takes to read it; a sparse kernel's bias has no scale of its own any more."""
+        """What it takes to read it. A form is passed over where the file lacks a part: integers whose DequantizeLinear
+        went when a sparse kernel took them."""
         return {name for name in (self.tensor, self.scale, self.zero_point) if name}
 
     def read(self, tensors: Mapping[str, Array]) -> Array:

@@ -82,7 +82,8 @@ class WorkFolder:
             log.write(json.dumps({"seed": seed, "level": level, "seconds": round(seconds, 3)}) + "\n")
 
     def remove(self) -> None:
-        """Drop it; also what a kill just after the ticket was written left."""
+        """Drop it; also what a kill just after the ticket was written left. The ticket is complete: what cannot be
+        removed stays."""
         shutil.rmtree(self.ticket / "work", ignore_errors=True)
 
 

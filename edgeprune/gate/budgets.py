@@ -87,7 +87,7 @@ def _budget(name: str, text: str) -> Budget:
     unit = text[len(number) :].replace("\N{MICRO SIGN}", "u").replace("kB", "KB")
     if unit not in UNITS[name]:
         lacking = f"has no unit {unit!r} (got {text!r})" if unit else f"needs a unit, got {text!r}"
-        known = {unit or "no unit at all" for unit in UNITS[name]}
+        known = {known_unit or "no unit at all" for known_unit in UNITS[name]}
         raise MeasurementError(f"{name} {lacking}", nearest(unit, known))
     try:
         limit = float(number)

@@ -50,7 +50,7 @@ def pack(weight: Array, pattern: str) -> bytes:
     stored = (tiles != 0).any(axis=(1, 2))
     coding, positions = min(
         ((BITMAP, np.packbits(stored, bitorder="little").tobytes()), (GAPS, _gaps(stored))),
-        key=lambda each: len(each[1]),
+        key=lambda coded: len(coded[1]),
     )
     count = int(stored.sum())
     shape = (*weight.shape[:2], math.prod(weight.shape[2:]))

@@ -1,4 +1,4 @@
-"""What the figures show, as data: two renderers draw it, `stills` for files and prints, `interactive` for the page.
+"""What the figures show, as data: `drawing` renders it, for files and for the page.
 
     Figure -> Panel (two axes) -> Mark (a line, a band, points)
 
@@ -14,13 +14,13 @@ from typing import Any, Optional
 
 import numpy as np
 
-from edgeprune.blocks import Block
+from edgeprune.blocks import ROLES, Block
 from edgeprune.device.readings import fastest_khz, held_back, hottest_millic, throttling_changes
 from edgeprune.report import units
 from edgeprune.report.runs import Run
 
 COLOURS = {"artifact": "ticket", "against": "dense"}
-FLOOR_ROLES = ("floor_a", "floor_b")
+FLOOR_ROLES = ROLES[2:]
 POINTS = 241
 SHOWN_SHARE = 0.99
 NS_PER_MINUTE = 60e9

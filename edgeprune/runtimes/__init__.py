@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgeprune.artifact import Artifact, to_file_layout, to_torch_layout, torch_shape
 from edgeprune.device import Failure
-from edgeprune.device.runtimes import RUNTIMES, Found
+from edgeprune.device.runtimes import Found, find_runtime
 from edgeprune.errors import DeviceError, ExportError, TargetError, nearest
 from edgeprune.store import StrPath
 
@@ -61,8 +63,15 @@ def load(name: str) -> Runtime:
 
 def find(name: str) -> Found:
     """A runtime that the device side knows, as installed here; DeviceError that says why there is none."""
+    with on_host():
+        return find_runtime(name)
+
+
+@contextmanager
+def on_host() -> Iterator[None]:
+    """A Failure of the device side, met on the host, is a DeviceError."""
     try:
-        return RUNTIMES[name].find()
+        yield
     except Failure as problem:
         raise DeviceError(str(problem), problem.hint) from None
 

@@ -109,7 +109,7 @@ def data_sha256(data: Data) -> str:
 
 def _load_built_in(name: str) -> LoadedTask:
     known = _built_in()
-    found = {_plain(other): made for other, made in known.items()}.get(_plain(name))
+    found = known.get(name) or {_plain(other): made for other, made in known.items()}.get(_plain(name))
     if found is None:
         if name.endswith(".py"):
             raise TaskError(f"task {name!r} names a file but no function", f"write {name}:function")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BATCH = 1000
+CHANGED = "its outputs change their shape"
 
 
 def in_batches(run: Callable[[Any], Sequence[Array]], inputs: Any) -> tuple[Array, ...]:
@@ -34,7 +35,7 @@ def outputs_of(network: nn.Module, inputs: Tensor, who: str) -> tuple[Array, ...
 
     training = network.training
     network.eval()
-    with torch.inference_mode(), user_code(f"{who}: the model's outputs change their shape"):
+    with torch.inference_mode(), user_code(f"{who}: {CHANGED}"):
         outputs = in_batches(run, inputs)
     network.train(training)
     return outputs

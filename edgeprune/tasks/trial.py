@@ -8,10 +8,10 @@ from typing import Any, Optional
 from edgeprune.errors import TaskError
 from edgeprune.task import Data, Split, Task
 from edgeprune.tasks import hooks, source
+from edgeprune.tasks.evaluation import BATCH, CHANGED
 from edgeprune.tasks.seeds import seeded
 
 EXAMPLES = 2
-BATCH = 1000
 BATCHES = 3
 
 
@@ -68,7 +68,7 @@ def _check_evaluation(task: Task, model: Any, split: Split) -> tuple[Any, ...]:
             hooks.run_model(model, split.inputs[first * size : (first + 1) * size], f"task {task.name}")
             for first in range(min(BATCHES, len(split) // size))
         ]
-        with source.user_code(f"task {task.name}: its outputs change their shape"):
+        with source.user_code(f"task {task.name}: {CHANGED}"):
             return tuple(torch.cat(column) for column in zip(*rows))
 
 

@@ -150,7 +150,7 @@ def test_the_bootstrap_gives_the_binomial_error_of_an_accuracy():
     other = np.where(generator.random(2000) < 0.05, ~right, right)
     task = SimpleNamespace(metric=lambda outputs, targets: float((outputs == targets).mean()))
     found = {
-        role: resampled(task, (~hits).astype(int), targets) for role, hits in (("ticket", right), ("dense", other))
+        role: resampled(task, ((~hits).astype(int),), targets) for role, hits in (("ticket", right), ("dense", other))
     }
     error = resolution({1: found, 2: found}, 2000).errors["dense"]
     assert error == pytest.approx(np.std(right.astype(float) - other) / 2000**0.5, rel=0.2)

@@ -26,10 +26,9 @@ RUNS = 2  # of each side, which must agree to the last digit
 def emulate(artifact: Artifact, against: Optional[Artifact], target: Target, out: Path) -> Emulated:
     """Count the instructions of one inference of the first probe, on one thread of the target's processor.
 
-    The measurement is written to OUT/measurements; it holds no times. Raises
-    TargetError for a processor that QEMU does not know, MeasurementError for two artifacts that cannot be compared,
-    DeviceError with the next step where QEMU or the emulated system is missing, where an output is wrong and where two
-    runs differ.
+    The measurement is written to OUT/measurements; it holds no times. Raises TargetError for a processor that QEMU does
+    not know, MeasurementError for two artifacts that cannot be compared, DeviceError with the next step where QEMU or
+    the emulated system is missing, where an output is wrong and where two runs differ.
     """
     cpu = processor_of(target)
     if against is not None and (against.runtime, against.precision) != (artifact.runtime, artifact.precision):

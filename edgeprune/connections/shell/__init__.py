@@ -1,4 +1,4 @@
-"""A device behind a shell: the four verbs of a connection over anything that runs a command there with input.
+"""A device behind a shell: a connection over anything that runs a command there with input.
 
 The device's half is device.sh. Commands get a session of their own and outlive the line: where it breaks, the host
 calls again and goes on where it was; what is called twice happens once. A device has one user at a time. Where the
@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -59,10 +60,12 @@ class Line(Protocol):
     parent: str
     folder: str
 
+    @abstractmethod
     def call(self, command: str, stdin: Optional[Path], timeout_s: float) -> Answer:
         """Run a shell's command line with a file (or nothing) as its input. DeviceTransientError if the line breaks or
         the time is up, DeviceError for what does not get better by itself."""
 
+    @abstractmethod
     def warden(self, last: str) -> Warden:
         """What runs this command line on the device if this process dies before it closes."""
 

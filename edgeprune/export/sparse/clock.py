@@ -139,7 +139,8 @@ class Clock:
                 for run in runs:
                     run()
             for file, session, spent in zip(files, sessions, plain):
-                events = kernels_us(session.end_profile())
+                with runtimes.on_host():
+                    events = kernels_us(session.end_profile())
                 found.append(layers_ns(events, file, functools.partial(fast_ns, extra=profile_extra(events, spent))))
         return found
 
@@ -159,7 +160,8 @@ class Clock:
         """One of ONNX Runtime; profile: begin of the name of a profile's file, None for none."""
         source = model if isinstance(model, bytes) else str(model)
         ask = Ask(source, library=str(self.library), profile=str(profile or ""))
-        return OnnxRuntime(runtimes.find("onnxruntime").module, ask)
+        with runtimes.on_host():
+            return OnnxRuntime(runtimes.find("onnxruntime").module, ask)
 
 
 def speed(graph: Graph, costs: Costs, layers: LayerTimes) -> float:

@@ -1,4 +1,4 @@
-"""The QDQ graph: sparse layers and what lies between them as integer operators on packed tensors."""
+"""A quantized graph: sparse layers and what lies between them as integer operators on packed tensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
 
 
 def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs) -> Planned:
-    """Put sparse layers, and what is best packed with them, in place of QDQ groups."""
+    """Put sparse layers, and what is best packed with them, in place of operators between pairs of
+    QuantizeLinear and DequantizeLinear."""
     chosen, saved, stock = set(), 0.0, 0.0
     for choice in choices:
         geometry = choice.layer.geometry
@@ -186,7 +187,7 @@ class _Region:
         """Emit the packed operators and the changes of layout; those that nothing reads vanish with the draft."""
         fused = self._fused()
         inside = set(fused.values())
-        for number in sorted(self.packed, key=lambda each: self.found[each].covered[-1]):
+        for number in sorted(self.packed, key=lambda number: self.found[number].covered[-1]):
             step = self.found[number]
             self.draft.dropped.update(step.covered)
             if number in inside:

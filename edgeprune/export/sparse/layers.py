@@ -1,4 +1,4 @@
-"""The layers with weights of a graph, fp32 or QDQ, and the kernel that each gets: sparse or the runtime's own."""
+"""The layers with weights of a graph, float32 or quantized, and the kernel of each: sparse or the runtime's own."""
 
 from __future__ import annotations
 
