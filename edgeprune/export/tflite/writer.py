@@ -213,10 +213,6 @@ class Writer:
         label = self.record(name, placement)
         return self.file.constant(label, placement.store(array), grid)
 
-    def lay(self, name: str, placement: Placement) -> int:
-        """Lay a float initializer down in its own way."""
-        return self.file.constant(self.record(name, placement), placement.store(self.graph.constants[name]))
-
     def record(self, name: str, placement: Placement) -> str:
         """Remember where an initializer lies; gives the name of its tensor (its own, unless it lies elsewhere too)."""
         label, count = self.graph.label(name), 1
