@@ -54,7 +54,7 @@ class Direction:
         gates, size = self.writer.graph.constants[name].shape[1:]
         start = self.number * gates + first * self.hidden
         stop = start + (last - first) * self.hidden
-        placement = Placement((0, 1, 2), None, (stop - start, size), (start, stop))
+        placement = Placement((0, 1, 2), None, (stop - start, size), rows=(start, stop))
         return place_matrix(self.writer, name, placement)
 
     def product(self, source: int, weights: int, bias: Array | None, label: str, rows: int | None = None) -> int:
