@@ -12,7 +12,7 @@ import onnx
 from edgeprune.artifact import Layer
 from edgeprune.export.certificate import Stored
 from edgeprune.export.graph import Graph
-from edgeprune.export.qdq import to_model
+from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
@@ -68,10 +68,9 @@ def rewrite(graph: Graph, costs: Costs, measured: Optional[LayerTimes] = None, u
     if all(share > costs.full for share in left) or planned.saved < worth * planned.stock:
         against = LAYOUT if not left else FULL if min(left) > costs.full else LITTLE
         records = tuple(choice.record(False, against) for choice in choices)
-        return Rewritten(draft.paired.graph, records, draft.paired.placements())
-    finished = draft.finish()
+        return Rewritten(draft.paired.graph, records, draft.stored)
     records = tuple(choice.record(choice.layer.number in chosen) for choice in choices)
-    return Rewritten(finished.graph, records, finished.stored)
+    return Rewritten(draft.finish(), records, draft.stored)
 
 
 def _has_gates(graph: Graph) -> bool:
@@ -82,7 +81,7 @@ def _has_gates(graph: Graph) -> bool:
 
 def stock(graph: Graph, why: str = "") -> Rewritten:
     """The runtime's own kernels for all layers, with a record of each for one reason, if there is any."""
-    draft = Draft(graph, unsigned=True)
+    paired = with_pairs(graph.named_by_layers(), unsigned=True)
     layers = (replace(layer, refusal=why, geometry=None) for layer in find_layers(graph)) if why else ()
     records = tuple(Choice(layer, "", 0.0, 0.0, 1.0, why).record(False) for layer in layers)
-    return Rewritten(draft.paired.graph, records, draft.paired.placements())
+    return Rewritten(paired.graph, records, paired.placements())
