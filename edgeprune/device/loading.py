@@ -9,6 +9,11 @@ from typing import Any
 
 from . import Failure
 
+
+class NotInstalled(Failure):
+    """A package that is not there, told from one that is there and does not work."""
+
+
 UNKNOWN = "cannot be loaded"
 OLDER = "install an older release of {package}, or a newer system"
 # What a loader says -> what it means -> what to do; the names in braces are filled in.
@@ -61,7 +66,12 @@ def import_module(package: str, module: str, where: str = "") -> Any:
     except Exception as problem:  # noqa: BLE001  a broken installation may raise anything
         means, step = import_problem(package, module, problem)
         said = str(problem).strip().partition("\n")[0]
-        raise Failure(f"{package} {means}{where} ({said or type(problem).__name__})", step) from None
+        kind = NotInstalled if _is_absent(module, problem) else Failure
+        raise kind(f"{package} {means}{where} ({said or type(problem).__name__})", step) from None
+
+
+def _is_absent(module: str, problem: BaseException) -> bool:
+    return isinstance(problem, ModuleNotFoundError) and problem.name == module.split(".")[0]
 
 
 def loading_problem(package: str, text: str) -> tuple[str, str]:
@@ -78,7 +88,7 @@ def import_problem(package: str, module: str, problem: BaseException) -> tuple[s
     """What an import of a package's module that failed means, and the next step: what is not installed is told from
     what is there and does not work."""
     top, lacking = module.split(".")[0], getattr(problem, "name", None) or ""
-    if isinstance(problem, ModuleNotFoundError) and lacking == top:
+    if _is_absent(module, problem):
         return "is not installed", f"run: pip install {package}"
     if isinstance(problem, ModuleNotFoundError) and lacking and lacking.split(".")[0] != top:
         return f"is installed, but not {lacking}, which it needs", f"run: pip install {lacking.split('.')[0]}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Union
 
 from . import Failure
-from .loading import OLDER, UNKNOWN, import_module, loading_problem
+from .loading import OLDER, UNKNOWN, NotInstalled, import_module, loading_problem
 
 ON_DEVICE = " on the device"  # where, for `find`
 NEWER_SYSTEM = "use a newer system, or a bundle exported with --portable"
@@ -64,10 +64,9 @@ class LibraryRefused(Failure):
     def __init__(self, library: str, said: str) -> None:
         means, step = loading_problem("the bundle", said)
         self.said, self.means = " ".join(said.split()), "" if means == UNKNOWN else means
-        # It comes with no package.
-        self.step = (
-            NEWER_SYSTEM if step == OLDER.format(package="the bundle") else "" if "pip install" in step else step
-        )
+        if step == OLDER.format(package="the bundle"):
+            step = NEWER_SYSTEM
+        self.step = "" if "pip install" in step else step  # it comes with no package
         meaning = f"it {means}: " if self.step else ""
         message = f"{library} does not load on this {platform.machine()}: {meaning}{self.said}"
         super().__init__(message, self.step or "bench the bundle on its own target")
@@ -161,7 +160,7 @@ class LiteRt:
                 top = sys.modules.get(name.split(".")[0])
                 return Found(module, package, str(getattr(top, "__version__", "unknown")))
         lacking = "; ".join(map(str, failures))
-        broken = [failure for failure in failures if "is not installed" not in str(failure)]
+        broken = [failure for failure in failures if not isinstance(failure, NotInstalled)]
         if broken:
             raise Failure(f"no LiteRT interpreter works{where}: {lacking}", broken[0].hint)
         raise Failure(f"no LiteRT interpreter is installed{where} ({lacking})", failures[0].hint)

@@ -191,7 +191,7 @@ def test_the_lock_of_a_device_that_was_restarted_does_not_count(server: SshServe
 
 
 def test_the_device_cleans_up_when_the_host_is_gone(server: SshServer) -> None:
-    connection = ShellConnection(SshLine(HOST), lease_s=2)
+    connection = ShellConnection(SshLine(HOST), lease_s=8)  # long enough to start something on a busy machine
     connection.background(["sleep", "100"])
     assert len(left_on(server)) > 3
     wait_until_nothing_is_left(server, 30)

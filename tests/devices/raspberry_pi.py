@@ -86,7 +86,10 @@ class RaspberryPi(SshServer):
         place = self.folder / "sys" / name
         if not place.is_file():
             raise FileNotFoundError(f"the Pi has no /sys/{name}")
-        place.write_text(f"{value}\n")
+        written = self.folder / "put"
+        written.write_text(f"{value}\n")
+        shutil.copymode(place, written)
+        written.replace(place)  # at once: a file that was emptied and not yet written would read as nothing
 
     def throttle(self, bits: int) -> None:
         """What `vcgencmd get_throttled` says from now on."""

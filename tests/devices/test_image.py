@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import edgeprune
+from edgeprune.device.parcel import parcel
 
 ROOT = Path(edgeprune.__file__).parents[1]
 # (instruction, its arguments), with lines that go on joined.
@@ -64,5 +68,16 @@ def test_the_agent_runs_as_a_user_without_rights() -> None:
     python, agent = json.loads(of(IMAGE, "ENTRYPOINT")[0])
     assert python == "/home/edgeprune/.edgeprune/venv/bin/python"
     assert [line.split()[2:] for line in of(IMAGE, "COPY")][-1] == [agent, agent]
-    assert f"zipapp --main device.__main__:main --output {agent} " in of(SETUP, "RUN")[-1]
+    made = of(SETUP, "RUN")[-1]
+    assert "cd /home/edgeprune/agent && python3 -c " in made and agent == "/home/edgeprune/agent.pyz"
+    code = made.split('python3 -c "')[1].split('"')[0]
+    assert code == "from device.parcel import parcel; open('../agent.pyz', 'wb').write(parcel())"
+
+
+def test_the_image_has_the_very_file_that_bench_sends(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    shutil.copytree(ROOT / "edgeprune" / "device", tmp_path / "agent" / "device")
+    code = of(SETUP, "RUN")[-1].split('python3 -c "')[1].split('"')[0]
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "agent", check=True)
+    assert (tmp_path / "agent.pyz").read_bytes() == parcel()
     assert json.loads(of(IMAGE, "CMD")[0]) == ["job.json"]

@@ -12,7 +12,7 @@ import onnx
 from edgeprune.artifact import Layer
 from edgeprune.export.certificate import Stored
 from edgeprune.export.graph import Graph
-from edgeprune.export.qdq import to_model
+from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Choice, find_layers
 from edgeprune.export.sparse.weighing import LayerTimes, weigh_network
@@ -50,15 +50,15 @@ def rewrite(graph: Graph, costs: Costs, measured: Optional[LayerTimes] = None, u
     nanoseconds, in place of what `costs` predicts of that layer.
     """
     weighing = weigh_network(graph, costs, measured or {}, unsigned)
+    draft = weighing.draft
     if weighing.against:
-        return Rewritten(weighing.draft.paired.graph, weighing.records, weighing.draft.paired.placements())
-    finished = weighing.draft.finish()
-    return Rewritten(finished.graph, weighing.records, finished.stored, weighing.gain)
+        return Rewritten(draft.paired.graph, weighing.records, draft.stored)
+    return Rewritten(draft.finish(), weighing.records, draft.stored, weighing.gain)
 
 
 def stock(graph: Graph, why: str = "") -> Rewritten:
     """The runtime's own kernels for all layers, with a record of each for one reason, if there is any."""
-    draft = Draft(graph, unsigned=True)
+    paired = with_pairs(graph.named_by_layers(), unsigned=True)
     layers = (replace(layer, refusal=why, geometry=None) for layer in find_layers(graph)) if why else ()
     records = tuple(Choice(layer, "", 0.0, 0.0, 1.0, why).record(False) for layer in layers)
-    return Rewritten(draft.paired.graph, records, draft.paired.placements())
+    return Rewritten(paired.graph, records, paired.placements())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,9 @@ from edgeprune.export.sparse.layers import Weighted
 from edgeprune.kernels import DOMAIN, packing
 
 
-@dataclass(frozen=True)
-class Finished:
-    """graph: the new one. stored: weight -> each form in which it may lie there."""
-
-    graph: Graph
-    stored: dict[str, list[Stored]]
-
-
 class Draft:
     """Collects the changes to one graph, which itself stays as it is. Positions are places among the nodes of its Q/DQ
-    form (its own, in float32)."""
+    form (its own, in float32). stored: constant -> each form in which it may lie in the file."""
 
     def __init__(self, graph: Graph, unsigned: bool) -> None:
         self.graph = graph
@@ -78,7 +70,7 @@ class Draft:
         """The type and shape of a new value; the first dimension is the batch."""
         self.values[name] = (OPEN_BATCH, *shape), kind
 
-    def finish(self) -> Finished:
+    def finish(self) -> Graph:
         """The new graph, without nodes that nothing needs."""
         graph, nodes = self.paired.graph, list(self.added.get(-1, []))
         for number, node in enumerate(graph.nodes):
@@ -91,4 +83,4 @@ class Draft:
             graph, nodes=tuple(nodes), constants=constants,
             shapes=shapes | graph.shapes, types=types | graph.types,
         )  # fmt: skip
-        return Finished(changed.without_dead_nodes(), self.stored)
+        return changed.without_dead_nodes()
