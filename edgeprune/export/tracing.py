@@ -24,12 +24,13 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 from torch import Tensor, nn
 
 from edgeprune.errors import ExportError, Refusal, RefusedError
-from edgeprune.export.graph import BATCH, OPEN_BATCH, Graph, Node, Shape, infer_graph
+from edgeprune.export.graph import BATCH, OPEN_BATCH, Graph, Node, Shape
 from edgeprune.export.normal.ceilings import settle_ceilings
 from edgeprune.export.normal.names import Weight, name_values, name_weights
 from edgeprune.export.normal.rewrites import simplify
 from edgeprune.export.normal.translations import translations
 from edgeprune.export.origins import origins_of, user_line
+from edgeprune.export.reading import infer_graph
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
 OPSET = 18
