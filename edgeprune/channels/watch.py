@@ -56,6 +56,15 @@ class Call:
         return tuple(self.outputs[0].shape)
 
 
+def _recurrent_weights(model: nn.Module, names: Mapping[int, str]) -> frozenset[str]:
+    """The weights with which recurrent layers and cells read their own state."""
+    from torch import nn
+
+    layers = [module for module in model.modules() if isinstance(module, (nn.RNNBase, nn.RNNCellBase))]
+    own = (pair for layer in layers for pair in layer.named_parameters(recurse=False))
+    return frozenset(names[id(parameter)] for local, parameter in own if local.startswith("weight_hh"))
+
+
 class Watch:
     """What is known while a network runs."""
 
@@ -63,6 +72,7 @@ class Watch:
         self.unions = Unions()
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
+        self._recurrent = _recurrent_weights(model, self._names)
         self._tensors = dict(named)
         # Matrices of parameters seen the other way round.
         self._flipped: dict[int, str] = {}
@@ -150,7 +160,8 @@ class Watch:
         columns = self._columns[name][0]
         if read is not None:
             self.unions.join(columns, read)
-            self.unions.fix(columns[read == 0], "it reads a constant")
+            if name not in self._recurrent:  # which first read a state of zeros, as long as there are units
+                self.unions.fix(columns[read == 0], "it reads a constant")
         return columns
 
     def keep(self, name: str, why: str) -> None:

@@ -68,7 +68,7 @@ class Nested(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Convolutions over time, then an LSTM, whose inputs stay."""
+    """Convolutions over time, then an LSTM."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,8 +95,8 @@ class Gated(nn.Module):
 
 
 OTHERS = {"u_net": UNet, "nested": Nested, "recurrent": Recurrent, "gated": Gated}
-WHOLE = ("residual", "heads", "decoder", "detector", "super_resolution", "volumes", "u_net")
-IN_PART = ("shuffled", "next_block", "patches", "norms", "squeeze_excite", "grouped_up", "nested", "recurrent", "gated")
+WHOLE = ("residual", "heads", "decoder", "detector", "super_resolution", "volumes", "u_net", "recurrent")
+IN_PART = ("shuffled", "next_block", "patches", "norms", "squeeze_excite", "grouped_up", "nested", "gated")
 
 
 def network(name: str) -> tuple[nn.Module, Tensor]:
