@@ -65,6 +65,18 @@ def _recurrent_weights(model: nn.Module, names: Mapping[int, str]) -> frozenset[
     return frozenset(names[id(parameter)] for local, parameter in own if local.startswith("weight_hh"))
 
 
+def _heads(model: nn.Module, names: Mapping[int, str]) -> dict[str, int]:
+    """The weights of attention that make query, key and value, one below the other -> its heads."""
+    from torch import nn
+
+    layers = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+    return {
+        names[id(layer.in_proj_weight)]: layer.num_heads
+        for layer in layers
+        if isinstance(layer.in_proj_weight, nn.Parameter)
+    }
+
+
 class Watch:
     """What is known while a network runs."""
 
@@ -73,6 +85,7 @@ class Watch:
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
         self._recurrent = _recurrent_weights(model, self._names)
+        self._heads = _heads(model, self._names)
         self._tensors = dict(named)
         # Matrices of parameters seen the other way round.
         self._flipped: dict[int, str] = {}
@@ -147,7 +160,11 @@ class Watch:
     def rows(self, name: str, count: int, axis: int) -> Ids:
         """The channels that a layer makes: an axis of its weight. ValueError if another layer makes them of another."""
         if name not in self._rows:
-            self._rows[name] = (self.unions.new(count), axis)
+            heads = self._heads.get(name)
+            parts = 3 if heads else 1
+            made = self.unions.new(heads or count)
+            # A head leaves with all that it makes of query, key and value.
+            self._rows[name] = (np.tile(np.repeat(made, count // (parts * len(made))), parts), axis)
         found, place = self._rows[name]
         if (len(found), place) != (count, axis):
             raise ValueError(f"{name} is read both ways")

@@ -44,12 +44,13 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
         return seen
 
     def listen(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        """A recurrent layer computes as it does: a unit that nothing moves is a constant to those that read it."""
+        """A recurrent layer or attention computes as it does: a unit that nothing moves is a constant to those that
+        read it."""
 
-        def forward(x: Any, *state: Any) -> Any:
+        def forward(x: Any, *others: Any, **options: Any) -> Any:
             if isinstance(x, Tensor):
                 note(name, x, -1)
-            return real(x, *state)
+            return real(x, *others, **options)
 
         return forward
 
@@ -72,8 +73,8 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     for name, layer in probe.named_modules():
         if isinstance(layer, (_ConvNd, nn.Linear, nn.Embedding)):
             layer.forward = stand_in(name, layer, layer.forward)  # type: ignore[method-assign]
-        elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase)):
-            layer.forward = listen(name, layer.forward)
+        elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
+            layer.forward = listen(name, layer.forward)  # type: ignore[method-assign]
     rows = torch.arange(EXAMPLES) % len(example)
     for kind in KINDS:
         noise_of = _noise_of(*kind)

@@ -19,10 +19,10 @@ from torch.nn.modules.conv import _ConvNd
 from edgeprune.channels import Channels, trace
 from edgeprune.channels.unions import Ids
 from edgeprune.export.constancy import find_constants, sees_no_border
-from edgeprune.export.recurrent_units import RecurrentWeight, recurrent_weights, unit_blocks
+from edgeprune.export.inner_weights import HeadsWeight, InnerWeight, RecurrentWeight, inner_weights, unit_blocks
 from edgeprune.export.standins import Double
 
-Layer = _ConvNd | nn.Linear | RecurrentWeight
+Layer = _ConvNd | nn.Linear | InnerWeight
 # (tensor, axis) -> the indices of it that go. Axis None: the inputs of a grouped convolution, which are no axis.
 Removals = dict[tuple[str, int | None], set[int]]
 
@@ -102,15 +102,16 @@ def plan_cuts(model: nn.Module, example: Tensor, refused: Mapping[str, str], tog
 
 
 def layers_by_weight(model: nn.Module) -> dict[str, list[tuple[str, Layer]]]:
-    """Weight, by the name that PyTorch lists it by -> the convolution and linear layers, or parts of recurrent ones,
-    that have it."""
+    """Weight, by the name that PyTorch lists it by -> the convolution and linear layers, or weights of recurrent layers
+    and attention, that have it."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    inner = {id(part.weight) for module in model.modules() for part in inner_weights(module)}
     found: dict[str, list[tuple[str, Layer]]] = {}
     for path, module in model.named_modules():
-        if isinstance(module, (_ConvNd, nn.Linear)) and id(module.weight) in names:
-            found.setdefault(names[id(module.weight)], []).append((path, module))
-        for part in recurrent_weights(module):
-            found.setdefault(names[id(part.weight)], []).append((path, part))
+        whole = isinstance(module, (_ConvNd, nn.Linear)) and id(module.weight) not in inner
+        for part in (module,) if whole else inner_weights(module):
+            if id(part.weight) in names:
+                found.setdefault(names[id(part.weight)], []).append((path, part))
     return found
 
 
@@ -120,7 +121,7 @@ def _needs(path: str, layer: Layer, index: int, staying: Tensor | slice, constan
     weights, rows = column(layer, index)
     if not weights[staying[rows] if isinstance(staying, Tensor) else staying].any():
         return ""
-    if isinstance(layer, RecurrentWeight):
+    if isinstance(layer, (RecurrentWeight, HeadsWeight)):
         silent = layer.is_silent(index, constants.get(path))
         return "" if silent else f"{path} needs it, or what has to leave with it"
     value = float(constants[path][index]) if path in constants else math.nan
@@ -207,7 +208,7 @@ def _cut(
     for name, ids in channels.reads.items():
         gone: list[int] = np.flatnonzero(np.isin(ids, wanted)).tolist()
         for path, layer in layers[name] if gone else ():
-            if isinstance(layer, RecurrentWeight):
+            if isinstance(layer, (RecurrentWeight, HeadsWeight)):
                 continue  # what leaves it was silent
             if isinstance(layer, _ConvNd) and layer.groups > 1:
                 removals[name, None] = set(gone)

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from edgeprune.export.cuts import Cut, Removals
+from edgeprune.export.heads import few_heads
 
 
 def shorten(model: nn.Module, cuts: Sequence[Cut]) -> nn.Module:
@@ -102,6 +103,8 @@ def _describe(module: Any) -> None:
     elif isinstance(module, _NormBase):
         known = module.weight if module.affine else module.running_mean
         module.num_features = module.num_features if known is None else len(known)
+    elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+        few_heads(module)
     elif isinstance(module, nn.RNNBase):
         module.hidden_size, module.input_size = (
             module.get_parameter(f"weight_{of}_l0").shape[1] for of in ("hh", "ih")

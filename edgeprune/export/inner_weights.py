@@ -1,4 +1,5 @@
-"""Units of recurrent layers as channels: their weights one by one, as what cuts channels sees them."""
+"""The weights of modules that hold several, recurrent layers and attention, one by one as what cuts channels sees them:
+units and heads are channels there."""
 
 from __future__ import annotations
 
@@ -53,8 +54,37 @@ class RecurrentWeight:
         return ~rows
 
 
-def recurrent_weights(module: nn.Module) -> Iterator[RecurrentWeight]:
-    """The weights of a recurrent layer or cell; none of an LSTM with projections, whose units are not its outputs."""
+@dataclass(frozen=True)
+class HeadsWeight:
+    """A weight of attention: what makes query, key and value of each head, one below the other, [3 * heads * channels,
+    inputs], or what reads the heads (`reads`), [outputs, heads * channels]."""
+
+    module: nn.MultiheadAttention
+    reads: bool = False
+
+    @property
+    def weight(self) -> Tensor:
+        """The parameter."""
+        return self.module.out_proj.weight if self.reads else self.module.in_proj_weight
+
+    def is_silent(self, index: int, constants: Tensor | None) -> bool:
+        """True if an input channel is 0 at each place, whatever the network's input is. constants: as for
+        `RecurrentWeight`; a channel of a head is an average of its values."""
+        if not self.reads:
+            return constants is not None and bool(constants[index] == 0)
+        row = 2 * len(self.module.in_proj_weight) // 3 + index
+        bias = self.module.in_proj_bias
+        return not (self.module.in_proj_weight[row].any() or (bias is not None and bias[row] != 0))
+
+
+InnerWeight = RecurrentWeight | HeadsWeight
+
+
+def inner_weights(module: nn.Module) -> Iterator[InnerWeight]:
+    """The weights of a recurrent layer, cell or attention; none of an LSTM with projections, whose units are not its
+    outputs, nor of attention that makes query, key and value by weights of their own."""
+    if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+        yield from (HeadsWeight(module), HeadsWeight(module, reads=True))
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and not getattr(module, "proj_size", 0):
         for local, _ in module.named_parameters(recurse=False):
             if local.startswith("weight_"):
@@ -66,7 +96,8 @@ def unit_blocks(model: nn.Module, makes: Mapping[str, Ids]) -> Iterator[Ids]:
     all."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for module in model.modules():
-        parts = [part for part in recurrent_weights(module) if part.local.startswith("weight_hh")]
+        inner = (part for part in inner_weights(module) if isinstance(part, RecurrentWeight))
+        parts = [part for part in inner if part.local.startswith("weight_hh")]
         made = [makes[names[id(part.weight)]][: part.units] for part in parts if names[id(part.weight)] in makes]
         if len(made) > 1:
             yield np.stack(made)
