@@ -14,7 +14,7 @@ from edgeprune import patterns
 from edgeprune.channels import Channels, trace
 from edgeprune.errors import TaskError
 from edgeprune.find.coupled import Coupled, couple
-from edgeprune.find.prunable import Prunable, find_prunable, rate_factors
+from edgeprune.find.prunable import HEADS, Prunable, find_prunable, rate_factors
 from edgeprune.find.schedule import network_density, tensor_densities
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.patterns import Pattern
@@ -136,7 +136,11 @@ def make_pruner(
     prunable = find_prunable(model, channels.computed if channels else ())
     factors = rate_factors(prunable, channels, rate_scale, pattern)
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    coupled = couple(channels, factors, sizes, prunable.whole) if pattern.whole_channels and channels else None
+    coupled = None
+    if pattern.whole_channels and channels:
+        # Attention whose weight is read as it is has heads that can leave.
+        whole = {name: why for name, why in prunable.whole.items() if why != HEADS or name not in channels.makes}
+        coupled = couple(channels, factors, sizes, whole)
     if coupled:
         # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.
         scope = "layer"
