@@ -26,6 +26,7 @@ RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 # takes another module, not a shorter tensor.
 PROJECTED = "its units are projected: they are not what it gives"
 HEADS = "attention heads stay whole: each is in query, key and value alike"
+IN_ONE = "in_proj_weight"  # of query, key and value
 COMPUTED = "its parametrization is made for all of its channels"
 
 

@@ -14,7 +14,7 @@ from edgeprune import patterns
 from edgeprune.channels import Channels, trace
 from edgeprune.errors import TaskError
 from edgeprune.find.coupled import Coupled, couple
-from edgeprune.find.prunable import HEADS, Prunable, find_prunable, rate_factors
+from edgeprune.find.prunable import IN_ONE, Prunable, find_prunable, rate_factors
 from edgeprune.find.schedule import network_density, tensor_densities
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.patterns import Pattern
@@ -138,8 +138,9 @@ def make_pruner(
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     coupled = None
     if pattern.whole_channels and channels:
-        # Attention whose weight is read as it is has heads that can leave.
-        whole = {name: why for name, why in prunable.whole.items() if why != HEADS or name not in channels.makes}
+        # Attention to itself, which reads its one weight as it is, has heads that can leave.
+        heads = {name for name in channels.makes if name.endswith(IN_ONE)}
+        whole = {name: why for name, why in prunable.whole.items() if name not in heads}
         coupled = couple(channels, factors, sizes, whole)
     if coupled:
         # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.

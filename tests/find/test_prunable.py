@@ -229,7 +229,7 @@ def test_the_channel_pattern_takes_recurrent_units_and_heads_of_self_attention_w
     inner = {f"2.{name}" for name in weights - PROJECTIONS}
     free = {name for name, factor in pruner.factors.items() if factor}
     assert "2.out.weight" in free
-    whole = {"projected": "projected", "attention to others": "whole", "attention to smaller": "reads it",
+    whole = {"projected": "projected", "attention to others": "whole", "attention to smaller": "whole",
              "attention": "mean over channels reads it"}  # fmt: skip
     if name in whole:
         assert not free & inner and all(whole[name] in pruner.dense()[weight] for weight in inner)
