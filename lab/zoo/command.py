@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
+import multiprocessing
+import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Optional
 
 import click
 
-from edgeprune.errors import EdgepruneError, ExitCode, nearest
+from edgeprune.errors import EdgepruneError, nearest
 from edgeprune.progress import say
 from lab import programs
 from lab.options import JSON
@@ -32,7 +33,7 @@ LIMIT_S = 300.0
     help="Folder of the outcomes.",
 )  # fmt: skip
 @click.option("--list", "listed", is_flag=True, help="Print the names alone.")
-@click.option("--result", metavar="MACHINE", help="Write docs/results/MACHINE-zoo.json from the outcomes that are there.")
+@click.option("--result", metavar="MACHINE", help="Write docs/results/MACHINE-zoo.json from the outcomes there are.")
 @JSON
 def zoo(
     only: tuple[str, ...], families: tuple[str, ...], again: bool, limit: float, jobs: int, work: Path, listed: bool,
@@ -52,8 +53,9 @@ def zoo(
         return
     work.mkdir(parents=True, exist_ok=True)
     waiting = [name for name in chosen if again or not _finished(work, name)]
+    context = _context()
     with ThreadPoolExecutor(jobs) as pool:
-        for outcome in pool.map(lambda name: tried(name, work, limit), waiting):
+        for outcome in pool.map(lambda name: tried(name, work, limit, context), waiting):
             say(f"{outcome.name}: {table.line(outcome)}")
     outcomes = [outcome for name in chosen if (outcome := read(work, name))]
     if result is None:
@@ -84,28 +86,42 @@ def _finished(work: Path, name: str) -> bool:
     return outcome is not None and not outcome.stage
 
 
-def tried(name: str, work: Path, limit_s: float) -> Outcome:
+def _context() -> ForkServerContext:
+    """Processes that are forks of one which has imported everything, that takes as long as a network."""
+    from lab.zoo import networks
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lab.zoo.trial", *networks.modules()])
+    return context
+
+
+def tried(name: str, work: Path, limit_s: float, context: ForkServerContext) -> Outcome:
     """A network's outcome from a process of its own; what that says is in WORK/NAME.log. A process that dies or does
     not end in time has crashed or hung in the stage that it wrote down last."""
     (work / f"{name}.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "lab.zoo.trial", name, str(work)]
-    state, line = "", ""
-    with (work / f"{name}.log").open("w") as log:
-        try:
-            done = subprocess.run(
-                command, stdout=log, stderr=subprocess.STDOUT, env=programs.environment(), timeout=limit_s, check=False
-            )
-            if done.returncode:
-                state, line = CRASHED, _ending(done.returncode)
-        except subprocess.TimeoutExpired:
-            state, line = HUNG, f"not done after {limit_s:g} s"
+    process = context.Process(target=_try, args=(name, work))
+    process.start()
+    process.join(limit_s)
+    hung = process.is_alive()
+    if hung:
+        process.kill()
+        process.join()
     outcome = read(work, name) or Outcome(name, "", "start")
-    if outcome.stage and not state:
-        state, line = CRASHED, "it ended early"
-    if state:
+    if outcome.stage:
+        state, line = (HUNG, f"not done after {limit_s:g} s") if hung else (CRASHED, _ending(process.exitcode or 0))
         outcome = outcome.ended(state, line)
         outcome.write(work)
     return outcome
+
+
+def _try(name: str, work: Path) -> None:
+    """In the network's process."""
+    from lab.zoo import trial
+
+    with (work / f"{name}.log").open("w") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    trial.run(name, work)
 
 
 def _ending(code: int) -> str:

@@ -50,8 +50,8 @@ class Outcome:
     def ended(self, state: str, line: str) -> Outcome:
         """The same with all cells that are missing in this state: the process ended in the middle of a stage."""
         missing = {f"{runtime} {precision}" for runtime, precision in CELLS} - set(self.cells)
-        told = f"{self.stage or 'start'}: {line}"
-        return dataclasses.replace(self, stage="", cells={**self.cells, **dict.fromkeys(missing, Cell(state, line=told))})
+        cell = Cell(state, line=f"{self.stage}: {line}")
+        return dataclasses.replace(self, stage="", cells={**self.cells, **dict.fromkeys(missing, cell)})
 
     def write(self, folder: Path) -> None:
         """Write it to FOLDER/NAME.json."""

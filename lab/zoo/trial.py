@@ -1,9 +1,8 @@
-"""`python -m lab.zoo.trial NAME FOLDER`: one network of the zoo through both runtimes; its outcome is written after
-every stage, so that what ends the process is known by where it was."""
+"""One network of the zoo through both runtimes, in a process of its own; its outcome is written before every stage, so
+that what ends the process is known by where it was."""
 
 from __future__ import annotations
 
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -180,7 +179,3 @@ def _error(mine: Array, theirs: Array) -> float:
 def _alone(values: tuple[Any, ...]) -> Any:
     """One input by itself, several as a tuple."""
     return values[0] if len(values) == 1 else values
-
-
-if __name__ == "__main__":
-    run(sys.argv[1], Path(sys.argv[2]))

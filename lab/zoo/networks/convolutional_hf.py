@@ -24,7 +24,9 @@ def _resnet(layer: str) -> Entry:
 
 
 def _bit() -> Entry:
-    config = hf.BitConfig(embedding_size=32, num_groups=8, hidden_sizes=[32, 64, 64, 96], depths=[1, 1, 2, 1], **CLASSES)
+    config = hf.BitConfig(
+        embedding_size=32, num_groups=8, hidden_sizes=[32, 64, 64, 96], depths=[1, 1, 2, 1], **CLASSES
+    )
     return _seen(hf.BitForImageClassification(config))
 
 
@@ -47,7 +49,9 @@ def _mobilenet_v2_deeplab() -> Entry:
 
 
 def _efficientnet() -> Entry:
-    config = hf.EfficientNetConfig(width_coefficient=0.5, depth_coefficient=0.5, hidden_dim=640, initializer_range=0.2, **CLASSES)
+    config = hf.EfficientNetConfig(
+        width_coefficient=0.5, depth_coefficient=0.5, hidden_dim=640, initializer_range=0.2, **CLASSES
+    )
     return _seen(hf.EfficientNetForImageClassification(config))
 
 
@@ -95,7 +99,12 @@ def _pp_lcnet() -> Entry:
 
 def _focalnet() -> Entry:
     config = hf.FocalNetConfig(
-        image_size=SIDE, embed_dim=16, hidden_sizes=[16, 32, 64, 96], depths=[1, 1, 2, 1], initializer_range=0.1, **CLASSES
+        image_size=SIDE,
+        embed_dim=16,
+        hidden_sizes=[16, 32, 64, 96],
+        depths=[1, 1, 2, 1],
+        initializer_range=0.1,
+        **CLASSES,
     )
     return _seen(hf.FocalNetForImageClassification(config))
 

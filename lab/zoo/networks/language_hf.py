@@ -46,7 +46,14 @@ def _albert() -> Entry:
 
 def _distilbert() -> Entry:
     config = hf.DistilBertConfig(
-        vocab_size=WORDS, dim=48, n_layers=2, n_heads=3, hidden_dim=96, max_position_embeddings=64, num_labels=4, **DRAWN
+        vocab_size=WORDS,
+        dim=48,
+        n_layers=2,
+        n_heads=3,
+        hidden_dim=96,
+        max_position_embeddings=64,
+        num_labels=4,
+        **DRAWN,
     )
     return _reads(hf.DistilBertForSequenceClassification(config))
 
@@ -65,13 +72,22 @@ def _squeezebert() -> Entry:
 
 def _funnel() -> Entry:
     config = hf.FunnelConfig(
-        vocab_size=WORDS, block_sizes=[1, 1], d_model=48, n_head=3, d_head=16, d_inner=96, num_labels=4, num_decoder_layers=1
+        vocab_size=WORDS,
+        block_sizes=[1, 1],
+        d_model=48,
+        n_head=3,
+        d_head=16,
+        d_inner=96,
+        num_labels=4,
+        num_decoder_layers=1,
     )
     return _reads(hf.FunnelBaseModel(config))
 
 
 def _convbert() -> Entry:
-    config = hf.ConvBertConfig(**{**PLAIN, "num_attention_heads": 4}, embedding_size=24, head_ratio=2, conv_kernel_size=5)
+    config = hf.ConvBertConfig(
+        **{**PLAIN, "num_attention_heads": 4}, embedding_size=24, head_ratio=2, conv_kernel_size=5
+    )
     return _reads(hf.ConvBertForSequenceClassification(config))
 
 

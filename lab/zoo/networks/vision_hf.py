@@ -57,14 +57,28 @@ def _siglip() -> Entry:
 
 def _swin() -> Entry:
     config = hf.SwinConfig(
-        image_size=64, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, num_labels=10, **DRAWN
+        image_size=64,
+        patch_size=4,
+        embed_dim=16,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=4,
+        num_labels=10,
+        **DRAWN,
     )
     return _seen(hf.SwinForImageClassification(config), side=64)
 
 
 def _swin_v2() -> Entry:
     config = hf.Swinv2Config(
-        image_size=64, patch_size=4, embed_dim=16, depths=[2, 2], num_heads=[2, 4], window_size=4, num_labels=10, **DRAWN
+        image_size=64,
+        patch_size=4,
+        embed_dim=16,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=4,
+        num_labels=10,
+        **DRAWN,
     )
     return _seen(hf.Swinv2ForImageClassification(config), side=64)
 
@@ -172,7 +186,9 @@ def _videomae() -> Entry:
 
 def _timesformer() -> Entry:
     plain = {**PLAIN, "image_size": 32}
-    network = Wrapped(hf.TimesformerForVideoClassification(hf.TimesformerConfig(**plain, num_frames=4)), ("pixel_values",))
+    network = Wrapped(
+        hf.TimesformerForVideoClassification(hf.TimesformerConfig(**plain, num_frames=4)), ("pixel_values",)
+    )
     return Entry(network, (noise(4, 3, 32, 32),))
 
 
