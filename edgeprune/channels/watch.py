@@ -98,10 +98,11 @@ class Watch:
         self._balanced: list[Ids] = []
         self._split: list[Ids] = []
 
-    def enter(self, example: Tensor) -> None:
-        """The network's input."""
-        if example.is_floating_point():
-            self.set(example, np.full((), INPUT))
+    def enter(self, example: tuple[Tensor, ...]) -> None:
+        """The network's inputs."""
+        for tensor in example:
+            if tensor.is_floating_point():
+                self.set(tensor, np.full((), INPUT))
 
     def knows(self, tensor: Any) -> bool:
         """True for a parameter, a buffer and whatever has channels."""

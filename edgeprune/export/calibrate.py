@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from edgeprune.errors import ExportError, nearest
 from edgeprune.export.graph import Graph
 from edgeprune.export.scheme import scheme_of
 from edgeprune.scratch import Scratch
+from edgeprune.task import rows, tuple_of
 
 METHODS = ("minmax", "percentile", "entropy")
 
@@ -41,21 +42,23 @@ FLOAT = onnx.TensorProto.FLOAT
 SHRINKS = np.geomspace(1, LEVELS / BINS, 80)
 
 
-def calibrate(graph: Graph, inputs: NDArray[Any], method: str) -> dict[str, Range]:
+def calibrate(graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]], method: str) -> dict[str, Range]:
     """(low, high) of each activation that needs a scale, zero always inside.
 
-    inputs: [n, ...] examples in PyTorch's layout, all of them used (a few hundred do). method: "minmax", the extremes;
+    inputs: [n, ...] examples in PyTorch's layout, a tuple of such for several inputs, all of them used (a few hundred
+    do); integers are fed as they are. method: "minmax", the extremes;
     "percentile", without the outermost 0.01 % of the nonzero values; "entropy", the clip that loses the least
     information (Migacz 2017, "8-bit inference with TensorRT"), without at most 0.1 % of them.
     Raises ExportError for an unknown method, no examples, or values that are not finite.
     """
     if method not in METHODS:
         raise ExportError(f"unknown calibration method {method!r}", nearest(method, METHODS))
-    if len(inputs) == 0:
+    examples = tuple_of(inputs)
+    if len(examples[0]) == 0:
         raise ExportError("calibration got no examples, expected at least one")
     names = list(scheme_of(graph).calibrated)
     with Scratch() as folder:
-        activations = _watch(graph.model, names, inputs, folder / "watched.onnx")
+        activations = _watch(graph, names, examples, folder / "watched.onnx")
         ranges = _extremes(activations)
         if method == "minmax":
             return ranges
@@ -64,22 +67,21 @@ def calibrate(graph: Graph, inputs: NDArray[Any], method: str) -> dict[str, Rang
     return {name: choose(counts[name], *ranges[name]) for name in names}
 
 
-def _watch(model: onnx.ModelProto, names: list[str], inputs: NDArray[Any], file: Path) -> Activations:
+def _watch(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], file: Path) -> Activations:
     """A function that runs all examples, and yields each named activation for each batch."""
     watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    entry = model.graph.input[0].name
-    given = {entry, *(value.name for value in model.graph.output)}
+    watched.CopyFrom(graph.model)
+    given = {*graph.inputs, *(value.name for value in watched.graph.output)}
     added = [onnx.helper.make_tensor_value_info(name, FLOAT, None) for name in names if name not in given]
     watched.graph.output.extend(added)
     onnx.save(watched, file)
     session = runtimes.load("onnxruntime").open_session(file, threads=0)
 
     def run() -> Iterator[tuple[str, NDArray[Any]]]:
-        for first in range(0, len(inputs), BATCH):
-            batch = inputs[first : first + BATCH]
-            values = dict(zip((value.name for value in watched.graph.output), session(batch)))
-            values[entry] = batch
+        for first in range(0, len(examples[0]), BATCH):
+            batch = rows(examples, slice(first, first + BATCH))
+            values = dict(zip((value.name for value in watched.graph.output), session(*batch)))
+            values.update(zip(graph.inputs, batch))
             yield from ((name, values[name]) for name in names)
 
     return run

@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgeprune.channels import layer_by_layer
 from edgeprune.export.standins import Double, Varied
+from edgeprune.task import Inputs, tuple_of
 
 EXAMPLES = 8  # of each kind of noise
 # (least, most) power of ten, sign or 0 for both.
@@ -27,11 +28,11 @@ KINDS = ((-3, 6, 0), (-3, -1, 0), (3, 6, 1), (3, 6, -1))
 EQUAL = 1e-12
 
 
-def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
+def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
     """For each convolution, linear and recurrent layer the value of each input channel, [inputs] in float64, NaN where
     it is none.
 
-    model: in eval mode, float64. example: [n, ...]; its values do not matter unless they are integers.
+    model: in eval mode, float64. example: [n, ...] of each input; values do not matter unless they are integers.
     """
     probe = copy.deepcopy(model)
     constants: dict[str, Tensor] = {}
@@ -75,18 +76,23 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
             layer.forward = stand_in(name, layer, layer.forward)  # type: ignore[method-assign]
         elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
             layer.forward = listen(name, layer.forward)  # type: ignore[method-assign]
-    rows = torch.arange(EXAMPLES) % len(example)
+    given = tuple_of(example)
+    chosen = torch.arange(EXAMPLES) % len(given[0])
     for kind in KINDS:
         noise_of = _noise_of(*kind)
-        inputs = example[rows]
-        if example.is_floating_point():
-            inputs = noise_of(tuple(inputs.shape))
-        elif example.dtype == torch.bool:
-            inputs = noise_of(tuple(inputs.shape)) > 0
-        varied = nullcontext() if example.is_floating_point() else Varied(inputs, noise_of)
+        inputs = tuple(_varied(tensor[chosen], noise_of) for tensor in given)
+        integers = [tensor for tensor in inputs if not tensor.is_floating_point()]
+        varied = Varied(integers, noise_of) if integers else nullcontext()
         with layer_by_layer(), torch.no_grad(), Double(), varied:  # type: ignore[no-untyped-call]
-            probe(inputs)
+            probe(*inputs)
     return constants
+
+
+def _varied(tensor: Tensor, noise_of: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """Noise for an input; integers as they are, since they may be places in a table."""
+    if tensor.is_floating_point():
+        return noise_of(tuple(tensor.shape))
+    return noise_of(tuple(tensor.shape)) > 0 if tensor.dtype == torch.bool else tensor
 
 
 def channel_axis(layer: nn.Module) -> int:

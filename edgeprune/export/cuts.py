@@ -21,6 +21,7 @@ from edgeprune.channels.unions import Ids
 from edgeprune.export.constancy import find_constants, sees_no_border
 from edgeprune.export.inner_weights import HeadsWeight, InnerWeight, RecurrentWeight, inner_weights, unit_blocks
 from edgeprune.export.standins import Double
+from edgeprune.task import Inputs
 
 Layer = _ConvNd | nn.Linear | InnerWeight
 # (tensor, axis) -> the indices of it that go. Axis None: the inputs of a grouped convolution, which are no axis.
@@ -63,11 +64,11 @@ class _State:
         return bool(lost)
 
 
-def plan_cuts(model: nn.Module, example: Tensor, refused: Mapping[str, str], together: int = 1) -> Plan:
+def plan_cuts(model: nn.Module, example: Inputs, refused: Mapping[str, str], together: int = 1) -> Plan:
     """Every cut that can be made, but for those whose root is in `refused` (layer -> why).
 
-    model: float64, in eval mode. example: [n, ...]. together: channels go in aligned groups of so many, if all of a
-    group can. What the model's own forward raises is passed on.
+    model: float64, in eval mode. example: [n, ...] of each input. together: channels go in aligned groups of so many,
+    if all of a group can. What the model's own forward raises is passed on.
     """
     with Double():  # type: ignore[no-untyped-call]
         channels = trace(model, example, regular=True)

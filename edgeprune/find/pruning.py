@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune import patterns
 from edgeprune.channels import Channels, trace
@@ -18,6 +18,7 @@ from edgeprune.find.prunable import IN_ONE, Prunable, find_prunable, rate_factor
 from edgeprune.find.schedule import network_density, tensor_densities
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.patterns import Pattern
+from edgeprune.task import Inputs
 
 SHOWN = 6
 
@@ -128,10 +129,10 @@ class Pruner:
 
 
 def make_pruner(
-    model: nn.Module, example: Tensor, rate_scale: Optional[Mapping[str, float]], pattern: Pattern, scope: str
+    model: nn.Module, example: Inputs, rate_scale: Optional[Mapping[str, float]], pattern: Pattern, scope: str
 ) -> Pruner:
-    """What can be pruned of a model. example: two inputs. rate_scale, scope: as in `Recipe`. TaskError where nothing
-    can."""
+    """What can be pruned of a model. example: two of each input. rate_scale, scope: as in `Recipe`. TaskError where
+    nothing can."""
     channels = _follow(model, example, pattern)
     prunable = find_prunable(model, channels.computed if channels else ())
     factors = rate_factors(prunable, channels, rate_scale, pattern)
@@ -154,7 +155,7 @@ def make_pruner(
     return pruner
 
 
-def _follow(model: nn.Module, example: Tensor, pattern: Pattern) -> Optional[Channels]:
+def _follow(model: nn.Module, example: Inputs, pattern: Pattern) -> Optional[Channels]:
     """The network's channels; None where its own code does not bear to be watched and the pattern can do without."""
     try:
         return trace(model, example)
