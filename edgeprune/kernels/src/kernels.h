@@ -198,6 +198,7 @@ typedef struct {
 } gemm_job;
 
 #define PANEL 64 /* most columns of a panel */
+enum { MOST_BATCH = 1 << 24 };
 
 typedef struct {
     const uint8_t *a, *b;
@@ -219,6 +220,25 @@ typedef struct {
     int32_t x_zero_point, y_zero_point; /* both in the level's domain */
 } move_job;
 
+/* Recurrent layers, by ONNX's order of the gates: LSTM i, o, f, c; GRU z, r, h. */
+typedef enum { LSTM, GRU, RNN } cell_kind;
+
+/* The steps of a recurrent layer. Rows of weights and sums are [direction][gate][padded]: units, rounded up to four. */
+typedef struct {
+    const sparse_gemm *weights; /* of h */
+    cell_kind cell;
+    int32_t gates, units, padded, directions, steps, batch;
+    int32_t backwards;        /* 1: the first direction begins at the last step, as the second always does */
+    int32_t reset_after;      /* GRU: r multiplies h's product, not h */
+    int32_t rectified;        /* RNN: Relu in place of tanh */
+    const float *given;       /* [steps, batch, rows]: the inputs' product with the biases */
+    const float *reset_bias;  /* GRU: [directions][padded], what r multiplies besides */
+    const float *first_h, *first_c; /* [directions, batch, units], or null for zeros */
+    float *states;            /* [directions * batch] pieces of piece_floats */
+    int64_t piece_floats;
+    float *y, *last_h, *last_c; /* [steps, directions, batch, units], [directions, batch, units]; or null */
+} recurrent_job;
+
 /* Does one piece of a job's work, by its number. */
 typedef void piece_of_work(void *job, size_t number);
 
@@ -233,6 +253,7 @@ typedef struct {
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
+    piece_of_work *recurrent;                                  /* of a recurrent_job: a direction of an example */
     piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
 } level;
 
