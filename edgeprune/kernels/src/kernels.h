@@ -54,6 +54,16 @@ typedef struct {
     int32_t *weight; /* [steps][SLICE_ROWS] */
 } slices;
 
+/* float weights side by side: LANE_ROWS rows, of which each step takes a weight of those that have one in its window: two
+ * neighbouring vectors of inputs. start: [slices + 1] first step. */
+enum { LANE_ROWS = 16, LANE_WINDOW = 32, LANE_TAKEN = 1 << 7 };
+typedef struct {
+    uint32_t *start;
+    uint16_t *window; /* [steps] the first of its two vectors */
+    uint8_t *place;   /* [steps][LANE_ROWS] LANE_TAKEN and the place in the window, or 0 */
+    float *weight;    /* [steps][LANE_ROWS] */
+} lanes;
+
 /* Sparse weights of a matrix product: for each block of `rows` outputs the numbers of the inputs (int8: of the groups
  * of four) and the values (float: rows each; int8: four bytes each). */
 typedef struct {
@@ -226,13 +236,14 @@ typedef enum { LSTM, GRU, RNN } cell_kind;
 /* The steps of a recurrent layer. Rows of weights and sums are [direction][gate][padded]: units, rounded up to four. */
 typedef struct {
     const sparse_gemm *weights; /* of h */
+    const lanes *side_by_side;  /* the same, or null */
     cell_kind cell;
     int32_t gates, units, padded, directions, steps, batch;
     int32_t backwards;        /* 1: the first direction begins at the last step, as the second always does */
     int32_t reset_after;      /* GRU: r multiplies h's product, not h */
     int32_t rectified;        /* RNN: Relu in place of tanh */
     const float *given;       /* [steps, batch, rows]: the inputs' product with the biases */
-    const float *reset_bias;  /* GRU: [directions][padded], what r multiplies besides */
+    const float *reset_bias;  /* GRU: [directions][padded], added before r multiplies */
     const float *first_h, *first_c; /* [directions, batch, units], or null for zeros */
     float *states;            /* [directions * batch] pieces of piece_floats */
     int64_t piece_floats;
@@ -250,6 +261,7 @@ typedef struct {
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
     int32_t masked;        /* 1: blocks of four rows can read their input by masks */
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
+    int32_t side_by_side;  /* 1: recurrent layers take theirs side by side */
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */

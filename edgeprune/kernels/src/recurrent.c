@@ -1,19 +1,19 @@
 /* Recurrent layers: LSTM, GRU, RNN. The inputs' part of all steps is one sparse product, whose columns the steps are; what
  * depends on the step before is a product of one column each. */
 #include "kernel.h"
+#include "weights.h"
 
 typedef struct {
     sparse_gemm inputs, recurrent;
     activation end;    /* of the inputs' product: biases, no bounds */
     float *reset_bias; /* [directions][padded], or null */
+    lanes side_by_side;
     recurrent_job job; /* what of it is the same in all runs */
 } recurrent_layer;
 
-/* Floats of a piece's state (levels/recurrent.inc): h, c and another of h's size, then sums of all rows. Pieces begin at
+/* Floats of a piece's state (levels/recurrent.inc): h, c and another of h's size, then the gates' products. Pieces begin at
  * whole lines, so that no two threads write one. */
-static int64_t piece_floats(const recurrent_job *job) {
-    return 3 * whole_vectors(job->padded) + whole_vectors((int64_t)job->gates * job->padded) + WIDEST;
-}
+static int64_t piece_floats(const recurrent_job *job) { return (3 + job->gates) * whole_vectors(job->padded); }
 
 /* Rows of weights for all directions. */
 static int32_t rows_of(const recurrent_job *job) { return job->directions * job->gates * job->padded; }
@@ -124,6 +124,10 @@ static const char *create_recurrent(kernel *k, const OrtKernelInfo *info, cell_k
     if (all != job->directions * of_one || layer->recurrent.outputs != all || layer->recurrent.inputs != job->units)
         return "the weights do not have hidden_size rows, rounded up to four, for each gate of one or two directions";
     CHECK(read_biases(k, info, layer));
+    if (k->level->side_by_side) {
+        CHECK(put_side_by_side(own, k, &layer->recurrent, job->padded, &layer->side_by_side));
+        job->side_by_side = &layer->side_by_side;
+    }
     job->reset_bias = layer->reset_bias;
     return 0;
 }
