@@ -4,16 +4,16 @@
 #include "weights.h"
 
 typedef struct {
-    sparse_gemm inputs, recurrent;
+    sparse_gemm inputs;
+    step_weights recurrent;
     activation end;    /* of the inputs' product: biases, no bounds */
     float *reset_bias; /* [directions][padded], or null */
-    lanes side_by_side;
     recurrent_job job; /* what of it is the same in all runs */
 } recurrent_layer;
 
-/* Floats of a piece's state (levels/recurrent.inc): h, c and another of h's size, then the gates' products. Pieces begin at
- * whole lines, so that no two threads write one. */
-static int64_t piece_floats(const recurrent_job *job) { return (3 + job->gates) * whole_vectors(job->padded); }
+/* Floats of a piece's state (levels/recurrent.inc): h and another of its size, each with a vector of zeros behind it, c, then
+ * the gates' products. Pieces begin at whole lines, so that no two threads write one. */
+static int64_t piece_floats(const recurrent_job *job) { return (3 + job->gates) * whole_vectors(job->padded) + 2 * WIDEST; }
 
 /* Rows of weights for all directions. */
 static int32_t rows_of(const recurrent_job *job) { return job->directions * job->gates * job->padded; }
@@ -103,31 +103,69 @@ static const char *read_biases(kernel *k, const OrtKernelInfo *info, recurrent_l
     return 0;
 }
 
+/* Memory for what is only needed while the kernel is created. */
+typedef struct {
+    const kernel *k;
+    void *pieces[4];
+    int32_t count;
+} passing;
+
+static void *for_now(void *owner, size_t bytes) {
+    passing *p = owner;
+    if (p->count == (int32_t)(sizeof p->pieces / sizeof *p->pieces)) return 0;
+    void *memory = allocate_bytes(p->k, bytes);
+    if (memory) p->pieces[p->count++] = memory;
+    return memory;
+}
+
+static const char *expand_recurrent(kernel *k, expansion *e, recurrent_layer *layer) {
+    const recurrent_job *job = &layer->job;
+    sparse_gemm weights;
+    CHECK(expand_gemm(e, &weights, 0, 0));
+    if (weights.outputs != layer->inputs.outputs || weights.inputs != job->units)
+        return "the recurrent weights do not have as many rows as the inputs' and hidden_size columns";
+    e->get = own;
+    e->owner = k;
+    return put_step_weights(e, &weights, job->directions * job->gates, k->level->in_lanes, &layer->recurrent);
+}
+
+static const char *read_recurrent(kernel *k, const OrtKernelInfo *info, recurrent_layer *layer) {
+    tensor bytes;
+    packed_weights packed;
+    if (!constant_input(k, info, 2, &bytes) || bytes.type != ORT_UINT8) return "the recurrent weights must be constant bytes";
+    CHECK(read_weights(bytes.data, (size_t)bytes.elements, &packed));
+    if (packed.kind != KIND_FLOAT) return "the recurrent weights are not float";
+    passing p = {.k = k};
+    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), for_now, &p};
+    const char *problem = e.window ? expand_recurrent(k, &e, layer) : "out of memory for the weights";
+    free_scratch(k, e.window);
+    while (p.count) free_bytes(k, p.pieces[--p.count]);
+    return problem;
+}
+
+enum { MOST_UNITS = 1 << 15 }; /* an index has sixteen bits, and is also that of a zero past the state */
+
 static const char *create_recurrent(kernel *k, const OrtKernelInfo *info, cell_kind cell, int32_t gates) {
     recurrent_layer *layer = own_state(k, sizeof *layer);
     if (!layer) return "out of memory";
     k->compute = compute_recurrent;
     recurrent_job *job = &layer->job;
-    CHECK(int_attribute(k, info, "hidden_size", 1, 1 << 16, &job->units));
+    CHECK(int_attribute(k, info, "hidden_size", 1, MOST_UNITS, &job->units));
     if (!job->units) return "hidden_size is missing";
     CHECK(int_attribute(k, info, "reverse", 0, 1, &job->backwards));
     if (cell == GRU) CHECK(int_attribute(k, info, "linear_before_reset", 0, 1, &job->reset_after));
     if (cell == RNN) CHECK(int_attribute(k, info, "relu", 0, 1, &job->rectified));
     CHECK(read_product(k, info, 1, &layer->inputs, 0));
-    CHECK(read_product(k, info, 2, &layer->recurrent, 0));
     job->weights = &layer->recurrent;
     job->cell = cell;
     job->gates = gates;
     job->padded = 4 * groups_of_four(job->units);
     const int32_t of_one = gates * job->padded, all = layer->inputs.outputs;
     job->directions = all == 2 * of_one ? 2 : 1;
-    if (all != job->directions * of_one || layer->recurrent.outputs != all || layer->recurrent.inputs != job->units)
+    if (all != job->directions * of_one)
         return "the weights do not have hidden_size rows, rounded up to four, for each gate of one or two directions";
+    CHECK(read_recurrent(k, info, layer));
     CHECK(read_biases(k, info, layer));
-    if (k->level->side_by_side) {
-        CHECK(put_side_by_side(own, k, &layer->recurrent, job->padded, &layer->side_by_side));
-        job->side_by_side = &layer->side_by_side;
-    }
     job->reset_bias = layer->reset_bias;
     return 0;
 }

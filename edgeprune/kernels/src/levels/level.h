@@ -48,8 +48,6 @@
 #endif
 /* Whether blocks of four rows can read their input by masks: lanes that a mask leaves out must not be touched. */
 #define MASKED_TILES (WIDE == 16)
-/* Whether recurrent weights lie side by side: two-register permutations. */
-#define SIDE_BY_SIDE (WIDE == 16)
 /* Looking inputs up in registers: two-register permutations and a dot product. */
 #if defined(__AVX512VNNI__)
 #define BY_LANE 1
