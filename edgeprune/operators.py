@@ -78,12 +78,11 @@ class Operator:
 
     refuses: what of a node's attributes is not supported though the operator is, in words, or "". int8: its rules, of
     which the first that holds counts; without one it stays float between a DequantizeLinear and a QuantizeLinear.
-    weights: of a layer with weights in input 1, the operator that it counts as; cell: of a recurrent one. sign: of its output. joins: all of its
-    inputs are parts of its output. bounds: it clips at inputs 1 and 2. gates: it may multiply activations with each
-    other. moves: it only gives integers another shape. channels: EITHER if ONNX Runtime's float kernels run it in
-    blocked channels as well, POOL if it always runs in blocked channels where their number
-    allows it. packed: the work that it is for packed int8 tensors, as
-    the cost model calls it. behind: ONNX Runtime may run it inside the kernel of the layer before it, and then often
+    weights: of a layer with weights in input 1, the operator that it counts as. cell: of a recurrent one. sign: of its
+    output. joins: all of its inputs are parts of its output. bounds: it clips at inputs 1 and 2. gates: it may multiply
+    activations with each other. moves: it only gives integers another shape. channels: EITHER if ONNX Runtime's float
+    kernels run it in blocked channels as well, POOL if it always runs in blocked channels where their number allows it.
+    packed: the work that it is for packed int8 tensors, as the cost model calls it. behind: ONNX Runtime may run it inside the kernel of the layer before it, and then often
     gives the kernel its name. inner: writers
     make it, no network is exported with it.
     """

@@ -83,8 +83,8 @@ def network(
 
 
 def recurrent(kind: str, steps: int, sizes: list[tuple[int, int]], pattern: str, sparse: float) -> onnx.ModelProto:
-    """Recurrent layers one after the other over an input [1, steps, inputs], of a share of the pattern's blocks left; each
-    size: inputs, units. sparse: 0.0 for the runtime's own kernels and full weights."""
+    """Recurrent layers one after the other over an input [1, steps, inputs]; each size: inputs, units. sparse: the
+    share of the pattern's blocks that is left, 0.0 for the runtime's own kernels and full weights."""
     cell = row(kind).cell
     assert cell is not None
     nodes: list[onnx.NodeProto] = [helper.make_node("Transpose", ["input"], ["value"], perm=[1, 0, 2])]

@@ -12,8 +12,14 @@ import numpy as np
 import onnx
 
 from edgeprune.kernels.costs import (
-    FORMATS, RECURRENT, TENSOR_WORK, Geometry, RecurrentGeometry, pool_features, stored_blocks,
-)  # fmt: skip
+    FORMATS,
+    RECURRENT,
+    TENSOR_WORK,
+    Geometry,
+    RecurrentGeometry,
+    pool_features,
+    stored_blocks,
+)
 from edgeprune.operators import row
 from lab import chains
 from lab.stopwatch import Stopwatch

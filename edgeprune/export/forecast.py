@@ -153,7 +153,8 @@ def _pruned(
     """The graph with the pattern's zeros in each weight that can be pruned, by magnitude."""
     constants, integers = dict(graph.constants), dict(graph.integers)
     alive: dict[str, BoolArray] = {}
-    for layer, name in ((layer, name) for layer in layers for name in layer.parts or (layer.initializer,)):
+    weights = [(layer, name) for layer in layers for name in layer.parts or (layer.initializer,)]
+    for layer, name in weights:
         if not factors.get(name) or not layer.weight.size:
             continue
         if name not in alive:

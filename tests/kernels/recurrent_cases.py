@@ -22,9 +22,8 @@ def padded(weight: Array, gates: int) -> Array:
     return np.pad(parts, ((0, 0), (0, -parts.shape[1] % 4), (0, 0))).reshape(-1, columns)
 
 
-def drawn_weight(random: np.random.Generator, shape: tuple[int, ...], gates: int, kept: tuple[str, float]) -> Array:
-    """[directions, gates * units, columns] with a share of the pattern's blocks left, in whichever rows they fall; kept:
-    pattern and share."""
+def drawn_weight(random: np.random.Generator, shape: tuple[int, ...], kept: tuple[str, float]) -> Array:
+    """[directions, gates * units, columns] with a share of a pattern's blocks left; kept: pattern and share."""
     rows, columns = packing.BLOCKS[kept[0]]
     alive = random.random((shape[0], -(-shape[1] // rows), -(-shape[2] // columns))) < kept[1]
     mask = np.repeat(np.repeat(alive, rows, 1), columns, 2)[:, : shape[1], : shape[2]]
@@ -47,7 +46,7 @@ def recurrent(cases: Any, kind: str, pattern: str, density: float) -> None:
     size = sizes_of(random)
     directions, units, inputs = size["directions"], size["units"], size["inputs"]
     parts = [
-        drawn_weight(random, (directions, gates * units, columns), gates, (pattern, density)) for columns in (inputs, units)
+        drawn_weight(random, (directions, gates * units, columns), (pattern, density)) for columns in (inputs, units)
     ]
     attributes: dict[str, int] = {"hidden_size": units}
     if random.random() < 0.5:

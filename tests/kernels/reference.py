@@ -168,6 +168,9 @@ def logistic(x: Array) -> Array:
         return 1 / (1 + np.exp(-x))
 
 
+State = tuple[Array, Array]  # h and c
+
+
 class Recurrent(Operator):
     """The weights' rows are those of gates of units, rounded up to four. Outputs: Y, Y_h and, of an LSTM, Y_c."""
 
@@ -182,7 +185,7 @@ class Recurrent(Operator):
         steps, batch, _ = x.shape
         units, padded = a["hidden_size"], -(-a["hidden_size"] // 4) * 4
         weights, state = (
-            packing.unpack(part.tobytes())[:, :, 0].astype(np.float64).reshape(-1, self.gates, padded, columns)[:, :, :units]
+            packing.unpack(part.tobytes()).astype(np.float64).reshape(-1, self.gates, padded, columns)[:, :, :units]
             for part, columns in ((w, x.shape[2]), (r, units))
         )
         directions = len(weights)
@@ -200,7 +203,7 @@ class Recurrent(Operator):
             last[:, way] = h, c
         return y, last[0], last[1]
 
-    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
         raise NotImplementedError
 
 
@@ -211,7 +214,7 @@ def state_part(h: Array, r: Array) -> Array:
 class SparseLSTM(Recurrent):
     gates = 4
 
-    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
         i, o, f, g = sums + state_part(state[0], r) + b
         c = logistic(f) * state[1] + logistic(i) * np.tanh(g)
         return logistic(o) * np.tanh(c), c
@@ -220,7 +223,7 @@ class SparseLSTM(Recurrent):
 class SparseGRU(Recurrent):
     gates = 3
 
-    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
         h = state[0]
         z, reset = logistic(sums[:2] + state_part(h, r[:2]) + b[:2])
         if a["linear_before_reset"]:
@@ -231,7 +234,7 @@ class SparseGRU(Recurrent):
 
 
 class SparseRNN(Recurrent):
-    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
         (total,) = sums + state_part(state[0], r) + b
         return np.maximum(total, 0) if a["relu"] else np.tanh(total), total
 
@@ -438,6 +441,7 @@ class AveragePool(OpRun):
 StockMaxPool.__name__ = "MaxPool"  # what the evaluator finds an operator by, together with its domain
 STOCK = [QuantizeLinear, DequantizeLinear, StockMaxPool, AveragePool]
 OPERATORS = [
-    SparseConv, SparseGemm, SparseLSTM, SparseGRU, SparseRNN, DepthwiseConv, MaxPool, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMaxPool,
+    SparseConv, SparseGemm, SparseLSTM, SparseGRU, SparseRNN,
+    DepthwiseConv, MaxPool, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMaxPool,
     QAveragePool, QGlobalAveragePool, QPack, QUnpack, QSparseGemmS8, QGlobalAveragePoolS8, QPackS8, QUnpackS8,
 ]  # fmt: skip

@@ -64,7 +64,9 @@ class Draft:
         weight = self.graph.constants[name]
         data = np.frombuffer(packing.pack(padded(weight, gates), pattern), np.uint8)
         made = self.constant(f"{name}_{GATES}", data)
-        self.stored.setdefault(name, []).append(Stored(made, GATES, kernel=(len(weight), gates, weight.shape[1] // gates)))
+        self.stored.setdefault(name, []).append(
+            Stored(made, GATES, kernel=(len(weight), gates, weight.shape[1] // gates))
+        )
         return made
 
     def depthwise(self, layer: Weighted) -> str:

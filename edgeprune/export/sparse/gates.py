@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edgeprune.export.graph import Array, Graph, Shape, concrete
-from edgeprune.kernels.costs import RecurrentGeometry
+from edgeprune.kernels.costs import Geometry, RecurrentGeometry, stored_blocks
 from edgeprune.operators import Cell, row
 
 # Inputs of a node: weights of the inputs and of the state, biases, and what may be left out besides.
@@ -49,7 +50,8 @@ def cell_of(graph: Graph, number: int) -> Cell:
 def activations_of(graph: Graph, number: int) -> tuple[str, ...]:
     """The activations of one direction; () where the directions differ, or their parameters are given."""
     node, cell = graph.nodes[number], cell_of(graph, number)
-    named = tuple(str(name) for name in node.attributes.get("activations", ()))
+    given = node.attributes.get("activations", ())
+    named = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in given)
     if any(node.attributes.get(name) for name in ("activation_alpha", "activation_beta")):
         return ()
     one = named[: len(cell.activations[0])] or cell.activations[0]
@@ -75,6 +77,16 @@ def padded(weight: Array, gates: int) -> Array:
     directions, rows, columns = weight.shape
     parts = weight.reshape(directions * gates, rows // gates, columns)
     return np.pad(parts, ((0, 0), (0, -parts.shape[1] % FOUR), (0, 0))).reshape(-1, columns)
+
+
+def blocks_of(geometry: Geometry, weight: Array, pattern: str) -> tuple[Geometry, int]:
+    """Stored blocks of a layer's weight in a format, and its geometry with what a recurrent layer's have to say."""
+    if not isinstance(geometry, RecurrentGeometry):
+        return geometry, stored_blocks(weight, pattern)
+    given, state = (
+        stored_blocks(part, pattern) for part in (weight[:, : geometry.inputs], weight[:, geometry.inputs :])
+    )
+    return replace(geometry, state_blocks=state), given + state
 
 
 def geometry_of(graph: Graph, number: int, shape: Shape) -> RecurrentGeometry:

@@ -22,12 +22,9 @@ def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
     """The layers, those that are no integer step with the reason; recurrent ones are none and need not be."""
     judged = []
     for layer in layers:
-        if layer.parts:
-            judged.append(layer)
-            continue
         if layer.biased is not None and added_bias(draft.graph, layer.number, layer.biased) is None:
             layer = replace(layer, bias="", biased=None)
-        step = layer.refusal or weighted_step(draft, layer)
+        step = layer.refusal or (layer if layer.parts else weighted_step(draft, layer))
         judged.append(replace(layer, refusal=step, geometry=None) if isinstance(step, str) else layer)
     return judged
 

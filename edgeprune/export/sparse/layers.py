@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from edgeprune.artifact import Layer
 from edgeprune.export.graph import Array, Graph, Node, Shape
 from edgeprune.export.sparse import gates
 from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
-from edgeprune.kernels.costs import FORMATS, Costs, Geometry, RecurrentGeometry, stored_blocks
+from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
 from edgeprune.operators import MATRIX, TRANSPOSED, row
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -69,14 +69,6 @@ class Weighted:
     refusal: str
     biased: int | None = None
     parts: tuple[str, ...] = ()
-
-    def stored(self, pattern: str) -> tuple[Geometry | None, int]:
-        """The geometry with what a format's blocks add to it, and the number of blocks that are stored."""
-        if not isinstance(self.geometry, RecurrentGeometry):
-            return self.geometry, stored_blocks(self.weight, pattern)
-        inputs = self.geometry.inputs
-        given, state = (stored_blocks(part, pattern) for part in (self.weight[:, :inputs], self.weight[:, inputs:]))
-        return replace(self.geometry, state_blocks=state), given + state
 
 
 def window_of(node: Node, shape: Shape, kernel: Shape) -> Window | str:
@@ -289,12 +281,13 @@ def weigh(
         return Choice(layer, "", own, dense, 1.0, "", {DENSE, OWN} <= measured.keys())
     fixed = formats.get(layer.initializer)
     of_formats = {
-        pattern: layer.stored(pattern) for pattern in (FORMATS[precision] if fixed is None else (fixed,))
+        pattern: gates.blocks_of(layer.geometry, layer.weight, pattern)
+        for pattern in (FORMATS[precision] if fixed is None else (fixed,))
     }
     counted = {pattern: blocks for pattern, (_, blocks) in of_formats.items()}
     shares = {name: _share(layer.weight, name, blocks) for name, blocks in counted.items()}
     times = {
-        name: measured.get(name, costs.sparse(precision, name, geometry or layer.geometry, blocks))
+        name: measured.get(name, costs.sparse(precision, name, geometry, blocks))
         for name, (geometry, blocks) in of_formats.items()
     }
     pattern = min(times, key=lambda name: (times[name], counted[name]))
