@@ -18,7 +18,7 @@ from edgeprune.errors import VerificationError
 from edgeprune.export import build, export, files
 from edgeprune.export.certificate import PACKED, Stored, certify, read_weights
 from edgeprune.export.files import SparseKernels, sparse_kernels, write_onnx
-from edgeprune.export.graph import read_graph
+from edgeprune.export.reading import read_graph
 from edgeprune.export.shrink import shrink
 from edgeprune.export.sparse import clock, stock
 from edgeprune.export.tracing import trace
