@@ -18,6 +18,7 @@ from edgeprune.tasks.networks import mlp, vgg16
 
 from .blocks import Inverted, Residual, convolution, head
 from .images import mobilenetv2, resnet50
+from .recurrent import STEPS, gru, lstm
 from .tokens import LENGTH, VOCABULARY, bert_tiny, convnext_atto, vit_tiny
 
 EXAMPLES = {"train": 64, "validation": 32, "test": 2}
@@ -109,6 +110,8 @@ MAKERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "vit-tiny": (vit_tiny, LARGE),
     "bert-tiny": (bert_tiny, (LENGTH,)),
     "convnext-atto": (convnext_atto, LARGE),
+    "gru": (gru, STEPS),
+    "lstm": (lstm, STEPS),
 }
 IDS = {"bert-tiny": VOCABULARY}  # networks that take ids, and how many there are
 
