@@ -20,6 +20,7 @@ from edgeprune.channels import layer_by_layer
 from edgeprune.export.standins import Double, Varied
 
 EXAMPLES = 8  # of each kind of noise
+FEW, LARGE = 2, 1 << 15  # examples of a network whose inputs have so many numbers: its channels have many places each
 # (least, most) power of ten, sign or 0 for both.
 KINDS = ((-3, 6, 0), (-3, -1, 0), (3, 6, 1), (3, 6, -1))
 # Equal sums in another order differ in the last bits of a float64.
@@ -31,7 +32,8 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
 
     model: in eval mode, float64. example: [n, ...]; its values do not matter unless they are integers.
     """
-    probe = copy.deepcopy(model)
+    # Its layers get other functions; its tensors are the model's own.
+    probe = copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
     constants: dict[str, Tensor] = {}
     noise_of: Callable[[tuple[int, ...]], Tensor]
 
@@ -56,7 +58,7 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     for name, layer in probe.named_modules():
         if isinstance(layer, (_ConvNd, nn.Linear, nn.Embedding)):
             layer.forward = stand_in(name, layer, layer.forward)  # type: ignore[method-assign]
-    rows = torch.arange(EXAMPLES) % len(example)
+    rows = torch.arange(FEW if example[:1].numel() >= LARGE else EXAMPLES) % len(example)
     for kind in KINDS:
         noise_of = _noise_of(*kind)
         inputs = example[rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BATCH = 1000
+# Of examples of more than SMALL numbers a batch has about NUMBERS: an image's activations are many times as large as it.
+SMALL, NUMBERS = 1 << 12, 1 << 20
 CHANGED = "its outputs change their shape"
 
 
 def in_batches(run: Callable[[Any], Sequence[Array]], inputs: Any) -> tuple[Array, ...]:
     """What `run` gives for a batch of inputs, an array per output, for all of them."""
-    rows = [run(inputs[first : first + BATCH]) for first in range(0, len(inputs), BATCH)]
+    size = math.prod(inputs.shape[1:])
+    batch = BATCH if size <= SMALL else max(1, NUMBERS // size)
+    rows = [run(inputs[first : first + batch]) for first in range(0, len(inputs), batch)]
     return tuple(np.concatenate(column) for column in zip(*rows))
 
 
