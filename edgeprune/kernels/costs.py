@@ -32,6 +32,8 @@ NCHWC, NCHWC_PADDED = 16, 4
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
 TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
 
+OTHER = "other"  # an operator without weights whose time was not measured
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -211,9 +213,22 @@ class Costs:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""
         return self._sum("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)})
 
+    def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
+        """An operator without weights in the runtime, by ONNX's name, or "convert": QuantizeLinear and its inverse. One
+        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a product
+        of two activations."""
+        family = f"{precision} rest"
+        kind = operator if operator in self.constants[family] else OTHER
+        return self._sum(family, kind, rest_features(cells, products))
+
     def _sum(self, family: str, kind: str, features: Mapping[str, float]) -> float:
         constants = self.constants[family][kind]
         return self.factor * sum(constants[name] * value for name, value in features.items())
+
+
+def rest_features(cells: int, products: int = 0) -> dict[str, float]:
+    """Work of an operator without weights, as `Costs.rest` is given it."""
+    return {"call": 1.0, "cell": float(cells), "product": float(products)}
 
 
 def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:
