@@ -11,6 +11,7 @@ import numpy as np
 from edgeprune.errors import ExportError
 from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node
+from edgeprune.export.readers import read_as_integers
 from edgeprune.export.scales import Scale
 from edgeprune.operators import MATRIX, SHARED, Rule, row
 
@@ -45,6 +46,7 @@ def scheme_of(graph: Graph) -> Scheme:
     one = {part for gelu in gelus(graph) for part in gelu.parts}  # a runtime computes it at once, in float
     nodes = ((number, node) for number, node in enumerate(graph.nodes) if node.outputs[0] not in one)
     rules = {number: rule for number, node in nodes if (rule := _rule_of(node, graph)) is not None}
+    rules = read_as_integers(graph, rules)
     return _Builder(graph, rules, dict(_fusions(graph, rules))).build()
 
 
