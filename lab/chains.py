@@ -10,8 +10,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune import kernels
-from edgeprune.export.graph import read_graph
 from edgeprune.export.quantize import quantize
+from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse import rewrite, stock
 from edgeprune.export.sparse.clock import Forced
 from edgeprune.kernels.packing import BLOCKS

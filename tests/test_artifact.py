@@ -211,8 +211,14 @@ def test_a_file_that_is_a_link_out_of_the_bundle_is_refused(tmp_path: Path) -> N
         ({"model_file": "other.onnx"}, "model_file: other.onnx is not among its files"),
         ({"files": {"model.onnx": "0" * 64, "libedgeprune.so": "0" * 64}}, "probes: probes.safetensors is not among"),
         ({"outputs": []}, "outputs: expected at least one"),
-        ({"inputs": [{"name": "x", "shape": [1, 0], "dtype": "float32", "layout": ""}]}, r"inputs\[0\]: shape: expected"),
-        ({"inputs": [{"name": "x", "shape": [1, 2], "dtype": "float33", "layout": ""}]}, r"inputs\[0\]: dtype: expected"),
+        (
+            {"inputs": [{"name": "x", "shape": [1, 0], "dtype": "float32", "layout": ""}]},
+            r"inputs\[0\]: shape: expected",
+        ),
+        (
+            {"inputs": [{"name": "x", "shape": [1, 2], "dtype": "float33", "layout": ""}]},
+            r"inputs\[0\]: dtype: expected",
+        ),
         (
             {"inputs": [{"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "NHWC"}]},
             r"inputs\[0\]: layout: expected",

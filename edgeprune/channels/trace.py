@@ -47,15 +47,17 @@ def trace(model: nn.Module, example: Inputs, regular: bool = False) -> Channels:
 
 @contextmanager
 def layer_by_layer() -> Iterator[None]:
-    """Without PyTorch's fused attention in evaluation, which would hide the layers inside."""
+    """Without PyTorch's fused attention and recurrent layers, which would hide the products inside."""
     import torch
 
-    fast = torch.backends.mha.get_fastpath_enabled()
+    fast, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mkldnn.enabled = mkldnn
 
 
 def _named(function: Any, args: Any) -> dict[str, Any]:

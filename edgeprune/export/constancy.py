@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,13 +29,31 @@ EQUAL = 1e-12
 
 
 def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
-    """For each convolution and linear layer the value of each input channel, [inputs] in float64, NaN where it is none.
+    """For each convolution, linear and recurrent layer the value of each input channel, [inputs] in float64, NaN where
+    it is none.
 
     model: in eval mode, float64. example: [n, ...] of each input; values do not matter unless they are integers.
     """
     probe = copy.deepcopy(model)
     constants: dict[str, Tensor] = {}
     noise_of: Callable[[tuple[int, ...]], Tensor]
+
+    def note(name: str, x: Tensor, axis: int) -> Tensor:
+        seen = _constant_channels(x, axis)
+        before = constants.get(name, seen)
+        constants[name] = torch.where(_close(before, seen), seen, torch.nan)
+        return seen
+
+    def listen(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        """A recurrent layer or attention computes as it does: a unit that nothing moves is a constant to those that
+        read it."""
+
+        def forward(x: Any, *others: Any, **options: Any) -> Any:
+            if isinstance(x, Tensor):
+                note(name, x, -1)
+            return real(x, *others, **options)
+
+        return forward
 
     def stand_in(name: str, layer: nn.Module, real: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
@@ -43,9 +62,7 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
             noise = noise_of((len(x), *once.shape[1:]) if batched else tuple(once.shape))
             if not isinstance(layer, (_ConvNd, nn.Linear)):
                 return noise
-            seen = _constant_channels(x, channel_axis(layer))
-            before = constants.get(name, seen)
-            constants[name] = torch.where(_close(before, seen), seen, torch.nan)
+            seen = note(name, x, channel_axis(layer))
             moving = ~seen.isfinite() if sees_no_border(layer) else seen != 0
             moving = moving | (x.numel() == len(seen))  # one value alone shows nothing
             alive = reading(layer)[:, moving].any(1)
@@ -57,6 +74,8 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
     for name, layer in probe.named_modules():
         if isinstance(layer, (_ConvNd, nn.Linear, nn.Embedding)):
             layer.forward = stand_in(name, layer, layer.forward)  # type: ignore[method-assign]
+        elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
+            layer.forward = listen(name, layer.forward)  # type: ignore[method-assign]
     given = tuple_of(example)
     chosen = torch.arange(EXAMPLES) % len(given[0])
     for kind in KINDS:

@@ -29,8 +29,8 @@ LIMIT_SECONDS = 300.0
 @dataclass(frozen=True)
 class Shrunk:
     """model: without its dead channels, float32. masks: in the shapes that are left. removed: layer -> output channels
-    that went, layers that lost none left out. weights_removed: of the masked tensors. notes: what was kept though it
-    is dead, and why, one sentence each."""
+    (units of each direction, heads) that went, layers that lost none left out. weights_removed: of the masked tensors.
+    notes: what was kept though it is dead, and why, one sentence each."""
 
     model: nn.Module
     masks: dict[str, BoolArray]
@@ -135,7 +135,7 @@ def _finish(model: nn.Module, work: nn.Module, masks: Mapping[str, BoolArray], p
         parameter.grad = None
     removed = {}
     for name, layer in work.named_modules():
-        if isinstance(layer, (_ConvNd, nn.Linear)):
+        if isinstance(layer, (_ConvNd, nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
             gone = _outputs_of(model.get_submodule(name)) - _outputs_of(layer)
             if gone:
                 removed[name] = gone
@@ -158,5 +158,9 @@ def _dead(model: nn.Module, masks: Mapping[str, BoolArray], plan: Plan) -> Itera
 
 
 def _outputs_of(layer: nn.Module) -> int:
+    if isinstance(layer, (nn.RNNBase, nn.RNNCellBase)):
+        return int(layer.hidden_size)
+    if isinstance(layer, nn.MultiheadAttention):
+        return int(layer.num_heads)
     channels = layer.out_channels if isinstance(layer, _ConvNd) else layer.out_features
     return int(channels)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -24,12 +24,13 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 from torch import Tensor, nn
 
 from edgeprune.errors import ExportError, Refusal, RefusedError
-from edgeprune.export.graph import BATCH, OPEN_BATCH, Graph, Node, Shape, infer_graph
+from edgeprune.export.graph import BATCH, OPEN_BATCH, Graph, Node, Shape
 from edgeprune.export.normal.ceilings import settle_ceilings
 from edgeprune.export.normal.names import Weight, name_values, name_weights
 from edgeprune.export.normal.rewrites import simplify
 from edgeprune.export.normal.translations import translations
-from edgeprune.export.origins import origins_of, user_line
+from edgeprune.export.origins import origin_of, origins_of, user_line
+from edgeprune.export.reading import infer_graph
 from edgeprune.task import Inputs, tuple_of
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
@@ -39,6 +40,8 @@ INPUT = "input"  # one alone; several are "input_0", "input_1", ...
 HINT = (
     "keep the batch as the first dimension: x.shape[0] in place of len(x), no loop over examples, no branch on values"
 )
+UNKNOWN = "there are operations that ONNX does not have"
+OTHERWISE = "compute the same by other operations, or before the network"
 BoolArray = NDArray[np.bool_]
 
 
@@ -58,8 +61,8 @@ def trace(model: nn.Module, example: Inputs, masks: Mapping[str, BoolArray]) -> 
     example: a batch of two [2, ...] of the input or, as a tuple, of each. masks: parameter name -> True where the
     weight survives, of the parameter's shape. The model's input is "input" [batch, ...] or, of several, "input_0",
     "input_1", ... in the order of the arguments, its outputs "output_0", "output_1", ... [batch, ...]. Raises
-    ExportError if PyTorch cannot trace the module for any batch size, if an operation is not in the table of operators
-    (naming the node, its type and its module), or if a pruned weight is not exactly zero in the graph.
+    ExportError if PyTorch cannot trace the module for any batch size, if ONNX lacks an operation (naming it and the
+    layer that it comes from), or if a pruned weight is not exactly zero in the graph.
     """
     inputs = tuple_of(example)
     _check_inputs(model, inputs)
@@ -136,6 +139,10 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ir.Model:
                 verbose=False,
             )
     except Exception as problem:  # the exporter runs the user's code, and wraps what comes out of it or not
+        node = _untranslated(problem)
+        if node is not None:
+            refusal = Refusal(origin_of(node) or f"node {node.name}", str(node.target).removesuffix(".default"))
+            raise RefusedError(UNKNOWN, [refusal], OTHERWISE) from problem
         raise ExportError(
             f"PyTorch cannot export this model with a free batch size: {_root_cause(problem)}{_own_line(problem)}", HINT
         ) from problem
@@ -171,11 +178,21 @@ def _own_line(problem: BaseException) -> str:
     return f" at {place}" if place else ""
 
 
+def _untranslated(problem: BaseException) -> Optional[torch.fx.Node]:
+    """The node for which the exporter knows no ONNX operator; None if it failed otherwise."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    if type(problem).__name__ != "DispatchError":  # a private name of the exporter's
+        return None
+    frames = (frame.f_locals.get("node") for frame, _ in traceback.walk_tb(problem.__traceback__))
+    return next((node for node in frames if isinstance(node, torch.fx.Node)), None)
+
+
 def _check_supported(exported: ir.Model, origins: Mapping[str, str]) -> None:
     kinds = {str(node.name): _unsupported(node) for node in exported.graph}
     refusals = [Refusal(origins[name], kind) for name, kind in kinds.items() if kind]
     if refusals:
-        raise RefusedError("there are operations that cannot be exported", refusals, "ONNX has no such operators")
+        raise RefusedError(UNKNOWN, refusals, OTHERWISE)
 
 
 def _unsupported(node: ir.Node) -> str:

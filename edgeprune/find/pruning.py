@@ -14,7 +14,7 @@ from edgeprune import patterns
 from edgeprune.channels import Channels, trace
 from edgeprune.errors import TaskError
 from edgeprune.find.coupled import Coupled, couple
-from edgeprune.find.prunable import Prunable, find_prunable, rate_factors
+from edgeprune.find.prunable import IN_ONE, Prunable, find_prunable, rate_factors
 from edgeprune.find.schedule import network_density, tensor_densities
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.patterns import Pattern
@@ -137,7 +137,12 @@ def make_pruner(
     prunable = find_prunable(model, channels.computed if channels else ())
     factors = rate_factors(prunable, channels, rate_scale, pattern)
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    coupled = couple(channels, factors, sizes, prunable.whole) if pattern.whole_channels and channels else None
+    coupled = None
+    if pattern.whole_channels and channels:
+        # Attention to itself, which reads its one weight as it is, has heads that can leave.
+        heads = {name for name in channels.makes if name.endswith(IN_ONE)}
+        whole = {name: why for name, why in prunable.whole.items() if name not in heads}
+        coupled = couple(channels, factors, sizes, whole)
     if coupled:
         # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.
         scope = "layer"

@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from edgeprune.export.graph import read_graph
+from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse import stock
 from edgeprune.export.sparse.layers import clipping, find_layers
 from edgeprune.export.tracing import trace
