@@ -49,7 +49,8 @@ def calibrate(graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]
     do); integers are fed as they are. method: "minmax", the extremes;
     "percentile", without the outermost 0.01 % of the nonzero values; "entropy", the clip that loses the least
     information (Migacz 2017, "8-bit inference with TensorRT"), without at most 0.1 % of them.
-    Raises ExportError for an unknown method, no examples, or values that are not finite.
+    A mask that attention adds has a range from -infinity. Raises ExportError for an unknown method, no examples, or
+    other values that are not finite.
     """
     if method not in METHODS:
         raise ExportError(f"unknown calibration method {method!r}", nearest(method, METHODS))
@@ -64,7 +65,7 @@ def calibrate(graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]
             return ranges
         counts = _histograms(activations, ranges)
     choose = {"percentile": percentile_range, "entropy": entropy_range}[method]
-    return {name: choose(counts[name], *ranges[name]) for name in names}
+    return {name: choose(counts[name], *ranges[name]) if name in counts else ranges[name] for name in names}
 
 
 def _watch(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], file: Path) -> Activations:
@@ -92,7 +93,7 @@ def _extremes(activations: Activations) -> dict[str, Range]:
     for name, values in activations():
         low, high = ranges.get(name, (0.0, 0.0))
         least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-        if not (np.isfinite(least) and np.isfinite(most)):
+        if not (least == -np.inf or np.isfinite(least)) or not np.isfinite(most):
             raise ExportError(f"tensor {name} is not finite on the calibration examples", "check the data for NaN")
         ranges[name] = (min(low, least), max(high, most))
     return ranges
@@ -101,9 +102,11 @@ def _extremes(activations: Activations) -> dict[str, Range]:
 def _histograms(activations: Activations, ranges: dict[str, Range]) -> dict[str, Counts]:
     """Counts in BINS equal bins over each tensor's range, without exact zeros: those cost nothing in any range, and
     behind a ReLU they would outweigh everything else."""
-    counts = {name: np.zeros(BINS) for name in ranges}
+    counts = {name: np.zeros(BINS) for name, (low, _) in ranges.items() if np.isfinite(low)}
     for name, values in activations():
         low, high = ranges[name]
+        if name not in counts:
+            continue
         rows = max(1, VALUES_PER_BATCH // max(1, values[:1].size))
         some = values[:rows].ravel()
         some = some[some != 0]
