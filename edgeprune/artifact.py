@@ -148,8 +148,9 @@ class Artifact:
         for role, name in (("model_file", self.model_file), ("library", self.library), ("probes", PROBES_FILE)):
             if name and name not in self.files:
                 raise ExportError(f"{role}: {name} is not among its files")
-        if not self.inputs or not self.outputs:
-            raise ExportError("inputs, outputs: expected at least one of each")
+        for role, ports in (("inputs", self.inputs), ("outputs", self.outputs)):
+            if not ports:
+                raise ExportError(f"{role}: expected at least one, got none")
         if len(self._probed()) < len(self.inputs) + len(self.outputs):
             raise ExportError(f"inputs: expected a name of its own for each, got {[port.name for port in self.inputs]}")
 
