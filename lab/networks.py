@@ -18,6 +18,22 @@ EXAMPLES = {"train": 64, "validation": 32, "test": 2}
 MACS = (0.3e9, 0.8e9)
 IMAGE = (3, 32, 32)
 WIDTHS = (1024, 2048, 2048, 1024, 16)  # of "mlp"
+SEQUENCE, UNITS = (100, 64), 256  # steps and inputs of "lstm" and "gru", and what each of their two layers has
+
+
+class Recurrent(nn.Module):
+    """Two LSTM or GRU layers over a sequence, and a linear layer on their last step."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU]) -> None:
+        super().__init__()
+        self.layers = kind(SEQUENCE[1], UNITS, num_layers=2, batch_first=True)
+        self.head = nn.Linear(UNITS, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, steps, inputs] -> [n, 10]."""
+        steps, _ = self.layers(x)
+        y: Tensor = self.head(steps[:, -1])
+        return y
 
 
 class Residual(nn.Module):
@@ -170,6 +186,8 @@ def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
         return small(int(name.removeprefix("small-")))
     if name == "mlp":
         return mlp(WIDTHS), WIDTHS[:1]
+    if name in ("lstm", "gru"):
+        return Recurrent(nn.LSTM if name == "lstm" else nn.GRU), SEQUENCE
     makers = {"resnet18": (resnet18, IMAGE), "vgg16": (vgg16, IMAGE), "mobilenetv1": (mobilenetv1, (3, 224, 224))}
     make, shape = makers[name]
     return make(), shape

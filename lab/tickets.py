@@ -17,7 +17,8 @@ from edgeprune.ticket import LevelRecord, SeedRecord, Verdict, write_seed
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NETWORKS = ("resnet18", "vgg16", "mobilenetv1", "mlp")
+FEEDFORWARD = ("resnet18", "vgg16", "mobilenetv1", "mlp")
+NETWORKS = (*FEEDFORWARD, "lstm", "gru")
 SOURCE = Path(__file__).with_name("networks.py")
 TASK_FILE = "task.py"
 SEED = 1
@@ -81,16 +82,20 @@ def _task_file(work: Path, network: str) -> Path:
 
 
 def draw_masks(network: nn.Module, pattern: str, density: float, random: np.random.Generator) -> Arrays:
-    """A random mask for each convolution and linear weight but the stem and the depthwise ones."""
+    """A random mask for each convolution, linear and recurrent weight but the stem and the depthwise ones."""
     from torch import nn
 
     shape = patterns.load(pattern)
     masks = {}
     for name, layer in network.named_modules():
         stem = isinstance(layer, nn.Conv2d) and layer.in_channels == 3
-        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and not stem):
-            scores = random.random(tuple(layer.weight.shape))
-            masks[f"{name}.weight"] = shape.prune(scores, np.ones(scores.shape, np.bool_), density)
+        plain = isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1 and not stem)
+        recurrent = isinstance(layer, nn.RNNBase)
+        for local, parameter in layer.named_parameters(recurse=False):
+            if parameter.dim() < 2 or not (plain or recurrent):
+                continue
+            scores = random.random(tuple(parameter.shape))
+            masks[f"{name}.{local}"] = shape.prune(scores, np.ones(scores.shape, np.bool_), density)
     return masks
 
 
