@@ -82,9 +82,9 @@ class Operator:
     output. joins: all of its inputs are parts of its output. bounds: it clips at inputs 1 and 2. gates: it may multiply
     activations with each other. moves: it only gives integers another shape. channels: EITHER if ONNX Runtime's float
     kernels run it in blocked channels as well, POOL if it always runs in blocked channels where their number allows it.
-    packed: the work that it is for packed int8 tensors, as the cost model calls it. behind: ONNX Runtime may run it inside the kernel of the layer before it, and then often
-    gives the kernel its name. inner: writers
-    make it, no network is exported with it.
+    packed: the work that it is for packed int8 tensors, as the cost model calls it. behind: ONNX Runtime may run it
+    inside the kernel of the layer before it, and then often gives the kernel its name. inner: writers make it, no
+    network is exported with it.
     """
 
     litert: Optional[Litert] = None
