@@ -20,6 +20,8 @@ from edgeprune.kernels.packing import BLOCKS, tiled
 FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
 FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
+# What stands between products over tokens; functions by their number in SparseGemm.
+TOKEN_WORK = ("norm", "attention", *(f"function {number}" for number in range(1, 6)))
 ONE_COLUMN, TOKENS = "gemm", "tokens"  # kinds of matrix products
 # Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
 LANES = 16
@@ -168,6 +170,10 @@ class Costs:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""
         return self._sum("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)})
 
+    def token_work(self, precision: str, form: str, work: str, features: Mapping[str, float]) -> float:
+        """What stands between matrix products over tokens; form: "own" or "plain" (stock), work: one of TOKEN_WORK."""
+        return self._sum(f"{precision} {form}", work, features)
+
     def _sum(self, family: str, kind: str, features: Mapping[str, float]) -> float:
         constants = self.constants[family][kind]
         return self.factor * sum(constants[name] * value for name, value in features.items())
@@ -176,6 +182,22 @@ class Costs:
 def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:
     """Work of a float MaxPool, as `Costs.max_pool` is given it."""
     return {"call": 1.0, "channel": float(sizes[0]), "cell": float(sizes[1]), "compared": float(taps * sizes[2])}
+
+
+def norm_features(rows: int, width: int) -> dict[str, float]:
+    """Work of a norm over each of some rows."""
+    return {"call": 1.0, "row": float(rows), "cell": float(rows * width)}
+
+
+def attention_features(heads: int, size: int, queries: int, keys: int) -> dict[str, float]:
+    """Work of attention: its products, its scores, of which each becomes a power, and its inputs and outputs."""
+    scores = float(heads * queries * keys)
+    return {"call": 1.0, "product": 2 * scores * size, "score": scores, "cell": float(heads * size * 2 * (queries + keys))}
+
+
+def function_features(cells: int) -> dict[str, float]:
+    """Work of a function of each number of a tensor; inside a matrix product there is no call."""
+    return {"call": 1.0, "cell": float(cells)}
 
 
 def load(arch: str) -> Costs:

@@ -72,6 +72,10 @@ class Forced(Costs):
         """Layouts are all the same."""
         return 0.0
 
+    def token_work(self, precision: str, form: str, work: str, features: Mapping[str, float]) -> float:
+        """Ours is."""
+        return 1.0 if form == "own" else 1e9
+
     def tensor_work(self, work: str, form: str, cells: int) -> float:
         """Packed or not is all the same."""
         return 1.0

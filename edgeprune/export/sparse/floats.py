@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
 from edgeprune.export.graph import Graph
+from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
+from edgeprune.export.sparse.tokens import Function
 from edgeprune.kernels.costs import NCHWC, Costs
 from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
 
@@ -26,13 +29,15 @@ RANK = 4  # [N, C, H, W]
 @dataclass(frozen=True)
 class Tail:
     """What follows a layer and runs inside its operator. last: the node whose output the operator writes; covered:
-    nodes that vanish; residual: the value that is added, "" for none; low, high: of the clipping."""
+    nodes that vanish; residual: the value that is added, "" for none; low, high: of the clipping; function: of
+    docs/kernels.md, of the sums before a residual is added."""
 
     last: int
     covered: tuple[int, ...]
     residual: str
     low: float
     high: float
+    function: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,28 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
             stock += choice.dense
             saved += max(choice.dense - choice.doubted, 0.0)
             chosen |= {choice.layer.number} if choice.pays else set()
+    called = called_functions(graph, [choice.layer for choice in choices], costs)
     for choice in choices:
         if choice.layer.number in chosen:
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
-            tail = tail_of(graph, choice.layer, taken, joins)
+            tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
             _replace(draft, choice, tail)
     for number in sorted(own - chosen):
         _pool(draft, number)
+    found = between(graph, costs)
+    if any(choice.pattern for choice in choices if choice.layer.number in chosen):
+        replace_floats(draft, found)
+        inside = [timed for number, timed in called.items() if number in chosen]
+        saved += sum(timed.saved for timed in (*found, *inside))
+    stock += sum(timed.stock for timed in (*found, *called.values()))
     return Planned(chosen, saved, stock)
+
+
+def function_of(called: Mapping[int, Timed], choice: Choice) -> Optional[Function]:
+    """The function that a layer computes itself, if any."""
+    timed = called.get(choice.layer.number)
+    return timed.what if timed is not None and isinstance(timed.what, Function) else None
 
 
 def _own(graph: Graph, options: Mapping[int, Option], costs: Costs) -> tuple[set[int], float, float]:
@@ -147,12 +165,19 @@ def _pool(draft: Draft, number: int) -> None:
     draft.add(number, "MaxPool", node.inputs[:1], node.output, node.name, **attributes)
 
 
-def tail_of(graph: Graph, layer: Weighted, taken: set[int], joins: bool) -> Tail:
-    """The Adds of a bias and (if the operator `joins` one) of a value, and the Relu or Clip, that alone read a sum."""
+def tail_of(
+    graph: Graph, layer: Weighted, taken: set[int], joins: bool, function: Optional[Function] = None
+) -> Tail:  # fmt: skip
+    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that alone
+    read a sum."""
     covered, residual = [layer.number], ""
     if layer.biased is not None:
         covered.append(layer.biased)
     output = graph.nodes[covered[-1]].output
+    if function is not None:
+        parts = {graph.writer[name] for name in function.parts}
+        covered += [*sorted(parts - {graph.writer[function.output]}), graph.writer[function.output]]
+        output = function.output
     reader = graph.only_reader(output)
     if joins and reader is not None and reader not in taken:
         residual = _other_operand(graph, reader, output)
@@ -163,7 +188,7 @@ def tail_of(graph: Graph, layer: Weighted, taken: set[int], joins: bool) -> Tail
     if reader is not None and bounds is not None:
         covered.append(reader)
     low, high = bounds or (-math.inf, math.inf)
-    return Tail(covered[-1], tuple(covered), residual, low, high)
+    return Tail(covered[-1], tuple(covered), residual, low, high, function.number if function else 0)
 
 
 def _other_operand(graph: Graph, number: int, mine: str) -> str:
@@ -185,7 +210,8 @@ def _replace(draft: Draft, choice: Choice, tail: Tail) -> None:
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
-    bounds = {name: value for name, value in bounds.items() if math.isfinite(value)}
+    bounds: dict[str, float] = {name: value for name, value in bounds.items() if math.isfinite(value)}
+    bounds |= {"function": tail.function} if tail.function else {}
     op = "SparseGemm" if layer.window is None else "DepthwiseConv" if ours else "SparseConv"
     output = graph.nodes[tail.last].output
     draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)

@@ -82,6 +82,7 @@ const char *create_gemm(kernel *k, const OrtKernelInfo *info) {
     CHECK(begin(k));
     product *p = k->state;
     CHECK(read_product(k, info, KIND_FLOAT, &row_sums));
+    CHECK(int_attribute(k, info, "function", IDENTITY, TANH, &p->end.floats.function));
     return read_float_bias(k, info, 2, p->weights.outputs, &p->end.floats);
 }
 

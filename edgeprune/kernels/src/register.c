@@ -77,6 +77,7 @@ enum {
     POOL = TAKES_WINDOW | TAKES_OUTPUT_SHAPE,
     AVERAGE = POINTS | TAKES_SCALE,
     LAYER = POINTS | TAKES_BOUNDS,
+    BYTES = TAKES_Y_SCALE | TAKES_Y_POINT,
     WINDOW = TAKES_WINDOW | TAKES_SIGN | LAYER,
 };
 
@@ -84,7 +85,15 @@ enum {
 #pragma GCC diagnostic ignored "-Woverride-init"
 static const operator operators[] = {
     OPERATOR("SparseConv", create_conv, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
-    OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_FLOAT_BOUNDS),
+    OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
+    OPERATOR("LayerNorm", create_norm, F, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON),
+    OPERATOR("QLayerNorm", create_quantized_norm, U, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON | BYTES),
+    OPERATOR("QLayerNormS8", create_quantized_norm, S, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON | BYTES,
+             .is_signed = 1),
+    OPERATOR("Attention", create_attention, F, .inputs = {F, F, F}, .takes = TAKES_HEADS | TAKES_SCALE),
+    OPERATOR("QAttention", create_quantized_attention, U, .inputs = {F, F, F}, .takes = TAKES_HEADS | TAKES_SCALE | BYTES),
+    OPERATOR("QAttentionS8", create_quantized_attention, S, .inputs = {F, F, F}, .takes = TAKES_HEADS | TAKES_SCALE | BYTES,
+             .is_signed = 1),
     OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
     OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U}, .optional = 4, .takes = WINDOW | TAKES_SUM),
     OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER),
