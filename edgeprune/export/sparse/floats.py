@@ -19,7 +19,7 @@ from edgeprune.export.sparse.between import Timed, between, called_functions, re
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
-from edgeprune.export.sparse.tokens import Function
+from edgeprune.export.sparse.tokens import RELU, Function
 from edgeprune.kernels.costs import NCHWC, Costs
 from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
 
@@ -38,6 +38,14 @@ class Tail:
     low: float
     high: float
     function: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer that an operator of ours runs, and what runs inside it."""
+
+    choice: Choice
+    tail: Tail
 
 
 @dataclass(frozen=True)
@@ -63,12 +71,18 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
             saved += max(choice.dense - choice.doubted, 0.0)
             chosen |= {choice.layer.number} if choice.pays else set()
     called = called_functions(graph, [choice.layer for choice in choices], costs)
+    parts: dict[int, Part] = {}
     for choice in choices:
         if choice.layer.number in chosen:
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
             tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
-            _replace(draft, choice, tail)
+            parts[choice.layer.number] = Part(choice, tail)
+    pairs = _pairs(graph, parts) if costs.pairs else {}
+    for number, part in parts.items():
+        draft.dropped.update(part.tail.covered)
+        if number not in pairs.values():
+            _replace(draft, part, parts.get(pairs.get(number, -1)))
     for number in sorted(own - chosen):
         _pool(draft, number)
     found = between(graph, costs)
@@ -201,18 +215,47 @@ def _other_operand(graph: Graph, number: int, mine: str) -> str:
     return others[0] if shape and graph.shapes.get(others[0]) == shape else ""
 
 
-def _replace(draft: Draft, choice: Choice, tail: Tail) -> None:
+def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
+    """Products over tokens that run inside one operator with the one that alone reads what they give: second -> first."""
+    pairs: dict[int, int] = {}
+    for number, part in parts.items():
+        geometry, tail = part.choice.layer.geometry, part.tail
+        reader = graph.only_reader(graph.nodes[tail.last].output)
+        second = parts.get(-1 if reader is None else reader)
+        if geometry is None or not geometry.has_columns or second is None or number in pairs:
+            continue
+        alone = not tail.residual and not second.tail.function
+        if second.choice.layer.window is None and alone and between_function(tail) is not None:
+            pairs[second.choice.layer.number] = number
+    return pairs
+
+
+def between_function(tail: Tail) -> Optional[int]:
+    """The function of docs/kernels.md that a layer ends with, None where it clips otherwise."""
+    if (tail.low, tail.high) == (-math.inf, math.inf):
+        return tail.function
+    return RELU if (tail.low, tail.high, tail.function) == (0.0, math.inf, 0) else None
+
+
+def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
+    """first: the product that runs inside the same operator, before."""
+    choice, tail = part.choice, part.tail
     layer, graph = choice.layer, draft.graph
-    draft.dropped.update(tail.covered)
     ours = layer.geometry is not None and layer.geometry.depthwise
     weight = draft.depthwise(layer) if ours else draft.packed(layer, choice.pattern)
     inputs = [graph.nodes[layer.number].inputs[0], weight, _bias(draft, choice)]
+    function = tail.function
+    if first is not None:
+        before = first.choice
+        function = between_function(first.tail) or 0
+        entry = graph.nodes[before.layer.number].inputs[0]
+        inputs = [entry, draft.packed(before.layer, before.pattern), _bias(draft, before), *inputs[1:]]
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
     bounds: dict[str, float] = {name: value for name, value in bounds.items() if math.isfinite(value)}
-    bounds |= {"function": tail.function} if tail.function else {}
-    op = "SparseGemm" if layer.window is None else "DepthwiseConv" if ours else "SparseConv"
+    bounds |= {"function": function} if function else {}
+    op = ("SparseGemm" if first is None else "SparseMlp") if layer.window is None else "DepthwiseConv" if ours else "SparseConv"
     output = graph.nodes[tail.last].output
     draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
 

@@ -21,6 +21,7 @@ from edgeprune.export.graph import OPEN_BATCH, Array, Graph, Node, concrete
 GELU = {"none": 1, "tanh": 2}
 SILU = 3
 FUNCTIONS = {"Sigmoid": 4, "Tanh": 5}
+RELU = 6  # of a product before another one in one operator; else a bound does it
 MOST_MOVES = 12  # operators that only move values, one after the other
 RANK = 3  # [N, tokens, floats]
 

@@ -147,4 +147,5 @@ typedef const char *create(kernel *k, const OrtKernelInfo *info);
 create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
 create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
 create create_add, create_pack, create_unpack;
+create create_mlp, create_gemm_to_floats;
 create create_norm, create_quantized_norm, create_attention, create_quantized_attention;

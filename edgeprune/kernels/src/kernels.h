@@ -121,12 +121,12 @@ typedef struct {
 } requantization;
 
 /* What a float operator computes of its sums, one by one (levels/functions.inc). */
-typedef enum { IDENTITY, GELU, GELU_TANH, SILU, SIGMOID, TANH } function;
+typedef enum { IDENTITY, GELU, GELU_TANH, SILU, SIGMOID, TANH, RELU } function;
 
 typedef struct {
     const float *bias; /* [outputs, rounded up to 4] */
     float low, high;
-    int32_t function; /* of a matrix product, before a residual is added */
+    int32_t function; /* of a matrix product, of its sums before a residual is added */
 } activation;
 
 /* The threads that took part in one run, or, where they copy for themselves, in one example: the first one to arrive is
@@ -199,6 +199,10 @@ typedef struct {
     int32_t panel_parts;  /* the inputs of a panel are shared out in so many pieces */
     int32_t batch, parts;
     uint32_t flip;        /* int8: xor that takes a byte of the tensor to the level's domain */
+    int32_t to_floats;    /* int8: 1: outputs are floats */
+    float y_scale;        /* int8 outputs of a function: the values' step; 0 without one */
+    const float *ones;    /* as many as outputs: what is left of their scales then */
+    void *next;           /* panels of the product that reads this one's outputs, which go there alone, or null */
 } gemm_job;
 
 #define PANEL 64 /* most columns of a panel */

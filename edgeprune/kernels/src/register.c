@@ -5,7 +5,7 @@ typedef struct {
     OrtCustomOp op; /* first, so that a pointer to it is one to this */
     const char *name;
     create *create;
-    int8_t inputs[5]; /* element types; 0 ends the list */
+    int8_t inputs[6]; /* element types; 0 ends the list */
     int8_t optional;  /* number of the input that may be left out, or -1 */
     int8_t output;
     int8_t is_signed;
@@ -20,7 +20,7 @@ static const char *get_name(const OrtCustomOp *op) { return of(op)->name; }
 static const char *get_provider(UNUSED const OrtCustomOp *op) { return 0; /* the CPU's */ }
 static size_t input_count(const OrtCustomOp *op) {
     size_t count = 0;
-    while (count < 5 && of(op)->inputs[count]) count++;
+    while (count < 6 && of(op)->inputs[count]) count++;
     return count;
 }
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
@@ -96,8 +96,14 @@ static const operator operators[] = {
              .is_signed = 1),
     OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
     OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U}, .optional = 4, .takes = WINDOW | TAKES_SUM),
-    OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER),
-    OPERATOR("QSparseGemmS8", create_quantized_gemm, S, .inputs = {S, U, I, F}, .takes = LAYER, .is_signed = 1),
+    OPERATOR("SparseMlp", create_mlp, F, .inputs = {F, U, F, U, F, F}, .optional = 5, .takes = TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
+    OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER | TAKES_FUNCTION | TAKES_Y_SCALE),
+    OPERATOR("QSparseGemmS8", create_quantized_gemm, S, .inputs = {S, U, I, F}, .takes = LAYER | TAKES_FUNCTION | TAKES_Y_SCALE,
+             .is_signed = 1),
+    OPERATOR("QSparseGemmF", create_gemm_to_floats, F, .inputs = {U, U, I, F, F}, .optional = 4,
+             .takes = TAKES_X_POINT | TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
+    OPERATOR("QSparseGemmFS8", create_gemm_to_floats, F, .inputs = {S, U, I, F, F}, .optional = 4,
+             .takes = TAKES_X_POINT | TAKES_FLOAT_BOUNDS | TAKES_FUNCTION, .is_signed = 1),
     OPERATOR("QDepthwiseConv", create_quantized_depthwise, U, .inputs = {U, S, I, F}, .takes = WINDOW),
     OPERATOR("QAdd", create_add, U, .inputs = {U, U},
              .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_Y_POINT | TAKES_BOUNDS),
