@@ -18,6 +18,7 @@ from edgeprune.tasks.networks import mlp, vgg16
 
 from .blocks import Inverted, Residual, convolution, head
 from .images import mobilenetv2, resnet50
+from .recurrent import STEPS, gru, lstm
 from .tokens import LENGTH, VOCABULARY, bert_tiny, convnext_atto, vit_tiny
 
 EXAMPLES = {"train": 64, "validation": 32, "test": 2}
@@ -109,6 +110,8 @@ MAKERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "vit-tiny": (vit_tiny, LARGE),
     "bert-tiny": (bert_tiny, (LENGTH,)),
     "convnext-atto": (convnext_atto, LARGE),
+    "gru": (gru, STEPS),
+    "lstm": (lstm, STEPS),
 }
 IDS = {"bert-tiny": VOCABULARY}  # networks that take ids, and how many there are
 
@@ -155,6 +158,15 @@ def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
     return make(), shape
 
 
+def kept_dense(network: nn.Module) -> list[str]:
+    """The weights that are not pruned: a stem's, which reads the image's three colours, and depthwise ones."""
+    return [
+        f"{name}.weight"
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d) and (layer.in_channels == IMAGE[0] or layer.groups > 1)
+    ]
+
+
 def task(name: str) -> Task:
     """A network as a task whose inputs are noise. Nothing is learned, so there is nothing to judge: the metric is 0."""
 
@@ -174,5 +186,5 @@ def task(name: str) -> Task:
         metric=lambda outputs, targets: 0.0,
         metric_name="nothing",
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-        recipe=Recipe(iterations=1, batch_size=1),
+        recipe=Recipe(iterations=1, batch_size=1, rate_scale=dict.fromkeys(kept_dense(network_of(name)[0]), 0.0)),
     )

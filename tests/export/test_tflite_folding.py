@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import helper
 from torch import Tensor, nn
 
-from edgeprune.export.graph import infer_graph
 from edgeprune.export.quantize import quantize
+from edgeprune.export.reading import infer_graph
 from edgeprune.export.tflite.folding import fold
 from edgeprune.export.tflite.lowering import Written, write_tflite
 from edgeprune.export.tracing import trace

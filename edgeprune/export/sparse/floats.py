@@ -18,6 +18,7 @@ from edgeprune.export.graph import Graph
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.tokens import RELU, Function
 from edgeprune.kernels.costs import NCHWC, Costs
@@ -73,7 +74,9 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
     called = called_functions(graph, [choice.layer for choice in choices], costs)
     parts: dict[int, Part] = {}
     for choice in choices:
-        if choice.layer.number in chosen:
+        if choice.layer.number in chosen and choice.layer.parts:
+            replace_recurrent(draft, choice)
+        elif choice.layer.number in chosen:
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
             tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)

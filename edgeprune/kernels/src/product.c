@@ -23,17 +23,22 @@ static OrtStatus *check(const kernel *k, const tensor *x, int32_t inputs, const 
     return fits ? 0 : fail(k->api, k->name, "R does not have the output's shape");
 }
 
-/* Begins a run of a product of so many examples: whether a weight meets vectors of them, and the panels' sizes. */
-static gemm_job job_of(const kernel *k, const product *p, int64_t batch) {
-    const sparse_gemm *w = &p->weights;
-    const int integer = w->kind == KIND_INT8;
-    const int columns = batch >= (integer && k->level->by_lane ? BATCH_BY_LANE : BATCH_IN_COLUMNS);
-    const int64_t lanes = k->level->lanes, wanted = (batch + lanes - 1) / lanes * lanes;
+static gemm_job job_of(const product *p, int64_t batch) {
     return (gemm_job){
-        .weights = w, .float_end = &p->end.floats, .integer_end = &p->end.integers, .batch = (int32_t)batch, .parts = PIECES,
-        .flip = flip_of(k), .pitch = !columns ? 1 : wanted < PANEL ? (int32_t)wanted : PANEL,
-        .panel_parts = columns ? PIECES : 1, .to_floats = p->to_floats, .y_scale = p->y_scale, .ones = p->ones,
+        .weights = &p->weights, .float_end = &p->end.floats, .integer_end = &p->end.integers, .batch = (int32_t)batch,
+        .to_floats = p->to_floats, .y_scale = p->y_scale, .ones = p->ones,
     };
+}
+
+/* Whether a weight meets vectors of examples, and the panels' sizes. */
+static void plan_job(const kernel *k, gemm_job *job) {
+    const int integer = job->weights->kind == KIND_INT8;
+    const int columns = job->batch >= (integer && k->level->by_lane ? BATCH_BY_LANE : BATCH_IN_COLUMNS);
+    const int32_t lanes = k->level->lanes, wanted = (job->batch + lanes - 1) / lanes * lanes;
+    job->parts = PIECES;
+    job->flip = flip_of(k);
+    job->pitch = !columns ? 1 : wanted < PANEL ? wanted : PANEL;
+    job->panel_parts = columns ? PIECES : 1;
 }
 
 static int64_t panels_of(const gemm_job *job) {
@@ -54,34 +59,40 @@ static OrtStatus *run_job(const kernel *k, OrtKernelContext *context, gemm_job *
     return k->api->KernelContext_ParallelFor(context, k->level->gemm, PIECES, 0, job);
 }
 
+OrtStatus *multiply(const kernel *k, OrtKernelContext *context, gemm_job *job) {
+    plan_job(k, job);
+    const size_t bytes = panel_bytes(job);
+    job->panels = bytes ? scratch_memory(k, bytes, 0) : 0;
+    if (bytes && !job->panels) return fail(k->api, k->name, "out of memory");
+    OrtStatus *status = run_job(k, context, job);
+    free_scratch(k, job->panels);
+    return status;
+}
+
 static OrtStatus *begin_run(const kernel *k, OrtKernelContext *context, const tensor *x, int32_t outputs, void **y) {
     int64_t dims[MOST_DIMENSIONS];
     for (size_t i = 0; i < x->rank; i++) dims[i] = x->dims[i];
     dims[x->rank - 1] = outputs;
     TRY(run_output(k, context, dims, x->rank, y));
     const int64_t batch = x->elements / x->dims[x->rank - 1];
-    return batch > 1 << 24 ? fail(k->api, k->name, "the batch is too large") : 0;
+    return batch > MOST_BATCH ? fail(k->api, k->name, "the batch is too large") : 0;
 }
 
 static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     const product *p = k->state;
+    const int integer = p->weights.kind == KIND_INT8;
     tensor x, residual = {0};
     void *y = 0;
     TRY(run_input(k, context, 0, &x));
-    if (p->weights.kind == KIND_FLOAT || p->to_floats) TRY(run_input(k, context, p->weights.kind == KIND_FLOAT ? 3 : 4, &residual));
+    if (!integer || p->to_floats) TRY(run_input(k, context, integer ? 4 : 3, &residual));
     TRY(check(k, &x, p->weights.inputs, &residual, p->weights.outputs));
     TRY(begin_run(k, context, &x, p->weights.outputs, &y));
     if (x.elements == 0) return 0;
-    gemm_job job = job_of(k, p, x.elements / p->weights.inputs);
-    const size_t bytes = panel_bytes(&job);
+    gemm_job job = job_of(p, x.elements / p->weights.inputs);
     job.input = x.data;
     job.residual = residual.data;
     job.output = y;
-    job.panels = bytes ? scratch_memory(k, bytes, 0) : 0;
-    if (bytes && !job.panels) return fail(k->api, k->name, "out of memory");
-    OrtStatus *status = run_job(k, context, &job);
-    free_scratch(k, job.panels);
-    return status;
+    return multiply(k, context, &job);
 }
 
 /* Two products, of which the second reads what the first gives: in panels, or as rows where examples go alone. */
@@ -95,7 +106,9 @@ static OrtStatus *compute_mlp(kernel *k, OrtKernelContext *context) {
     TRY(begin_run(k, context, &x, second->weights.outputs, &y));
     if (x.elements == 0) return 0;
     const int64_t batch = x.elements / first->weights.inputs;
-    gemm_job job = job_of(k, first, batch), next = job_of(k, second, batch);
+    gemm_job job = job_of(first, batch), next = job_of(second, batch);
+    plan_job(k, &job);
+    plan_job(k, &next);
     const size_t bytes = panel_bytes(&job), rows = 4 * (size_t)(batch * second->weights.inputs), panels = panel_bytes(&next);
     char *memory = scratch_memory(k, bytes + OVER_READ + (panels ? panels : rows), 0);
     if (!memory) return fail(k->api, k->name, "out of memory");
@@ -114,17 +127,19 @@ static OrtStatus *compute_mlp(kernel *k, OrtKernelContext *context) {
     return status;
 }
 
-static const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, int32_t kind, product *p, int32_t **row_sums) {
+const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, sparse_gemm *out, int32_t **row_sums) {
+    const int32_t kind = row_sums ? KIND_INT8 : KIND_FLOAT;
     tensor bytes;
     packed_weights packed;
     if (!constant_input(k, info, index, &bytes) || bytes.type != ORT_UINT8) return "the weights must be constant bytes";
     CHECK(read_weights(bytes.data, (size_t)bytes.elements, &packed));
     if (packed.kind != kind) return kind ? "the weights are not int8" : "the weights are not float";
-    *row_sums = kind ? own(k, 4 * whole_fours((int32_t)packed.outputs)) : 0;
-    if (kind && !*row_sums) return "out of memory for the weights";
+    int32_t *sums = row_sums ? own(k, 4 * whole_fours((int32_t)packed.outputs)) : 0;
+    if (row_sums && !sums) return "out of memory for the weights";
+    if (row_sums) *row_sums = sums;
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
     if (!e.window) return "out of memory for the weights";
-    const char *problem = expand_gemm(&e, &p->weights, *row_sums, k->level->by_lane);
+    const char *problem = expand_gemm(&e, out, sums, k->level->by_lane);
     free_scratch(k, e.window);
     return problem;
 }
@@ -139,22 +154,20 @@ static const char *read_function(kernel *k, const OrtKernelInfo *info, product *
 }
 
 const char *create_gemm(kernel *k, const OrtKernelInfo *info) {
-    int32_t *none = 0;
     CHECK(begin(k, 1));
     product *p = k->state;
-    CHECK(read_product(k, info, 1, KIND_FLOAT, p, &none));
+    CHECK(read_product(k, info, 1, &p->weights, 0));
     CHECK(read_function(k, info, p));
     return read_float_bias(k, info, 2, p->weights.outputs, &p->end.floats);
 }
 
 /* The clipping is the second product's. */
 const char *create_mlp(kernel *k, const OrtKernelInfo *info) {
-    int32_t *none = 0;
     CHECK(begin(k, 2));
     k->compute = compute_mlp;
     product *p = k->state;
     for (size_t i = 0; i < 2; i++) {
-        CHECK(read_product(k, info, 1 + 2 * i, KIND_FLOAT, p + i, &none));
+        CHECK(read_product(k, info, 1 + 2 * i, &p[i].weights, 0));
         CHECK(read_float_bias(k, info, 2 + 2 * i, p[i].weights.outputs, &p[i].end.floats));
     }
     p->end.floats.low = -__builtin_inff();
@@ -166,7 +179,7 @@ const char *create_mlp(kernel *k, const OrtKernelInfo *info) {
 static const char *read_quantized(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     product *p = k->state;
-    CHECK(read_product(k, info, 1, KIND_INT8, p, &row_sums));
+    CHECK(read_product(k, info, 1, &p->weights, &row_sums));
     CHECK(read_function(k, info, p));
     return read_integer_bias(k, info, 2, p->weights.outputs, row_sums, &p->end);
 }
