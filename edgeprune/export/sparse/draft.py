@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeprune.export.certificate import DEPTHWISE, GATES, PACKED, TRANSPOSED, Stored
+from edgeprune.export.gelu import fusible
 from edgeprune.export.graph import OPEN_BATCH, Array, Graph, Node, Shape
 from edgeprune.export.qdq import UNSIGNED, with_pairs
 from edgeprune.export.sparse.gates import padded
@@ -21,7 +22,7 @@ class Draft:
     form (its own, in float32). stored: constant -> each form in which it may lie in the file."""
 
     def __init__(self, graph: Graph, unsigned: bool) -> None:
-        self.graph = graph
+        self.graph = graph = fusible(graph)
         self.paired = with_pairs(graph.named_by_layers(), unsigned)
         self.shift = UNSIGNED if unsigned else 0
         self.dropped: set[int] = set()
