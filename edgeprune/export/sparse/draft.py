@@ -12,7 +12,7 @@ from edgeprune.export.certificate import DEPTHWISE, GATES, PACKED, TRANSPOSED, S
 from edgeprune.export.gelu import fusible
 from edgeprune.export.graph import OPEN_BATCH, Array, Graph, Node, Shape
 from edgeprune.export.qdq import UNSIGNED, with_pairs
-from edgeprune.export.sparse.gates import padded
+from edgeprune.export.sparse.cells import padded
 from edgeprune.export.sparse.layers import Weighted
 from edgeprune.kernels import DOMAIN, packing
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeprune.artifact import Layer
 from edgeprune.export.graph import Array, Graph, Node, Shape
-from edgeprune.export.sparse import gates
+from edgeprune.export.sparse import cells
 from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
 from edgeprune.operators import MATRIX, TRANSPOSED, row
@@ -185,14 +185,14 @@ def _product(graph: Graph, number: int, name: str) -> Weighted:
 
 
 def _recurrent(graph: Graph, number: int, name: str) -> Weighted:
-    node, weight = graph.nodes[number], gates.joined(graph, number)
-    shape, refusal = graph.shapes.get(node.inputs[0], ()), gates.refusal_of(graph, number)
+    node, weight = graph.nodes[number], cells.joined(graph, number)
+    shape, refusal = graph.shapes.get(node.inputs[0], ()), cells.refusal_of(graph, number)
     if not refusal and weight.size > MOST_WEIGHTS:
         refusal = f"it has {weight.size} weights, the kernel takes up to {MOST_WEIGHTS}"
-    geometry = None if refusal else gates.geometry_of(graph, number, shape)
+    geometry = None if refusal else cells.geometry_of(graph, number, shape)
     return Weighted(
         number, name, row(node.type).weights, node.inputs[1], weight, False, "", None, geometry, refusal,
-        parts=node.inputs[gates.WEIGHTS : gates.STATE_WEIGHTS + 1],
+        parts=node.inputs[cells.WEIGHTS : cells.STATE_WEIGHTS + 1],
     )  # fmt: skip
 
 
@@ -281,7 +281,7 @@ def weigh(
         return Choice(layer, "", own, dense, 1.0, "", {DENSE, OWN} <= measured.keys())
     fixed = formats.get(layer.initializer)
     of_formats = {
-        pattern: gates.blocks_of(layer.geometry, layer.weight, pattern)
+        pattern: cells.blocks_of(layer.geometry, layer.weight, pattern)
         for pattern in (FORMATS[precision] if fixed is None else (fixed,))
     }
     counted = {pattern: blocks for pattern, (_, blocks) in of_formats.items()}
