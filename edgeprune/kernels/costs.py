@@ -40,7 +40,8 @@ OTHER = "other"  # an operator without weights whose time was not measured
 @dataclass(frozen=True)
 class Geometry:
     """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (of a matrix product: its
-    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it."""
+    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it.
+    groups: more than one, of C channels each."""
 
     outputs: int
     inputs: int
@@ -50,6 +51,7 @@ class Geometry:
     gemm: bool = False
     depthwise: bool = False
     clipped: bool = False
+    groups: int = 1
 
     @property
     def products(self) -> int:
@@ -65,6 +67,8 @@ class Geometry:
     @property
     def is_blocked(self) -> bool:
         """True if the runtime's own float convolution blocks the channels."""
+        if self.groups > 1:
+            return self.inputs % NCHWC == 0 and self.outputs // self.groups % NCHWC == 0
         few = self.inputs < NCHWC and not self.depthwise
         return not self.gemm and (few or self.inputs % NCHWC_PADDED == 0)
 

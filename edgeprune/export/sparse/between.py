@@ -48,7 +48,9 @@ def called_functions(graph: Graph, layers: Iterable[Weighted], costs: Costs) -> 
 
 def between(graph: Graph, costs: Costs) -> list[Timed]:
     """The norms and attentions of a graph."""
-    found = [_timed(costs, graph, norm, "norm", norm_features(norm.cells // norm.width, norm.width)) for norm in norms(graph)]
+    found = [
+        _timed(costs, graph, norm, "norm", norm_features(norm.cells // norm.width, norm.width)) for norm in norms(graph)
+    ]
     for one in attentions(graph):
         features = attention_features(one.heads, one.size, one.queries, one.keys)
         found.append(_timed(costs, graph, one, "attention", features))
@@ -75,9 +77,7 @@ def replace_floats(draft: Draft, found: Iterable[Timed]) -> None:
             _add(draft, one.last, "Attention", one.inputs, one.output, attention_attributes(one))
 
 
-def _add(
-    draft: Draft, last: int, op: str, inputs: tuple[str, ...], output: str, attributes: Mapping[str, Any]
-) -> None:
+def _add(draft: Draft, last: int, op: str, inputs: tuple[str, ...], output: str, attributes: Mapping[str, Any]) -> None:
     draft.dropped.add(last)
     draft.add(last, op, inputs, output, draft.graph.nodes[last].name, **attributes)
 

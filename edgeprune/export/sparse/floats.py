@@ -14,13 +14,14 @@ from typing import Optional
 
 import numpy as np
 
-from edgeprune.export.graph import Graph
+from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.layers import DOUBT_DENSE, INTERLEAVE, SLACK, Choice, Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.tokens import RELU, Function
+from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
 from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
 
@@ -77,7 +78,7 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
         if choice.layer.number in chosen and choice.layer.parts:
             replace_recurrent(draft, choice)
         elif choice.layer.number in chosen:
-            joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
+            joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise and not choice.layer.after
             tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
             parts[choice.layer.number] = Part(choice, tail)
@@ -141,10 +142,11 @@ def _options(graph: Graph, choices: list[Choice], costs: Costs) -> dict[int, Opt
         if layer.window is None or len(layer.window.input) != RANK - 1:
             continue
         own = choice.doubted
-        if layer.geometry is None:  # in groups, or transposed, which the runtime has no blocked kernel for
+        stock = layer.stock or layer.geometry
+        if stock is None or layer.op != CONVOLUTION:  # transposed, which the runtime has no blocked kernel for
             is_blocked, few = layer.op == CONVOLUTION and layer.weight.shape[0] % NCHWC == 0, False
         else:
-            is_blocked, few = layer.geometry.is_blocked, not layer.geometry.depthwise and layer.geometry.inputs < NCHWC
+            is_blocked, few = stock.is_blocked, not stock.depthwise and stock.inputs < NCHWC and stock.groups == 1
         times = (choice.dense, math.inf) if is_blocked else (math.inf, choice.dense)
         options[layer.number] = Option(*times, own, few)
     return options
@@ -258,13 +260,29 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     bounds = {"low": tail.low, "high": tail.high}
     bounds: dict[str, float] = {name: value for name, value in bounds.items() if math.isfinite(value)}
     bounds |= {"function": function} if function else {}
-    op = ("SparseGemm" if first is None else "SparseMlp") if layer.window is None else "DepthwiseConv" if ours else "SparseConv"
+    op = (
+        ("SparseGemm" if first is None else "SparseMlp")
+        if layer.window is None
+        else "DepthwiseConv"
+        if ours
+        else "SparseConv"
+    )
     output = graph.nodes[tail.last].output
-    draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
+    if not isinstance(layer.folded, Phases):
+        draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
+        return
+    stride, shape, phased = layer.folded.stride, graph.shapes[output], f"{output}_phases"
+    draft.value(phased, "float32", [shape[1] * stride**2, *(size // stride for size in shape[2:])])
+    draft.add(tail.last, op, inputs, phased, layer.name, **attributes, **bounds)
+    interleave = {"blocksize": stride, "mode": "DCR"}
+    draft.add_node(tail.last, Node(f"{layer.name}.{INTERLEAVE}", INTERLEAVE, (phased,), (output,), interleave))
 
 
 def _bias(draft: Draft, choice: Choice) -> str:
     layer = choice.layer
+    if isinstance(layer.folded, Phases):  # one for each phase
+        given = draft.graph.constants[layer.bias] if layer.bias else np.zeros(layer.weight.shape[1], np.float32)
+        return draft.constant(f"{layer.name}.phases_bias", np.tile(given, layer.folded.stride**2))
     if layer.bias and draft.graph.constants[layer.bias].ndim > 1:
         return draft.constant(f"{layer.bias}_flat", draft.graph.constants[layer.bias].reshape(-1))
     if layer.bias:
