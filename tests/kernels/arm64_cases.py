@@ -95,6 +95,7 @@ def every_operator(seed: int, each: int) -> Cases:
         integer_depthwise(cases, signed)
         integer_sum(cases, signed)
         pools(cases, signed)
+        gathers(cases, signed)
     return cases
 
 
@@ -298,3 +299,40 @@ def pools(cases: Cases, signed: bool) -> None:
     cases.output(
         cases.node(op, [cases.packed(x)], channels=c, **numbers), TensorProto.INT8 if signed else TensorProto.UINT8
     )
+
+
+def indices(cases: Cases, size: int) -> list[int]:
+    """Along an axis: some of it, with fill around it, every second, each twice, or any."""
+    random = cases.random
+    first, around = int(random.integers(size)), random.integers(0, 4, 2).tolist()
+    some = list(range(first, size))
+    forms = (
+        [-1] * around[0] + some + [-1] * around[1],
+        [-1] * around[0] + some[::2] + [-1] * around[1],
+        [place for place in some for _ in range(2)],
+        random.integers(-1, size, int(random.integers(1, 2 * size + 1))).tolist(),
+    )
+    return forms[int(random.integers(len(forms)))]
+
+
+def gathers(cases: Cases, signed: bool) -> None:
+    """Several tensors joined, one of them by halves and mixed, and any choice of channels, rows and columns."""
+    random = cases.random
+    n, c, _ = sizes(cases, 20)
+    space = geometry(cases, c)["input_shape"][1:]
+    fours = bool(random.integers(2))
+    counts = [int(random.integers(1, 12)) * (4 if fours else 1) for _ in range(int(random.integers(1, 6)))]
+    parts = [cases.packed(integers(cases, signed, n, count, *space)) for count in counts]
+    all_channels, numbers = sum(counts), {"signed": int(signed), "x_zero_point": zero_point(cases, signed)}
+    joined = cases.node("QGather", parts, input_channels=counts, **numbers)
+    cases.unpacked(joined, all_channels, signed)
+    halves = np.arange(all_channels // 2 * 2).reshape(2, -1).T.reshape(-1).tolist()
+    chosen = {"channel_indices": halves or [0]} if random.random() < 0.5 else {}
+    if random.random() < 0.5:
+        chosen["channel_indices"] = random.integers(-1, all_channels, int(random.integers(1, 30))).tolist()
+    if len(space) == 2 and random.random() < 0.7:
+        chosen["row_indices"] = indices(cases, space[0])
+    if random.random() < 0.7:
+        chosen["column_indices"] = indices(cases, space[-1])
+    y = cases.node("QGather", parts, input_channels=counts, **numbers, **chosen)
+    cases.unpacked(y, len(chosen.get("channel_indices", range(all_channels))), signed)

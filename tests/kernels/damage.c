@@ -88,7 +88,7 @@ static void damage_attribute(node *n) {
     else if (a->kind == ATTRIBUTE_FLOAT)
         a->number = strange_float();
     else if (a->kind == ATTRIBUTE_INTS && draw(8) == 0)
-        a->count = (uint32_t)draw(MOST_INTS);
+        a->count = (uint32_t)draw(draw(2) ? MOST_INTS : 8);
     else if (a->count)
         a->ints[draw(a->count)] = strange_int(a->ints[draw(a->count)]);
 }

@@ -294,11 +294,13 @@ void load_operators(void) {
 /* What ONNX Runtime checks before it makes a kernel. */
 static void check_types(const OrtCustomOp *op, const node *n) {
     const size_t count = op->GetInputTypeCount(op);
-    if (n->input_count > count || op->GetOutputTypeCount(op) != 1) give_up("wrong number of inputs", n->op);
-    for (size_t i = 0; i < count; i++) {
+    const int several = op->GetInputCharacteristic(op, count - 1) == 2; /* as many of the last one as there are */
+    if ((n->input_count > count && !several) || op->GetOutputTypeCount(op) != 1) give_up("wrong number of inputs", n->op);
+    for (size_t i = 0; i < count || i < n->input_count; i++) {
         const OrtValue *value = i < n->input_count ? n->input[i] : 0;
-        const int optional = op->GetInputCharacteristic(op, i) == 1;
-        if (value ? value->type != op->GetInputType(op, i) : !optional) give_up("an input of the wrong type", n->op);
+        const size_t number = i < count ? i : count - 1;
+        const int optional = op->GetInputCharacteristic(op, number) == 1;
+        if (value ? value->type != op->GetInputType(op, number) : !optional) give_up("an input of the wrong type", n->op);
     }
 }
 

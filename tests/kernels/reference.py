@@ -278,6 +278,22 @@ class QGlobalAveragePool(Operator):
         return y.astype(np.int8 if self.signed else np.uint8)
 
 
+class QGather(Operator):
+    defaults = {"x_zero_point": 0, "channel_indices": None, "row_indices": None, "column_indices": None}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        assert len(inputs) == len(a["input_channels"])
+        plain = [unpack_channels(x, count, a["signed"]) for x, count in zip(inputs, a["input_channels"])]
+        y = np.concatenate(plain, axis=1)
+        assert y.ndim == 4 or a["row_indices"] is None
+        chosen = (1, a["channel_indices"]), (y.ndim - 2, a["row_indices"]), (y.ndim - 1, a["column_indices"])
+        for axis, indices in chosen:
+            if indices is not None:
+                filled = np.pad(y, [(0, axis == place) for place in range(y.ndim)], constant_values=a["x_zero_point"])
+                y = filled.take(indices, axis)  # -1 is what was filled in at the end
+        return pack_channels(y)
+
+
 class QPack(Operator):
     signed = 0
 
@@ -366,5 +382,5 @@ StockMaxPool.__name__ = "MaxPool"  # what the evaluator finds an operator by, to
 STOCK = [QuantizeLinear, DequantizeLinear, StockMaxPool, AveragePool]
 OPERATORS = [
     SparseConv, SparseGemm, DepthwiseConv, MaxPool, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMaxPool,
-    QAveragePool, QGlobalAveragePool, QPack, QUnpack, QSparseGemmS8, QGlobalAveragePoolS8, QPackS8, QUnpackS8,
+    QAveragePool, QGlobalAveragePool, QGather, QPack, QUnpack, QSparseGemmS8, QGlobalAveragePoolS8, QPackS8, QUnpackS8,
 ]  # fmt: skip

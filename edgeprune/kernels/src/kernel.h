@@ -7,7 +7,7 @@
 enum {
     TAKES_WINDOW = 1 << 0, TAKES_OUTPUT_SHAPE = 1 << 1, TAKES_FLOAT_BOUNDS = 1 << 2, TAKES_BOUNDS = 1 << 3,
     TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
-    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11,
+    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11, TAKES_INDICES = 1 << 12,
 };
 
 enum { MOST_TEXT = 256 };
@@ -55,6 +55,11 @@ void free_scratch(const kernel *k, void *memory);
 /* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */
 void count_user(const kernel *k, int change);
 
+typedef struct {
+    int32_t *values;
+    int32_t count;
+} int32_list;
+
 /* Attributes (attributes.c). These give null, or what is wrong, in words that name the attribute. */
 const char *check_attributes(kernel *k, const OrtKernelInfo *info); /* none that the operator has not, none of a wrong type */
 const char *problem_with(kernel *k, const char *name, const char *problem);
@@ -64,6 +69,8 @@ const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *na
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high); /* infinite where one is missing */
 /* Exactly `count` integers, from 0 to 2^24. */
 const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count);
+/* As many integers from `low` to `high` as the list holds, in memory that the kernel owns. */
+const char *long_list(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_list *out);
 size_t list_size(const kernel *k, const OrtKernelInfo *info, const char *name);
 int has_attribute(const kernel *k, const OrtKernelInfo *info, const char *name);
 /* With such scales no product of an integer and no sum of two products is NaN. */
@@ -145,4 +152,4 @@ static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u 
 typedef const char *create(kernel *k, const OrtKernelInfo *info);
 create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
 create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
-create create_add, create_pack, create_unpack;
+create create_add, create_pack, create_unpack, create_gather;

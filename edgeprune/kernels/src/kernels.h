@@ -219,6 +219,36 @@ typedef struct {
     int32_t x_zero_point, y_zero_point; /* both in the level's domain */
 } move_job;
 
+/* Bytes of an output cell: those of the same place in group `group` of an input, moved up by `bytes` places (negative:
+ * down), where `mask` has them. */
+typedef struct {
+    int32_t input, group, bytes;
+    uint32_t mask;
+} cell_part;
+
+/* Where a cell along an axis comes from. RUN: `before` cells of fill, then `count` from `first` on, then fill. EVEN: so with
+ * every second cell. TWICE: each cell two times. ANY: index says it, -1 for fill. */
+typedef enum { RUN, EVEN, TWICE, ANY } axis_form;
+typedef struct {
+    axis_form form;
+    int32_t size, before, first, count; /* size: of the output */
+    const int32_t *index;               /* [size] */
+} axis;
+
+enum { MOST_JOINED = 256 }; /* inputs of one operator */
+
+typedef struct {
+    const uint32_t *input[MOST_JOINED]; /* of one example */
+    const cell_part *parts;
+    const uint32_t *first_part; /* [groups + 1] */
+    const uint32_t *filled;     /* [groups] what of a cell is fill, whatever its place */
+    axis rows, columns;
+    int32_t height, width;      /* of the inputs */
+    int32_t groups, pieces;
+    uint32_t fill;
+    uint32_t *output;
+} gather_job;
+
 /* Does one piece of a job's work, by its number. */
 typedef void piece_of_work(void *job, size_t number);
 
@@ -234,6 +264,7 @@ typedef struct {
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
     piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
+    piece_of_work *gather;                                     /* of a gather_job */
 } level;
 
 const level *choose_level(const char **problem);

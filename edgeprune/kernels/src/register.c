@@ -7,6 +7,7 @@ typedef struct {
     create *create;
     int8_t inputs[5]; /* element types; 0 ends the list */
     int8_t optional;  /* number of the input that may be left out, or -1 */
+    int8_t several;   /* any number of inputs of one type */
     int8_t output;
     int8_t is_signed;
     uint32_t takes; /* groups of attributes */
@@ -26,7 +27,10 @@ static size_t input_count(const OrtCustomOp *op) {
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
 static size_t output_count(UNUSED const OrtCustomOp *op) { return 1; }
 static int output_type(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->output; }
-static int input_characteristic(const OrtCustomOp *op, size_t index) { return (int)index == of(op)->optional; }
+enum { REQUIRED, OPTIONAL, VARIADIC };
+static int input_characteristic(const OrtCustomOp *op, size_t index) {
+    return of(op)->several ? VARIADIC : (int)index == of(op)->optional ? OPTIONAL : REQUIRED;
+}
 static int zero_of_index(UNUSED const OrtCustomOp *op, UNUSED size_t index) { return 0; }
 static int one(UNUSED const OrtCustomOp *op) { return 1; }
 static int last_version(UNUSED const OrtCustomOp *op) { return 0x7fffffff; }
@@ -98,6 +102,7 @@ static const operator operators[] = {
     OPERATOR("QGlobalAveragePool", create_global_average_pool, U, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE),
     OPERATOR("QGlobalAveragePoolS8", create_global_average_pool, S, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE,
              .is_signed = 1),
+    OPERATOR("QGather", create_gather, U, .inputs = {U}, .several = 1, .takes = TAKES_SIGN | TAKES_X_POINT | TAKES_INDICES),
     OPERATOR("QPack", create_pack, U, .inputs = {U}),
     OPERATOR("QPackS8", create_pack, U, .inputs = {S}, .is_signed = 1),
     OPERATOR("QUnpack", create_unpack, U, .inputs = {U}, .takes = TAKES_CHANNELS),

@@ -3,6 +3,7 @@
 #include "convolution.inc"
 #include "elementwise.inc"
 #include "float_depthwise.inc"
+#include "gather.inc"
 #include "integer_depthwise.inc"
 #include "pooling.inc"
 #include "product.inc"
@@ -16,4 +17,5 @@ const level JOINED(level_, LEVEL) = {
     .tile_i4 = TILE_I4, .by_lane = BY_LANE, .masked = MASKED_TILES, .copy_planes = copy_planes, .conv = conv,
     .conv_chunk = conv_chunk, .depthwise = depthwise, .quantized_depthwise = quantized_depthwise, .max_pool = max_pool,
     .gemm = gemm, .gemm_panel = gemm_panel, .add = add, .pack = pack, .unpack = unpack, .global_average = global_average,
+    .gather = gather,
 };

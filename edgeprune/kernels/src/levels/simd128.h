@@ -36,6 +36,11 @@ static inline vi4 transpose_bytes_4(vi4 a) {
 /* Cells 0, 2, 4, 6 of eight; cells 0, 2 of a and 1, 3 of b. */
 static inline vi4 even_i4(vi4 a, vi4 b) { return (vi4)_mm_shuffle_ps((vf4)a, (vf4)b, _MM_SHUFFLE(2, 0, 2, 0)); }
 static inline vi4 even_odd_i4(vi4 a, vi4 b) { return (vi4)_mm_shuffle_ps((vf4)a, (vf4)b, _MM_SHUFFLE(3, 1, 2, 0)); }
+/* Each cell two times: those of the first half, and of the second. */
+static inline void twice_i4(vi4 a, vi4 *low, vi4 *high) {
+    *low = _mm_unpacklo_epi32(a, a);
+    *high = _mm_unpackhi_epi32(a, a);
+}
 
 #define LANES 4
 #define INTEL(name) JOINED(_mm_, name)
@@ -85,6 +90,11 @@ static inline vi4 rint_i4(vf4 a) { return vcvtnq_s32_f32(a); }
 static inline vi4 byte_i4(vi4 a, int k) {
     const vi4 top = vshlq_s32(a, vdupq_n_s32(24 - 8 * k));
     return SIGNED_BYTES ? vshrq_n_s32(top, 24) : (vi4)vshrq_n_u32((uint32x4_t)top, 24);
+}
+static inline vi4 move_bytes_i4(vi4 a, int places) { return (vi4)vshlq_u32((uint32x4_t)a, vdupq_n_s32(8 * places)); }
+static inline void twice_i4(vi4 a, vi4 *low, vi4 *high) {
+    *low = vzip1q_s32(a, a);
+    *high = vzip2q_s32(a, a);
 }
 static inline vi4 max_b4(vi4 a, vi4 b) { return (vi4)OF_BYTES(vmaxq)((vb4)a, (vb4)b); }
 static inline vi4 transpose_bytes_4(vi4 a) {
