@@ -32,7 +32,7 @@ class Rule:
     fixed (scale, zero point). attributes and constants (input -> value of every element) that a node must have for the
     rule to hold. absent: what an input means that a node leaves out. clamps: (low, high) of an activation that runs
     inside the operator before it. fuses: takes such an activation in. table: its data may be a constant, a lookup
-    table. integer: False for an operator that computes in float between int8 neighbours.
+    table. several: it has several outputs, all of them int8. integer: False for an operator that computes in float between int8 neighbours.
     """
 
     operands: int = 1
@@ -44,6 +44,7 @@ class Rule:
     clamps: Optional[tuple[float, float]] = None
     fuses: bool = False
     table: bool = False
+    several: bool = False
     integer: bool = True
 
 
@@ -273,14 +274,14 @@ OPERATORS: dict[str, Operator] = {
     "Sigmoid": Operator(_unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True),
     "Sign": Operator(_function()),
     "Sin": Operator(_function()),
-    "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), sign=KEEPS_SIGN),
+    "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), _SAME, sign=KEEPS_SIGN),
     "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
     "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE),
     "Softsign": Operator(Litert(spelling="softsign", layout=ANY)),
     "SpaceToDepth": Operator(
         Litert("reshaping.space_to_depth", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
-    "Split": Operator(Litert(spelling="split")),
+    "Split": Operator(Litert(spelling="split"), (Rule(output=SHARED, several=True),), sign=KEEPS_SIGN),
     "Sqrt": Operator(_function(), sign=NEVER_NEGATIVE),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
     "Sub": Operator(_binary("always")),
