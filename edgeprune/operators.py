@@ -146,7 +146,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Concat": Operator(
         Litert("reshaping.concat", int8="always", layout=ANY), (Rule(0, output=SHARED),),
-        sign=KEEPS_SIGN, channels=EITHER, joins=True,
+        sign=KEEPS_SIGN, channels=EITHER, joins=True, packed="concat",
     ),
     "ConstantOfShape": Operator(Litert(spelling="constant_of_shape")),
     "Conv": Operator(
@@ -177,7 +177,7 @@ OPERATORS: dict[str, Operator] = {
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
     "Floor": Operator(_function()),
     "Gather": Operator(
-        Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
+        Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),), packed="gather",
     ),
     "Gelu": Operator(Litert("pointwise.gelu", layout=ANY)),
     "GatherElements": Operator(
@@ -236,6 +236,7 @@ OPERATORS: dict[str, Operator] = {
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
+        packed="pad",
     ),
     "Pow": Operator(_several("pow")),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
@@ -261,11 +262,12 @@ OPERATORS: dict[str, Operator] = {
         Litert("elementwise.relu", int8="always", layout=ANY), sign=NEVER_NEGATIVE, inner=True,
     ),
     "Reshape": Operator(
-        Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True,
+        Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True, packed="shuffle",
     ),
     "Resize": Operator(
         Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
+        packed="resize",
     ),
     "Round": Operator(_function()),
     "Selu": Operator(Litert(spelling="selu", layout=ANY)),
@@ -274,14 +276,18 @@ OPERATORS: dict[str, Operator] = {
     "Sigmoid": Operator(_unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True),
     "Sign": Operator(_function()),
     "Sin": Operator(_function()),
-    "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), _SAME, sign=KEEPS_SIGN),
+    "Slice": Operator(
+        Litert("reshaping.slice_", "slice_", "always", layout=ANY), _SAME, sign=KEEPS_SIGN, packed="slice",
+    ),
     "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
     "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE),
     "Softsign": Operator(Litert(spelling="softsign", layout=ANY)),
     "SpaceToDepth": Operator(
         Litert("reshaping.space_to_depth", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
-    "Split": Operator(Litert(spelling="split"), (Rule(output=SHARED, several=True),), sign=KEEPS_SIGN),
+    "Split": Operator(
+        Litert(spelling="split"), (Rule(output=SHARED, several=True),), sign=KEEPS_SIGN, packed="split",
+    ),
     "Sqrt": Operator(_function(), sign=NEVER_NEGATIVE),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
     "Sub": Operator(_binary("always")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.export.sparse import tensors
+from edgeprune.export.sparse import moves, tensors
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.steps import Form, Packed, Step
 from edgeprune.operators import row
@@ -12,6 +12,13 @@ FORMS: dict[str, Form] = {
     "max_pool": tensors.LARGEST,
     "average_pool": tensors.AVERAGE,
     "global_average_pool": tensors.GLOBAL_AVERAGE,
+    "concat": moves.JOIN,
+    "slice": moves.PART,
+    "split": moves.SPLIT,
+    "resize": moves.NEAREST,
+    "gather": moves.PICK,
+    "pad": moves.PAD,
+    "shuffle": moves.SHUFFLE,
 }
 
 

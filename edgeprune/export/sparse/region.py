@@ -40,6 +40,11 @@ class Region:
         """Numbers of the nodes with weights that run packed."""
         return {self.found[name].number for name in self.packed if name in self.choices}
 
+    @property
+    def nodes(self) -> set[int]:
+        """Numbers of all nodes that run packed."""
+        return {number for name in self.packed for number in self.found[name].nodes}
+
     def _plan(self) -> set[str]:
         times: dict[str, dict[str, float]] = {"packed": {}, "plain": {}}
         for key, step in self.found.items():
