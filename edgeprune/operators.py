@@ -132,7 +132,9 @@ OPERATORS: dict[str, Operator] = {
         Litert("pooling.average_pool", "pool", "average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
     ),
-    "BatchNormalization": Operator(Litert(spelling="batch_norm")),
+    "BatchNormalization": Operator(
+        Litert(spelling="batch_norm"), (Rule(fuses=True, integer=False),), packed="batch_norm",
+    ),
     "Cast": Operator(Litert("pointwise.cast", layout=ANY)),
     "Ceil": Operator(_function()),
     "Celu": Operator(Litert(spelling="celu", layout=ANY)),

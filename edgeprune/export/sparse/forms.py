@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.export.sparse import moves, tensors
+from edgeprune.export.sparse import moves, norms, tensors
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.steps import Form, Packed, Step
 from edgeprune.operators import row
@@ -12,6 +12,7 @@ FORMS: dict[str, Form] = {
     "max_pool": tensors.LARGEST,
     "average_pool": tensors.AVERAGE,
     "global_average_pool": tensors.GLOBAL_AVERAGE,
+    "batch_norm": norms.AFFINE,
     "concat": moves.JOIN,
     "slice": moves.PART,
     "split": moves.SPLIT,

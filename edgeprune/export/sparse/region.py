@@ -164,5 +164,6 @@ class Region:
         op, inputs = operator.op, [*map(packed_name, step.inputs), *operator.inputs]
         if step.op == "GlobalAveragePool":
             op, output = named(op, self.draft), self.draft.paired.integers[step.output]
-        name = self.graph.nodes[step.number].name
+        node = self.graph.nodes[step.number]
+        name = node.name if len(node.outputs) == 1 else f"{node.name}/{step.output}"
         self.draft.add(step.covered[-1], op, inputs, output, name, **operator.attributes)
