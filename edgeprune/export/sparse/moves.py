@@ -50,7 +50,9 @@ def _part(graph: Graph, number: int, output: str) -> Optional[Taken]:
     if any(name and name not in graph.constants for name in node.inputs[1:]):
         return None
     bounds = [graph.constants[name].reshape(-1).tolist() for name in node.inputs[1:3]]
-    axes, steps = (graph.constants[node.input(place)].reshape(-1).tolist() if node.input(place) else None for place in (3, 4))
+    axes, steps = (
+        graph.constants[node.input(place)].reshape(-1).tolist() if node.input(place) else None for place in (3, 4)
+    )
     indices = {}
     for place, (start, end) in enumerate(zip(*bounds)):
         axis = (axes[place] if axes else place) % len(shape)
@@ -76,7 +78,9 @@ def _one_of_several(graph: Graph, number: int, output: str) -> Optional[Taken]:
 def _repeated(graph: Graph, number: int, output: str) -> Optional[Taken]:
     """Resize to the nearest neighbour."""
     node = graph.nodes[number]
-    attributes = {name: graph.attribute(node, name) for name in ("mode", "coordinate_transformation_mode", "nearest_mode")}
+    attributes = {
+        name: graph.attribute(node, name) for name in ("mode", "coordinate_transformation_mode", "nearest_mode")
+    }
     how = attributes["coordinate_transformation_mode"], attributes["nearest_mode"]
     scales = graph.constants.get(node.input(2))
     before, after = graph.shapes[node.inputs[0]], graph.shapes[output]
@@ -104,7 +108,11 @@ def _picked(graph: Graph, number: int, output: str) -> Optional[Taken]:
 def _padded(graph: Graph, number: int, output: str) -> Optional[Taken]:
     """Pad with zero, or away from the ends where a pad is negative."""
     node = graph.nodes[number]
-    shape, pads, axes = graph.shapes[node.inputs[0]], graph.constants.get(node.input(1)), graph.constants.get(node.input(3))
+    shape, pads, axes = (
+        graph.shapes[node.inputs[0]],
+        graph.constants.get(node.input(1)),
+        graph.constants.get(node.input(3)),
+    )
     if pads is None or (node.input(3) and axes is None):
         return None
     count = len(pads) // 2
@@ -128,7 +136,10 @@ def _shuffled(graph: Graph, number: int, output: str) -> Optional[Taken]:
     turned = (0, 2, 1, *range(3, len(split)))
     if split[0] != before[0] or split[3:] != before[2:] or graph.shapes[graph.nodes[last].output] != before:
         return None
-    if graph.nodes[transpose].attributes.get("perm") is None or tuple(graph.nodes[transpose].attributes["perm"]) != turned:
+    if (
+        graph.nodes[transpose].attributes.get("perm") is None
+        or tuple(graph.nodes[transpose].attributes["perm"]) != turned
+    ):
         return None
     if not row(graph.nodes[last].type).moves:
         return None
