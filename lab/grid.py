@@ -184,6 +184,8 @@ def measure_tensor_work(watch: Stopwatch, shape: tuple[int, ...]) -> Iterator[Ro
     """Operators on whole int8 tensors, stock and packed, and the changes of layout."""
     features = tensor_features(shape)
     for work, packed in product(TENSOR_WORK[2:], (False, True)):
+        if packed and work == "function":  # a table, as all of them
+            continue
         spent = watch.margin(functools.partial(chains.tensor_chain, work, packed=packed, shape=shape))
         yield Row(f"int8 {'packed' if packed else 'plain'}", work, features, spent)
     # Between stock convolutions, whose own layout (NHWC) is a third one.

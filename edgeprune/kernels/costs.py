@@ -29,7 +29,18 @@ CACHED = 1 << 16
 # its blocks; a convolution pads fours to them, and reads fewer channels than a block as they are (seen in 1.32).
 NCHWC, NCHWC_PADDED = 16, 4
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
-TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
+TENSOR_WORK = (
+    "pack",
+    "unpack",
+    "add",
+    "max_pool",
+    "average_pool",
+    "global_average_pool",
+    "multiply",
+    "gate",
+    "table",
+    "function",
+)
 
 
 @dataclass(frozen=True)
