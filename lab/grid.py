@@ -49,7 +49,7 @@ TENSORS = ((16, 8), (64, 14), (16, 64), (64, 32), (256, 14), (512, 7), (64, 56),
 # Too large for a core's own cache, as what changes layout at a network's start is.
 LARGE = ((128, 56), (64, 112))
 # Work that is timed in chains of its own: the runtime has it in no layout of its own, or it ends a chain.
-ALONE, POOLS = ("add", "global_average_pool"), ("max_pool", "average_pool")
+ALONE, POOLS = ("add", "global_average_pool", "multiply", "gate", "table", "function"), ("max_pool", "average_pool")
 Features = Mapping[str, float]
 Formats = Mapping[str, tuple[str, ...]]  # of the sparse kernels of each precision
 
@@ -186,6 +186,8 @@ def measure_tensor_work(watch: Stopwatch, shape: tuple[int, ...]) -> Iterator[Ro
     """Operators on whole int8 tensors, stock and packed, and the changes of layout."""
     features = tensor_features(shape)
     for work, packed in product(TENSOR_WORK[2:], (False, True)):
+        if packed and work == "function":  # a table, as all of them
+            continue
         if work in ALONE or (packed and work in POOLS):
             spent = watch.margin(functools.partial(chains.tensor_chain, work, packed=packed, shape=shape))
         else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NETWORKS = ("resnet18", "vgg16", "mobilenetv1", "mlp")
-SOURCE = Path(__file__).with_name("networks.py")
+SOURCE = Path(__file__).with_name("networks")
 TASK_FILE = "task.py"
 SEED = 1
 Arrays = dict[str, Array]
@@ -72,11 +72,11 @@ def ticket(work: Path, cell: Cell) -> Ticket:
 
 
 def _task_file(work: Path, network: str) -> Path:
-    """A user's task file that makes the network, in a folder of its own with the module it imports."""
+    """A user's task file that makes the network, in a folder of its own with the package it imports."""
     folder = (work / "tasks" / network).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(SOURCE, folder / SOURCE.name)
-    (folder / TASK_FILE).write_text(f'from {SOURCE.stem} import task\n\n\ndef make():\n    return task("{network}")\n')
+    shutil.copytree(SOURCE, folder / SOURCE.name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    (folder / TASK_FILE).write_text(f'from {SOURCE.name} import task\n\n\ndef make():\n    return task("{network}")\n')
     return folder / TASK_FILE
 
 

@@ -30,7 +30,8 @@ CACHED = 1 << 16
 NCHWC, NCHWC_PADDED = 16, 4
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
 MOVES = ("concat", "slice", "split", "resize", "gather", "pad", "shuffle")
-TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool", "batch_norm", *MOVES)
+POOLS = ("max_pool", "average_pool", "global_average_pool")
+TENSOR_WORK = ("pack", "unpack", "add", *POOLS, "multiply", "gate", "table", "function", "batch_norm", *MOVES)
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,9 @@ def task(name):
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A work folder in which the four rows of a small network were run."""
     work = tmp_path_factory.mktemp("kernels")
-    source = work / "small_networks.py"
-    source.write_text(SMALL)
+    source = work / "small_networks"
+    source.mkdir()
+    (source / "__init__.py").write_text(SMALL)
     bundles._sources_sha256.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tickets, "SOURCE", source)

@@ -6,7 +6,7 @@ Each becomes one QGather (docs/kernels.md): what it takes of the channels, rows 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
@@ -22,7 +22,7 @@ FILL = -1  # in place of an index: real zero
 MOST_JOINED = 256  # inputs of one operator
 CHANNELS = 1  # axis
 NAMES = {3: ("channel_indices", "column_indices"), 4: ("channel_indices", "row_indices", "column_indices")}
-# How the runtimes' nearest neighbour comes to be: rounded down, or to a nearest middle, which is the same for whole factors.
+# How the nearest neighbour comes to be: rounded down, or by the nearest middle, which is the same for whole factors.
 DOWN, MIDDLE = ("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")
 
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeprune.export.graph import Array, Graph
+from edgeprune.export.scales import WEIGHT_MAX
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.packed import points, signed
 from edgeprune.export.sparse.products import MOST_BIAS
 from edgeprune.export.sparse.steps import Form, Packed, Step
 from edgeprune.export.sparse.tensors import over_images
-from edgeprune.export.scales import WEIGHT_MAX
 
 
 def _parameters(graph: Graph, number: int) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ class Step:
     """One operator between quantized activations. number: of its node; nodes: the numbers of all that it stands for;
     covered: the places of these and of the pairs among them, the last of them the QuantizeLinear of the output; clips:
     an activation is among them; low, high: bounds of the output's integers; shape: of the output without the batch;
-    window: of a pool."""
+    window: of a pool; work: what it is, as the cost model calls it, "" for a layer with weights."""
 
     number: int
     nodes: tuple[int, ...]
@@ -30,6 +30,7 @@ class Step:
     high: int
     shape: Shape
     window: Window | None = None
+    work: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@
 enum {
     TAKES_WINDOW = 1 << 0, TAKES_OUTPUT_SHAPE = 1 << 1, TAKES_FLOAT_BOUNDS = 1 << 2, TAKES_BOUNDS = 1 << 3,
     TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
-    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11, TAKES_INDICES = 1 << 12,
+    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11, TAKES_TWO_SCALES = 1 << 12,
+    TAKES_INDICES = 1 << 13,
 };
 
 enum { MOST_TEXT = 256 };
@@ -119,6 +120,9 @@ const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index, 
 const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, const int32_t *row_sums,
                               layer_end *end);
 
+/* A table of 256 bytes, a constant input, in the level's domain. */
+const char *read_table(kernel *k, const OrtKernelInfo *info, size_t index, const uint8_t **out);
+
 /* Several threads share what is more than about this many pieces; one thread loses little by them. */
 enum { PIECES = 8 };
 
@@ -152,4 +156,4 @@ static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u 
 typedef const char *create(kernel *k, const OrtKernelInfo *info);
 create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
 create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
-create create_add, create_pack, create_unpack, create_gather;
+create create_add, create_multiply, create_table, create_pack, create_unpack, create_gather;

@@ -112,10 +112,11 @@ typedef struct {
 
 /* Requantization of an integer layer, in the domain of the level's bytes. */
 typedef struct {
+    const uint8_t *table;  /* what each byte becomes before a residual is added, or null */
     const int32_t *bias;   /* [outputs, rounded up to 4], with the zero point of the input taken off */
     const float *scale;    /* [outputs, rounded up to 4] */
     byte_range range;
-    int32_t sum_r_zero_point; /* what is done with a residual */
+    int32_t sum_q_zero_point, sum_r_zero_point; /* what is done with a residual */
     float sum_scale, sum_r_scale;
     byte_range sum_range;
 } requantization;
@@ -204,10 +205,18 @@ typedef struct {
     uint8_t *output;
     int64_t cells;
     int32_t parts;
-    float a_scale, b_scale;
+    float a_scale, b_scale; /* of a product the first alone */
     int32_t a_zero_point, b_zero_point;
     byte_range range;
-} add_job;
+    int64_t positions;      /* of a product: cells of A that share one of B */
+} pair_job;
+
+typedef struct {
+    const uint8_t *input, *table;
+    uint8_t *output;
+    int64_t cells;
+    int32_t parts;
+} table_job;
 
 typedef struct {
     const uint8_t *input;
@@ -263,7 +272,9 @@ typedef struct {
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
-    piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
+    piece_of_work *add, *multiply, *multiply_planes;           /* of a pair_job */
+    piece_of_work *table;                                      /* of a table_job */
+    piece_of_work *pack, *unpack, *global_average;             /* of a move_job */
     piece_of_work *gather;                                     /* of a gather_job */
 } level;
 

@@ -5,8 +5,8 @@ typedef struct {
     OrtCustomOp op; /* first, so that a pointer to it is one to this */
     const char *name;
     create *create;
-    int8_t inputs[5]; /* element types; 0 ends the list */
-    int8_t optional;  /* number of the input that may be left out, or -1 */
+    int8_t inputs[6]; /* element types; 0 ends the list */
+    int8_t optional;  /* the input from which on they may be left out, or -1 */
     int8_t several;   /* any number of inputs of one type */
     int8_t output;
     int8_t is_signed;
@@ -21,7 +21,7 @@ static const char *get_name(const OrtCustomOp *op) { return of(op)->name; }
 static const char *get_provider(UNUSED const OrtCustomOp *op) { return 0; /* the CPU's */ }
 static size_t input_count(const OrtCustomOp *op) {
     size_t count = 0;
-    while (count < 5 && of(op)->inputs[count]) count++;
+    while (count < 6 && of(op)->inputs[count]) count++;
     return count;
 }
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
@@ -29,7 +29,8 @@ static size_t output_count(UNUSED const OrtCustomOp *op) { return 1; }
 static int output_type(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->output; }
 enum { REQUIRED, OPTIONAL, VARIADIC };
 static int input_characteristic(const OrtCustomOp *op, size_t index) {
-    return of(op)->several ? VARIADIC : (int)index == of(op)->optional ? OPTIONAL : REQUIRED;
+    if (of(op)->several) return VARIADIC;
+    return of(op)->optional >= 0 && (int)index >= of(op)->optional ? OPTIONAL : REQUIRED;
 }
 static int zero_of_index(UNUSED const OrtCustomOp *op, UNUSED size_t index) { return 0; }
 static int one(UNUSED const OrtCustomOp *op) { return 1; }
@@ -90,18 +91,21 @@ static const operator operators[] = {
     OPERATOR("SparseConv", create_conv, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
     OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_FLOAT_BOUNDS),
     OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
-    OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U}, .optional = 4, .takes = WINDOW | TAKES_SUM),
+    OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U, U}, .optional = 4,
+             .takes = WINDOW | TAKES_SUM),
     OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER),
     OPERATOR("QSparseGemmS8", create_quantized_gemm, S, .inputs = {S, U, I, F}, .takes = LAYER, .is_signed = 1),
-    OPERATOR("QDepthwiseConv", create_quantized_depthwise, U, .inputs = {U, S, I, F}, .takes = WINDOW),
+    OPERATOR("QDepthwiseConv", create_quantized_depthwise, U, .inputs = {U, S, I, F, U}, .optional = 4, .takes = WINDOW),
     OPERATOR("QAdd", create_add, U, .inputs = {U, U},
-             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_Y_POINT | TAKES_BOUNDS),
+             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_TWO_SCALES | TAKES_Y_POINT | TAKES_BOUNDS),
+    OPERATOR("QMul", create_multiply, U, .inputs = {U, U},
+             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_SCALE | TAKES_Y_POINT | TAKES_BOUNDS),
+    OPERATOR("QTable", create_table, U, .inputs = {U, U}, .takes = TAKES_SIGN),
     OPERATOR("MaxPool", create_max_pool, F, .inputs = {F}, .takes = POOL),
     OPERATOR("QMaxPool", create_quantized_max_pool, U, .inputs = {U}, .takes = TAKES_SIGN | POOL),
     OPERATOR("QAveragePool", create_average_pool, U, .inputs = {U}, .takes = TAKES_SIGN | POOL | AVERAGE | TAKES_COUNT),
-    OPERATOR("QGlobalAveragePool", create_global_average_pool, U, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE),
-    OPERATOR("QGlobalAveragePoolS8", create_global_average_pool, S, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE,
-             .is_signed = 1),
+    OPERATOR("QGlobalAveragePool", create_global_average_pool, U, .inputs = {U},
+             .takes = TAKES_SIGN | TAKES_CHANNELS | AVERAGE),
     OPERATOR("QGather", create_gather, U, .inputs = {U}, .several = 1, .takes = TAKES_SIGN | TAKES_X_POINT | TAKES_INDICES),
     OPERATOR("QPack", create_pack, U, .inputs = {U}),
     OPERATOR("QPackS8", create_pack, U, .inputs = {S}, .is_signed = 1),

@@ -18,6 +18,16 @@ static inline vi8 transpose_bytes_8(vi8 a) {
     return _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(order));
 }
 
+static inline vi8 look_up_8(vi8 a, const uint8_t *table) {
+    vi8 found = _mm256_setzero_si256();
+    UNROLL for (int i = 0; i < 16; i++) {
+        const vi8 place = _mm256_adds_epu8(_mm256_xor_si256(a, _mm256_set1_epi8((char)(16 * i))), _mm256_set1_epi8(0x70));
+        const vi8 part = _mm256_broadcastsi128_si256(load_i4(table + 16 * i));
+        found = _mm256_or_si256(found, _mm256_shuffle_epi8(part, place));
+    }
+    return found;
+}
+
 #define LANES 8
 #define INTEL(name) JOINED(_mm256_, name)
 #include "simd_x86.inc"

@@ -18,6 +18,22 @@ static inline vi16 transpose_bytes_16(vi16 a) {
     return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(order));
 }
 
+static inline vi16 look_up_16(vi16 a, const uint8_t *table) {
+#ifdef __AVX512VBMI__
+    const vi16 low = _mm512_permutex2var_epi8(load_i16(table), a, load_i16(table + 64));
+    const vi16 high = _mm512_permutex2var_epi8(load_i16(table + 128), a, load_i16(table + 192));
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(a), low, high);
+#else
+    vi16 found = _mm512_setzero_si512();
+    UNROLL for (int i = 0; i < 16; i++) {
+        const vi16 place = _mm512_adds_epu8(_mm512_xor_si512(a, _mm512_set1_epi8((char)(16 * i))), _mm512_set1_epi8(0x70));
+        const vi16 part = _mm512_broadcast_i32x4(load_i4(table + 16 * i));
+        found = _mm512_or_si512(found, _mm512_shuffle_epi8(part, place));
+    }
+    return found;
+#endif
+}
+
 #define LANES 16
 #define INTEL(name) JOINED(_mm512_, name)
 #include "simd_x86.inc"

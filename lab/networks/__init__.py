@@ -1,6 +1,6 @@
 """The networks that the sparse kernels are timed on, as plain torch modules, and the task that each becomes.
 
-A ticket's task is a copy of this file, so it imports nothing of the laboratory. `random-SEED` is drawn from its seed:
+A ticket's task is a copy of this folder, so it imports nothing of the laboratory. `random-SEED` is drawn from its seed:
 any stack of plain, residual and inverted blocks with any numbers of channels. The weights are random, since a kernel's
 speed depends on where the zeros lie and not on what the others are worth.
 """
@@ -12,79 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeprune import Data, Recipe, Split, Task
-from edgeprune.tasks.networks import mlp, vgg16
+from edgeprune.tasks.networks import mlp
+
+from .blocks import Inverted, Residual, convolution, head
+from .images import IMAGES
 
 EXAMPLES = {"train": 64, "validation": 32, "test": 2}
 MACS = (0.3e9, 0.8e9)
 IMAGE = (3, 32, 32)
 WIDTHS = (1024, 2048, 2048, 1024, 16)  # of "mlp"
-
-
-class Residual(nn.Module):
-    """Two convolutions beside a shortcut (He et al. 2016), of any kernel size and stride."""
-
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Sequential(*convolution(inputs, outputs, size, stride, nn.ReLU()))
-        self.second = nn.Sequential(*convolution(outputs, outputs, size))
-        same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(inputs, outputs, 1, stride))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, inputs, H, W] -> [n, outputs, H / stride, W / stride]."""
-        return F.relu(self.second(self.first(x)) + self.shortcut(x))
-
-
-class Inverted(nn.Module):
-    """Wider, depthwise, narrower again, without an activation at the end (Sandler et al. 2018)."""
-
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int, factor: int) -> None:
-        super().__init__()
-        width = inputs * factor
-        self.body = nn.Sequential(
-            *convolution(inputs, width, 1, activation=nn.ReLU6()),
-            *convolution(width, width, size, stride, nn.ReLU6(), groups=width),
-            *convolution(width, outputs, 1),
-        )
-        self.joins = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, inputs, H, W] -> [n, outputs, H / stride, W / stride]."""
-        y: Tensor = self.body(x)
-        return x + y if self.joins else y
-
-
-def convolution(
-    inputs: int, outputs: int, size: int, stride: int = 1, activation: nn.Module | None = None, groups: int = 1
-) -> list[nn.Module]:
-    """Convolution, batch norm and an activation, if any."""
-    layer = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), *([activation] if activation else [])]
-
-
-def head(inputs: int, classes: int) -> list[nn.Module]:
-    """Mean over space and a linear layer."""
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
-
-
-def resnet18() -> nn.Module:
-    """ResNet-18 in its CIFAR form: a 3x3 stem and no pooling behind it."""
-    layers, channels = convolution(3, 64, 3, activation=nn.ReLU()), 64
-    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        layers += [Residual(channels, outputs, 3, stride), Residual(outputs, outputs, 3, 1)]
-        channels = outputs
-    return nn.Sequential(*layers, *head(512, 10))
-
-
-def mobilenetv1() -> nn.Module:
-    """MobileNetV1 1.0 for 224x224 (Howard et al. 2017)."""
-    layers, channels = convolution(3, 32, 3, 2, nn.ReLU6()), 32
-    plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
-    for outputs, stride in plan:
-        layers += convolution(channels, channels, 3, stride, nn.ReLU6(), groups=channels)
-        layers += convolution(channels, outputs, 1, activation=nn.ReLU6())
-        channels = outputs
-    return nn.Sequential(*layers, *head(1024, 1000))
 
 
 def drawn(seed: int) -> nn.Module:
@@ -163,16 +99,15 @@ def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network by its name, one of `tickets.NETWORKS`, random-SEED or small-SEED, and the shape of one input."""
+    """A network by its name, "mlp", one of IMAGES, random-SEED or small-SEED, and the shape of one input."""
     if name.startswith("random-"):
         return drawn(int(name.removeprefix("random-"))), IMAGE
     if name.startswith("small-"):
         return small(int(name.removeprefix("small-")))
     if name == "mlp":
         return mlp(WIDTHS), WIDTHS[:1]
-    makers = {"resnet18": (resnet18, IMAGE), "vgg16": (vgg16, IMAGE), "mobilenetv1": (mobilenetv1, (3, 224, 224))}
-    make, shape = makers[name]
-    return make(), shape
+    make, side = IMAGES[name]
+    return make(), (3, side, side)
 
 
 def task(name: str) -> Task:
