@@ -49,21 +49,17 @@ def _part(graph: Graph, number: int, output: str) -> Optional[Taken]:
     shape = graph.shapes[node.inputs[0]]
     if any(name and name not in graph.constants for name in node.inputs[1:]):
         return None
-    bounds = [graph.constants[name].reshape(-1).tolist() for name in node.inputs[1:3]]
-    axes, steps = (
-        graph.constants[node.input(place)].reshape(-1).tolist() if node.input(place) else None for place in (3, 4)
-    )
+    given = [graph.constants[name].reshape(-1).tolist() if name else [] for name in node.inputs[1:]]
+    starts, ends, axes, steps = (*given, *[[]] * (4 - len(given)))
     indices = {}
-    for place, (start, end) in enumerate(zip(*bounds)):
-        axis = (axes[place] if axes else place) % len(shape)
-        indices[axis] = np.arange(shape[axis])[slice(start, _end(end, steps, place), steps[place] if steps else 1)]
+    for place, axis in enumerate(axes or range(len(starts))):
+        step = steps[place] if steps else 1
+        # Backwards, to the first place included: a Python slice says so by no end.
+        end = None if step < 0 and ends[place] < -shape[axis] else ends[place]
+        part = range(shape[axis])[slice(starts[place], end, step)]
+        if part != range(shape[axis]):
+            indices[axis % len(shape)] = np.array(part)
     return Taken(number, (), indices)
-
-
-def _end(end: int, steps: Optional[list[int]], place: int) -> Optional[int]:
-    """Of a Python slice: one that runs backwards, to the first place included, has none."""
-    backwards = steps is not None and steps[place] < 0
-    return None if backwards and end < -(1 << 31) else end
 
 
 def _one_of_several(graph: Graph, number: int, output: str) -> Optional[Taken]:
@@ -120,6 +116,8 @@ def _padded(graph: Graph, number: int, output: str) -> Optional[Taken]:
     for place in range(count):
         axis = int(place if axes is None else axes[place]) % len(shape)
         before, after = int(pads[place]), int(pads[count + place])
+        if not before and not after:
+            continue
         places = np.pad(np.arange(shape[axis]), (max(before, 0), max(after, 0)), constant_values=FILL)
         indices[axis] = places[max(-before, 0) : len(places) - max(-after, 0)]
     return Taken(number, (), indices)
