@@ -3,6 +3,7 @@ first layer and the last, and compute what the Q/DQ form does."""
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgeprune.export.graph import Graph
 from edgeprune.export.quantize import quantize
 from edgeprune.export.tracing import trace
 from edgeprune.kernels import DOMAIN
@@ -141,13 +143,18 @@ def settled(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
+@functools.cache
+def quantized(name: str) -> tuple[Graph, Tensor]:
+    """A network in int8, and the inputs that it was calibrated on."""
+    x = torch.randn(4, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+    graph = trace(settled(NETWORKS[name]()), x[:2], {}).graph
+    return quantize(graph, calibrate(graph.model, x.numpy())), x
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_no_change_of_layout_is_left_inside(name: str, unsigned: bool) -> None:
-    x = torch.randn(4, 3, 16, 24, generator=torch.Generator().manual_seed(1))
-    model = settled(NETWORKS[name]())
-    traced = trace(model, x[:2], {})
-    graph = quantize(traced.graph, calibrate(traced.graph.model, x.numpy()))
+    graph, x = quantized(name)
     done = rewrite(graph, Eager(), unsigned)
     kinds = Counter(node.op_type.removesuffix("S8") for node in done.model.graph.node)
     assert (kinds["QPack"], kinds["QUnpack"]) == (1, len(graph.outputs))
