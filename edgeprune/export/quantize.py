@@ -125,6 +125,8 @@ class _Quantizer:
         """Where a tie gave an activation a grid that reaches past its clamp, ONNX Runtime would not drop it, and its
         operator would run in float: the value before it gets the same grid, which changes no result."""
         for outer, inner in self.scheme.fused.items():
+            if not self.scheme.rules[inner].integer:
+                continue
             scale = self.scales[self.graph.nodes[outer].output]
             low, high = scale.bounds()
             clamps = self.scheme.rules[outer].clamps or (low, high)

@@ -57,9 +57,10 @@ def scheme_of(graph: Graph, apart: frozenset[str] = frozenset()) -> Scheme:
 
 def _rule_of(node: Node, graph: Graph) -> Optional[Rule]:
     """The first rule that describes a node, or None."""
-    if node.domain or len(node.outputs) != 1:
+    if node.domain:
         return None
-    return next((rule for rule in row(node.type).int8 if _holds(rule, node, graph)), None)
+    rules = (rule for rule in row(node.type).int8 if rule.several or not any(node.outputs[1:]))
+    return next((rule for rule in rules if _holds(rule, node, graph)), None)
 
 
 def _holds(rule: Rule, node: Node, graph: Graph) -> bool:
@@ -113,15 +114,15 @@ class _Builder:
         self.rules = dict(rules)
         self.fused = fused
         self.parent: dict[str, str] = {}
-        self.results = {number: self._result(number) for number in rules if number not in fused}
+        self.results = {number: self._results(number) for number in rules if number not in fused}
 
     def build(self) -> Scheme:
         for number in self._shared():
             if self.rules[number].operands == 1:
-                self._tie([*self._operands(number), self.results[number]])
+                self._tie([*self._operands(number), *self.results[number]])
         fixed, symmetric = self._fixed(), self._tables()
         for number in self._shared():
-            names = [*self._operands(number), self.results[number]]
+            names = [*self._operands(number), *self.results[number]]
             groups = {self._find(name) for name in names}
             if any(group in fixed for group in groups) and len({fixed.get(group) for group in groups}) > 1:
                 # LiteRT demands different scales of what meets here: the operator stays float.
@@ -131,10 +132,10 @@ class _Builder:
         self._drop_float_islands()
         return self._scheme(self._fixed(), symmetric)
 
-    def _result(self, number: int) -> str:
+    def _results(self, number: int) -> tuple[str, ...]:
         """What a node writes, after the activation that runs inside it."""
         last = next((outer for outer, inner in self.fused.items() if inner == number), number)
-        return self.graph.nodes[last].output
+        return tuple(filter(None, self.graph.nodes[last].outputs))
 
     def _operands(self, number: int) -> list[str]:
         return operands(self.graph.nodes[number], self.rules[number])
@@ -154,7 +155,7 @@ class _Builder:
 
     def _fixed(self) -> dict[str, Scale]:
         return {
-            self._find(self.results[number]): Scale(*rule.output)
+            self._find(self.results[number][0]): Scale(*rule.output)
             for number, rule in self.rules.items()
             if isinstance(rule.output, tuple)
         }
@@ -167,12 +168,12 @@ class _Builder:
     def _drop_float_islands(self) -> None:
         """Leave an operator that only passes values on in float, where nothing around it is int8."""
         anchors = set(self._tables())
-        for number, result in self.results.items():
+        for number, results in self.results.items():
             if number in self.rules and self.rules[number].output != SHARED and self.rules[number].integer:
-                anchors |= {result, *self._operands(number)}
+                anchors |= {*results, *self._operands(number)}
         groups = {self._find(name) for name in anchors}
         for number in self._shared():
-            if self._find(self.results[number]) not in groups:
+            if self._find(self.results[number][0]) not in groups:
                 del self.rules[number]
 
     def _scheme(self, fixed: Mapping[str, Scale], tables: Iterable[str]) -> Scheme:
@@ -180,9 +181,9 @@ class _Builder:
         passed_on = set()
         for number, rule in self.rules.items():
             if number not in self.fused and rule.integer:
-                quantized.update(dict.fromkeys([*self._operands(number), self.results[number]]))
+                quantized.update(dict.fromkeys([*self._operands(number), *self.results[number]]))
             if rule.output == SHARED:
-                passed_on.add(self.results[number])
+                passed_on.update(self.results[number])
         groups = {name: self._find(name) for name in quantized}
         calibrated = [
             name

@@ -32,7 +32,9 @@ CACHED = 1 << 16
 # its blocks; a convolution pads fours to them, and reads fewer channels than a block as they are (seen in 1.32).
 NCHWC, NCHWC_PADDED = 16, 4
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
-TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
+MOVES = ("concat", "slice", "split", "resize", "gather", "pad", "shuffle")
+POOLS = ("max_pool", "average_pool", "global_average_pool")
+TENSOR_WORK = ("pack", "unpack", "add", *POOLS, "multiply", "gate", "table", "function", "batch_norm", *MOVES)
 
 OTHER = "other"  # an operator without weights whose time was not measured
 
@@ -256,7 +258,12 @@ def norm_features(rows: int, width: int) -> dict[str, float]:
 def attention_features(heads: int, size: int, queries: int, keys: int) -> dict[str, float]:
     """Work of attention: its products, its scores, of which each becomes a power, and its inputs and outputs."""
     scores = float(heads * queries * keys)
-    return {"call": 1.0, "product": 2 * scores * size, "score": scores, "cell": float(heads * size * 2 * (queries + keys))}
+    return {
+        "call": 1.0,
+        "product": 2 * scores * size,
+        "score": scores,
+        "cell": float(heads * size * 2 * (queries + keys)),
+    }
 
 
 def function_features(cells: int) -> dict[str, float]:

@@ -119,7 +119,7 @@ def _own(graph: Graph, options: Mapping[int, Option], costs: Costs) -> tuple[set
             ]
             time = costs.reorder(math.prod(shape[1:]))
             made = producer if producer in options else None
-            tensors.append(Tensor(made, False, tuple(dict.fromkeys(readers)), time, time))
+            tensors.append(Tensor(made, tuple(dict.fromkeys(readers)), time, time))
     in_blocks = {number: option.blocked for number, option in options.items()}
     times = []
     for plain in (

@@ -44,7 +44,7 @@ def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs) -> Plann
     chosen |= region.layers
     if chosen:
         # Before the region, whose changes of layout read what these write and stand at the same place.
-        _move_quantized(draft)
+        _move_quantized(draft, region.nodes)
     region.rewrite()
     return Planned(chosen, saved + region.saved, stock + region.stock)
 
@@ -59,12 +59,12 @@ def _gemm(draft: Draft, choice: Choice) -> None:
     draft.add(step.covered[-1], named("QSparseGemm", draft), inputs, output, layer.name, **points(draft, step))
 
 
-def _move_quantized(draft: Draft) -> None:
-    """Flatten and its like between two tensors on one grid work on the integers: no float detour is left before a
-    sparse Gemm."""
+def _move_quantized(draft: Draft, packed: set[int]) -> None:
+    """Flatten and its like between two tensors on one grid work on the integers, but for those that run packed: no
+    float detour is left before a sparse Gemm."""
     graph, paired = draft.graph, draft.paired
     for number, node in enumerate(graph.nodes):
-        step = step_of(draft, number, 1) if row(node.type).moves else None
+        step = step_of(draft, number, 1) if row(node.type).moves and number not in packed else None
         if step is None or step.clips or graph.scales[step.inputs[0]] != graph.scales[step.output]:
             continue
         present = paired.graph.nodes[paired.places[number]]

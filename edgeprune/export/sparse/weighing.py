@@ -18,6 +18,7 @@ from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.operators import CONVOLUTION, MATRIX, TRANSPOSED, row
 
 IMAGE = 4  # dimensions
+PRODUCT = "multiply"
 LayerTimes = Mapping[str, Mapping[str, float]]
 
 
@@ -84,7 +85,7 @@ def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bo
 
 def _against(graph: Graph, choices: list[Choice], planned: Planned, costs: Costs) -> str:
     """Why the library is not worth it: nothing of ours is without a layer that is sparse, and a gain that shows."""
-    worth = costs.worth_unsure if _has_gates(graph) else costs.worth
+    worth = costs.worth_unsure if graph.precision == "fp32" and _has_gates(graph) else costs.worth
     left = [choice.blocks_left for choice in choices if choice.layer.number in planned.chosen and choice.pattern]
     if all(share > costs.full for share in left):
         return FULL if left else LAYOUT
@@ -93,7 +94,8 @@ def _against(graph: Graph, choices: list[Choice], planned: Planned, costs: Costs
 
 def _has_gates(graph: Graph) -> bool:
     """True if activations over images are multiplied with each other."""
-    gates = (node for node in graph.nodes if row(node.type).gates and not graph.constants.keys() & set(node.inputs))
+    products = (node for node in graph.nodes if row(node.type).packed == PRODUCT)
+    gates = (node for node in products if not graph.constants.keys() & set(node.inputs))
     return any(len(graph.shapes.get(node.output, ())) == IMAGE for node in gates)
 
 
