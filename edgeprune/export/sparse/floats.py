@@ -17,13 +17,13 @@ import numpy as np
 from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, INTERLEAVE, SLACK, Choice, Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.tokens import RELU, Function
 from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
-from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
+from edgeprune.operators import CONVOLUTION, EITHER, INTERLEAVE, POOL, row
 
 RANK = 4  # [N, C, H, W]
 
@@ -258,7 +258,7 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
-    bounds: dict[str, float] = {name: value for name, value in bounds.items() if math.isfinite(value)}
+    bounds = {name: value for name, value in bounds.items() if math.isfinite(value)}
     bounds |= {"function": function} if function else {}
     op = (
         ("SparseGemm" if first is None else "SparseMlp")
