@@ -45,10 +45,11 @@ class Zeros:
 class Layer:
     """What became of one layer with weights, and why.
 
-    op: "Conv" or "Gemm". shape: the weight's, as in PyTorch. density: share of the weights in the file that are not
-    zero. pattern: the format that a sparse kernel reads the weights in ("unstructured", "block:4x1" or "block:1x4"),
-    "" for a dense one. kernel: "sparse" or "dense" (the runtime's own). why: one line. predicted_gain: the dense
-    kernel's time / the chosen one's, predicted or, with `Artifact.kernel_times`, measured; 1.0 for dense.
+    op: "Conv", "Gemm", "LSTM" and so on. shape: the weight's, as in PyTorch; of a recurrent layer that of both side by
+    side, in all directions: [rows of all gates, inputs + units]. density: share of the weights in the file that are
+    not zero. pattern: the format that a sparse kernel reads the weights in ("unstructured", "block:4x1" or
+    "block:1x4"), "" for a dense one. kernel: "sparse" or "dense" (the runtime's own). why: one line. predicted_gain:
+    the dense kernel's time / the chosen one's, predicted or, with `Artifact.kernel_times`, measured; 1.0 for dense.
     """
 
     name: str

@@ -70,8 +70,11 @@ class Network:
 
     @cached_property
     def traced(self) -> Traced:
-        """The float32 graph, the one source of all model files."""
-        return trace(self.shrunk.model, self.example, self.shrunk.masks)
+        """The float32 graph, the one source of all model files. Nothing needs the module any more then."""
+        traced = trace(self.shrunk.model, self.example, self.shrunk.masks)
+        self.module = nn.Module()
+        self.shrunk = replace(self.shrunk, model=self.module)
+        return traced
 
     @cached_property
     def quantized(self) -> Quantized:

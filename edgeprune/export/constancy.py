@@ -22,6 +22,7 @@ from edgeprune.export.standins import Double, Varied
 from edgeprune.task import Inputs, tuple_of
 
 EXAMPLES = 8  # of each kind of noise
+FEW, LARGE = 2, 1 << 15  # examples of a network whose inputs have so many numbers: its channels have many places each
 # (least, most) power of ten, sign or 0 for both.
 KINDS = ((-3, 6, 0), (-3, -1, 0), (3, 6, 1), (3, 6, -1))
 # Equal sums in another order differ in the last bits of a float64.
@@ -34,7 +35,8 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
 
     model: in eval mode, float64. example: [n, ...] of each input; values do not matter unless they are integers.
     """
-    probe = copy.deepcopy(model)
+    # Its layers get other functions; its tensors are the model's own.
+    probe = copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
     constants: dict[str, Tensor] = {}
     noise_of: Callable[[tuple[int, ...]], Tensor]
 
@@ -77,7 +79,8 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
         elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
             layer.forward = listen(name, layer.forward)  # type: ignore[method-assign]
     given = tuple_of(example)
-    chosen = torch.arange(EXAMPLES) % len(given[0])
+    large = sum(tensor[:1].numel() for tensor in given) >= LARGE
+    chosen = torch.arange(FEW if large else EXAMPLES) % len(given[0])
     for kind in KINDS:
         noise_of = _noise_of(*kind)
         inputs = tuple(_varied(tensor[chosen], noise_of) for tensor in given)

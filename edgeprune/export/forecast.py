@@ -140,7 +140,7 @@ def _weighed(
     total = sum(times.values()) or 1.0
     found = []
     for layer in layers:
-        reasons = blocked[layer.name] if layer.initializer in factors or layer.refusal else [KEPT]
+        reasons = blocked[layer.name] if factors.keys() & {layer.initializer, *layer.parts} or layer.refusal else [KEPT]
         why = reasons[-1] if all(reasons) else ""
         gains = {name: tuple(values) for name, values in by_layer[layer.name].items()}
         shape = tuple(map(int, layer.weight.shape))
@@ -155,13 +155,15 @@ def _pruned(
     """The graph with the pattern's zeros in each weight that can be pruned, by magnitude."""
     constants, integers = dict(graph.constants), dict(graph.integers)
     alive: dict[str, BoolArray] = {}
-    for layer in layers:
-        name = layer.initializer
+    weights = [(layer, name) for layer in layers for name in layer.parts or (layer.initializer,)]
+    for layer, name in weights:
         if not factors.get(name) or not layer.weight.size:
             continue
         if name not in alive:
             scores = np.abs(graph.constants[name].T if layer.flipped else graph.constants[name])
-            kept = pattern.prune(scores, np.ones(scores.shape, np.bool_), 1 - sparsity * factors[name])
+            shape = scores.shape
+            scores = scores.reshape(-1, shape[-1]) if layer.parts else scores
+            kept = pattern.prune(scores, np.ones(scores.shape, np.bool_), 1 - sparsity * factors[name]).reshape(shape)
             alive[name] = kept.T if layer.flipped else kept
             constants[name] = constants[name] * alive[name]
         place = (layer.number, 1)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from edgeprune import runtimes
-from edgeprune.export.calibrate import METHODS, calibrate
+from edgeprune.export.calibrate import METHODS, calibrate_by
 from edgeprune.export.graph import Graph
 from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.quantize import quantize
@@ -47,8 +47,8 @@ def quantize_well(graph: Graph, examples: Union[Array, tuple[Array, ...]], refer
     """A float32 graph quantized with the method that does best on validation data; examples: to calibrate on, see
     `calibrate`."""
     graphs, tried = {}, {}
-    for method in METHODS:
-        graphs[method] = quantize(graph, calibrate(graph, examples, method))
+    for method, ranges in calibrate_by(graph, examples, METHODS).items():
+        graphs[method] = quantize(graph, ranges)
         outputs = run_onnx(to_model(with_pairs(graphs[method]).graph), reference.validation.arrays)
         tried[method] = Tried(
             metric_of(reference.task, outputs, reference.validation.targets.numpy()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,6 +12,8 @@ from onnx import numpy_helper, shape_inference
 
 from edgeprune.errors import ExportError
 from edgeprune.export.graph import BATCH, OPEN_BATCH, STANDARD, Array, Graph, Node, Port, Shape, attribute_value
+
+SMALL = 1 << 10  # numbers of a constant that may say something about a shape
 
 
 def read_graph(model: onnx.ModelProto) -> Graph:
@@ -31,8 +35,7 @@ def read_graph(model: onnx.ModelProto) -> Graph:
 def infer_graph(model: onnx.ModelProto) -> Graph:
     """The graph of a float32 model with all shapes inferred anew, 0 where one cannot be; ExportError if they do not fit
     together."""
-    inferred = onnx.ModelProto()
-    inferred.CopyFrom(model)
+    inferred = _without_weights(model)
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param == BATCH or (value in inferred.graph.input and not dim.HasField("dim_value")):
@@ -45,8 +48,14 @@ def infer_graph(model: onnx.ModelProto) -> Graph:
     except (shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
         said = next((line.strip() for line in str(problem).splitlines() if line.strip()), "")
         raise ExportError(f"the shapes of the ONNX graph do not fit together: {said}") from problem
-    named = onnx.ModelProto()
-    named.CopyFrom(inferred)
+    named = copied(model, "graph")
+    named.graph.CopyFrom(copied(model.graph, "input", "value_info", "output"))
+    weights = {tensor.name for tensor in inferred.graph.initializer} ^ {
+        tensor.name for tensor in model.graph.initializer
+    }
+    named.graph.input.extend(value for value in inferred.graph.input if value.name not in weights)
+    named.graph.value_info.extend(inferred.graph.value_info)
+    named.graph.output.extend(inferred.graph.output)
     for value in _values(named.graph):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value == OPEN_BATCH:
@@ -54,6 +63,34 @@ def infer_graph(model: onnx.ModelProto) -> Graph:
             elif dim.dim_value % OPEN_BATCH == 0:
                 dim.Clear()
     return _graph_of(inferred, named)
+
+
+def copied(message: Any, *leave_out: str) -> Any:
+    """A part of an ONNX file without some of its fields, whose numbers need not be copied first and dropped then."""
+    copy = type(message)()
+    for descriptor, value in message.ListFields():
+        if descriptor.name in leave_out:
+            continue
+        if isinstance(value, (bool, int, float, str, bytes)):
+            setattr(copy, descriptor.name, value)
+        elif hasattr(value, "CopyFrom"):
+            getattr(copy, descriptor.name).CopyFrom(value)
+        else:
+            getattr(copy, descriptor.name).extend(value)
+    return copy
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same with constants of many numbers as inputs: shapes are worked out from small ones alone, and ONNX copies
+    a model several times on the way."""
+    light: onnx.ModelProto = copied(model, "graph")
+    light.graph.CopyFrom(copied(model.graph, "initializer"))
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= SMALL:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light
 
 
 def _graph_of(described: onnx.ModelProto, model: onnx.ModelProto) -> Graph:

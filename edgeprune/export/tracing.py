@@ -76,7 +76,9 @@ def trace(model: nn.Module, example: Inputs, masks: Mapping[str, BoolArray]) -> 
     _check_supported(exported, origins)
     ClearMetadataAndDocStringPass()(exported)
     exported.ir_version = IR_VERSION
-    graph = infer_graph(ir.serde.serialize_model(exported))
+    model = ir.serde.serialize_model(exported)
+    del exported  # and the weights in it
+    graph = infer_graph(model)
     _check_shapes(graph, origins)
     _check_zeros(graph, weights, masks)
     return Traced(graph, weights, origins)

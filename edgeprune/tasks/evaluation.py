@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BATCH = 1000
+# Of examples of more than SMALL numbers a batch has about NUMBERS: an image's activations are many times as large as it.
+SMALL, NUMBERS = 1 << 12, 1 << 20
 CHANGED = "its outputs change their shape"
 
 
 def in_batches(run: Callable[..., Sequence[Array]], inputs: tuple[Any, ...]) -> tuple[Array, ...]:
     """What `run` gives for a batch of each input, an array per output, for all of them."""
-    starts = range(0, len(inputs[0]), BATCH)
-    outputs = [run(*rows(inputs, slice(first, first + BATCH))) for first in starts]
+    size = sum(math.prod(given.shape[1:]) for given in inputs)
+    batch = BATCH if size <= SMALL else max(1, NUMBERS // size)
+    starts = range(0, len(inputs[0]), batch)
+    outputs = [run(*rows(inputs, slice(first, first + batch))) for first in starts]
     return tuple(np.concatenate(column) for column in zip(*outputs))
 
 

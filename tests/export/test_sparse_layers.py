@@ -83,6 +83,9 @@ class Even(costs.Costs):
     def reorder(self, cells: int) -> float:
         return 0.0
 
+    def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
+        return 0.0
+
 
 def test_a_gain_of_the_whole_network_that_hardly_shows_is_not_worth_a_library() -> None:
     """Errors of the predictions are as large, so that it might as well be slower."""

@@ -1,5 +1,5 @@
-"""How layers are written in ONNX that PyTorch's exporter would otherwise unroll into one node a step, or a loop over
-examples: nn.RNN, nn.EmbeddingBag."""
+"""How PyTorch's operators are written in ONNX that its exporter would write in many nodes: nn.RNN, one a step,
+attention, and nn.EmbeddingBag, a loop over examples."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset18
 
+from edgeprune.export.normal.attention import attention
+
 MEAN, MAX = 1, 2  # modes of PyTorch's embedding_bag
 op: Any = opset18  # its own types are those of ONNX's attributes and constants, not what it takes besides
 
@@ -20,6 +22,7 @@ def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
     return {
         torch.ops.aten.rnn_tanh.input: _rnn_tanh,
         torch.ops.aten.rnn_relu.input: _rnn_relu,
+        torch.ops.aten.scaled_dot_product_attention.default: attention,
         torch.ops.aten.embedding_bag.padding_idx: _embedding_bag,
     }
 
