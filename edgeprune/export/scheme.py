@@ -11,6 +11,7 @@ import numpy as np
 from edgeprune.errors import ExportError
 from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node
+from edgeprune.export.readers import read_as_integers
 from edgeprune.export.scales import Scale
 from edgeprune.operators import MATRIX, SHARED, Rule, row
 
@@ -50,6 +51,7 @@ def scheme_of(graph: Graph, apart: frozenset[str] = frozenset()) -> Scheme:
         for number, node in nodes
         if (rule := _rule_of(node, graph)) is not None and apart.isdisjoint((*operands(node, rule), *node.outputs))
     }
+    rules = read_as_integers(graph, rules)
     return _Builder(graph, rules, dict(_fusions(graph, rules))).build()
 
 
