@@ -21,7 +21,7 @@ from lab.block import Taken
 from lab.bundles import bundle, stock
 from lab.ratios import example_of
 from lab.sheet import Sheet, one_by_one, say_load
-from lab.tickets import FEEDFORWARD, Cell
+from lab.tickets import NETWORKS, Cell
 from lab.timing import Compared, Side, alternate, local
 
 REQUIREMENTS = {"deepsparse": ("deepsparse==1.8.0", "numpy<2"), "mnn": ("MNN==3.6.1", "numpy<2")}
@@ -124,7 +124,7 @@ def time_row(work: Path, network: str, row: str, sparsity: float, rounds: int) -
 
 
 @click.command()
-@options.only("network", FEEDFORWARD)
+@options.only("network", NETWORKS)
 @options.only("row", ROWS)
 @options.SPARSITY
 @options.rounds(5)
@@ -146,7 +146,7 @@ def peers(
     columns = ("row", "side", "ms", "least block", "edgeprune is", "difference")
     sheet = Sheet(*columns, title=f"{sparsity:g} % zeros")
     say_load()
-    for network, row in one_by_one(networks or FEEDFORWARD, rows or ROWS):
+    for network, row in one_by_one(networks or NETWORKS, rows or ROWS):
         timed, differences = time_row(work, network, row, sparsity, rounds)
         figures = {row: {side: round(timed.median_ms(side), 4) for side in timed.blocks_ns}}
         for side in timed.blocks_ns:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune import patterns, runtimes
 from edgeprune.errors import ExportError, PatternError
@@ -19,13 +19,14 @@ from edgeprune.export.calibrate import calibrate
 from edgeprune.export.files import SparseKernels, sparse_kernels
 from edgeprune.export.graph import Graph
 from edgeprune.export.quantize import quantize
-from edgeprune.export.rehearsal import EXAMPLES
+from edgeprune.export.rehearsal import few
 from edgeprune.export.sparse.layers import Weighted, find_layers
 from edgeprune.export.sparse.weighing import weigh_network
 from edgeprune.export.tracing import trace
 from edgeprune.kernels.costs import FORMATS, Costs
 from edgeprune.mask import BoolArray
 from edgeprune.patterns import Pattern
+from edgeprune.task import Inputs, rows
 
 SPARSITIES = (0.5, 0.7, 0.9, 0.95)
 JUDGED = 2  # the place of the sparsity that patterns are compared at
@@ -80,25 +81,25 @@ def _best(gains: Mapping[str, tuple[float, ...]]) -> str:
 def forecast(
     model: nn.Module,
     weights: Mapping[str, float],
-    inputs: Tensor,
+    inputs: Inputs,
     cells: Iterable[tuple[str, str, str]],
     pattern: Optional[str] = None,
 ) -> Iterator[Forecast]:
     """Predict for each cell: architecture ("any": this machine's), runtime and precision.
 
-    model: in eval mode, nothing pruned. weights: those that can be pruned -> factor on the sparsity, in 0..1. inputs: a
-    few of these examples are taken. pattern: None for every one that a kernel exists for. Raises PatternError for one
-    that no kernel runs, and ExportError for a network that cannot be traced.
+    model: in eval mode, nothing pruned. weights: those that can be pruned -> factor on the sparsity, in 0..1. inputs:
+    as `Split` has them; a few examples are taken. pattern: None for every one that a kernel exists for. Raises
+    PatternError for one that no kernel runs, and ExportError for a network that cannot be traced.
     """
     if pattern is not None and patterns.load(pattern).whole_channels:
         raise PatternError(
             f"pattern {pattern} leaves smaller dense layers, which every runtime runs faster: it needs no kernel",
             "leave --pattern out for the patterns of the sparse kernels",
         )
-    inputs = inputs[:EXAMPLES].contiguous()
+    examples = few(inputs)
     parameters = dict(model.named_parameters())
     masks = {name: np.ones(tuple(parameters[name].shape), np.bool_) for name in weights if name in parameters}
-    traced = trace(model, inputs[:2], masks)
+    traced = trace(model, rows(examples, slice(2)), masks)
     factors = {weight.initializer: weights[name] for name, weight in traced.weights.items()}
     forms: dict[str, Graph] = {"fp32": traced.graph}
     for arch, runtime, precision in cells:
@@ -108,7 +109,8 @@ def forecast(
             continue
         try:
             if precision not in forms:
-                forms[precision] = quantize(traced.graph, calibrate(traced.graph, inputs.numpy(), "minmax"))
+                ranges = calibrate(traced.graph, tuple(tensor.numpy() for tensor in examples), "minmax")
+                forms[precision] = quantize(traced.graph, ranges)
         except ExportError as problem:
             yield Forecast(runtime, precision, note=str(problem))
             continue

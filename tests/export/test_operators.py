@@ -28,13 +28,13 @@ ROOT = Path(edgeprune.__file__).parent
 # int8, and those in .tflite.
 FORMS = {
     "export.normal.ceilings", "export.normal.names", "export.normal.rewrites", "export.qdq", "export.sparse.floats",
-    "export.sparse.integers", "export.sparse.products",
+    "export.sparse.products", "export.sparse.region",
     *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "folding", "pooling", "reduction")),
     *(f"export.tflite.{name}" for name in ("ranking", "recognition", "reshaping", "spelling", "writer")),
     "export.gelu", "export.tflite.composed", "export.tflite.pointwise",
     *(f"export.tflite.{name}" for name in ("steps", "products", "volumes", "broadcasting", "constants", "indexing")),
     "export.tflite.transposed",
-    "export.normal.moves", "export.normal.recurrent", "export.normal.translations",
+    "export.normal.attention", "export.normal.moves", "export.normal.recurrent", "export.normal.translations",
     "export.tflite.cells", "export.tflite.normalization", "export.tflite.recurrent",
 }  # fmt: skip
 PUBLIC = {"Split"}  # a name of the package's own too

@@ -296,13 +296,15 @@ void load_operators(void) {
 /* What ONNX Runtime checks before it makes a kernel. */
 static void check_types(const OrtCustomOp *op, const node *n) {
     const size_t count = op->GetInputTypeCount(op);
-    if (n->input_count > count || n->output_count > op->GetOutputTypeCount(op)) give_up("wrong number of inputs", n->op);
+    const int several = op->GetInputCharacteristic(op, count - 1) == 2; /* as many of the last one as there are */
+    if ((n->input_count > count && !several) || n->output_count > op->GetOutputTypeCount(op)) give_up("wrong number of inputs", n->op);
     for (size_t i = 0; i < op->GetOutputTypeCount(op); i++)
         if ((i >= n->output_count || n->left_out[i]) && op->GetOutputCharacteristic(op, i) != 1) give_up("an output is left out", n->op);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count || i < n->input_count; i++) {
         const OrtValue *value = i < n->input_count ? n->input[i] : 0;
-        const int optional = op->GetInputCharacteristic(op, i) == 1;
-        if (value ? value->type != op->GetInputType(op, i) : !optional) give_up("an input of the wrong type", n->op);
+        const size_t number = i < count ? i : count - 1;
+        const int optional = op->GetInputCharacteristic(op, number) == 1;
+        if (value ? value->type != op->GetInputType(op, number) : !optional) give_up("an input of the wrong type", n->op);
     }
 }
 

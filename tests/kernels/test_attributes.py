@@ -89,6 +89,12 @@ WRONG = [
     ("QAveragePool", "count_include_pad", 7, "count_include_pad is 7, but must lie between 0 and 1"),
     ("QUnpack", "channels", 0, "channels is 0, but must lie between 1 and 16777216"),
     ("QUnpack", "channels", None, "channels is missing"),
+    ("QGather", "input_channels", None, "input_channels is missing"),
+    ("QGather", "input_channels", [0], "input_channels is 0, but must lie between 1 and 1048576"),
+    ("QGather", "input_channels", [1] * 7, "input_channels must hold one integer for each input"),
+    ("QGather", "channel_indices", [-2], "channel_indices is -2, but must lie between -1 and "),
+    ("QGather", "row_indices", [1 << 24], "row_indices is 16777216, but must lie between -1 and 16777215"),
+    ("QGather", "axis", 1, "axis is no attribute of this operator"),
     ("QPack", "channels", 3, "channels is no attribute of this operator"),
 ]  # fmt: skip
 

@@ -13,10 +13,12 @@ from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
 from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, Weighted, find_layers, weigh
 from edgeprune.export.sparse.regions import Planned
+from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.operators import CONVOLUTION, MATRIX, TRANSPOSED, row
 
 IMAGE = 4  # dimensions
+PRODUCT = "multiply"
 LayerTimes = Mapping[str, Mapping[str, float]]
 
 
@@ -31,6 +33,8 @@ class Weighing:
     planned: Planned
     against: str
     dense_ns: Mapping[str, float]
+    rest_ns: float
+    left_ns: float
 
     @property
     def chosen(self) -> set[int]:
@@ -45,14 +49,15 @@ class Weighing:
 
     @property
     def gain(self) -> float:
-        """Predicted time of what was planned and of the layers that could not be, in the runtime's own kernels / with
-        those chosen: here a sparse kernel counts as predicted, not as what it may take at worst."""
+        """Predicted time of the network in the runtime's own kernels / with those chosen: here a sparse kernel counts as
+        predicted, not as what it may take at worst."""
         if self.against:
             return 1.0
         unplanned = sum(self.dense_ns[choice.layer.name] for choice in self.choices if choice.refusal)
         doubt = sum(choice.doubted - choice.sparse for choice in self.choices if choice.layer.number in self.chosen)
-        stock = self.planned.stock + unplanned
-        return stock / max(stock - self.planned.saved - doubt, stock / 1000) if stock else 1.0
+        stock = self.planned.stock + unplanned + self.rest_ns
+        saved = self.planned.saved + doubt + self.rest_ns - self.left_ns
+        return stock / max(stock - saved, stock / 1000) if stock else 1.0
 
 
 def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bool = True) -> Weighing:
@@ -72,12 +77,15 @@ def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bo
         choice.layer.name: estimated_ns(graph, choice.layer, costs) if choice.refusal else choice.dense
         for choice in choices
     }
-    return Weighing(draft, tuple(choices), planned, _against(graph, choices, planned, costs), times)
+    rest = rest_ns(graph, layers, costs)
+    left = sum(spent for number, spent in rest.items() if draft.paired.places[number] not in draft.dropped)
+    against = _against(graph, choices, planned, costs)
+    return Weighing(draft, tuple(choices), planned, against, times, sum(rest.values()), left)
 
 
 def _against(graph: Graph, choices: list[Choice], planned: Planned, costs: Costs) -> str:
     """Why the library is not worth it: nothing of ours is without a layer that is sparse, and a gain that shows."""
-    worth = costs.worth_unsure if _has_gates(graph) else costs.worth
+    worth = costs.worth_unsure if graph.precision == "fp32" and _has_gates(graph) else costs.worth
     left = [choice.blocks_left for choice in choices if choice.layer.number in planned.chosen and choice.pattern]
     if all(share > costs.full for share in left):
         return FULL if left else LAYOUT
@@ -86,7 +94,8 @@ def _against(graph: Graph, choices: list[Choice], planned: Planned, costs: Costs
 
 def _has_gates(graph: Graph) -> bool:
     """True if activations over images are multiplied with each other."""
-    gates = (node for node in graph.nodes if row(node.type).gates and not graph.constants.keys() & set(node.inputs))
+    products = (node for node in graph.nodes if row(node.type).packed == PRODUCT)
+    gates = (node for node in products if not graph.constants.keys() & set(node.inputs))
     return any(len(graph.shapes.get(node.output, ())) == IMAGE for node in gates)
 
 

@@ -1,6 +1,6 @@
 /* What the kernels of one instruction-set level share: widths of vectors, and what tiles they hold. */
 #pragma once
-#include "simd128.h"
+#include "kernels.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #ifdef __clang__
@@ -14,6 +14,8 @@
 #define ONE_BY_ONE
 #define ALIGNED
 #endif
+
+#include "simd128.h"
 
 /* The widest vectors: W(name) is what a name of simd*.h means for them. SUM: a function for vectors of as many lanes. */
 #define W(name) JOINED(name, WIDE)
