@@ -13,7 +13,6 @@ from edgeprune.artifact import Layer
 from edgeprune.export.certificate import Stored
 from edgeprune.export.graph import Graph
 from edgeprune.export.qdq import to_model, with_pairs
-from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Choice, find_layers
 from edgeprune.export.sparse.weighing import LayerTimes, weigh_network
 from edgeprune.kernels.costs import Costs
