@@ -30,10 +30,11 @@ class Rule:
     operands: number of leading inputs that are int8 activations (0: all of them); one may be a constant instead,
     stored int8 per tensor. weight_axis: axis of the output channels in input 1, a constant int8 weight, or None for
     an operator without one; input 2 is then an int32 bias. output: OWN scale, one SHARED with the operands, or a
-    fixed (scale, zero point). attributes and constants (input -> value of every element) that a node must have for the
-    rule to hold. absent: what an input means that a node leaves out. clamps: (low, high) of an activation that runs
-    inside the operator before it. fuses: takes such an activation in. table: its data may be a constant, a lookup
-    table. integer: False for an operator that computes in float between int8 neighbours.
+    fixed (scale, zero point). attributes and constants (input -> value of every element) that a node must have for
+    the rule to hold. absent: what an input means that a node leaves out. clamps: (low, high) of an activation that
+    runs inside the operator before it. fuses: takes such an activation in. table: its data may be a constant, a
+    lookup table. several: it has several outputs, all of them int8. integer: False for an operator that computes in
+    float between int8 neighbours.
     """
 
     operands: int = 1
@@ -45,6 +46,7 @@ class Rule:
     clamps: Optional[tuple[float, float]] = None
     fuses: bool = False
     table: bool = False
+    several: bool = False
     integer: bool = True
 
 
@@ -64,24 +66,35 @@ class Litert:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """What a recurrent layer computes in a step. gates: their number; activations: of a direction, each choice of them
+    that a kernel knows, the one without a word first; attributes: of the library's operator, besides those of all."""
+
+    gates: int
+    activations: tuple[tuple[str, ...], ...]
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Operator:
     """One row.
 
     refuses: what of a node's attributes is not supported though the operator is, in words, or "". int8: its rules, of
     which the first that holds counts; without one it stays float between a DequantizeLinear and a QuantizeLinear.
-    weights: of a layer with weights in input 1, the operator that it counts as. sign: of its output. joins: all of its
-    inputs are parts of its output. bounds: it clips at inputs 1 and 2. moves: it only gives integers another shape.
-    channels: EITHER if ONNX Runtime's float kernels run it in blocked channels as well, POOL if it always runs in
-    blocked channels where their number allows it. packed: the work that it is for packed int8 tensors, as the cost
-    model calls it. pointwise: the same of one that computes each place of its output from that place of its inputs
-    alone, in the runtime's own form. behind: ONNX Runtime may run it inside the kernel of the layer before it, and
-    then often gives the kernel its name. inner: writers make it, no network is exported with it.
+    weights: of a layer with weights in input 1, the operator that it counts as. cell: of a recurrent one. sign: of its
+    output. joins: all of its inputs are parts of its output. bounds: it clips at inputs 1 and 2. moves: it only gives
+    integers another shape. channels: EITHER if ONNX Runtime's float kernels run it in blocked channels as well, POOL if
+    it always runs in blocked channels where their number allows it. packed: the work that it is for packed int8
+    tensors, as the cost model calls it. pointwise: the same of one that computes each place of its output from that
+    place of its inputs alone, in the runtime's own form. behind: ONNX Runtime may run it inside the kernel of the layer
+    before it, and then often gives the kernel its name. inner: writers make it, no network is exported with it.
     """
 
     litert: Optional[Litert] = None
     int8: tuple[Rule, ...] = ()
     refuses: Callable[[Mapping[str, Any]], str] = lambda attributes: ""
     weights: str = ""
+    cell: Optional[Cell] = None
     sign: str = ""
     channels: str = ""
     packed: str = ""
@@ -133,7 +146,9 @@ OPERATORS: dict[str, Operator] = {
         Litert("pooling.average_pool", "pool", "average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
     ),
-    "BatchNormalization": Operator(Litert(spelling="batch_norm")),
+    "BatchNormalization": Operator(
+        Litert(spelling="batch_norm"), (Rule(fuses=True, integer=False),), packed="batch_norm",
+    ),
     "Cast": Operator(Litert("pointwise.cast", layout=ANY)),
     "Ceil": Operator(_function(), pointwise=FUNCTION),
     "Celu": Operator(Litert(spelling="celu", layout=ANY), pointwise=FUNCTION),
@@ -147,7 +162,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Concat": Operator(
         Litert("reshaping.concat", int8="always", layout=ANY), (Rule(0, output=SHARED),),
-        sign=KEEPS_SIGN, channels=EITHER, joins=True,
+        sign=KEEPS_SIGN, channels=EITHER, joins=True, packed="concat",
     ),
     "ConstantOfShape": Operator(Litert(spelling="constant_of_shape")),
     "Conv": Operator(
@@ -178,14 +193,16 @@ OPERATORS: dict[str, Operator] = {
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
     "Floor": Operator(_function(), pointwise=FUNCTION),
     "Gather": Operator(
-        Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
+        Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),), packed="gather",
     ),
     "Gelu": Operator(Litert("pointwise.gelu", layout=ANY), pointwise=FUNCTION),
     "GatherElements": Operator(
         Litert("indexing.gather_elements", int8="always", data=1), _SAME, sign=KEEPS_SIGN,
     ),
     "GatherND": Operator(Litert("indexing.gather_nd", int8="always", data=1), _SAME, sign=KEEPS_SIGN),
-    "GRU": Operator(Litert("recurrent.gru")),
+    "GRU": Operator(
+        Litert("recurrent.gru"), weights="GRU", cell=Cell(3, (("Sigmoid", "Tanh"),), ("linear_before_reset",)),
+    ),
     "Gemm": Operator(
         Litert("dense.gemm", "gemm", "weighted", clamps=True),
         (
@@ -205,13 +222,15 @@ OPERATORS: dict[str, Operator] = {
         Litert("elementwise.hard_sigmoid", layout=ANY), (Rule(output=_UNIT, integer=False),),
         sign=NEVER_NEGATIVE, behind=True, pointwise=FUNCTION,
     ),
-    # HardSwish and Softmax have int8 kernels in LiteRT too, but its default delegate knows none of them: in float the
-    # whole network stays in one piece and runs faster, and exactly.
+    # It has an int8 kernel in LiteRT too, but its default delegate knows none: in float the whole network stays in one
+    # piece and runs faster, and exactly.
     "HardSwish": Operator(_unary(), (Rule(),), pointwise=FUNCTION),
     "Identity": Operator(Litert()),
     "InstanceNormalization": Operator(Litert("normalization.instance_norm", data=1, layout=ANY)),
     "LayerNormalization": Operator(Litert("normalization.layer_norm", data=1, layout=ANY)),
-    "LSTM": Operator(Litert("recurrent.lstm")),
+    "LSTM": Operator(
+        Litert("recurrent.lstm"), weights="LSTM", cell=Cell(4, (("Sigmoid", "Tanh", "Tanh"),)),
+    ),
     "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True, pointwise=FUNCTION),
     "LogSoftmax": Operator(Litert("reduction.softmax")),
     "LpNormalization": Operator(Litert("normalization.lp_norm", layout=ANY)),
@@ -239,6 +258,7 @@ OPERATORS: dict[str, Operator] = {
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
+        packed="pad",
     ),
     "Pow": Operator(_several("pow"), pointwise=FUNCTION),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
@@ -257,7 +277,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": Operator(_REDUCTION, sign=KEEPS_SIGN),
     "ReduceSumSquare": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
     "Reciprocal": Operator(Litert(spelling="reciprocal", layout=ANY), pointwise=FUNCTION),
-    "RNN": Operator(Litert("recurrent.rnn")),
+    "RNN": Operator(Litert("recurrent.rnn"), weights="RNN", cell=Cell(1, (("Tanh",), ("Relu",)), ("relu",))),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
         sign=NEVER_NEGATIVE, channels=EITHER, behind=True, pointwise=FUNCTION,
@@ -266,11 +286,12 @@ OPERATORS: dict[str, Operator] = {
         Litert("elementwise.relu", int8="always", layout=ANY), sign=NEVER_NEGATIVE, inner=True,
     ),
     "Reshape": Operator(
-        Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True,
+        Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True, packed="shuffle",
     ),
     "Resize": Operator(
         Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
+        packed="resize",
     ),
     "Round": Operator(_function(), pointwise=FUNCTION),
     "Selu": Operator(Litert(spelling="selu", layout=ANY), pointwise=FUNCTION),
@@ -281,14 +302,19 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Sign": Operator(_function(), pointwise=FUNCTION),
     "Sin": Operator(_function(), pointwise=FUNCTION),
-    "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), sign=KEEPS_SIGN),
-    "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
+    "Slice": Operator(
+        Litert("reshaping.slice_", "slice_", "always", layout=ANY), _SAME, sign=KEEPS_SIGN, packed="slice",
+    ),
+    # In float: 256 levels would leave the weights of a long sequence, each a small share of 1, none of their digits.
+    "Softmax": Operator(Litert("reduction.softmax"), sign=NEVER_NEGATIVE),
     "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE, pointwise=FUNCTION),
     "Softsign": Operator(Litert(spelling="softsign", layout=ANY), pointwise=FUNCTION),
     "SpaceToDepth": Operator(
         Litert("reshaping.space_to_depth", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
-    "Split": Operator(Litert(spelling="split")),
+    "Split": Operator(
+        Litert(spelling="split"), (Rule(output=SHARED, several=True),), sign=KEEPS_SIGN, packed="split",
+    ),
     "Sqrt": Operator(_function(), pointwise=FUNCTION, sign=NEVER_NEGATIVE),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
     "Sub": Operator(_binary("always"), pointwise=FUNCTION),

@@ -9,16 +9,16 @@ import click
 
 from edgeprune.progress import say
 from lab import options
-from lab.ratios import OTHERS, ROWS, Asked, check_choices, compare, compare_threads, draw_curve
+from lab.ratios import ROWS, Asked, check_choices, compare, compare_threads, draw_curve
 from lab.sheet import say_load
 from lab.sizes import compare_sizes
-from lab.tickets import NETWORKS
+from lab.tickets import MORE, NETWORKS
 
 RANDOM = "random"
 
 
 @click.command()
-@options.only("network", (*NETWORKS, *OTHERS, RANDOM))
+@options.only("network", (*NETWORKS, *MORE, RANDOM))
 @options.only("row", ROWS)
 @options.SPARSITY
 @click.option("--threads", type=click.IntRange(1), default=1, help="Compare so many threads with one.")

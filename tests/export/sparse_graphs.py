@@ -48,6 +48,9 @@ class Eager(Costs):
     def reorder(self, cells: int) -> float:
         return 1.0
 
+    def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
+        return 0.0
+
 
 class Except(Eager):
     """The same, but layers with this many outputs stay dense."""

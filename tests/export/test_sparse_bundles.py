@@ -18,7 +18,7 @@ from edgeprune.errors import VerificationError
 from edgeprune.export import build, export, files
 from edgeprune.export.certificate import PACKED, Stored, certify, read_weights
 from edgeprune.export.files import SparseKernels, sparse_kernels, write_onnx
-from edgeprune.export.graph import read_graph
+from edgeprune.export.reading import read_graph
 from edgeprune.export.shrink import shrink
 from edgeprune.export.sparse import clock, stock
 from edgeprune.export.tracing import trace
@@ -191,7 +191,7 @@ def test_a_zero_that_is_none_in_the_packed_bytes_is_refused(precision, artifacts
     damaged = np.frombuffer(packing.pack(weight, "unstructured"), np.uint8)
     packed.CopyFrom(numpy_helper.from_array(damaged, packed.name))
     stored = read_weights(model.SerializeToString(), {name: [Stored(packed.name, PACKED, kernel=weight.shape[2:])]})
-    places = {name: (name, lambda array: array)}
+    places = {name: ((name,), lambda weights: weights[name])}
     with pytest.raises(VerificationError, match=f"1 of .* zeros of tensor {name} were lost"):
         certify(stored, {name: mask.reshape(stored[name].shape)}, places)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgeprune.kernels import DOMAIN, packing
+from tests.kernels.recurrent_cases import GATES, recurrent
 from tests.kernels.reference import magnitude
 
 Array = NDArray[Any]
@@ -89,6 +90,8 @@ def every_operator(seed: int, each: int) -> Cases:
             float_convolution(cases, each_pattern, 0.3, residual=number % 4 == 2, plane=plane)
         float_product(cases, pattern, density, residual=number % 4 == 3)
         float_depthwise(cases)
+        for cell in GATES:
+            recurrent(cases, cell, pattern, density)
         for kind in ("block:1x4", "unstructured"):
             integer_convolution(cases, kind, density, signed, residual=number % 3 == 2, table=number % 4 > 1)
             integer_product(cases, kind, density, signed)
@@ -97,6 +100,7 @@ def every_operator(seed: int, each: int) -> Cases:
         integer_product_of_two(cases, signed, gate=number % 3 > 0)
         integer_function(cases, signed)
         pools(cases, signed)
+        gathers(cases, signed)
     return cases
 
 
@@ -326,3 +330,40 @@ def pools(cases: Cases, signed: bool) -> None:
     cases.unpacked(average, c, signed)
     whole = cases.node("QGlobalAveragePool", [cases.packed(x)], channels=c, signed=int(signed), **numbers)
     cases.unpacked(whole, c, signed)
+
+
+def indices(cases: Cases, size: int) -> list[int]:
+    """Along an axis: some of it, with fill around it, every second, each twice, or any."""
+    random = cases.random
+    first, around = int(random.integers(size)), random.integers(0, 4, 2).tolist()
+    some = list(range(first, size))
+    forms = (
+        [-1] * around[0] + some + [-1] * around[1],
+        [-1] * around[0] + some[::2] + [-1] * around[1],
+        [place for place in some for _ in range(2)],
+        random.integers(-1, size, int(random.integers(1, 2 * size + 1))).tolist(),
+    )
+    return forms[int(random.integers(len(forms)))]
+
+
+def gathers(cases: Cases, signed: bool) -> None:
+    """Several tensors joined, one of them by halves and mixed, and any choice of channels, rows and columns."""
+    random = cases.random
+    n, c, _ = sizes(cases, 20)
+    space = geometry(cases, c)["input_shape"][1:]
+    fours = bool(random.integers(2))
+    counts = [int(random.integers(1, 12)) * (4 if fours else 1) for _ in range(int(random.integers(1, 6)))]
+    parts = [cases.packed(integers(cases, signed, n, count, *space)) for count in counts]
+    all_channels, numbers = sum(counts), {"signed": int(signed), "x_zero_point": zero_point(cases, signed)}
+    joined = cases.node("QGather", parts, input_channels=counts, **numbers)
+    cases.unpacked(joined, all_channels, signed)
+    halves = np.arange(all_channels // 2 * 2).reshape(2, -1).T.reshape(-1).tolist()
+    chosen = {"channel_indices": halves or [0]} if random.random() < 0.5 else {}
+    if random.random() < 0.5:
+        chosen["channel_indices"] = random.integers(-1, all_channels, int(random.integers(1, 30))).tolist()
+    if len(space) == 2 and random.random() < 0.7:
+        chosen["row_indices"] = indices(cases, space[0])
+    if random.random() < 0.7:
+        chosen["column_indices"] = indices(cases, space[-1])
+    y = cases.node("QGather", parts, input_channels=counts, **numbers, **chosen)
+    cases.unpacked(y, len(chosen.get("channel_indices", range(all_channels))), signed)

@@ -151,6 +151,23 @@ def test_pools_are_those_of_onnx(pool: dict[str, Any], signed: bool, include: bo
     assert np.abs(got.astype(np.float32) - np.clip(mean * 0.7 + 5, low, low + 255)).max() <= 0.501
 
 
+@given(st.booleans(), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_a_gather_is_onnxs_own_joins_parts_and_repetition(signed: bool, left: int, right: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    low = -128 if signed else 0
+    kind = np.int8 if signed else np.uint8
+    x, y = (random.integers(low, low + 256, (2, count, 5, 6)).astype(kind) for count in (left, right))
+    packed, counts = [pack_channels(x), pack_channels(y)], [left, right]
+    numbers = {"signed": int(signed), "input_channels": counts, "x_zero_point": 7}
+    both = np.concatenate([x, y], axis=1)
+    joined = unpack_channels(run("QGather", packed, **numbers), left + right, signed)
+    np.testing.assert_array_equal(joined, both)
+    taken = {"channel_indices": [*range(right), -1], "row_indices": [-1, 4, 2], "column_indices": [0, 0, 1, 1]}
+    got = unpack_channels(run("QGather", packed, **numbers, **taken), right + 1, signed)
+    np.testing.assert_array_equal(got[:, :-1, 1:], both[:, :right, [4, 2]][..., [0, 0, 1, 1]])
+    assert (got[:, :, 0] == 7).all() and (got[:, -1] == 7).all()
+
+
 @pytest.mark.parametrize("signed", [False, True])
 @given(channels=st.integers(1, 9), space=st.lists(st.integers(1, 5), min_size=1, max_size=2))
 def test_the_packed_layout_goes_there_and_back(signed: bool, channels: int, space: list[int]) -> None:
@@ -164,8 +181,9 @@ def test_the_packed_layout_goes_there_and_back(signed: bool, channels: int, spac
 
 def test_every_operator_of_the_contract_is_here() -> None:
     named = {"SparseConv", "SparseGemm", "DepthwiseConv", "QSparseConv", "QSparseGemm", "QDepthwiseConv", "QAdd"}
-    named |= {"QMul", "QTable"}
+    named |= {"QMul", "QTable", "QGather"}
     named |= {"MaxPool", "QMaxPool", "QAveragePool", "QGlobalAveragePool", "QPack", "QUnpack"}
+    named |= {"SparseLSTM", "SparseGRU", "SparseRNN"}
     spelled = {f"{name}S8" for name in ("QUnpack", "QSparseGemm", "QPack")}
     assert {operator.__name__ for operator in OPERATORS} == named | spelled
     assert onnx.defs.onnx_opset_version() >= 18

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from edgeprune.export.graph import Graph
-from edgeprune.export.sparse import functions, gates, tensors
+from edgeprune.export.sparse import functions, gates, moves, norms, tensors
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.steps import Form, Packed, Step
 from edgeprune.operators import row
@@ -19,6 +19,14 @@ FORMS: dict[str, Form] = {
     "multiply": gates.PRODUCT,
     "gate": gates.PRODUCT,
     "table": functions.TABLE,
+    "batch_norm": norms.AFFINE,
+    "concat": moves.JOIN,
+    "slice": moves.PART,
+    "split": moves.SPLIT,
+    "resize": moves.NEAREST,
+    "gather": moves.PICK,
+    "pad": moves.PAD,
+    "shuffle": moves.SHUFFLE,
 }
 
 
@@ -31,7 +39,10 @@ def find_steps(draft: Draft) -> dict[str, Step]:
         if kind
         for step in FORMS[kind].steps(draft, number)
     }
-    found |= {step.output: step for step in functions.steps(draft)}
+    for step in functions.steps(draft):
+        # A clip inside of another step is no function of its own.
+        if step.output not in found or not set(step.nodes) <= set(found[step.output].nodes):
+            found[step.output] = step
     return {name: step for name, step in found.items() if not _inside(draft.graph, name, found)}
 
 

@@ -8,6 +8,7 @@ from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Choice, Weighted
 from edgeprune.export.sparse.packed import named, points, requantize
 from edgeprune.export.sparse.products import added_bias
+from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.region import Region
 from edgeprune.export.sparse.regions import Planned
 from edgeprune.export.sparse.steps import step_of, weighted_step
@@ -16,12 +17,13 @@ from edgeprune.operators import row
 
 
 def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
-    """The layers, those that are no integer step with the reason."""
+    """The layers, those that are no integer step with the reason; recurrent ones are none and need not be."""
     judged = []
     for layer in layers:
         if layer.biased is not None and added_bias(draft.graph, layer.number, layer.biased) is None:
             layer = replace(layer, bias="", biased=None)
-        step = layer.refusal or weighted_step(draft, layer)
+        apart = "the phases of a transposed convolution lie apart in the packed layout" if layer.after else ""
+        step = layer.refusal or apart or (layer if layer.parts else weighted_step(draft, layer))
         judged.append(replace(layer, refusal=step, geometry=None) if isinstance(step, str) else layer)
     return judged
 
@@ -35,14 +37,14 @@ def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs) -> Plann
         if geometry is not None and geometry.gemm:
             stock += choice.dense
             if choice.pays:
-                _gemm(draft, choice)
+                (replace_recurrent if choice.layer.parts else _gemm)(draft, choice)
                 chosen.add(choice.layer.number)
                 saved += choice.dense - choice.doubted
     region = Region(draft, choices, costs)
     chosen |= region.layers
     if chosen:
         # Before the region, whose changes of layout read what these write and stand at the same place.
-        _move_quantized(draft)
+        _move_quantized(draft, region.nodes)
     region.rewrite()
     return Planned(chosen, saved + region.saved, stock + region.stock)
 
@@ -57,12 +59,12 @@ def _gemm(draft: Draft, choice: Choice) -> None:
     draft.add(step.covered[-1], named("QSparseGemm", draft), inputs, output, layer.name, **points(draft, step))
 
 
-def _move_quantized(draft: Draft) -> None:
-    """Flatten and its like between two tensors on one grid work on the integers: no float detour is left before a
-    sparse Gemm."""
+def _move_quantized(draft: Draft, packed: set[int]) -> None:
+    """Flatten and its like between two tensors on one grid work on the integers, but for those that run packed: no
+    float detour is left before a sparse Gemm."""
     graph, paired = draft.graph, draft.paired
     for number, node in enumerate(graph.nodes):
-        step = step_of(draft, number, 1) if row(node.type).moves else None
+        step = step_of(draft, number, 1) if row(node.type).moves and number not in packed else None
         if step is None or step.clips or graph.scales[step.inputs[0]] != graph.scales[step.output]:
             continue
         present = paired.graph.nodes[paired.places[number]]

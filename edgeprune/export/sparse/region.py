@@ -34,7 +34,8 @@ class Region:
             if isinstance(step, Step):
                 self.choices[step.output] = choice
                 self.found[step.output] = step
-        self.found |= find_steps(draft)
+        # A clip that a layer takes in is no function of its own.
+        self.found = find_steps(draft) | self.found
         self.standing: dict[int, list[str]] = {}  # node -> the steps that it is a part of
         for key, step in self.found.items():
             for number in step.nodes:
@@ -46,6 +47,11 @@ class Region:
     def layers(self) -> set[int]:
         """Numbers of the nodes with weights that run packed."""
         return {self.found[name].number for name in self.packed if name in self.choices}
+
+    @property
+    def nodes(self) -> set[int]:
+        """Numbers of all nodes that run packed."""
+        return {number for name in self.packed for number in self.found[name].nodes}
 
     def _plan(self) -> set[str]:
         packed_ns = {key: self._packed_ns(step) for key, step in self.found.items()}
@@ -181,6 +187,7 @@ class Region:
         }
 
     def _operator(self, step: Step) -> None:
-        operator, name = packed_operator(self.draft, step), self.graph.nodes[step.number].name
+        operator, node = packed_operator(self.draft, step), self.graph.nodes[step.number]
+        name = node.name if len(node.outputs) == 1 else f"{node.name}/{step.output}"
         inputs = [*map(packed_name, step.inputs), *operator.inputs]
         self.draft.add(step.covered[-1], operator.op, inputs, packed_name(step.output), name, **operator.attributes)

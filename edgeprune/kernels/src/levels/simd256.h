@@ -43,6 +43,10 @@ static inline void store_part_f8(void *to, vf8 a, int count) { _mm256_maskstore_
 static inline vi8 in_order_8(vf8 mixed) { return _mm256_permute4x64_epi64((vi8)mixed, _MM_SHUFFLE(3, 1, 2, 0)); }
 static inline vi8 even_i8(vi8 a, vi8 b) { return in_order_8(_mm256_shuffle_ps((vf8)a, (vf8)b, _MM_SHUFFLE(2, 0, 2, 0))); }
 static inline vi8 even_odd_i8(vi8 a, vi8 b) { return in_order_8(_mm256_shuffle_ps((vf8)a, (vf8)b, _MM_SHUFFLE(3, 1, 2, 0))); }
+static inline void twice_i8(vi8 a, vi8 *low, vi8 *high) {
+    *low = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+    *high = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7));
+}
 static inline vi8 select_i8(vi8 mask, vi8 a, vi8 b) { return _mm256_blendv_epi8(b, a, mask); }
 /* Sixteen bytes each, `step` bytes apart. */
 static inline vi8 load_apart_i8(const char *from, int64_t step) {

@@ -51,6 +51,10 @@ static inline vi16 even_i16(vi16 a, vi16 b) { return PICKED(0, 2, 4, 6, 8, 10, 1
 static inline vi16 even_odd_i16(vi16 a, vi16 b) { return PICKED(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31); }
 static inline vi16 odd_i16(vi16 a, vi16 b) { return PICKED(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
 #undef PICKED
+static inline void twice_i16(vi16 a, vi16 *low, vi16 *high) {
+    *low = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), a);
+    *high = _mm512_permutexvar_epi32(_mm512_setr_epi32(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15), a);
+}
 static inline vi16 one_before_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 15); }
 static inline vi16 one_after_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 1); }
 static inline vf16 as_f16(vi16 a) { return (vf16)a; }
