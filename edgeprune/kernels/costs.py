@@ -172,11 +172,11 @@ class RecurrentGeometry(Geometry):
 class Costs:
     """Predicted times in nanoseconds for one architecture.
 
-    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a sparse
-    kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that a library
-    must save; worth_unsure: the same where products of activations (gates, SiLU) stand between the layers, whose layout
-    in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower than predicted. pairs: two
-    products over tokens may run in one operator.
+    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a
+    sparse kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that
+    a library must save; worth_unsure: the same in float where products of activations (gates, SiLU) stand between the
+    layers, whose layout in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower
+    than predicted. pairs: two products over tokens may run in one operator.
     """
 
     full = 0.9

@@ -202,7 +202,7 @@ def convolutions(draw: st.DrawFn) -> Builder:
 def block(draw: st.DrawFn, b: Builder, x: str) -> str:
     """One piece of a network, as a layer's reader sees it."""
     channels, *space = b.shapes[x]
-    kind = draw(st.sampled_from(["conv", "residual", "depthwise", "max", "mean", "gate", "bare"]))
+    kind = draw(st.sampled_from(["conv", "residual", "depthwise", "max", "mean", "swish", "gate", "bare"]))
     act = draw(st.sampled_from(["", "Relu", "Clip"]))
     weight = draw(PATTERNS), draw(DENSITIES)
     if kind == "residual":
@@ -219,8 +219,14 @@ def block(draw: st.DrawFn, b: Builder, x: str) -> str:
         op = "MaxPool" if kind == "max" else "AveragePool"
         more = {} if kind == "max" else {"count_include_pad": draw(st.integers(0, 1))}
         return b.node(op, [x], [channels, *b.space(x, window)], **window, **more)
-    if kind == "gate":  # a tensor that a stock float operator reads too
+    if kind == "swish":
         return b.node("Mul", [x, b.node("Sigmoid", [x], b.shapes[x])], b.shapes[x])
+    if kind == "gate":
+        pooled, one = [channels, *[1] * len(space)], windows([1] * len(space), same=True)
+        y = b.node("GlobalAveragePool", [x], pooled)
+        y = b.node(draw(st.sampled_from(["Elu", "HardSwish"])), [b.conv(y, 4, draw(one), *weight)], [4, *pooled[1:]])
+        y = b.node("Sigmoid", [b.conv(y, channels, draw(one), *weight)], pooled)
+        return b.node("Mul", draw(st.permutations([x, y])), b.shapes[x])
     if kind == "bare":
         return b.activation(x, "Relu")
     return b.activation(b.conv(x, draw(st.sampled_from([3, 4, 8])), draw(windows(space)), *weight), act)
