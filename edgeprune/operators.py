@@ -63,17 +63,26 @@ class Litert:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """What a recurrent layer computes in a step. gates: their number; activations: of a direction, each choice of them
+    that a kernel knows, the one without a word first; attributes: of the library's operator, besides those of all."""
+
+    gates: int
+    activations: tuple[tuple[str, ...], ...]
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Operator:
     """One row.
 
     refuses: what of a node's attributes is not supported though the operator is, in words, or "". int8: its rules, of
     which the first that holds counts; without one it stays float between a DequantizeLinear and a QuantizeLinear.
-    weights: of a layer with weights in input 1, the operator that it counts as. sign: of its output. joins: all of its
-    inputs are parts of its output. bounds: it clips at inputs 1 and 2. gates: it may multiply activations with each
-    other. moves: it only gives integers another shape. channels: EITHER if ONNX Runtime's float kernels run it in
-    blocked channels as well, POOL if it always runs in blocked channels where their number
-    allows it. packed: the work that it is for packed int8 tensors, as
-    the cost model calls it. behind: ONNX Runtime may run it inside the kernel of the layer before it, and then often
+    weights: of a layer with weights in input 1, the operator that it counts as. cell: of a recurrent one. sign: of its
+    output. joins: all of its inputs are parts of its output. bounds: it clips at inputs 1 and 2. gates: it may multiply
+    activations with each other. moves: it only gives integers another shape. channels: EITHER if ONNX Runtime's float
+    kernels run it in blocked channels as well, POOL if it always runs in blocked channels where their number allows it.
+    packed: the work that it is for packed int8 tensors, as the cost model calls it. behind: ONNX Runtime may run it inside the kernel of the layer before it, and then often
     gives the kernel its name. inner: writers
     make it, no network is exported with it.
     """
@@ -82,6 +91,7 @@ class Operator:
     int8: tuple[Rule, ...] = ()
     refuses: Callable[[Mapping[str, Any]], str] = lambda attributes: ""
     weights: str = ""
+    cell: Optional[Cell] = None
     sign: str = ""
     channels: str = ""
     packed: str = ""
@@ -183,7 +193,9 @@ OPERATORS: dict[str, Operator] = {
         Litert("indexing.gather_elements", int8="always", data=1), _SAME, sign=KEEPS_SIGN,
     ),
     "GatherND": Operator(Litert("indexing.gather_nd", int8="always", data=1), _SAME, sign=KEEPS_SIGN),
-    "GRU": Operator(Litert("recurrent.gru")),
+    "GRU": Operator(
+        Litert("recurrent.gru"), weights="GRU", cell=Cell(3, (("Sigmoid", "Tanh"),), ("linear_before_reset",)),
+    ),
     "Gemm": Operator(
         Litert("dense.gemm", "gemm", "weighted", clamps=True),
         (
@@ -209,7 +221,9 @@ OPERATORS: dict[str, Operator] = {
     "Identity": Operator(Litert()),
     "InstanceNormalization": Operator(Litert("normalization.instance_norm", data=1, layout=ANY)),
     "LayerNormalization": Operator(Litert("normalization.layer_norm", data=1, layout=ANY)),
-    "LSTM": Operator(Litert("recurrent.lstm")),
+    "LSTM": Operator(
+        Litert("recurrent.lstm"), weights="LSTM", cell=Cell(4, (("Sigmoid", "Tanh", "Tanh"),)),
+    ),
     "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True),
     "LogSoftmax": Operator(Litert("reduction.softmax")),
     "LpNormalization": Operator(Litert("normalization.lp_norm", layout=ANY)),
@@ -251,7 +265,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": Operator(_REDUCTION, sign=KEEPS_SIGN),
     "ReduceSumSquare": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
     "Reciprocal": Operator(Litert(spelling="reciprocal", layout=ANY)),
-    "RNN": Operator(Litert("recurrent.rnn")),
+    "RNN": Operator(Litert("recurrent.rnn"), weights="RNN", cell=Cell(1, (("Tanh",), ("Relu",)), ("relu",))),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
         sign=NEVER_NEGATIVE, channels=EITHER, behind=True,

@@ -43,7 +43,9 @@ def plans(
     lab plans --network bert-tiny --json         {network: {precision: {predicted, measured, off}}}
     """
     say_load()
-    sheet = Sheet("precision", "predicted", "measured", "95 % interval", "off", title=f"{sparsity} % zeros, whole network")
+    sheet = Sheet(
+        "precision", "predicted", "measured", "95 % interval", "off", title=f"{sparsity} % zeros, whole network"
+    )
     for network, precision in one_by_one(networks or NETWORKS, precisions or PATTERNS):
         figures = compare(work, Cell(network, PATTERNS[precision], float(sparsity), precision), pairs)
         off = f"{100 * figures['off']:+.0f} %"
@@ -59,7 +61,9 @@ def compare(work: Path, cell: Cell, pairs: int) -> dict[str, Any]:
     gain = predicted(work, cell)
     ratio = measured(work, cell, pairs)
     off = gain / ratio["value"] - 1
-    say(f"{cell.network} {cell.precision}: predicted {gain:.2f}x, measured {ratio['value']:.2f}x, off by {100 * off:+.0f} %")
+    say(
+        f"{cell.network} {cell.precision}: predicted {gain:.2f}x, measured {ratio['value']:.2f}x, off by {100 * off:+.0f} %"
+    )
     figures = {"predicted": gain, "measured": ratio["value"], "off": off}
     rounded = {name: round(value, 3) for name, value in figures.items()}
     return {**rounded, "interval": [round(ratio[end], 3) for end in ("low", "high") if ratio[end]]}

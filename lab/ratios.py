@@ -65,7 +65,8 @@ class Asked:
 
 def example_of(model: LoadedModel, batch: int = 1) -> Array:
     """The first of the bundle's probes, so many times over, as an application would hand it over."""
-    one = np.ascontiguousarray(to_torch_layout(model.artifact.probes()["input"][:1], model.artifact.input))
+    (port,), (probes,) = model.artifact.inputs, model.artifact.probe_inputs()
+    one = np.ascontiguousarray(to_torch_layout(probes[:1], port))
     return one.repeat(batch, 0)
 
 

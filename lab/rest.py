@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgeprune.export.reading import read_graph
 from edgeprune.export.quantize import quantize
+from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse import stock
 from edgeprune.export.sparse.rest import GELU
 from edgeprune.kernels.costs import OTHER, rest_features

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeprune import FindSpec, Ticket, patterns, tasks
 from edgeprune.mask import Array
+from edgeprune.task import rows
 from edgeprune.ticket import LevelRecord, SeedRecord, Verdict, write_seed
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def ticket(work: Path, cell: Cell) -> Ticket:
     torch.manual_seed(SEED)
     network = loaded.task.model()
     masks = draw_masks(network, cell.pattern, 1 - cell.sparsity / 100, np.random.default_rng(SEED))
-    dense, trained = (_state(network, data.train.inputs, chosen) for chosen in ({}, masks))
+    dense, trained = (_state(network, data.train.arguments, chosen) for chosen in ({}, masks))
     sha256 = write_seed(folder, SEED, {"mask": masks, "dense": dense, "trained": trained})
     densities = {name: float(mask.mean()) for name, mask in masks.items()}
     density = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.size for mask in masks.values())
@@ -94,7 +95,7 @@ def draw_masks(network: nn.Module, pattern: str, density: float, random: np.rand
     return masks
 
 
-def _state(network: nn.Module, noise: Tensor, masks: Arrays) -> Arrays:
+def _state(network: nn.Module, noise: tuple[Tensor, ...], masks: Arrays) -> Arrays:
     """State of the network with masked weights, scaled so that values neither grow nor fade from layer to layer."""
     import torch
     from torch import nn
@@ -110,7 +111,7 @@ def _state(network: nn.Module, noise: Tensor, masks: Arrays) -> Arrays:
         for layer in work.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = None  # the mean over all passes, and there is one
-        work.train()(noise[:32])
+        work.train()(*rows(noise, slice(32)))
     return {name: tensor.numpy() for name, tensor in work.state_dict().items()}
 
 

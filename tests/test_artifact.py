@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import Artifact, ExportError, store
-from edgeprune.artifact import Layer, Port, Zeros, sizes_of, to_file_layout, to_torch_layout
+from edgeprune.archive import sizes_of
+from edgeprune.artifact import Layer, Port, Zeros, to_file_layout, to_torch_layout
 from edgeprune.evidence import KernelTimes, Signal
 
 FIELDS: dict[str, Any] = {

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edgeprune import Artifact, Measurement, MeasurementError, TicketError, load_target, store
-from edgeprune.artifact import Port, sizes_of
+from edgeprune.archive import sizes_of
+from edgeprune.artifact import Port
 from edgeprune.blocks import Block, Count
 from edgeprune.cli import main
 from edgeprune.gate import exit_code, judge, junit, parse_budgets, split_budgets, unfairness

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from edgeprune.errors import ExportError, nearest
 from edgeprune.export.graph import Graph, concrete
 from edgeprune.export.scheme import scheme_of
 from edgeprune.scratch import Scratch
+from edgeprune.task import rows, tuple_of
 
 METHODS = ("minmax", "percentile", "entropy")
 
@@ -42,10 +43,11 @@ FLOAT = onnx.TensorProto.FLOAT
 SHRINKS = np.geomspace(1, LEVELS / BINS, 80)
 
 
-def calibrate(graph: Graph, inputs: NDArray[Any], method: str) -> dict[str, Range]:
+def calibrate(graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]], method: str) -> dict[str, Range]:
     """(low, high) of each activation that needs a scale, zero always inside.
 
-    inputs: [n, ...] examples in PyTorch's layout, all of them used (a few hundred do). method: "minmax", the extremes;
+    inputs: [n, ...] examples in PyTorch's layout, a tuple of such for several inputs, all of them used (a few hundred
+    do); integers are fed as they are. method: "minmax", the extremes;
     "percentile", without the outermost 0.01 % of the nonzero values; "entropy", the clip that loses the least
     information (Migacz 2017, "8-bit inference with TensorRT"), without at most 0.1 % of them.
     Raises ExportError for an unknown method, no examples, or values that are not finite.
@@ -55,13 +57,16 @@ def calibrate(graph: Graph, inputs: NDArray[Any], method: str) -> dict[str, Rang
     return calibrate_by(graph, inputs, (method,))[method]
 
 
-def calibrate_by(graph: Graph, inputs: NDArray[Any], methods: Sequence[str]) -> dict[str, dict[str, Range]]:
+def calibrate_by(
+    graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]], methods: Sequence[str]
+) -> dict[str, dict[str, Range]]:
     """What `calibrate` gives for each of some methods; the examples run once for the extremes and once for counts."""
-    if len(inputs) == 0:
+    examples = tuple_of(inputs)
+    if len(examples[0]) == 0:
         raise ExportError("calibration got no examples, expected at least one")
     choosers = {"percentile": percentile_range, "entropy": entropy_range}
     with Scratch() as folder:
-        activations = _watch(graph, list(scheme_of(graph).calibrated), inputs, folder / "watched.onnx")
+        activations = _watch(graph, list(scheme_of(graph).calibrated), examples, folder / "watched.onnx")
         ranges = _extremes(activations)
         counts = _histograms(activations, ranges) if choosers.keys() & set(methods) else {}
 
@@ -73,14 +78,12 @@ def calibrate_by(graph: Graph, inputs: NDArray[Any], methods: Sequence[str]) -> 
     return {method: chosen(method) for method in methods}
 
 
-def _watch(graph: Graph, names: list[str], inputs: NDArray[Any], file: Path) -> Activations:
+def _watch(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], file: Path) -> Activations:
     """A function that runs all examples, and yields each named activation for each batch: with the place that the first
     example has in a whole one, where so much is computed that fewer run at once."""
-    model = graph.model
     watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    entry = model.graph.input[0].name
-    given = {entry, *(value.name for value in model.graph.output)}
+    watched.CopyFrom(graph.model)
+    given = {*graph.inputs, *(value.name for value in watched.graph.output)}
     added = [onnx.helper.make_tensor_value_info(name, FLOAT, None) for name in names if name not in given]
     watched.graph.output.extend(added)
     onnx.save(watched, file)
@@ -91,10 +94,10 @@ def _watch(graph: Graph, names: list[str], inputs: NDArray[Any], file: Path) -> 
     most = max(size for size in (1, 2, 4, 8, 16, BATCH) if size == 1 or size * held <= HELD)
 
     def run() -> Iterator[tuple[int, str, NDArray[Any]]]:
-        for first in range(0, len(inputs), most):
-            batch = inputs[first : first + most]
-            values = dict(zip(computed, session(batch)))
-            values[entry] = batch
+        for first in range(0, len(examples[0]), most):
+            batch = rows(examples, slice(first, first + most))
+            values = dict(zip(computed, session(*batch)))
+            values.update(zip(graph.inputs, batch))
             yield from ((first % BATCH, name, values[name]) for name in names)
 
     return run

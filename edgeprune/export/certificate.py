@@ -19,14 +19,16 @@ from edgeprune.export.scales import Grid
 from edgeprune.kernels.packing import unpack
 from edgeprune.mask import BoolArray
 
-# How: as it is; as integers on a grid; as compact bytes, of the transposed matrix or not; without its second axis.
+# How: as it is; as integers on a grid; as compact bytes, of the transposed matrix or not; without its second axis; as
+# compact bytes whose rows are those of gates, each rounded up to four.
 PLAIN, INTEGERS, PACKED, TRANSPOSED, DEPTHWISE = "plain", "integers", "packed", "packed_transposed", "depthwise"
+GATES = "packed_gates"
 
 
 @dataclass(frozen=True)
 class Stored:
     """One form in which a weight lies in a file. tensor: its name there. scale, zero_point, axis: of integers, the
-    first two by their names there. kernel: of a convolution."""
+    first two by their names there. kernel: of a convolution; of a recurrent layer its directions, gates and units."""
 
     tensor: str
     form: str = PLAIN
@@ -49,6 +51,11 @@ class Stored:
             return Grid(scale, zero_point.astype(np.int64), self.axis).dequantize(stored)
         if self.form == DEPTHWISE:
             return stored[:, None]
+        if self.form == GATES:
+            directions, gates, units = self.kernel
+            rows = unpack(stored.tobytes())[:, :, 0]
+            each = rows.reshape(directions, gates, -1, rows.shape[1])[:, :, :units]
+            return each.reshape(directions, gates * units, rows.shape[1])
         if self.form in (PACKED, TRANSPOSED):
             dense = unpack(stored.tobytes())
             dense = dense.reshape(*dense.shape[:2], *self.kernel)

@@ -13,7 +13,6 @@ from onnx import numpy_helper, shape_inference
 from edgeprune.errors import ExportError
 from edgeprune.export.graph import BATCH, OPEN_BATCH, STANDARD, Array, Graph, Node, Port, Shape, attribute_value
 
-
 SMALL = 1 << 10  # numbers of a constant that may say something about a shape
 
 
@@ -51,7 +50,9 @@ def infer_graph(model: onnx.ModelProto) -> Graph:
         raise ExportError(f"the shapes of the ONNX graph do not fit together: {said}") from problem
     named = copied(model, "graph")
     named.graph.CopyFrom(copied(model.graph, "input", "value_info", "output"))
-    weights = {tensor.name for tensor in inferred.graph.initializer} ^ {tensor.name for tensor in model.graph.initializer}
+    weights = {tensor.name for tensor in inferred.graph.initializer} ^ {
+        tensor.name for tensor in model.graph.initializer
+    }
     named.graph.input.extend(value for value in inferred.graph.input if value.name not in weights)
     named.graph.value_info.extend(inferred.graph.value_info)
     named.graph.output.extend(inferred.graph.output)

@@ -31,11 +31,12 @@ from edgeprune.export.normal.rewrites import simplify
 from edgeprune.export.normal.translations import translations
 from edgeprune.export.origins import origin_of, origins_of, user_line
 from edgeprune.export.reading import infer_graph
+from edgeprune.task import Inputs, tuple_of
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
 OPSET = 18
 IR_VERSION = 8
-INPUT = "input"
+INPUT = "input"  # one alone; several are "input_0", "input_1", ...
 HINT = (
     "keep the batch as the first dimension: x.shape[0] in place of len(x), no loop over examples, no branch on values"
 )
@@ -54,16 +55,18 @@ class Traced:
     origins: dict[str, str] = field(default_factory=dict)
 
 
-def trace(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -> Traced:
+def trace(model: nn.Module, example: Inputs, masks: Mapping[str, BoolArray]) -> Traced:
     """Convert a module in eval mode whose masked weights are zero already.
 
-    example: a batch of two inputs [2, ...]. masks: parameter name -> True where the weight survives, of the parameter's
-    shape. The model's input is "input" [batch, ...], its outputs "output_0", "output_1", ... [batch, ...]. Raises
+    example: a batch of two [2, ...] of the input or, as a tuple, of each. masks: parameter name -> True where the
+    weight survives, of the parameter's shape. The model's input is "input" [batch, ...] or, of several, "input_0",
+    "input_1", ... in the order of the arguments, its outputs "output_0", "output_1", ... [batch, ...]. Raises
     ExportError if PyTorch cannot trace the module for any batch size, if ONNX lacks an operation (naming it and the
     layer that it comes from), or if a pruned weight is not exactly zero in the graph.
     """
-    _check_precision(model, example)
-    exported = _export(model, example)
+    inputs = tuple_of(example)
+    _check_inputs(model, inputs)
+    exported = _export(model, inputs)
     weights = name_weights(exported, masks)
     settle_ceilings(exported)
     simplify(exported)
@@ -96,10 +99,19 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def _check_precision(model: nn.Module, example: Tensor) -> None:
-    """ExportError for what no runtime here computes with."""
-    numbers = {name: parameter.dtype for name, parameter in model.named_parameters()} | {"its input": example.dtype}
-    for name, kind in numbers.items():
+def _names_of(inputs: tuple[Tensor, ...]) -> list[str]:
+    return [INPUT] if len(inputs) == 1 else [f"{INPUT}_{index}" for index in range(len(inputs))]
+
+
+def _check_inputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """ExportError for what no runtime here computes with, and for inputs that are no batches of equally many."""
+    names = _names_of(inputs)
+    sizes = {name: tensor.shape[0] if tensor.dim() else None for name, tensor in zip(names, inputs)}
+    if None in sizes.values() or len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in zip(names, inputs))
+        raise ExportError(f"every input needs the batch as its first dimension, got {told}", HINT)
+    numbers = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    for name, kind in [*numbers.items(), *((f"its {name}", tensor.dtype) for name, tensor in zip(names, inputs))]:
         if kind.is_complex or (kind.is_floating_point and kind != torch.float32):
             raise ExportError(
                 f"{name} is {str(kind).removeprefix('torch.')}, expected float32",
@@ -107,20 +119,23 @@ def _check_precision(model: nn.Module, example: Tensor) -> None:
             )
 
 
-def _export(model: nn.Module, example: Tensor) -> ir.Model:
+def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ir.Model:
     # Weights in the channels-last format that training likes would be exported as strided copies.
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    _take_one_input(plain)
+    _take_inputs(plain)
+    batch = {0: torch.export.Dim(BATCH)}
+    # The forward pass may change them in place.
+    example = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in inputs)
     try:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
                 plain,
-                (example.clone(memory_format=torch.contiguous_format),),  # the forward pass may change it in place
+                example,
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                dynamic_shapes=((batch,) * len(inputs),),
                 custom_translation_table=dict(translations()),
                 opset_version=OPSET,
-                input_names=[INPUT],
+                input_names=_names_of(inputs),
                 external_data=False,
                 optimize=False,
                 verbose=False,
@@ -138,14 +153,14 @@ def _export(model: nn.Module, example: Tensor) -> ir.Model:
     return program.model
 
 
-def _take_one_input(model: nn.Module) -> None:
-    """Give forward the signature (x), whatever it was: *inputs, keywords with defaults, a partial function."""
+def _take_inputs(model: nn.Module) -> None:
+    """Give forward the signature (*inputs), whatever it was: keywords with defaults, a partial function."""
     forward = model.forward
 
-    def one_input(x: Tensor) -> Any:
-        return forward(x)
+    def positional(*inputs: Tensor) -> Any:
+        return forward(*inputs)
 
-    model.forward = one_input
+    model.forward = positional
 
 
 def _root_cause(problem: BaseException) -> str:
@@ -201,8 +216,9 @@ def _check_shapes(graph: Graph, origins: Mapping[str, str]) -> None:
         if shape[:1] != (OPEN_BATCH,):
             losing = next((node for node in graph.nodes if _loses_batch(node, graph)), None)
             where = "" if losing is None else f"; it is lost in {origins.get(losing.name, losing.name)}"
-            if OPEN_BATCH not in graph.shapes[INPUT]:
-                where = f": forward takes batches of {graph.shapes[INPUT][0]} only"
+            sizes = [graph.shapes[name][0] for name in graph.inputs if OPEN_BATCH not in graph.shapes[name]]
+            if sizes:
+                where = f": forward takes batches of {sizes[0]} only"
             raise ExportError(
                 f"{port.name} has shape {_words(shape)}, expected the batch as its first dimension{where}", HINT
             )

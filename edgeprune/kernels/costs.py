@@ -21,6 +21,7 @@ FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
 FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
 ONE_COLUMN, TOKENS = "gemm", "tokens"  # kinds of matrix products
+RECURRENT = "recurrent"
 # Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
 LANES = 16
 # Weights of a layer that are likely still in a core's own cache when the layer runs again.
@@ -119,6 +120,47 @@ class Geometry:
         }
 
 
+@dataclass(frozen=True)
+class RecurrentGeometry(Geometry):
+    """A recurrent layer: its rows [M] are those of all gates of all directions, its positions the steps. units: of a
+    direction; state_blocks: how many of the stored blocks multiply the state."""
+
+    units: int = 0
+    state_blocks: int = 0
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the dense layer."""
+        return self.outputs * (self.inputs + self.units) * self.positions_out
+
+    @property
+    def kind(self) -> str:
+        """The class of dense kernel, and of sparse ones."""
+        return RECURRENT
+
+    def dense_features(self) -> dict[str, float]:
+        """Work of the runtime's kernel: a call, the inputs' products, of all steps at once, the state's, step by step,
+        and the gates' activations."""
+        return {
+            "call": 1.0,
+            "product": float(self.outputs * self.inputs * self.positions_out),
+            "state_product": float(self.outputs * self.units * self.positions_out),
+            "gate": float(self.outputs * self.positions_out),
+        }
+
+    def sparse_features(self, blocks: int) -> dict[str, float]:
+        """Work of a sparse kernel: a call, a vector of steps for each block of the inputs' weights, the state's blocks
+        in each step, the copy of the input into panels, and the gates' sums and activations."""
+        vectors = -(-self.positions_out // LANES)
+        return {
+            "call": 1.0,
+            "vector": float((blocks - self.state_blocks) * vectors),
+            "state_block": float(self.state_blocks * self.positions_out),
+            "copied": float(self.inputs * self.positions_in),
+            "gate": float(self.outputs * self.positions_out),
+        }
+
+
 class Costs:
     """Predicted times in nanoseconds for one architecture.
 
@@ -150,6 +192,7 @@ class Costs:
     def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
         """The sparse kernel of a format, with so many stored blocks."""
         kind = "conv" if not geometry.gemm else TOKENS if geometry.has_columns else ONE_COLUMN
+        kind = geometry.kind if geometry.kind == RECURRENT else kind
         return self._sum(f"{precision} {pattern}", kind, geometry.sparse_features(blocks))
 
     def depthwise(self, precision: str, geometry: Geometry) -> float:

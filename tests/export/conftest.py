@@ -137,7 +137,7 @@ def check_everywhere(interpreters: list[Any]) -> Check:
     ) -> list[list[np.ndarray]]:
         results = []
         for interpreter in interpreters:
-            raw = interpreter.run(written.data, to_file_layout(inputs, written.input))
+            raw = interpreter.run(written.data, to_file_layout(inputs, written.inputs[0]))
             assert [array.shape[1:] for array in raw] == [port.shape[1:] for port in written.outputs]
             outputs = [to_torch_layout(array, port) for array, port in zip(raw, written.outputs, strict=True)]
             for output, reference, bound in zip(outputs, expected, within, strict=True):

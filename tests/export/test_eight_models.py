@@ -95,7 +95,9 @@ def test_the_expected_outputs_are_those_of_the_masked_pytorch_model(exported):
             probes = artifact.probes()
             for index, (output, port) in enumerate(zip(expected, artifact.outputs)):
                 assert np.allclose(to_torch_layout(probes[f"output_{index}"], port), output, atol=1e-6)
-            assert np.array_equal(probes["input"], to_file_layout(data.validation.inputs[:16].numpy(), artifact.input))
+            assert np.array_equal(
+                probes["input"], to_file_layout(data.validation.inputs[:16].numpy(), artifact.inputs[0])
+            )
 
 
 def test_every_tflite_runs_alike_in_the_other_interpreters(exported, other_interpreter):

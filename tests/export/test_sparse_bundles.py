@@ -191,7 +191,7 @@ def test_a_zero_that_is_none_in_the_packed_bytes_is_refused(precision, artifacts
     damaged = np.frombuffer(packing.pack(weight, "unstructured"), np.uint8)
     packed.CopyFrom(numpy_helper.from_array(damaged, packed.name))
     stored = read_weights(model.SerializeToString(), {name: [Stored(packed.name, PACKED, kernel=weight.shape[2:])]})
-    places = {name: (name, lambda array: array)}
+    places = {name: ((name,), lambda weights: weights[name])}
     with pytest.raises(VerificationError, match=f"1 of .* zeros of tensor {name} were lost"):
         certify(stored, {name: mask.reshape(stored[name].shape)}, places)
 

@@ -1,4 +1,5 @@
-"""How layers are written in ONNX that PyTorch's exporter would otherwise unroll into one node a step: nn.RNN."""
+"""How PyTorch's operators are written in ONNX that its exporter would write in many: nn.RNN, one node a step, and
+attention."""
 
 from __future__ import annotations
 
@@ -9,12 +10,18 @@ from typing import Any
 import torch
 from onnxscript import opset18
 
+from edgeprune.export.normal.attention import attention
+
 op: Any = opset18  # its own types are those of ONNX's attributes and constants, not what it takes besides
 
 
 def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
     """PyTorch's operator -> what writes it, for the exporter's custom_translation_table."""
-    return {torch.ops.aten.rnn_tanh.input: _rnn_tanh, torch.ops.aten.rnn_relu.input: _rnn_relu}
+    return {
+        torch.ops.aten.rnn_tanh.input: _rnn_tanh,
+        torch.ops.aten.rnn_relu.input: _rnn_relu,
+        torch.ops.aten.scaled_dot_product_attention.default: attention,
+    }
 
 
 @dataclass(frozen=True)

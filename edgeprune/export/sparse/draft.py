@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune.export.certificate import DEPTHWISE, PACKED, TRANSPOSED, Stored
+from edgeprune.export.certificate import DEPTHWISE, GATES, PACKED, TRANSPOSED, Stored
 from edgeprune.export.graph import OPEN_BATCH, Array, Graph, Node, Shape
 from edgeprune.export.qdq import UNSIGNED, with_pairs
+from edgeprune.export.sparse.gates import padded
 from edgeprune.export.sparse.layers import Weighted
 from edgeprune.kernels import DOMAIN, packing
 
@@ -56,6 +57,17 @@ class Draft:
         data = np.frombuffer(packing.pack(np.ascontiguousarray(layer.weight), pattern), np.uint8)
         form = TRANSPOSED if layer.flipped else PACKED
         return self._place(layer, data, form, layer.weight.shape[2:])
+
+    def gates(self, name: str, pattern: str, gates: int) -> str:
+        """A recurrent layer's weight [directions, gates * units, columns] as compact bytes, each gate's rows rounded up
+        to four."""
+        weight = self.graph.constants[name]
+        data = np.frombuffer(packing.pack(padded(weight, gates), pattern), np.uint8)
+        made = self.constant(f"{name}_{GATES}", data)
+        self.stored.setdefault(name, []).append(
+            Stored(made, GATES, kernel=(len(weight), gates, weight.shape[1] // gates))
+        )
+        return made
 
     def depthwise(self, layer: Weighted) -> str:
         """A depthwise weight [C, 1, *kernel] as [C, *kernel]."""

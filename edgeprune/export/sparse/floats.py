@@ -16,6 +16,7 @@ import numpy as np
 from edgeprune.export.graph import Graph
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.kernels.costs import NCHWC, Costs
 from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
@@ -58,7 +59,9 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
             saved += max(choice.dense - choice.doubted, 0.0)
             chosen |= {choice.layer.number} if choice.pays else set()
     for choice in choices:
-        if choice.layer.number in chosen:
+        if choice.layer.number in chosen and choice.layer.parts:
+            replace_recurrent(draft, choice)
+        elif choice.layer.number in chosen:
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
             tail = tail_of(graph, choice.layer, taken, joins)
             taken.update(tail.covered)

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeprune.artifact import Layer
 from edgeprune.export.graph import Array, Graph, Node, Shape
+from edgeprune.export.sparse import gates
 from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
 from edgeprune.operators import MATRIX, TRANSPOSED, row
@@ -53,7 +54,8 @@ class Weighted:
     """A node with weights. name: the layer's, from its weight's. op: its kind, as the table of operators has it.
     initializer: the constant that the weight is. weight: [M, C, *kernel] as in PyTorch, float32 or int8. flipped: the
     initializer holds it transposed. bias: a constant, "" for none. refusal: why no kernel of ours can run it, "" if
-    one can. biased: the addition that brings the bias, None where the node itself has it, or none."""
+    one can. biased: the addition that brings the bias, None where the node itself has it, or none. parts: of a
+    recurrent layer the constants that its weight is made of, [rows of all gates, inputs + units]."""
 
     number: int
     name: str
@@ -66,6 +68,7 @@ class Weighted:
     geometry: Geometry | None
     refusal: str
     biased: int | None = None
+    parts: tuple[str, ...] = ()
 
 
 def window_of(node: Node, shape: Shape, kernel: Shape) -> Window | str:
@@ -111,7 +114,8 @@ def find_layers(graph: Graph) -> list[Weighted]:
     """Every node with a constant weight, in the graph's order."""
     found = []
     for number, name in graph.layers.items():
-        describe = _product if row(graph.nodes[number].type).weights == MATRIX else _convolution
+        operator = row(graph.nodes[number].type)
+        describe = _recurrent if operator.cell else _product if operator.weights == MATRIX else _convolution
         found.append(describe(graph, number, name))
     return found
 
@@ -177,6 +181,18 @@ def _product(graph: Graph, number: int, name: str) -> Weighted:
     bias = bias if bias in graph.constants else ""
     return Weighted(
         number, name, MATRIX, node.inputs[1], weight, flipped, bias, None, geometry, refusal, biased
+    )  # fmt: skip
+
+
+def _recurrent(graph: Graph, number: int, name: str) -> Weighted:
+    node, weight = graph.nodes[number], gates.joined(graph, number)
+    shape, refusal = graph.shapes.get(node.inputs[0], ()), gates.refusal_of(graph, number)
+    if not refusal and weight.size > MOST_WEIGHTS:
+        refusal = f"it has {weight.size} weights, the kernel takes up to {MOST_WEIGHTS}"
+    geometry = None if refusal else gates.geometry_of(graph, number, shape)
+    return Weighted(
+        number, name, row(node.type).weights, node.inputs[1], weight, False, "", None, geometry, refusal,
+        parts=node.inputs[gates.WEIGHTS : gates.STATE_WEIGHTS + 1],
     )  # fmt: skip
 
 
@@ -250,25 +266,29 @@ class Choice:
 def weigh(
     layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, str], measured: Mapping[str, float]
 ) -> Choice:
-    """The best format for a layer by its time; of equals the one with fewer stored blocks.
+    """The best format for a layer by its time; of equals the one with fewer stored blocks. Recurrent layers are float
+    in every precision.
 
     formats: initializer -> the format that another layer with the same weights has, which this one shares. measured:
     kernel (DENSE, OWN or a format) -> nanoseconds on this machine, in place of predictions.
     """
     if layer.geometry is None:
         return Choice(layer, "", 0.0, 0.0, 1.0, layer.refusal)
+    precision = "fp32" if layer.parts else precision
     dense = measured.get(DENSE, costs.dense(precision, layer.geometry))
     if layer.geometry.depthwise:
         own = measured.get(OWN, costs.depthwise(precision, layer.geometry))
         return Choice(layer, "", own, dense, 1.0, "", {DENSE, OWN} <= measured.keys())
     fixed = formats.get(layer.initializer)
-    counted = {
-        pattern: stored_blocks(layer.weight, pattern) for pattern in (FORMATS[precision] if fixed is None else (fixed,))
+    of_formats = {
+        pattern: gates.blocks_of(layer.geometry, layer.weight, pattern)
+        for pattern in (FORMATS[precision] if fixed is None else (fixed,))
     }
+    counted = {pattern: blocks for pattern, (_, blocks) in of_formats.items()}
     shares = {name: _share(layer.weight, name, blocks) for name, blocks in counted.items()}
     times = {
-        name: measured.get(name, costs.sparse(precision, name, layer.geometry, blocks))
-        for name, blocks in counted.items()
+        name: measured.get(name, costs.sparse(precision, name, geometry, blocks))
+        for name, (geometry, blocks) in of_formats.items()
     }
     pattern = min(times, key=lambda name: (times[name], counted[name]))
     return Choice(layer, pattern, times[pattern], dense, shares[pattern], "", {DENSE, pattern} <= measured.keys())

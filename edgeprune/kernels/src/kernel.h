@@ -8,6 +8,7 @@ enum {
     TAKES_WINDOW = 1 << 0, TAKES_OUTPUT_SHAPE = 1 << 1, TAKES_FLOAT_BOUNDS = 1 << 2, TAKES_BOUNDS = 1 << 3,
     TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
     TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11,
+    TAKES_UNITS = 1 << 12, TAKES_RESET = 1 << 13, TAKES_RELU = 1 << 14,
 };
 
 enum { MOST_TEXT = 256 };
@@ -85,6 +86,8 @@ int constant_input(const kernel *k, const OrtKernelInfo *info, size_t index, ten
 /* An input of this run; data is null for an optional one that is not there. */
 OrtStatus *run_input(const kernel *k, OrtKernelContext *context, size_t index, tensor *out);
 OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data);
+/* One of several outputs; null where the node leaves it out. */
+OrtStatus *output_at(const kernel *k, OrtKernelContext *context, size_t index, const int64_t *dims, size_t rank, void **data);
 
 /* A zero point or a bound: an integer of the operator's type; `to` gets it in the level's domain. */
 typedef struct {
@@ -111,6 +114,11 @@ const char *read_layer_points(kernel *k, const OrtKernelInfo *info, layer_end *e
 const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, activation *out);
 const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, const int32_t *row_sums,
                               layer_end *end);
+
+/* A sparse matrix product (product.c): compact weights in a constant input, expanded for the level, and a run of it, whose
+ * job says weights, end, input, residual, output and batch. row_sums: of int8 weights. */
+const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, sparse_gemm *out, int32_t **row_sums);
+OrtStatus *multiply(const kernel *k, OrtKernelContext *context, gemm_job *job);
 
 /* Several threads share what is more than about this many pieces; one thread loses little by them. */
 enum { PIECES = 8 };
@@ -145,4 +153,4 @@ static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u 
 typedef const char *create(kernel *k, const OrtKernelInfo *info);
 create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
 create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
-create create_add, create_pack, create_unpack;
+create create_add, create_pack, create_unpack, create_lstm, create_gru, create_rnn;

@@ -198,6 +198,7 @@ typedef struct {
 } gemm_job;
 
 #define PANEL 64 /* most columns of a panel */
+enum { MOST_BATCH = 1 << 24 };
 
 typedef struct {
     const uint8_t *a, *b;
@@ -219,6 +220,41 @@ typedef struct {
     int32_t x_zero_point, y_zero_point; /* both in the level's domain */
 } move_job;
 
+/* Weights that multiply one column, the state of a recurrent layer, by slices of rows; each step of a slice takes as many
+ * values of all of its rows. In the first three forms these are four rows, or blocks of four rows, of about the same length:
+ * blocks of 4x1 or 1x4, or four single weights of each row. IN_LANES: as many rows as two of the widest vectors have lanes,
+ * each with the weight that it has in the step's window of two neighbouring vectors of inputs, if any. */
+typedef enum { FOUR_ROWS, FOUR_INPUTS, SINGLES, IN_LANES } step_form;
+enum { STEP_VALUES = 16, LANE_ROWS = 2 * WIDEST, LANE_WINDOW = 2 * WIDEST, LANE_TAKEN = 1 << 7 };
+typedef struct {
+    step_form form;
+    int32_t slices;  /* of a gate */
+    uint32_t *start; /* [gates * slices + 1] first step */
+    uint16_t *index; /* [steps][4] inputs, FOUR_INPUTS: groups of four; SINGLES: [steps][16]; IN_LANES: [steps] first vector */
+    uint8_t *place;  /* IN_LANES: [steps][LANE_ROWS] LANE_TAKEN and the place in the window, or 0 */
+    float *value;    /* [steps][STEP_VALUES], IN_LANES: [LANE_ROWS] */
+    int32_t *row;    /* not IN_LANES: [gates * slices][4] first row of each of the four in its gate */
+} step_weights;
+
+/* Recurrent layers, by ONNX's order of the gates: LSTM i, o, f, c; GRU z, r, h. */
+typedef enum { LSTM, GRU, RNN } cell_kind;
+
+/* The steps of a recurrent layer. Rows of weights and sums are [direction][gate][padded]: units, rounded up to four. */
+typedef struct {
+    const step_weights *weights; /* of h */
+    cell_kind cell;
+    int32_t gates, units, padded, directions, steps, batch;
+    int32_t backwards;        /* 1: the first direction begins at the last step, as the second always does */
+    int32_t reset_after;      /* GRU: r multiplies h's product, not h */
+    int32_t rectified;        /* RNN: Relu in place of tanh */
+    const float *given;       /* [steps, batch, rows]: the inputs' product with the biases */
+    const float *reset_bias;  /* GRU: [directions][padded], added before r multiplies */
+    const float *first_h, *first_c; /* [directions, batch, units], or null for zeros */
+    float *states;            /* [directions * batch] pieces of piece_floats */
+    int64_t piece_floats;
+    float *y, *last_h, *last_c; /* [steps, directions, batch, units], [directions, batch, units]; or null */
+} recurrent_job;
+
 /* Does one piece of a job's work, by its number. */
 typedef void piece_of_work(void *job, size_t number);
 
@@ -230,9 +266,11 @@ typedef struct {
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
     int32_t masked;        /* 1: blocks of four rows can read their input by masks */
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
+    int32_t in_lanes;      /* 1: recurrent layers take single weights in lanes */
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
+    piece_of_work *recurrent;                                  /* of a recurrent_job: a direction of an example */
     piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
 } level;
 

@@ -35,39 +35,50 @@ static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     TRY(run_output(k, context, dims, x.rank, &y));
     if (x.elements == 0) return 0;
     const int64_t batch = x.elements / w->inputs;
-    if (batch > 1 << 24) return fail(k->api, k->name, "the batch is too large");
+    if (batch > MOST_BATCH) return fail(k->api, k->name, "the batch is too large");
+    gemm_job job = {
+        .weights = w, .float_end = &p->end.floats, .integer_end = &p->end.integers, .input = x.data,
+        .residual = residual.data, .output = y, .batch = (int32_t)batch,
+    };
+    return multiply(k, context, &job);
+}
+
+OrtStatus *multiply(const kernel *k, OrtKernelContext *context, gemm_job *job) {
+    const sparse_gemm *w = job->weights;
+    const int integer = w->kind == KIND_INT8;
+    const int64_t batch = job->batch;
     const int columns = batch >= (integer && k->level->by_lane ? BATCH_BY_LANE : BATCH_IN_COLUMNS);
     const int64_t lanes = k->level->lanes, wanted = (batch + lanes - 1) / lanes * lanes;
     const int64_t pitch = !columns ? 1 : wanted < PANEL ? wanted : PANEL;
     const int64_t panels = columns || integer ? (batch + pitch - 1) / pitch : 0;
     const int64_t cells = integer ? groups_of_four(w->inputs) : w->inputs, panel_bytes = 4 * cells * pitch;
-    gemm_job job = {
-        .weights = w, .float_end = &p->end.floats, .integer_end = &p->end.integers, .input = x.data,
-        .residual = residual.data, .output = y, .batch = (int32_t)batch, .parts = PIECES, .flip = flip_of(k),
-        .pitch = (int32_t)pitch, .panel_parts = columns ? PIECES : 1,
-    };
-    job.panels = panels ? scratch_memory(k, (size_t)(panels * panel_bytes), 0) : 0;
-    if (panels && !job.panels) return fail(k->api, k->name, "out of memory");
+    job->parts = PIECES;
+    job->flip = flip_of(k);
+    job->pitch = (int32_t)pitch;
+    job->panel_parts = columns ? PIECES : 1;
+    job->panels = panels ? scratch_memory(k, (size_t)(panels * panel_bytes), 0) : 0;
+    if (panels && !job->panels) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = 0;
-    const size_t pieces = (size_t)(panels * job.panel_parts);
-    if (pieces) status = k->api->KernelContext_ParallelFor(context, k->level->gemm_panel, pieces, 0, &job);
-    if (!status) status = k->api->KernelContext_ParallelFor(context, k->level->gemm, PIECES, 0, &job);
-    free_scratch(k, job.panels);
+    const size_t pieces = (size_t)(panels * job->panel_parts);
+    if (pieces) status = k->api->KernelContext_ParallelFor(context, k->level->gemm_panel, pieces, 0, job);
+    if (!status) status = k->api->KernelContext_ParallelFor(context, k->level->gemm, PIECES, 0, job);
+    free_scratch(k, job->panels);
     return status;
 }
 
-static const char *read_product(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
-    product *p = k->state;
+const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, sparse_gemm *out, int32_t **row_sums) {
+    const int32_t kind = row_sums ? KIND_INT8 : KIND_FLOAT;
     tensor bytes;
     packed_weights packed;
-    if (!constant_input(k, info, 1, &bytes) || bytes.type != ORT_UINT8) return "the weights must be constant bytes";
+    if (!constant_input(k, info, index, &bytes) || bytes.type != ORT_UINT8) return "the weights must be constant bytes";
     CHECK(read_weights(bytes.data, (size_t)bytes.elements, &packed));
     if (packed.kind != kind) return kind ? "the weights are not int8" : "the weights are not float";
-    *row_sums = kind ? own(k, 4 * whole_fours((int32_t)packed.outputs)) : 0;
-    if (kind && !*row_sums) return "out of memory for the weights";
+    int32_t *sums = row_sums ? own(k, 4 * whole_fours((int32_t)packed.outputs)) : 0;
+    if (row_sums && !sums) return "out of memory for the weights";
+    if (row_sums) *row_sums = sums;
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
     if (!e.window) return "out of memory for the weights";
-    const char *problem = expand_gemm(&e, &p->weights, *row_sums, k->level->by_lane);
+    const char *problem = expand_gemm(&e, out, sums, k->level->by_lane);
     free_scratch(k, e.window);
     return problem;
 }
@@ -78,10 +89,9 @@ static const char *begin(kernel *k) {
 }
 
 const char *create_gemm(kernel *k, const OrtKernelInfo *info) {
-    int32_t *row_sums = 0;
     CHECK(begin(k));
     product *p = k->state;
-    CHECK(read_product(k, info, KIND_FLOAT, &row_sums));
+    CHECK(read_product(k, info, 1, &p->weights, 0));
     return read_float_bias(k, info, 2, p->weights.outputs, &p->end.floats);
 }
 
@@ -90,6 +100,6 @@ const char *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
     CHECK(begin(k));
     product *p = k->state;
     CHECK(read_layer_points(k, info, &p->end));
-    CHECK(read_product(k, info, KIND_INT8, &row_sums));
+    CHECK(read_product(k, info, 1, &p->weights, &row_sums));
     return read_integer_bias(k, info, 2, p->weights.outputs, row_sums, &p->end);
 }

@@ -5,9 +5,10 @@ typedef struct {
     OrtCustomOp op; /* first, so that a pointer to it is one to this */
     const char *name;
     create *create;
-    int8_t inputs[5]; /* element types; 0 ends the list */
-    int8_t optional;  /* number of the input that may be left out, or -1 */
+    int8_t inputs[6]; /* element types; 0 ends the list */
+    int8_t optional;  /* number of the first input that may be left out, or -1 */
     int8_t output;
+    int8_t outputs;   /* how many there are, 0 for one; of several any may be left out */
     int8_t is_signed;
     uint32_t takes; /* groups of attributes */
 } operator;
@@ -20,13 +21,16 @@ static const char *get_name(const OrtCustomOp *op) { return of(op)->name; }
 static const char *get_provider(UNUSED const OrtCustomOp *op) { return 0; /* the CPU's */ }
 static size_t input_count(const OrtCustomOp *op) {
     size_t count = 0;
-    while (count < 5 && of(op)->inputs[count]) count++;
+    while (count < 6 && of(op)->inputs[count]) count++;
     return count;
 }
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
-static size_t output_count(UNUSED const OrtCustomOp *op) { return 1; }
+static size_t output_count(const OrtCustomOp *op) { return of(op)->outputs ? (size_t)of(op)->outputs : 1; }
 static int output_type(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->output; }
-static int input_characteristic(const OrtCustomOp *op, size_t index) { return (int)index == of(op)->optional; }
+static int input_characteristic(const OrtCustomOp *op, size_t index) {
+    return of(op)->optional >= 0 && (int)index >= of(op)->optional;
+}
+static int output_characteristic(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->outputs > 1; }
 static int zero_of_index(UNUSED const OrtCustomOp *op, UNUSED size_t index) { return 0; }
 static int one(UNUSED const OrtCustomOp *op) { return 1; }
 static int last_version(UNUSED const OrtCustomOp *op) { return 0x7fffffff; }
@@ -63,7 +67,7 @@ static OrtStatus *compute(void *data, OrtKernelContext *context) {
         .version = ORT_API_VERSION, .GetName = get_name, .GetExecutionProviderType = get_provider, \
         .GetInputType = input_type, .GetInputTypeCount = input_count, .GetOutputType = output_type, \
         .GetOutputTypeCount = output_count, .KernelDestroy = destroy_kernel, \
-        .GetInputCharacteristic = input_characteristic, .GetOutputCharacteristic = zero_of_index, \
+        .GetInputCharacteristic = input_characteristic, .GetOutputCharacteristic = output_characteristic, \
         .GetInputMemoryType = zero_of_index, .GetVariadicInputMinArity = one, .GetVariadicInputHomogeneity = one, \
         .GetVariadicOutputMinArity = one, .GetVariadicOutputHomogeneity = one, .CreateKernelV2 = create_kernel, \
         .KernelComputeV2 = compute, .GetStartVersion = one, .GetEndVersion = last_version, \
@@ -85,6 +89,11 @@ enum {
 static const operator operators[] = {
     OPERATOR("SparseConv", create_conv, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
     OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_FLOAT_BOUNDS),
+    OPERATOR("SparseLSTM", create_lstm, F, .inputs = {F, U, U, F, F, F}, .optional = 4, .outputs = 3, .takes = TAKES_UNITS),
+    OPERATOR("SparseGRU", create_gru, F, .inputs = {F, U, U, F, F}, .optional = 4, .outputs = 2,
+             .takes = TAKES_UNITS | TAKES_RESET),
+    OPERATOR("SparseRNN", create_rnn, F, .inputs = {F, U, U, F, F}, .optional = 4, .outputs = 2,
+             .takes = TAKES_UNITS | TAKES_RELU),
     OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
     OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U}, .optional = 4, .takes = WINDOW | TAKES_SUM),
     OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER),

@@ -78,10 +78,12 @@ static inline nan_lanes4 no_nan_4(void) { return (nan_lanes4){0}; }
 #define find_nan_4(found, a, b) (found)
 #define put_nan_4(found, a) ((void)(found), (a))
 static inline vf4 fma_f4(vf4 a, vf4 b, vf4 c) { return vfmaq_f32(c, a, b); }
+static inline vf4 div_f4(vf4 a, vf4 b) { return vdivq_f32(a, b); }
 static inline vi4 add_i4(vi4 a, vi4 b) { return vaddq_s32(a, b); }
 static inline vi4 sub_i4(vi4 a, vi4 b) { return vsubq_s32(a, b); }
 static inline vf4 to_f4(vi4 a) { return vcvtq_f32_s32(a); }
 static inline vi4 rint_i4(vf4 a) { return vcvtnq_s32_f32(a); }
+static inline vf4 power_of_two_f4(vf4 a) { return (vf4)vaddq_s32(vshlq_n_s32((vi4)a, 23), vdupq_n_s32(127 << 23)); }
 static inline vi4 byte_i4(vi4 a, int k) {
     const vi4 top = vshlq_s32(a, vdupq_n_s32(24 - 8 * k));
     return SIGNED_BYTES ? vshrq_n_s32(top, 24) : (vi4)vshrq_n_u32((uint32x4_t)top, 24);
