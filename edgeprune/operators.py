@@ -82,9 +82,9 @@ class Operator:
     output. joins: all of its inputs are parts of its output. bounds: it clips at inputs 1 and 2. gates: it may multiply
     activations with each other. moves: it only gives integers another shape. channels: EITHER if ONNX Runtime's float
     kernels run it in blocked channels as well, POOL if it always runs in blocked channels where their number allows it.
-    packed: the work that it is for packed int8 tensors, as the cost model calls it. behind: ONNX Runtime may run it inside the kernel of the layer before it, and then often
-    gives the kernel its name. inner: writers
-    make it, no network is exported with it.
+    packed: the work that it is for packed int8 tensors, as the cost model calls it. behind: ONNX Runtime may run it
+    inside the kernel of the layer before it, and then often gives the kernel its name. inner: writers make it, no
+    network is exported with it.
     """
 
     litert: Optional[Litert] = None
@@ -215,8 +215,8 @@ OPERATORS: dict[str, Operator] = {
         Litert("elementwise.hard_sigmoid", layout=ANY), (Rule(output=_UNIT, integer=False),),
         sign=NEVER_NEGATIVE, behind=True,
     ),
-    # HardSwish and Softmax have int8 kernels in LiteRT too, but its default delegate knows none of them: in float the
-    # whole network stays in one piece and runs faster, and exactly.
+    # It has an int8 kernel in LiteRT too, but its default delegate knows none: in float the whole network stays in one
+    # piece and runs faster, and exactly.
     "HardSwish": Operator(_unary(), (Rule(),)),
     "Identity": Operator(Litert()),
     "InstanceNormalization": Operator(Litert("normalization.instance_norm", data=1, layout=ANY)),
@@ -288,7 +288,8 @@ OPERATORS: dict[str, Operator] = {
     "Sign": Operator(_function()),
     "Sin": Operator(_function()),
     "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), sign=KEEPS_SIGN),
-    "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
+    # In float: 256 levels would leave the weights of a long sequence, each a small share of 1, none of their digits.
+    "Softmax": Operator(Litert("reduction.softmax"), sign=NEVER_NEGATIVE),
     "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE),
     "Softsign": Operator(Litert(spelling="softsign", layout=ANY)),
     "SpaceToDepth": Operator(

@@ -95,7 +95,7 @@ def recurrent(kind: str, steps: int, sizes: list[tuple[int, int]], pattern: str,
         arrays["biases"] = np.full((1, 2 * cell.gates * units), 0.1, np.float32)
         constants += [numpy_helper.from_array(array, f"{name}{index}") for name, array in arrays.items()]
         names = [value, *(f"{name}{index}" for name in arrays)]
-        reset = {"linear_before_reset": 1} if "linear_before_reset" in cell.attributes else {}
+        reset: Attributes = {"linear_before_reset": 1} if "linear_before_reset" in cell.attributes else {}
         nodes += [helper.make_node(kind, names, [f"steps{index}"], hidden_size=units, **reset)]
         value = f"value{index}"
         nodes += [helper.make_node("Squeeze", [f"steps{index}", "axes"], [value])]

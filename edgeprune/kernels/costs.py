@@ -20,6 +20,8 @@ from edgeprune.kernels.packing import BLOCKS, tiled
 FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
 FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
+# What stands between products over tokens; functions by their number in SparseGemm.
+TOKEN_WORK = ("norm", "attention", *(f"function {number}" for number in range(1, 6)))
 ONE_COLUMN, TOKENS = "gemm", "tokens"  # kinds of matrix products
 RECURRENT = "recurrent"
 # Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
@@ -38,7 +40,8 @@ OTHER = "other"  # an operator without weights whose time was not measured
 @dataclass(frozen=True)
 class Geometry:
     """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (of a matrix product: its
-    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it."""
+    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it.
+    groups: more than one, of C channels each."""
 
     outputs: int
     inputs: int
@@ -48,6 +51,7 @@ class Geometry:
     gemm: bool = False
     depthwise: bool = False
     clipped: bool = False
+    groups: int = 1
 
     @property
     def products(self) -> int:
@@ -63,6 +67,8 @@ class Geometry:
     @property
     def is_blocked(self) -> bool:
         """True if the runtime's own float convolution blocks the channels."""
+        if self.groups > 1:
+            return self.inputs % NCHWC == 0 and self.outputs // self.groups % NCHWC == 0
         few = self.inputs < NCHWC and not self.depthwise
         return not self.gemm and (few or self.inputs % NCHWC_PADDED == 0)
 
@@ -167,12 +173,14 @@ class Costs:
     full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a sparse
     kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that a library
     must save; worth_unsure: the same where products of activations (gates, SiLU) stand between the layers, whose layout
-    in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower than predicted.
+    in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower than predicted. pairs: two
+    products over tokens may run in one operator.
     """
 
     full = 0.9
     worth = 0.03
     worth_unsure = 0.15
+    pairs = True
 
     factor = 1.0
 
@@ -213,6 +221,10 @@ class Costs:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""
         return self._sum("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)})
 
+    def token_work(self, precision: str, form: str, work: str, features: Mapping[str, float]) -> float:
+        """What stands between matrix products over tokens; form: "own" or "plain" (stock), work: one of TOKEN_WORK."""
+        return self._sum(f"{precision} {form}", work, features)
+
     def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
         """An operator without weights in the runtime, by ONNX's name, or "convert": QuantizeLinear and its inverse. One
         that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a
@@ -234,6 +246,22 @@ def rest_features(cells: int, products: int = 0) -> dict[str, float]:
 def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:
     """Work of a float MaxPool, as `Costs.max_pool` is given it."""
     return {"call": 1.0, "channel": float(sizes[0]), "cell": float(sizes[1]), "compared": float(taps * sizes[2])}
+
+
+def norm_features(rows: int, width: int) -> dict[str, float]:
+    """Work of a norm over each of some rows."""
+    return {"call": 1.0, "row": float(rows), "cell": float(rows * width)}
+
+
+def attention_features(heads: int, size: int, queries: int, keys: int) -> dict[str, float]:
+    """Work of attention: its products, its scores, of which each becomes a power, and its inputs and outputs."""
+    scores = float(heads * queries * keys)
+    return {"call": 1.0, "product": 2 * scores * size, "score": scores, "cell": float(heads * size * 2 * (queries + keys))}
+
+
+def function_features(cells: int) -> dict[str, float]:
+    """Work of a function of each number of a tensor; inside a matrix product there is no call."""
+    return {"call": 1.0, "cell": float(cells)}
 
 
 def load(arch: str) -> Costs:

@@ -324,12 +324,6 @@ void free_outputs(node *n) {
     }
 }
 
-static int missing_output(const node *n) {
-    for (uint32_t i = 0; i < n->output_count; i++)
-        if (!n->left_out[i] && !n->output[i].data) return 1;
-    return 0;
-}
-
 static int outputs_differ(const node *a, const node *b) {
     for (uint32_t i = 0; i < a->output_count; i++) {
         const OrtValue *x = a->output + i;
@@ -362,7 +356,8 @@ OrtStatus *run_node(node *n) {
         }
         op->KernelDestroy(kernel);
     }
-    if (!status && missing_output(n)) give_up("neither an output nor a status", n->op);
+    for (uint32_t i = 0; i < n->output_count && !status; i++)
+        if (!n->left_out[i] && !n->output[i].data) give_up("neither an output nor a status", n->op);
     check_leaks(n, status);
     return status;
 }

@@ -1,7 +1,7 @@
 """Attention in few operators: products and a softmax, with a mask only where it hides something.
 
-PyTorch's exporter transposes the keys by way of their shape, takes the root of the scale twice, and looks for NaN behind
-each softmax. Many networks also pass a mask of True alone.
+PyTorch's exporter transposes the keys by way of their shape, takes the root of the scale twice, and looks for NaN
+behind each softmax. Many networks also pass a mask of True alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ op: Any = opset18  # its own types are those of ONNX's attributes and constants,
 LOWEST = float(np.finfo(np.float32).min)  # not -inf, of which a whole row would be NaN
 
 
-def attention(
+def attention(  # noqa: PLR0913
     query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, *,
     scale: Optional[float] = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip

@@ -49,6 +49,7 @@ class Forced(Costs):
     """Makes the sparse kernels of one format the cheapest for every layer."""
 
     full, worth, worth_unsure = 1.0, 0.0, 0.0
+    pairs = False  # each layer is timed by its own name
 
     def __init__(self, pattern: str) -> None:
         super().__init__({})
@@ -73,6 +74,10 @@ class Forced(Costs):
     def reorder(self, cells: int) -> float:
         """Layouts are all the same."""
         return 0.0
+
+    def token_work(self, precision: str, form: str, work: str, features: Mapping[str, float]) -> float:
+        """Ours is."""
+        return 1.0 if form == "own" else 1e9
 
     def tensor_work(self, work: str, form: str, cells: int) -> float:
         """Packed or not is all the same."""

@@ -3,8 +3,9 @@ clips, is one step to a quantized tensor."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from edgeprune.export.graph import Shape
 from edgeprune.export.sparse.draft import Draft
@@ -13,11 +14,13 @@ from edgeprune.export.sparse.layers import Weighted, Window, clipping
 
 @dataclass(frozen=True)
 class Step:
-    """One operator between quantized activations. number: of its node; covered: the places of all nodes that it stands
-    for, the last of them the QuantizeLinear of the output; clips: an activation is among them; low, high: bounds of the
-    output's integers; shape: of the output without the batch; window: of a pool."""
+    """One operator between quantized activations. number: of its node; nodes: the numbers of all that it stands for;
+    covered: the places of these and of the pairs among them, the last of them the QuantizeLinear of the output; clips:
+    an activation is among them; low, high: bounds of the output's integers; shape: of the output without the batch;
+    window: of a pool."""
 
     number: int
+    nodes: tuple[int, ...]
     op: str
     inputs: tuple[str, ...]
     output: str
@@ -29,6 +32,25 @@ class Step:
     window: Window | None = None
 
 
+@dataclass(frozen=True)
+class Packed:
+    """What a step becomes: an operator of the library that reads the packed forms of the step's inputs, then `inputs`
+    (constants), and writes the packed form of its output."""
+
+    op: str
+    inputs: Sequence[str]
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How operators without weights run on packed tensors. steps: the steps that begin at a node, one for each output,
+    none where it has no packed form. operator: what a step becomes."""
+
+    steps: Callable[[Draft, int], Sequence[Step]]
+    operator: Callable[[Draft, Step], Packed]
+
+
 def step_of(draft: Draft, number: int, operands: int, biased: Optional[int] = None) -> Step | None:
     """The step around a node whose first inputs are quantized activations, with the addition `biased` of a constant
     after it, however the sum before that is rounded; None if there is none."""
@@ -37,15 +59,17 @@ def step_of(draft: Draft, number: int, operands: int, biased: Optional[int] = No
     inputs, output = node.inputs[:operands], node.output
     if len(inputs) < operands or not all(name in graph.scales for name in inputs) or any(node.outputs[1:]):
         return None
-    covered = [paired.places[number]]
+    nodes, covered = [number], [paired.places[number]]
     if biased is not None:
         covered += [paired.quantizers[output]] if output in graph.scales else []
         covered.append(paired.places[biased])
+        nodes.append(biased)
         output = graph.nodes[biased].output
     reader = graph.only_reader(output)
     bounds = None if reader is None else clipping(graph, reader)
     if reader is not None and bounds is not None:
         covered.append(paired.places[reader])
+        nodes.append(reader)
         output = graph.nodes[reader].output
     if output not in graph.scales:
         return None
@@ -53,9 +77,8 @@ def step_of(draft: Draft, number: int, operands: int, biased: Optional[int] = No
     low, high = (-128, 127) if bounds is None else map(graph.scales[output].quantize, bounds)
     shape = tuple(graph.shapes.get(node.output, ()))[1:]
     clips = bounds is not None
-    return Step(
-        number, node.type, inputs, output, tuple(covered), clips, low + draft.shift, high + draft.shift, shape
-    )  # fmt: skip
+    low, high = low + draft.shift, high + draft.shift
+    return Step(number, tuple(nodes), node.type, inputs, output, tuple(covered), clips, low, high, shape)
 
 
 def weighted_step(draft: Draft, layer: Weighted) -> Step | str:

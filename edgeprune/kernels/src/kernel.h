@@ -8,6 +8,7 @@ enum {
     TAKES_WINDOW = 1 << 0, TAKES_OUTPUT_SHAPE = 1 << 1, TAKES_FLOAT_BOUNDS = 1 << 2, TAKES_BOUNDS = 1 << 3,
     TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
     TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11,
+    TAKES_FUNCTION = 1 << 24, TAKES_EPSILON = 1 << 25, TAKES_HEADS = 1 << 26, TAKES_Y_SCALE = 1 << 27,
     TAKES_UNITS = 1 << 12, TAKES_RESET = 1 << 13, TAKES_RELU = 1 << 14,
 };
 
@@ -154,3 +155,5 @@ typedef const char *create(kernel *k, const OrtKernelInfo *info);
 create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
 create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
 create create_add, create_pack, create_unpack, create_lstm, create_gru, create_rnn;
+create create_mlp, create_gemm_to_floats;
+create create_norm, create_quantized_norm, create_attention, create_quantized_attention;

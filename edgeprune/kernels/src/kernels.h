@@ -120,9 +120,13 @@ typedef struct {
     byte_range sum_range;
 } requantization;
 
+/* What a float operator computes of its sums, one by one (levels/functions.inc). */
+typedef enum { IDENTITY, GELU, GELU_TANH, SILU, SIGMOID, TANH, RELU } function;
+
 typedef struct {
     const float *bias; /* [outputs, rounded up to 4] */
     float low, high;
+    int32_t function; /* of a matrix product, of its sums before a residual is added */
 } activation;
 
 /* The threads that took part in one run, or, where they copy for themselves, in one example: the first one to arrive is
@@ -195,6 +199,10 @@ typedef struct {
     int32_t panel_parts;  /* the inputs of a panel are shared out in so many pieces */
     int32_t batch, parts;
     uint32_t flip;        /* int8: xor that takes a byte of the tensor to the level's domain */
+    int32_t to_floats;    /* int8: 1: outputs are floats */
+    float y_scale;        /* int8 outputs of a function: the values' step; 0 without one */
+    const float *ones;    /* as many as outputs: what is left of their scales then */
+    void *next;           /* panels of the product that reads this one's outputs, which go there alone, or null */
 } gemm_job;
 
 #define PANEL 64 /* most columns of a panel */
@@ -219,6 +227,40 @@ typedef struct {
     float scale;           /* global average pooling: x_scale / y_scale / positions */
     int32_t x_zero_point, y_zero_point; /* both in the level's domain */
 } move_job;
+
+/* The end of an operator that computes floats and writes bytes: rint(value / scale) + zero point. */
+typedef struct {
+    float scale;
+    byte_range range;
+    uint32_t flip; /* xor that takes four bytes of the level's domain to the tensor's */
+} byte_end;
+
+/* Rows of `width` floats, each less its mean, over its deviation. */
+typedef struct {
+    const float *x, *scale, *bias; /* bias: or null */
+    void *y;
+    const byte_end *bytes; /* null: y are floats */
+    float *scratch;        /* [parts][width, whole vectors]: a row before it becomes bytes, or null */
+    int64_t rows;
+    int32_t width, parts;
+    float epsilon;
+} norm_job;
+
+/* softmax(scale * Q K^T) V for each head: `size` neighbouring floats of each token's row. */
+enum { QUERY_ROWS = 6 };
+typedef struct {
+    const float *q, *k, *v; /* the first example's first head */
+    int64_t q_row, k_row, v_row; /* floats from one token to the next */
+    int64_t queries, keys;       /* tokens of an example */
+    void *y;                     /* [batch, queries, heads * size] */
+    const byte_end *bytes;       /* null: y are floats */
+    float *copies;               /* [batch * heads] K^T [size][key_columns], then V [keys][value_columns] */
+    float *scores;               /* [pieces][QUERY_ROWS][the larger of key_columns and value_columns] */
+    int64_t copy_floats, piece_floats;
+    int32_t key_columns, value_columns; /* whole vectors */
+    int32_t heads, size, parts;  /* the queries of a head are shared out in so many pieces */
+    float scale;
+} attention_job;
 
 /* Weights that multiply one column, the state of a recurrent layer, by slices of rows; each step of a slice takes as many
  * values of all of its rows. In the first three forms these are four rows, or blocks of four rows, of about the same length:
@@ -270,6 +312,8 @@ typedef struct {
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
+    piece_of_work *norm;                                       /* of a norm_job */
+    piece_of_work *copy_head, *attention;                      /* of an attention_job */
     piece_of_work *recurrent;                                  /* of a recurrent_job: a direction of an example */
     piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
 } level;

@@ -98,7 +98,7 @@ static const char *read_biases(kernel *k, const OrtKernelInfo *info, recurrent_l
             if (apart) reset[direction * job->padded + unit] = from[half + i];
         }
     }
-    layer->end = (activation){bias, -__builtin_inff(), __builtin_inff()};
+    layer->end = (activation){.bias = bias, .low = -__builtin_inff(), .high = __builtin_inff()};
     layer->reset_bias = reset;
     return 0;
 }

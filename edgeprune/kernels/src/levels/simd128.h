@@ -41,6 +41,7 @@ static inline vi4 even_odd_i4(vi4 a, vi4 b) { return (vi4)_mm_shuffle_ps((vf4)a,
 #define INTEL(name) JOINED(_mm_, name)
 #include "simd_x86.inc"
 
+static inline vf4 root_f4(vf4 a) { return _mm_sqrt_ps(a); }
 /* dot_lanes_4 multiplies each cell by weights of its own. */
 static inline vw4 lane_weights_4(const int8_t *w) { return split_4(load_i4(w)); }
 #define dot_lanes_4 dot_4
@@ -79,6 +80,7 @@ static inline nan_lanes4 no_nan_4(void) { return (nan_lanes4){0}; }
 #define put_nan_4(found, a) ((void)(found), (a))
 static inline vf4 fma_f4(vf4 a, vf4 b, vf4 c) { return vfmaq_f32(c, a, b); }
 static inline vf4 div_f4(vf4 a, vf4 b) { return vdivq_f32(a, b); }
+static inline vf4 root_f4(vf4 a) { return vsqrtq_f32(a); }
 static inline vi4 add_i4(vi4 a, vi4 b) { return vaddq_s32(a, b); }
 static inline vi4 sub_i4(vi4 a, vi4 b) { return vsubq_s32(a, b); }
 static inline vf4 to_f4(vi4 a) { return vcvtq_f32_s32(a); }
