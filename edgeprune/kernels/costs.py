@@ -228,8 +228,8 @@ class Costs:
 
     def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
         """An operator without weights in the runtime, by ONNX's name, or "convert": QuantizeLinear and its inverse. One
-        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a product
-        of two activations."""
+        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a
+        product of two activations."""
         family = f"{precision} rest"
         kind = operator if operator in self.constants[family] else OTHER
         return self._sum(family, kind, rest_features(cells, products))

@@ -49,8 +49,8 @@ class Weighing:
 
     @property
     def gain(self) -> float:
-        """Predicted time of the network in the runtime's own kernels / with those chosen: here a sparse kernel counts as
-        predicted, not as what it may take at worst."""
+        """Predicted time of the network in the runtime's own kernels / with those chosen: here a sparse kernel counts
+        as predicted, not as what it may take at worst."""
         if self.against:
             return 1.0
         unplanned = sum(self.dense_ns[choice.layer.name] for choice in self.choices if choice.refusal)
