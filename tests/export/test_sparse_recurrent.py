@@ -21,8 +21,8 @@ from edgeprune.export.calibrate import calibrate
 from edgeprune.export.certificate import certify
 from edgeprune.export.files import ModelFile, SparseKernels, write_onnx
 from edgeprune.export.forecast import forecast
-from edgeprune.export.graph import read_graph
 from edgeprune.export.quantize import quantize
+from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse.layers import find_layers
 from edgeprune.export.sparse.weighing import weigh_network
 from edgeprune.kernels import costs
