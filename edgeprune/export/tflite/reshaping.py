@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from edgeprune.export.graph import Node, Shape, concrete
+from edgeprune.export.graph import OPEN_BATCH, Node, Shape, concrete
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.writer import Value, Writer
@@ -49,6 +50,8 @@ def pass_on(writer: Writer, node: Node, value: Value) -> None:
 def reshape(writer: Writer, node: Node) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: to the output's shape, whatever the layout."""
     value, target = writer.value(node, 0), writer.graph.shapes[node.output]
+    if OPEN_BATCH * math.prod(value.shape) == math.prod(target):  # a constant that was repeated for the batch
+        value = replace(value, shape=(OPEN_BATCH * value.shape[0], *value.shape[1:]))
     if target == value.shape:
         pass_on(writer, node, value)
         return
