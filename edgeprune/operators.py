@@ -290,7 +290,7 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True, packed="shuffle",
     ),
     "Resize": Operator(
-        Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
+        Litert("reshaping.resize", "resize", "nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
         packed="resize",
     ),

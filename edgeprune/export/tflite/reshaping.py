@@ -232,7 +232,7 @@ def resize(writer: Writer, node: Node) -> None:
     if target[:2] != value.shape[:2] or len(target) not in (3, 4):
         raise node.fail(f"it resizes {list(concrete(value.shape))} to {list(concrete(target))}")
     value = writer.reorder(value, layout.planes(len(target)))
-    code, flags = _resize_form(node, value.shape[2:], target[2:])
+    code, flags = resize_form(node, value.shape[2:], target[2:])
     sizes = writer.integers("size", ([1, *target[2:]])[-2:])
     writer.produce(node.output, value.axes)
     filled = requantize(writer, value, node)
@@ -242,7 +242,7 @@ def resize(writer: Writer, node: Node) -> None:
     settle(writer, node, filled)
 
 
-def _resize_form(node: Node, before: Shape, after: Shape) -> tuple[str, tuple[bool, bool]]:
+def resize_form(node: Node, before: Shape, after: Shape) -> tuple[str, tuple[bool, bool]]:
     """The operator, and its align_corners and half_pixel_centers."""
     mode = node.attributes.get("mode", "nearest")
     where = node.attributes.get("coordinate_transformation_mode", "half_pixel")
