@@ -82,7 +82,8 @@ def test_every_cell_is_built_and_does_what_pytorch_does(exported: Exported, requ
         arrays = [tensor.numpy() for tensor in few]
         got = model(*arrays)
         np.testing.assert_array_equal(model(arrays), got)
-        np.testing.assert_array_equal(model(tuple(array[3:4] for array in arrays)), got[3:4])
+        alone = model(tuple(array[3:4] for array in arrays))
+        np.testing.assert_allclose(alone, got[3:4], rtol=1e-5, atol=1e-5)  # sums in another order
         within = 1e-4 if precision == "fp32" else 0.25
         assert np.abs(got - expected).max() <= within * np.abs(expected).max()
 
