@@ -17,6 +17,7 @@ LOOKUP, FUNCTION = "table", "function"  # pointwise: in integers, or in float be
 OWN = "own"
 SHARED = "shared"
 CONVOLUTION, TRANSPOSED, MATRIX = "Conv", "ConvTranspose", "Gemm"
+INTERLEAVE = "DepthToSpace"  # puts the phases of a transposed convolution side by side
 NEVER_NEGATIVE, KEEPS_SIGN = "never negative", "keeps the sign"
 LAST, ANY = "channels last", "any layout"
 EITHER, POOL = "either layout", "pool"

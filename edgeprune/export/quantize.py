@@ -27,7 +27,7 @@ from edgeprune.export.scales import (
 from edgeprune.export.scheme import Scheme, operands, scheme_of
 from edgeprune.operators import Rule, row
 
-# Softmax makes nothing of what lies so far below the rest, and int8 over such a range has steps of half a unit and more.
+# Softmax makes nothing of what lies so far below the rest, and int8 over such a range has steps of half a unit.
 MASKED = -128.0
 FINEST = 128  # XNNPACK wants less than 256
 

@@ -18,6 +18,7 @@ from edgeprune.export.sparse.steps import Form, Packed, Step
 from edgeprune.operators import row
 
 IMAGE = (3, 4)  # dimensions of what can be packed, [N, C, L] or [N, C, H, W]
+GATHER = "QGather"
 FILL = -1  # in place of an index: real zero
 MOST_JOINED = 256  # inputs of one operator
 CHANNELS = 1  # axis
@@ -205,7 +206,7 @@ def _operator(take: Take, draft: Draft, step: Step) -> Packed:
         places = taken.indices.get(axis)
         if places is not None and places.tolist() != list(range(sizes[axis - CHANNELS])):
             attributes[name] = places.tolist()
-    return Packed("QGather", (), {**signed(draft), **attributes})
+    return Packed(GATHER, (), {**signed(draft), **attributes})
 
 
 Take = Callable[[Graph, int, str], Optional[Taken]]

@@ -112,6 +112,8 @@ static inline vi4 byte_i4(vi4 a, int k) {
     const vi4 top = vshlq_s32(a, vdupq_n_s32(24 - 8 * k));
     return SIGNED_BYTES ? vshrq_n_s32(top, 24) : (vi4)vshrq_n_u32((uint32x4_t)top, 24);
 }
+static inline vi4 rint_small_i4(vf4 a) { return rint_i4(a); }
+static inline vi4 centred_4(vi4 cells, int k, int32_t zero) { return sub_i4(byte_i4(cells, k), set_i4(zero)); }
 static inline vi4 move_bytes_i4(vi4 a, int places) { return (vi4)vshlq_u32((uint32x4_t)a, vdupq_n_s32(8 * places)); }
 static inline void twice_i4(vi4 a, vi4 *low, vi4 *high) {
     *low = vzip1q_s32(a, a);
@@ -159,6 +161,7 @@ static inline vi4 clip_bytes_4(vi4 a, byte_range range) {
 static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
     return clip_bytes_4(narrow_4(a, b, c, d, range.zero_point), range);
 }
+static inline vi4 pack_whole_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d) { return narrow_4(a, b, c, d, 0); }
 static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
     return transpose_bytes_4(pack_bytes_4(a, b, c, d, range));
 }
