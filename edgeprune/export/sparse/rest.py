@@ -9,9 +9,7 @@ from dataclasses import replace
 
 from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node, concrete
-from edgeprune.export.sparse.between import called_functions
 from edgeprune.export.sparse.layers import Weighted
-from edgeprune.export.sparse.tokens import Function, attentions, norms
 from edgeprune.kernels.costs import Costs
 from edgeprune.operators import POOL, row
 
@@ -25,7 +23,6 @@ def rest_ns(graph: Graph, layers: Sequence[Weighted], costs: Costs) -> dict[int,
     runtime. Left out is what it runs inside the kernel before it (a bias; an activation or an addition behind a
     convolution or a product of one column), and what only gives a tensor another shape."""
     counted = {layer.number for layer in layers} | {layer.biased for layer in layers if layer.biased is not None}
-    counted |= {graph.writer[name] for name in _between(graph, layers, costs)}
     whole = {gelu.output: gelu.value for gelu in gelus(graph)}
     parts = {part for gelu in gelus(graph) for part in gelu.parts} - whole.keys()
     taking = {layer.number for layer in layers if not _over_tokens(layer)}
@@ -39,23 +36,6 @@ def rest_ns(graph: Graph, layers: Sequence[Weighted], costs: Costs) -> dict[int,
             taking.add(number)
         else:
             found[number] = _time(graph, node, costs)
-    return found
-
-
-def _between(graph: Graph, layers: Sequence[Weighted], costs: Costs) -> set[str]:
-    """What the operators write that `rewrite_floats` has times for besides the layers: norms, attention, functions."""
-    if graph.precision == "int8":
-        return set()
-    called = (timed.what for timed in called_functions(graph, layers, costs).values())
-    found = {name for function in called if isinstance(function, Function) for name in function.parts}
-    found |= {norm.output for norm in norms(graph)}
-    for attention in attentions(graph):
-        behind = [attention.output]
-        while behind:
-            name = behind.pop()
-            if name not in attention.inputs and name not in found and name in graph.writer:
-                found.add(name)
-                behind += graph.nodes[graph.writer[name]].inputs
     return found
 
 
