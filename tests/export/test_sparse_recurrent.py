@@ -87,9 +87,9 @@ def test_in_int8_the_layer_is_the_same_float_operator() -> None:
     assert 10 * np.log10(np.mean(wanted**2) / np.mean(error**2)) >= 20
 
 
-def one_layer(kind: str, extra: tuple[str, ...] = (), **attributes: Any) -> onnx.ModelProto:
+def one_layer(kind: str, extra: tuple[str, ...] = (), state: int = 8, **attributes: Any) -> onnx.ModelProto:
     gates, random = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], np.random.default_rng(0)
-    shapes = {"w": (1, gates * 8, 5), "r": (1, gates * 8, 8), "b": (1, gates * 16), "p": (1, 24)}
+    shapes = {"w": (1, gates * 8, 5), "r": (1, gates * 8, state), "b": (1, gates * 16), "p": (1, 24)}
     constants = [numpy_helper.from_array(random.normal(size=s).astype(np.float32), name) for name, s in shapes.items()]
     constants.append(numpy_helper.from_array(np.full(2, 6, np.int32), "lengths"))
     node = helper.make_node(kind, ["x", "w", "r", "b", *extra], ["y"], hidden_size=8, **attributes)
@@ -103,6 +103,7 @@ def one_layer(kind: str, extra: tuple[str, ...] = (), **attributes: Any) -> onnx
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
+        (lambda: one_layer("LSTM", state=5), "its state is projected"),
         (lambda: one_layer("LSTM", ("lengths",)), "its examples may have different numbers of steps"),
         (lambda: one_layer("LSTM", ("", "", "", "p")), "its gates look at the cell's state"),
         (lambda: one_layer("GRU", clip=1.0), "it is asked for clip"),
