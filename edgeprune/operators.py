@@ -17,6 +17,7 @@ LOOKUP, FUNCTION = "table", "function"  # pointwise: in integers, or in float be
 OWN = "own"
 SHARED = "shared"
 CONVOLUTION, TRANSPOSED, MATRIX = "Conv", "ConvTranspose", "Gemm"
+INTERLEAVE = "DepthToSpace"  # puts the phases of a transposed convolution side by side
 NEVER_NEGATIVE, KEEPS_SIGN = "never negative", "keeps the sign"
 LAST, ANY = "channels last", "any layout"
 EITHER, POOL = "either layout", "pool"
@@ -66,24 +67,35 @@ class Litert:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """What a recurrent layer computes in a step. gates: their number; activations: of a direction, each choice of them
+    that a kernel knows, the one without a word first; attributes: of the library's operator, besides those of all."""
+
+    gates: int
+    activations: tuple[tuple[str, ...], ...]
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Operator:
     """One row.
 
     refuses: what of a node's attributes is not supported though the operator is, in words, or "". int8: its rules, of
     which the first that holds counts; without one it stays float between a DequantizeLinear and a QuantizeLinear.
-    weights: of a layer with weights in input 1, the operator that it counts as. sign: of its output. joins: all of its
-    inputs are parts of its output. bounds: it clips at inputs 1 and 2. moves: it only gives integers another shape.
-    channels: EITHER if ONNX Runtime's float kernels run it in blocked channels as well, POOL if it always runs in
-    blocked channels where their number allows it. packed: the work that it is for packed int8 tensors, as the cost
-    model calls it. pointwise: the same of one that computes each place of its output from that place of its inputs
-    alone, in the runtime's own form. behind: ONNX Runtime may run it inside the kernel of the layer before it, and
-    then often gives the kernel its name. inner: writers make it, no network is exported with it.
+    weights: of a layer with weights in input 1, the operator that it counts as. cell: of a recurrent one. sign: of its
+    output. joins: all of its inputs are parts of its output. bounds: it clips at inputs 1 and 2. moves: it only gives
+    integers another shape. channels: EITHER if ONNX Runtime's float kernels run it in blocked channels as well, POOL if
+    it always runs in blocked channels where their number allows it. packed: the work that it is for packed int8
+    tensors, as the cost model calls it. pointwise: the same of one that computes each place of its output from that
+    place of its inputs alone, in the runtime's own form. behind: ONNX Runtime may run it inside the kernel of the layer
+    before it, and then often gives the kernel its name. inner: writers make it, no network is exported with it.
     """
 
     litert: Optional[Litert] = None
     int8: tuple[Rule, ...] = ()
     refuses: Callable[[Mapping[str, Any]], str] = lambda attributes: ""
     weights: str = ""
+    cell: Optional[Cell] = None
     sign: str = ""
     channels: str = ""
     packed: str = ""
@@ -189,7 +201,9 @@ OPERATORS: dict[str, Operator] = {
         Litert("indexing.gather_elements", int8="always", data=1), _SAME, sign=KEEPS_SIGN,
     ),
     "GatherND": Operator(Litert("indexing.gather_nd", int8="always", data=1), _SAME, sign=KEEPS_SIGN),
-    "GRU": Operator(Litert("recurrent.gru")),
+    "GRU": Operator(
+        Litert("recurrent.gru"), weights="GRU", cell=Cell(3, (("Sigmoid", "Tanh"),), ("linear_before_reset",)),
+    ),
     "Gemm": Operator(
         Litert("dense.gemm", "gemm", "weighted", clamps=True),
         (
@@ -209,13 +223,15 @@ OPERATORS: dict[str, Operator] = {
         Litert("elementwise.hard_sigmoid", layout=ANY), (Rule(output=_UNIT, integer=False),),
         sign=NEVER_NEGATIVE, behind=True, pointwise=FUNCTION,
     ),
-    # HardSwish and Softmax have int8 kernels in LiteRT too, but its default delegate knows none of them: in float the
-    # whole network stays in one piece and runs faster, and exactly.
+    # It has an int8 kernel in LiteRT too, but its default delegate knows none: in float the whole network stays in one
+    # piece and runs faster, and exactly.
     "HardSwish": Operator(_unary(), (Rule(),), pointwise=FUNCTION),
     "Identity": Operator(Litert()),
     "InstanceNormalization": Operator(Litert("normalization.instance_norm", data=1, layout=ANY)),
     "LayerNormalization": Operator(Litert("normalization.layer_norm", data=1, layout=ANY)),
-    "LSTM": Operator(Litert("recurrent.lstm")),
+    "LSTM": Operator(
+        Litert("recurrent.lstm"), weights="LSTM", cell=Cell(4, (("Sigmoid", "Tanh", "Tanh"),)),
+    ),
     "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True, pointwise=FUNCTION),
     "LogSoftmax": Operator(Litert("reduction.softmax")),
     "LpNormalization": Operator(Litert("normalization.lp_norm", layout=ANY)),
@@ -262,7 +278,7 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": Operator(_REDUCTION, sign=KEEPS_SIGN),
     "ReduceSumSquare": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
     "Reciprocal": Operator(Litert(spelling="reciprocal", layout=ANY), pointwise=FUNCTION),
-    "RNN": Operator(Litert("recurrent.rnn")),
+    "RNN": Operator(Litert("recurrent.rnn"), weights="RNN", cell=Cell(1, (("Tanh",), ("Relu",)), ("relu",))),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
         sign=NEVER_NEGATIVE, channels=EITHER, behind=True, pointwise=FUNCTION,
@@ -290,7 +306,8 @@ OPERATORS: dict[str, Operator] = {
     "Slice": Operator(
         Litert("reshaping.slice_", "slice_", "always", layout=ANY), _SAME, sign=KEEPS_SIGN, packed="slice",
     ),
-    "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
+    # In float: 256 levels would leave the weights of a long sequence, each a small share of 1, none of their digits.
+    "Softmax": Operator(Litert("reduction.softmax"), sign=NEVER_NEGATIVE),
     "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE, pointwise=FUNCTION),
     "Softsign": Operator(Litert(spelling="softsign", layout=ANY), pointwise=FUNCTION),
     "SpaceToDepth": Operator(

@@ -10,12 +10,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune import kernels
-from edgeprune.export.graph import read_graph
 from edgeprune.export.quantize import quantize
+from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse import rewrite, stock
 from edgeprune.export.sparse.clock import Forced
 from edgeprune.kernels.packing import BLOCKS
 from edgeprune.mask import Array
+from edgeprune.operators import row
 
 Attributes = dict[str, Any]
 CLIP = {"low": 0.0, "high": 6.0}
@@ -83,6 +84,28 @@ def network(
         # Made up ranges: they do not matter for the time.
         graph = quantize(graph, dict.fromkeys(graph.shapes, (0.0, 4.0)))
     return (rewrite(graph, Forced(pattern)) if pattern else stock(graph)).model
+
+
+def recurrent(kind: str, steps: int, sizes: list[tuple[int, int]], pattern: str, sparse: float) -> onnx.ModelProto:
+    """Recurrent layers one after the other over an input [1, steps, inputs]; each size: inputs, units. sparse: the
+    share of the pattern's blocks that is left, 0.0 for the runtime's own kernels and full weights."""
+    cell = row(kind).cell
+    assert cell is not None
+    nodes: list[onnx.NodeProto] = [helper.make_node("Transpose", ["input"], ["value"], perm=[1, 0, 2])]
+    constants, value = [numpy_helper.from_array(np.array([1], np.int64), "axes")], "value"
+    for index, (inputs, units) in enumerate(sizes):
+        shapes = {"weights": (cell.gates * units, inputs), "state": (cell.gates * units, units)}
+        arrays = {name: weights(shape, pattern, sparse or 1.0, index)[None] for name, shape in shapes.items()}
+        arrays["biases"] = np.full((1, 2 * cell.gates * units), 0.1, np.float32)
+        constants += [numpy_helper.from_array(array, f"{name}{index}") for name, array in arrays.items()]
+        names = [value, *(f"{name}{index}" for name in arrays)]
+        reset: Attributes = {"linear_before_reset": 1} if "linear_before_reset" in cell.attributes else {}
+        nodes += [helper.make_node(kind, names, [f"steps{index}"], hidden_size=units, **reset)]
+        value = f"value{index}"
+        nodes += [helper.make_node("Squeeze", [f"steps{index}", "axes"], [value])]
+    nodes[-1].output[0] = "output_0"
+    graph = read_graph(model_of(nodes, constants, (steps, sizes[0][0]), ["output_0"]))
+    return (rewrite(graph, Forced(pattern)) if sparse else stock(graph)).model
 
 
 def reordering(shape: tuple[int, ...], step: int = 1) -> onnx.ModelProto:

@@ -6,12 +6,21 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 
-from edgeprune.kernels.costs import FORMATS, TENSOR_WORK, Geometry, pool_features, stored_blocks
+from edgeprune.kernels.costs import (
+    FORMATS,
+    RECURRENT,
+    TENSOR_WORK,
+    Geometry,
+    RecurrentGeometry,
+    pool_features,
+    stored_blocks,
+)
+from edgeprune.operators import row
 from lab import branches, chains
 from lab.stopwatch import Stopwatch
 
@@ -44,6 +53,8 @@ TOKENS = (
     (16, 192, 192), (64, 192, 192), (197, 192, 192), (16, 384, 384), (64, 384, 384), (197, 384, 384),
     (16, 768, 192), (64, 768, 192), (197, 768, 192),
 )  # fmt: skip
+# (inputs, units, steps) of recurrent layers, every second one of which goes back from units to inputs.
+RECURRENT_LAYERS = ((64, 64, 100), (128, 128, 50), (256, 256, 30), (32, 128, 100), (64, 256, 50), (128, 32, 20))
 DENSITIES = (0.05, 0.15, 0.5)
 TENSORS = ((16, 8), (64, 14), (16, 64), (64, 32), (256, 14), (512, 7), (64, 56), (512, 14))
 # Too large for a core's own cache, as what changes layout at a network's start is.
@@ -83,6 +94,7 @@ def measure(watch: Stopwatch) -> Iterator[Row]:
         sizes = dict.fromkeys(((outputs, inputs), (inputs, outputs)))
         yield from measure_layers(watch, [Geometry(*size, 1, 1, 1, gemm=True) for size in sizes], (), 1)
     yield from measure_tokens(watch)
+    yield from measure_recurrent(watch)
     for channels, side in DEPTHWISE:
         yield from measure_depthwise(watch, channels, side)
     for channels, side in (*TENSORS, *LARGE):
@@ -100,6 +112,33 @@ def measure_tokens(watch: Stopwatch) -> Iterator[Row]:
         sizes = dict.fromkeys(((outputs, inputs), (inputs, outputs)))
         layers = [Geometry(*size, 1, tokens, tokens, gemm=True) for size in sizes]
         yield from measure_layers(watch, layers, (), 1)
+
+
+def measure_recurrent(watch: Stopwatch) -> Iterator[Row]:
+    """LSTM and GRU layers, dense and in every sparse format."""
+    for (inputs, units, steps), kind in product(RECURRENT_LAYERS, ("LSTM", "GRU")):
+        cell = row(kind).cell
+        assert cell is not None
+        sizes = [(inputs, units), (units, inputs)]
+        layers = [
+            RecurrentGeometry(cell.gates * own, given, 1, steps, steps, gemm=True, units=own) for given, own in sizes
+        ]
+
+        def spent(pattern: str, density: float, kind: str = kind, steps: int = steps, sizes: Any = sizes) -> float:
+            return watch.margin(lambda count: chains.recurrent(kind, steps, sizes * count, pattern, density))
+
+        work = total([layer.dense_features() for layer in layers])
+        yield Row("fp32 dense", RECURRENT, work, spent("unstructured", 0.0))
+        for pattern, density in product(FORMATS["fp32"], DENSITIES):
+            features = []
+            for layer in layers:
+                rows = layer.outputs
+                given, state = (
+                    stored_blocks(chains.weights((rows, columns), pattern, density, 0), pattern)
+                    for columns in (layer.inputs, layer.units)
+                )
+                features.append(replace(layer, state_blocks=state).sparse_features(given + state))
+            yield Row(f"fp32 {pattern}", RECURRENT, total(features), spent(pattern, density))
 
 
 def tensor_features(shape: tuple[int, ...]) -> Features:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 import onnx
@@ -16,17 +17,21 @@ from edgeprune.artifact import Zeros
 from edgeprune.errors import VerificationError
 from edgeprune.export.graph import Array, Shape
 from edgeprune.export.scales import Grid
+from edgeprune.export.unfolded import Folded
 from edgeprune.kernels.packing import unpack
 from edgeprune.mask import BoolArray
 
-# How: as it is; as integers on a grid; as compact bytes, of the transposed matrix or not; without its second axis.
+# How: as it is; as integers on a grid; as compact bytes, of the transposed matrix or not; without its second axis; as
+# compact bytes whose rows are those of gates, each rounded up to four.
 PLAIN, INTEGERS, PACKED, TRANSPOSED, DEPTHWISE = "plain", "integers", "packed", "packed_transposed", "depthwise"
+GATES = "packed_gates"
 
 
 @dataclass(frozen=True)
 class Stored:
     """One form in which a weight lies in a file. tensor: its name there. scale, zero_point, axis: of integers, the
-    first two by their names there. kernel: of a convolution."""
+    first two by their names there. kernel: of a convolution; of a recurrent layer its directions, gates and units.
+    folded: how it was made one that a kernel takes."""
 
     tensor: str
     form: str = PLAIN
@@ -34,6 +39,7 @@ class Stored:
     zero_point: str = ""
     axis: int | None = None
     kernel: Shape = ()
+    folded: Optional[Folded] = None
 
     @property
     def tensors(self) -> set[str]:
@@ -49,9 +55,15 @@ class Stored:
             return Grid(scale, zero_point.astype(np.int64), self.axis).dequantize(stored)
         if self.form == DEPTHWISE:
             return stored[:, None]
+        if self.form == GATES:
+            directions, gates, units = self.kernel
+            rows = unpack(stored.tobytes())[:, :, 0]
+            each = rows.reshape(directions, gates, -1, rows.shape[1])[:, :, :units]
+            return each.reshape(directions, gates * units, rows.shape[1])
         if self.form in (PACKED, TRANSPOSED):
             dense = unpack(stored.tobytes())
             dense = dense.reshape(*dense.shape[:2], *self.kernel)
+            dense = dense if self.folded is None else self.folded.unfold(dense)
             return dense.T if self.form == TRANSPOSED else dense
         return stored
 

@@ -39,7 +39,7 @@ class ModelFile:
     network by its sparse kernels."""
 
     data: bytes
-    input: Port
+    inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     stored: dict[str, Array]
     places: FileWeights
@@ -91,7 +91,7 @@ def write_onnx(graph: Graph, traced: Traced, wanted: MaybeKernels) -> ModelFile:
     else:
         rewritten, times = wanted.clock.choose(graph, wanted.costs)
     data = rewritten.model.SerializeToString(deterministic=True)
-    ports = _port(rewritten.model.graph.input[0]), tuple(map(_port, rewritten.model.graph.output))
+    ports = tuple(map(_port, rewritten.model.graph.input)), tuple(map(_port, rewritten.model.graph.output))
     sparse = {layer.name for layer in rewritten.layers if layer.kernel == "sparse"}
     names = tuple(name for name, weight in traced.weights.items() if layer_name(weight.initializer) in sparse)
     places = {name: ((weight.initializer,), _picked(weight)) for name, weight in traced.weights.items()}
@@ -127,7 +127,7 @@ def write_litert(graph: Graph, traced: Traced, wanted: MaybeKernels) -> ModelFil
     places = {
         name: (written.parts.get(weight.initializer, ()), picked(weight)) for name, weight in traced.weights.items()
     }
-    return ModelFile(written.data, written.input, written.outputs, stored, places, written.sparse)
+    return ModelFile(written.data, written.inputs, written.outputs, stored, places, written.sparse)
 
 
 # By the ending of the runtime's model file.

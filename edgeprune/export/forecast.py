@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune import patterns, runtimes
 from edgeprune.errors import ExportError, PatternError
@@ -19,13 +19,14 @@ from edgeprune.export.calibrate import calibrate
 from edgeprune.export.files import SparseKernels, sparse_kernels
 from edgeprune.export.graph import Graph
 from edgeprune.export.quantize import quantize
-from edgeprune.export.rehearsal import EXAMPLES
+from edgeprune.export.rehearsal import few
 from edgeprune.export.sparse.layers import Weighted, find_layers
 from edgeprune.export.sparse.weighing import weigh_network
 from edgeprune.export.tracing import trace
 from edgeprune.kernels.costs import FORMATS, Costs
 from edgeprune.mask import BoolArray
 from edgeprune.patterns import Pattern
+from edgeprune.task import Inputs, rows
 
 SPARSITIES = (0.5, 0.7, 0.9, 0.95)
 JUDGED = 2  # the place of the sparsity that patterns are compared at
@@ -80,25 +81,25 @@ def _best(gains: Mapping[str, tuple[float, ...]]) -> str:
 def forecast(
     model: nn.Module,
     weights: Mapping[str, float],
-    inputs: Tensor,
+    inputs: Inputs,
     cells: Iterable[tuple[str, str, str]],
     pattern: Optional[str] = None,
 ) -> Iterator[Forecast]:
     """Predict for each cell: architecture ("any": this machine's), runtime and precision.
 
-    model: in eval mode, nothing pruned. weights: those that can be pruned -> factor on the sparsity, in 0..1. inputs: a
-    few of these examples are taken. pattern: None for every one that a kernel exists for. Raises PatternError for one
-    that no kernel runs, and ExportError for a network that cannot be traced.
+    model: in eval mode, nothing pruned. weights: those that can be pruned -> factor on the sparsity, in 0..1. inputs:
+    as `Split` has them; a few examples are taken. pattern: None for every one that a kernel exists for. Raises
+    PatternError for one that no kernel runs, and ExportError for a network that cannot be traced.
     """
     if pattern is not None and patterns.load(pattern).whole_channels:
         raise PatternError(
             f"pattern {pattern} leaves smaller dense layers, which every runtime runs faster: it needs no kernel",
             "leave --pattern out for the patterns of the sparse kernels",
         )
-    inputs = inputs[:EXAMPLES].contiguous()
+    examples = few(inputs)
     parameters = dict(model.named_parameters())
     masks = {name: np.ones(tuple(parameters[name].shape), np.bool_) for name in weights if name in parameters}
-    traced = trace(model, inputs[:2], masks)
+    traced = trace(model, rows(examples, slice(2)), masks)
     factors = {weight.initializer: weights[name] for name, weight in traced.weights.items()}
     forms: dict[str, Graph] = {"fp32": traced.graph}
     for arch, runtime, precision in cells:
@@ -108,7 +109,8 @@ def forecast(
             continue
         try:
             if precision not in forms:
-                forms[precision] = quantize(traced.graph, calibrate(traced.graph, inputs.numpy(), "minmax"))
+                ranges = calibrate(traced.graph, tuple(tensor.numpy() for tensor in examples), "minmax")
+                forms[precision] = quantize(traced.graph, ranges)
         except ExportError as problem:
             yield Forecast(runtime, precision, note=str(problem))
             continue
@@ -138,7 +140,7 @@ def _weighed(
     total = sum(times.values()) or 1.0
     found = []
     for layer in layers:
-        reasons = blocked[layer.name] if layer.initializer in factors or layer.refusal else [KEPT]
+        reasons = blocked[layer.name] if factors.keys() & {layer.initializer, *layer.parts} or layer.refusal else [KEPT]
         why = reasons[-1] if all(reasons) else ""
         gains = {name: tuple(values) for name, values in by_layer[layer.name].items()}
         shape = tuple(map(int, layer.weight.shape))
@@ -153,13 +155,15 @@ def _pruned(
     """The graph with the pattern's zeros in each weight that can be pruned, by magnitude."""
     constants, integers = dict(graph.constants), dict(graph.integers)
     alive: dict[str, BoolArray] = {}
-    for layer in layers:
-        name = layer.initializer
+    weights = [(layer, name) for layer in layers for name in layer.parts or (layer.initializer,)]
+    for layer, name in weights:
         if not factors.get(name) or not layer.weight.size:
             continue
         if name not in alive:
             scores = np.abs(graph.constants[name].T if layer.flipped else graph.constants[name])
-            kept = pattern.prune(scores, np.ones(scores.shape, np.bool_), 1 - sparsity * factors[name])
+            shape = scores.shape
+            scores = scores.reshape(-1, shape[-1]) if layer.parts else scores
+            kept = pattern.prune(scores, np.ones(scores.shape, np.bool_), 1 - sparsity * factors[name]).reshape(shape)
             alive[name] = kept.T if layer.flipped else kept
             constants[name] = constants[name] * alive[name]
         place = (layer.number, 1)

@@ -11,6 +11,7 @@ import numpy as np
 from edgeprune.errors import ExportError
 from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node
+from edgeprune.export.readers import read_as_integers
 from edgeprune.export.scales import Scale
 from edgeprune.operators import MATRIX, SHARED, Rule, row
 
@@ -38,13 +39,19 @@ def operands(node: Node, rule: Rule) -> list[str]:
     return list(node.inputs[: rule.operands or None])
 
 
-def scheme_of(graph: Graph) -> Scheme:
-    """Apply the rules to a float32 graph; ExportError for an opset without per-channel DequantizeLinear (below 13)."""
+def scheme_of(graph: Graph, apart: frozenset[str] = frozenset()) -> Scheme:
+    """Apply the rules to a float32 graph. apart: activations that stay float, with all that reads or computes them.
+    ExportError for an opset without per-channel DequantizeLinear (below 13)."""
     if graph.opset < 13:
         raise ExportError(f"int8 needs ONNX opset 13 or later, got {graph.opset}", "export the model again")
     one = {part for gelu in gelus(graph) for part in gelu.parts}  # a runtime computes it at once, in float
     nodes = ((number, node) for number, node in enumerate(graph.nodes) if node.outputs[0] not in one)
-    rules = {number: rule for number, node in nodes if (rule := _rule_of(node, graph)) is not None}
+    rules = {
+        number: rule
+        for number, node in nodes
+        if (rule := _rule_of(node, graph)) is not None and apart.isdisjoint((*operands(node, rule), *node.outputs))
+    }
+    rules = read_as_integers(graph, rules)
     return _Builder(graph, rules, dict(_fusions(graph, rules))).build()
 
 

@@ -22,10 +22,11 @@ LAYERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )  # fmt: skip
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-# Why the channel pattern leaves a layer whole. A unit's rows lie in each gate and its column in the next step's weight,
-# a head's in query, key, value and what reads them: to cut them takes another module, not a shorter tensor.
-UNITS = "recurrent units stay whole: each is in all gates and in the step after"
+# Why the channel pattern leaves a layer whole. A head's rows lie in query, key, value and what reads them: to cut them
+# takes another module, not a shorter tensor.
+PROJECTED = "its units are projected: they are not what it gives"
 HEADS = "attention heads stay whole: each is in query, key and value alike"
+IN_ONE = "in_proj_weight"  # of query, key and value
 COMPUTED = "its parametrization is made for all of its channels"
 
 
@@ -117,7 +118,7 @@ def find_prunable(model: nn.Module, computed: Collection[str] = ()) -> Prunable:
 def _weights(module: nn.Module) -> Iterator[_Weight]:
     """The weights of one layer by itself, not of those inside of it but for its parametrizations."""
     groups = int(module.groups) if isinstance(module, _ConvTransposeNd) else 0
-    why = "" if isinstance(module, LAYERS) else HEADS if isinstance(module, nn.MultiheadAttention) else UNITS
+    why = HEADS if isinstance(module, nn.MultiheadAttention) else PROJECTED if getattr(module, "proj_size", 0) else ""
     own = isinstance(module, LAYERS) or _runs_as_torch_does(module)
     for local, parameter in module.named_parameters(recurse=False):
         if own and _is_weight(module, local):

@@ -20,7 +20,7 @@ from edgeprune.find.schedule import resolve_rates
 from edgeprune.find.training import to_arrays
 from edgeprune.mask import BoolArray, Mask
 from edgeprune.options import MARGIN, FindOptions, in_metric
-from edgeprune.task import Data
+from edgeprune.task import Data, rows
 from edgeprune.tasks import LoadedTask
 from edgeprune.tasks.plain import FOLDED, plain_name, without_parametrizations
 from edgeprune.tasks.seeds import seed_all, seeded
@@ -60,7 +60,7 @@ def prepare(loaded: LoadedTask, options: FindOptions, data_dir: Optional[Path]) 
         origin = origin_of(task)
         seed_all(options.seeds[0] if options.seeds else 0)
         model = task.model()
-    pruner = make_pruner(model, data.train.inputs[:2], recipe.rate_scale, pattern, recipe.scope)
+    pruner = make_pruner(model, rows(data.train.arguments, slice(2)), recipe.rate_scale, pattern, recipe.scope)
     first = pruner.first(to_arrays(model.state_dict()), options.revive)
     rates = resolve_rates(
         options.levels,

@@ -20,7 +20,10 @@ from edgeprune.kernels.packing import BLOCKS, tiled
 FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
 FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
+# What stands between products over tokens; functions by their number in SparseGemm.
+TOKEN_WORK = ("norm", "attention", *(f"function {number}" for number in range(1, 6)))
 ONE_COLUMN, TOKENS = "gemm", "tokens"  # kinds of matrix products
+RECURRENT = "recurrent"
 # Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
 LANES = 16
 # Weights of a layer that are likely still in a core's own cache when the layer runs again.
@@ -33,11 +36,14 @@ MOVES = ("concat", "slice", "split", "resize", "gather", "pad", "shuffle")
 POOLS = ("max_pool", "average_pool", "global_average_pool")
 TENSOR_WORK = ("pack", "unpack", "add", *POOLS, "multiply", "gate", "table", "function", "batch_norm", *MOVES)
 
+OTHER = "other"  # an operator without weights whose time was not measured
+
 
 @dataclass(frozen=True)
 class Geometry:
     """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (of a matrix product: its
-    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it."""
+    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it.
+    groups: more than one, of C channels each."""
 
     outputs: int
     inputs: int
@@ -47,6 +53,7 @@ class Geometry:
     gemm: bool = False
     depthwise: bool = False
     clipped: bool = False
+    groups: int = 1
 
     @property
     def products(self) -> int:
@@ -62,6 +69,8 @@ class Geometry:
     @property
     def is_blocked(self) -> bool:
         """True if the runtime's own float convolution blocks the channels."""
+        if self.groups > 1:
+            return self.inputs % NCHWC == 0 and self.outputs // self.groups % NCHWC == 0
         few = self.inputs < NCHWC and not self.depthwise
         return not self.gemm and (few or self.inputs % NCHWC_PADDED == 0)
 
@@ -119,18 +128,61 @@ class Geometry:
         }
 
 
+@dataclass(frozen=True)
+class RecurrentGeometry(Geometry):
+    """A recurrent layer: its rows [M] are those of all gates of all directions, its positions the steps. units: of a
+    direction; state_blocks: how many of the stored blocks multiply the state."""
+
+    units: int = 0
+    state_blocks: int = 0
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the dense layer."""
+        return self.outputs * (self.inputs + self.units) * self.positions_out
+
+    @property
+    def kind(self) -> str:
+        """The class of dense kernel, and of sparse ones."""
+        return RECURRENT
+
+    def dense_features(self) -> dict[str, float]:
+        """Work of the runtime's kernel: a call, the inputs' products, of all steps at once, the state's, step by step,
+        and the gates' activations."""
+        return {
+            "call": 1.0,
+            "product": float(self.outputs * self.inputs * self.positions_out),
+            "state_product": float(self.outputs * self.units * self.positions_out),
+            "gate": float(self.outputs * self.positions_out),
+        }
+
+    def sparse_features(self, blocks: int) -> dict[str, float]:
+        """Work of a sparse kernel: a call, a vector of steps for each block of the inputs' weights, the state's blocks
+        in each step, the copy of the input into panels, and the gates' sums and activations."""
+        vectors = -(-self.positions_out // LANES)
+        return {
+            "call": 1.0,
+            "vector": float((blocks - self.state_blocks) * vectors),
+            "state_block": float(self.state_blocks * self.positions_out),
+            "copied": float(self.inputs * self.positions_in),
+            "gate": float(self.outputs * self.positions_out),
+        }
+
+
 class Costs:
     """Predicted times in nanoseconds for one architecture.
 
-    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a sparse
-    kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that a library
-    must save; worth_unsure: the same where products of activations (gates, SiLU) stand between the layers, whose layout
-    in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower than predicted.
+    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a
+    sparse kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that
+    a library must save; worth_unsure: the same in float where products of activations (gates, SiLU) stand between the
+    layers, whose layout in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower
+    than predicted. pairs: two products over tokens may run in one operator.
     """
 
     full = 0.9
     worth = 0.03
     worth_unsure = 0.15
+    pairs = True
 
     factor = 1.0
 
@@ -150,6 +202,7 @@ class Costs:
     def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
         """The sparse kernel of a format, with so many stored blocks."""
         kind = "conv" if not geometry.gemm else TOKENS if geometry.has_columns else ONE_COLUMN
+        kind = geometry.kind if geometry.kind == RECURRENT else kind
         return self._sum(f"{precision} {pattern}", kind, geometry.sparse_features(blocks))
 
     def depthwise(self, precision: str, geometry: Geometry) -> float:
@@ -170,14 +223,52 @@ class Costs:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""
         return self._sum("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)})
 
+    def token_work(self, precision: str, form: str, work: str, features: Mapping[str, float]) -> float:
+        """What stands between matrix products over tokens; form: "own" or "plain" (stock), work: one of TOKEN_WORK."""
+        return self._sum(f"{precision} {form}", work, features)
+
+    def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
+        """An operator without weights in the runtime, by ONNX's name, or "convert": QuantizeLinear and its inverse. One
+        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a product
+        of two activations."""
+        family = f"{precision} rest"
+        kind = operator if operator in self.constants[family] else OTHER
+        return self._sum(family, kind, rest_features(cells, products))
+
     def _sum(self, family: str, kind: str, features: Mapping[str, float]) -> float:
         constants = self.constants[family][kind]
         return self.factor * sum(constants[name] * value for name, value in features.items())
 
 
+def rest_features(cells: int, products: int = 0) -> dict[str, float]:
+    """Work of an operator without weights, as `Costs.rest` is given it."""
+    return {"call": 1.0, "cell": float(cells), "product": float(products)}
+
+
 def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:
     """Work of a float MaxPool, as `Costs.max_pool` is given it."""
     return {"call": 1.0, "channel": float(sizes[0]), "cell": float(sizes[1]), "compared": float(taps * sizes[2])}
+
+
+def norm_features(rows: int, width: int) -> dict[str, float]:
+    """Work of a norm over each of some rows."""
+    return {"call": 1.0, "row": float(rows), "cell": float(rows * width)}
+
+
+def attention_features(heads: int, size: int, queries: int, keys: int) -> dict[str, float]:
+    """Work of attention: its products, its scores, of which each becomes a power, and its inputs and outputs."""
+    scores = float(heads * queries * keys)
+    return {
+        "call": 1.0,
+        "product": 2 * scores * size,
+        "score": scores,
+        "cell": float(heads * size * 2 * (queries + keys)),
+    }
+
+
+def function_features(cells: int) -> dict[str, float]:
+    """Work of a function of each number of a tensor; inside a matrix product there is no call."""
+    return {"call": 1.0, "cell": float(cells)}
 
 
 def load(arch: str) -> Costs:

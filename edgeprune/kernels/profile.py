@@ -103,5 +103,6 @@ def read_owners(model: Path) -> Owners:
 
 def _is_layer(node: Any) -> bool:
     if node.domain == DOMAIN:
-        return CONVOLUTION in node.op_type or MATRIX in node.op_type
+        kind = node.op_type.removeprefix("Sparse")
+        return CONVOLUTION in kind or MATRIX in kind or row(kind).cell is not None
     return bool(row(node.op_type).weights)

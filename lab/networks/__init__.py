@@ -1,11 +1,13 @@
 """The networks that the sparse kernels are timed on, as plain torch modules, and the task that each becomes.
 
-A ticket's task is a copy of this folder, so it imports nothing of the laboratory. `random-SEED` is drawn from its seed:
-any stack of plain, residual and inverted blocks with any numbers of channels. The weights are random, since a kernel's
-speed depends on where the zeros lie and not on what the others are worth.
+A ticket's task is a copy of this folder, so it imports nothing else of the laboratory. `random-SEED` is drawn from its
+seed: any stack of plain, residual and inverted blocks with any numbers of channels. The weights are random, since a
+kernel's speed depends on where the zeros lie and not on what the others are worth.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +18,12 @@ from edgeprune.tasks.networks import mlp
 
 from .blocks import Inverted, Residual, convolution, head
 from .images import IMAGES
+from .recurrent import STEPS, gru, lstm
+from .tokens import LENGTH, VOCABULARY, bert_tiny, convnext_atto, vit_tiny
 
 EXAMPLES = {"train": 64, "validation": 32, "test": 2}
 MACS = (0.3e9, 0.8e9)
-IMAGE = (3, 32, 32)
+IMAGE, LARGE = (3, 32, 32), (3, 224, 224)
 WIDTHS = (1024, 2048, 2048, 1024, 16)  # of "mlp"
 
 
@@ -77,6 +81,25 @@ def small(seed: int) -> tuple[nn.Module, tuple[int, ...]]:
     return nn.Sequential(*layers, *head(channels, 10)), (inputs, side, side)
 
 
+MAKERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    **{name: (make, (3, side, side)) for name, (make, side) in IMAGES.items()},
+    "vit-tiny": (vit_tiny, LARGE),
+    "bert-tiny": (bert_tiny, (LENGTH,)),
+    "convnext-atto": (convnext_atto, LARGE),
+    "gru": (gru, STEPS),
+    "lstm": (lstm, STEPS),
+}
+IDS = {"bert-tiny": VOCABULARY}  # networks that take ids, and how many there are
+
+
+def noise(name: str, examples: int, generator: torch.Generator) -> Tensor:
+    """Inputs [examples, *shape] of a network: from a normal distribution, or ids."""
+    shape = (examples, *network_of(name)[1])
+    if name in IDS:
+        return torch.randint(IDS[name], shape, generator=generator)
+    return torch.randn(shape, generator=generator)
+
+
 def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Multiply-adds of the convolutions and linear layers for one input."""
     total = 0
@@ -85,13 +108,14 @@ def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
         nonlocal total
         weight = module.weight
         assert isinstance(weight, Tensor)
-        total += weight.numel() * (output[0, 0].numel() if output.dim() > 2 else 1)
+        total += weight.numel() * output[0].numel() // len(weight)
 
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     hooks = [layer.register_forward_hook(count) for layer in layers]
     training = network.training
     with torch.inference_mode():
-        network.eval()(torch.zeros(1, *shape))
+        words = any(isinstance(module, nn.Embedding) for module in network.modules())
+        network.eval()(torch.zeros(1, *shape, dtype=torch.int64 if words else None))
     for hook in hooks:
         hook.remove()
     network.train(training)
@@ -106,22 +130,29 @@ def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
         return small(int(name.removeprefix("small-")))
     if name == "mlp":
         return mlp(WIDTHS), WIDTHS[:1]
-    make, side = IMAGES[name]
-    return make(), (3, side, side)
+    make, shape = MAKERS[name]
+    return make(), shape
+
+
+def kept_dense(network: nn.Module) -> list[str]:
+    """The weights that are not pruned: a stem's, which reads the image's three colours, and depthwise ones."""
+    return [
+        f"{name}.weight"
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d) and (layer.in_channels == IMAGE[0] or layer.groups > 1)
+    ]
 
 
 def task(name: str) -> Task:
     """A network as a task whose inputs are noise. Nothing is learned, so there is nothing to judge: the metric is 0."""
-    shape = network_of(name)[1]
 
     def splits(folder: object) -> Data:
         generator = torch.Generator().manual_seed(0)
 
-        def noise(examples: int) -> Split:
-            inputs = torch.randn(examples, *shape, generator=generator)
-            return Split(inputs, torch.zeros(examples, dtype=torch.int64))
+        def split(examples: int) -> Split:
+            return Split(noise(name, examples, generator), torch.zeros(examples, dtype=torch.int64))
 
-        return Data(*[noise(examples) for examples in EXAMPLES.values()])
+        return Data(*[split(examples) for examples in EXAMPLES.values()])
 
     return Task(
         name=name,
@@ -131,5 +162,5 @@ def task(name: str) -> Task:
         metric=lambda outputs, targets: 0.0,
         metric_name="nothing",
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-        recipe=Recipe(iterations=1, batch_size=1),
+        recipe=Recipe(iterations=1, batch_size=1, rate_scale=dict.fromkeys(kept_dense(network_of(name)[0]), 0.0)),
     )

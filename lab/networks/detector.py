@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .blocks import convolution
 
 
-class Split2(nn.Module):
+class CrossStage(nn.Module):
     """A half of the channels through residual pairs, all that comes by put together (Jocher et al. 2023, YOLOv8)."""
 
     def __init__(self, inputs: int, outputs: int, pairs: int, joins: bool) -> None:
@@ -34,15 +34,15 @@ class Yolo(nn.Module):
 
     def __init__(self, classes: int = 80) -> None:
         super().__init__()
-        self.stem = nn.Sequential(*_silu(3, 16, 2), *_silu(16, 32, 2), Split2(32, 32, 1, True))
-        self.eighth = nn.Sequential(*_silu(32, 64, 2), Split2(64, 64, 2, True))
-        self.sixteenth = nn.Sequential(*_silu(64, 128, 2), Split2(128, 128, 2, True))
-        self.last = nn.Sequential(*_silu(128, 256, 2), Split2(256, 256, 1, True))
+        self.stem = nn.Sequential(*_silu(3, 16, 2), *_silu(16, 32, 2), CrossStage(32, 32, 1, True))
+        self.eighth = nn.Sequential(*_silu(32, 64, 2), CrossStage(64, 64, 2, True))
+        self.sixteenth = nn.Sequential(*_silu(64, 128, 2), CrossStage(128, 128, 2, True))
+        self.last = nn.Sequential(*_silu(128, 256, 2), CrossStage(256, 256, 1, True))
         self.narrow = nn.Sequential(*convolution(256, 128, 1, activation=nn.SiLU()))
         self.wide = nn.Sequential(*convolution(512, 256, 1, activation=nn.SiLU()))
-        self.up = nn.ModuleList([Split2(384, 128, 1, False), Split2(192, 64, 1, False)])
+        self.up = nn.ModuleList([CrossStage(384, 128, 1, False), CrossStage(192, 64, 1, False)])
         self.steps = nn.ModuleList([nn.Sequential(*_silu(64, 64, 2)), nn.Sequential(*_silu(128, 128, 2))])
-        self.down = nn.ModuleList([Split2(192, 128, 1, False), Split2(384, 256, 1, False)])
+        self.down = nn.ModuleList([CrossStage(192, 128, 1, False), CrossStage(384, 256, 1, False)])
         self.heads = nn.ModuleList(
             nn.Sequential(*_silu(width, 64), *_silu(64, 64), nn.Conv2d(64, 64 + classes, 1)) for width in (64, 128, 256)
         )

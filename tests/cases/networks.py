@@ -438,6 +438,18 @@ def grouped_volumes():
     )
 
 
+def inverted():
+    """A matrix is inverted, for which ONNX has no operator."""
+
+    def run(part, x):
+        return part["fc"](torch.linalg.inv(part["matrix"](x).view(-1, 3, 3) + 9 * torch.eye(3)).flatten(1))
+
+    def model():
+        return Model(run, matrix=nn.Linear(8, 9), fc=nn.Linear(9, 4))
+
+    return task("inverted", model, lambda n, seed: inputs(n, seed, 8))
+
+
 def doubled():
     """float64 throughout."""
     return task(

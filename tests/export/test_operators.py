@@ -34,7 +34,7 @@ FORMS = {
     "export.gelu", "export.tflite.composed", "export.tflite.pointwise",
     *(f"export.tflite.{name}" for name in ("steps", "products", "volumes", "broadcasting", "constants", "indexing")),
     "export.tflite.transposed",
-    "export.normal.moves", "export.normal.recurrent", "export.normal.translations",
+    "export.normal.attention", "export.normal.moves", "export.normal.recurrent", "export.normal.translations",
     "export.tflite.cells", "export.tflite.normalization", "export.tflite.recurrent",
 }  # fmt: skip
 PUBLIC = {"Split"}  # a name of the package's own too

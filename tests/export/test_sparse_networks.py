@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune.export.graph import read_graph
+from edgeprune.export.reading import read_graph
 from edgeprune.kernels import DOMAIN
 from tests.export.forms import pairs, rewrite
 from tests.export.sparse_graphs import (

@@ -44,7 +44,7 @@ def two_layers(onnx_model: Model) -> onnx.ModelProto:
 
 def test_names_ports_and_description(onnx_model: Model) -> None:
     written = write_tflite(two_layers(onnx_model))
-    assert written.input == Port("input", (1, 5, 5, 2), "float32", "NHWC")
+    assert written.inputs[0] == Port("input", (1, 5, 5, 2), "float32", "NHWC")
     assert written.outputs == (Port("output_0", (1, 3), "float32", ""),)
     model = unpack(written.data)
     assert model.description == b"edgeprune" and model.version == 3 and written.data[4:8] == b"TFL3"
@@ -122,8 +122,8 @@ def test_signals_lie_as_what_reads_them_wants(onnx_model: Model, check_float: Ch
         kind = helper.make_node("MatMul", ["input", "weight"], ["output_0"])
     weight = normal(0, 5, 4, 3) if layout == "NLC" else normal(0, 6, 5)
     written = check_float(onnx_model([kind], [4, 6], {"weight": weight}), normal(1, 2, 4, 6))
-    assert written.input.layout == ("NLC" if layout == "NLC" else "")
-    assert written.input.shape == ((1, 6, 4) if layout == "NLC" else (1, 4, 6))
+    assert written.inputs[0].layout == ("NLC" if layout == "NLC" else "")
+    assert written.inputs[0].shape == ((1, 6, 4) if layout == "NLC" else (1, 4, 6))
 
 
 FAILURES: dict[str, tuple[list[onnx.NodeProto], list[int], dict[str, np.ndarray], str]] = {
@@ -231,7 +231,6 @@ def test_several_inputs() -> None:
     assert [(port.name, port.shape, port.dtype, port.layout) for port in written.inputs] == [
         ("ids", (1, 3), "int64", ""), ("image", (1, 4, 5, 2), "float32", "NHWC"), ("mask", (1, 2, 2), "bool", ""),
     ]  # fmt: skip
-    assert written.input == written.inputs[0]
     interpreter = Interpreter(model_content=written.data, num_threads=1)
     ids, image, mask = np.array([[1, 6, 0]]), normal(1, 1, 4, 5, 2), np.array([[[True, False], [False, True]]])
     results = interpreter.get_signature_runner()(ids=ids, image=image, mask=mask)

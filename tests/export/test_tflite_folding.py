@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import helper
 from torch import Tensor, nn
 
-from edgeprune.export.graph import infer_graph
 from edgeprune.export.quantize import quantize
+from edgeprune.export.reading import infer_graph
 from edgeprune.export.tflite.folding import fold
 from edgeprune.export.tflite.lowering import Written, write_tflite
 from edgeprune.export.tracing import trace
@@ -110,3 +110,19 @@ def test_what_is_random_stays(onnx_model: Model) -> None:
     ]
     graph = fold(infer_graph(onnx_model(nodes, [2], {"one": np.ones(1, np.float32)})))
     assert [node.type for node in graph.nodes] == ["RandomNormalLike", "Add"]
+
+
+def test_a_place_among_many_is_looked_up(onnx_model: Model) -> None:
+    """As BERT does for its segments: 12 places of a constant of 80."""
+    table, places = np.arange(80, dtype=np.int64)[None], np.arange(12, dtype=np.int64)[None] * 6
+    model = onnx_model(
+        [
+            helper.make_node("GatherElements", ["table", "places"], ["segments"], axis=1),
+            helper.make_node("Cast", ["segments"], ["numbers"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Add", ["input", "numbers"], ["output_0"]),
+        ],
+        (12,), {"table": table, "places": places},
+    )  # fmt: skip
+    graph = fold(infer_graph(model))
+    assert [node.type for node in graph.nodes] == ["Add"]
+    np.testing.assert_array_equal(graph.constants["numbers"], 6.0 * np.arange(12)[None])

@@ -192,7 +192,7 @@ def test_an_embedding(onnx_model: Model, check_both: Check) -> None:
     ]
     inputs = np.random.default_rng(0).integers(0, 11, (3, 7))
     written = check_both(onnx_model(nodes, [7], constants, dtype="int64"), inputs)
-    assert written.input.dtype == "int64" and written.input.shape == (1, 7)
+    assert written.inputs[0].dtype == "int64" and written.inputs[0].shape == (1, 7)
 
 
 @pytest.mark.parametrize("index", [np.array(2), np.array(-1), np.array([3, 0, 3])])

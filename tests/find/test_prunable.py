@@ -175,16 +175,16 @@ class Steps(nn.Module):
 
 
 class Attending(nn.Module):
-    """Attention whose keys and values are others than its queries where `other`."""
+    """Attention whose keys and values are others than its queries where `other`; weights: it gives its weights, too."""
 
-    def __init__(self, other=False, **options):
+    def __init__(self, other=False, weights=True, **options):
         super().__init__()
-        self.other = other
+        self.other, self.weights = other, weights
         self.attention, self.out = nn.MultiheadAttention(8, 2, batch_first=True, **options), nn.Linear(8, 3)
 
     def forward(self, x):
         read = x[..., : self.attention.kdim] if self.other else x
-        return self.out(self.attention(x, read, read)[0].mean(1))
+        return self.out(self.attention(x, read, read, need_weights=self.weights)[0].mean(1))
 
 
 PROJECTIONS = {"attention.out_proj.weight", "out.weight"}
@@ -198,6 +198,7 @@ LAYERS = {
     "plain": (lambda: Last(nn.RNN), {"rnn.weight_ih_l0", "rnn.weight_hh_l0"}),
     "cell": (Steps, {"cell.weight_ih", "cell.weight_hh"}),
     "attention": (Attending, {"attention.in_proj_weight", *PROJECTIONS}),
+    "heads": (lambda: Attending(weights=False), {"attention.in_proj_weight", *PROJECTIONS}),
     "attention to others": (lambda: Attending(other=True), {"attention.in_proj_weight", *PROJECTIONS}),
     "attention to smaller": (
         lambda: Attending(other=True, kdim=6, vdim=6),
@@ -220,15 +221,21 @@ def test_recurrent_layers_and_attention_are_layers_like_others(name, pattern):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_channel_pattern_keeps_recurrent_units_and_heads_whole(name):
+def test_the_channel_pattern_takes_recurrent_units_and_heads_of_self_attention_without_weights(name):
     make, weights = LAYERS[name]
     inner = make()
     model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), inner, nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2))
     pruner = make_pruner(model, torch.zeros(2, 5, 8), None, load("channel"), "layer")
-    whole = {f"2.{name}" for name in weights - PROJECTIONS}
+    inner = {f"2.{name}" for name in weights - PROJECTIONS}
     free = {name for name, factor in pruner.factors.items() if factor}
-    assert "2.out.weight" in free and not free & {"0.weight", *whole}
-    assert all("whole" in pruner.dense()[name] for name in whole) and pruner.dense()["0.weight"]
+    assert "2.out.weight" in free
+    whole = {"projected": "projected", "attention to others": "whole", "attention to smaller": "whole",
+             "attention": "mean over channels reads it"}  # fmt: skip
+    if name in whole:
+        assert not free & inner and all(whole[name] in pruner.dense()[weight] for weight in inner)
+        assert ("0.weight" in free) == (name == "attention")
+    else:
+        assert free >= {"0.weight", *inner}
 
 
 def test_a_recurrent_layer_that_runs_its_own_way_is_left_alone():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgeprune.kernels import DOMAIN, packing
+from tests.kernels.recurrent_cases import GATES, recurrent
 from tests.kernels.reference import magnitude
 
 Array = NDArray[Any]
@@ -89,6 +90,8 @@ def every_operator(seed: int, each: int) -> Cases:
             float_convolution(cases, each_pattern, 0.3, residual=number % 4 == 2, plane=plane)
         float_product(cases, pattern, density, residual=number % 4 == 3)
         float_depthwise(cases)
+        for cell in GATES:
+            recurrent(cases, cell, pattern, density)
         for kind in ("block:1x4", "unstructured"):
             integer_convolution(cases, kind, density, signed, residual=number % 3 == 2, table=number % 4 > 1)
             integer_product(cases, kind, density, signed)

@@ -169,6 +169,82 @@ class SparseGemm(Operator):
         return np.clip(y, a["low"], a["high"]).astype(np.float32)
 
 
+def logistic(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+State = tuple[Array, Array]  # h and c
+
+
+class Recurrent(Operator):
+    """The weights' rows are those of gates of units, rounded up to four. Outputs: Y, Y_h and, of an LSTM, Y_c."""
+
+    gates = 1
+    defaults = {"reverse": 0, "linear_before_reset": 0, "relu": 0}
+
+    def _run(self, *inputs: Array, **_: Any) -> tuple[Array, ...]:
+        found = {attribute.name: self._value(attribute) for attribute in self.onnx_node.attribute}
+        return self.steps({**self.defaults, **found}, *inputs)
+
+    def steps(self, a: dict[str, Any], x: Array, w: Array, r: Array, b: Array, *states: Array) -> tuple[Array, ...]:
+        steps, batch, _ = x.shape
+        units, padded = a["hidden_size"], -(-a["hidden_size"] // 4) * 4
+        weights, state = (
+            packing.unpack(part.tobytes()).astype(np.float64).reshape(-1, self.gates, padded, columns)[:, :, :units]
+            for part, columns in ((w, x.shape[2]), (r, units))
+        )
+        directions = len(weights)
+        given, own = np.split(b.astype(np.float64).reshape(directions, 2, self.gates, units), 2, axis=1)
+        begun = [*states, *[np.zeros((directions, batch, units))] * (2 - len(states))]
+        y = np.zeros((steps, directions, batch, units), np.float32)
+        last = np.zeros((2, directions, batch, units), np.float32)
+        for way in range(directions):
+            h, c = (part[way].astype(np.float64) for part in begun)
+            order = range(steps)[::-1] if way or a["reverse"] else range(steps)
+            for step in order:
+                sums = np.einsum("nk,guk->gnu", x[step].astype(np.float64), weights[way]) + given[way, 0][:, None]
+                h, c = self.step(a, sums, state[way], own[way, 0][:, None], (h, c))
+                y[step, way] = h
+            last[:, way] = h, c
+        return y, last[0], last[1]
+
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
+        raise NotImplementedError
+
+
+def state_part(h: Array, r: Array) -> Array:
+    return np.einsum("nk,guk->gnu", h, r)
+
+
+class SparseLSTM(Recurrent):
+    gates = 4
+
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
+        i, o, f, g = sums + state_part(state[0], r) + b
+        c = logistic(f) * state[1] + logistic(i) * np.tanh(g)
+        return logistic(o) * np.tanh(c), c
+
+
+class SparseGRU(Recurrent):
+    gates = 3
+
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
+        h = state[0]
+        z, reset = logistic(sums[:2] + state_part(h, r[:2]) + b[:2])
+        if a["linear_before_reset"]:
+            candidate = np.tanh(sums[2] + reset * (state_part(h, r[2:])[0] + b[2]))
+        else:
+            candidate = np.tanh(sums[2] + state_part(reset * h, r[2:])[0] + b[2])
+        return z * h + (1 - z) * candidate, h
+
+
+class SparseRNN(Recurrent):
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
+        (total,) = sums + state_part(state[0], r) + b
+        return np.maximum(total, 0) if a["relu"] else np.tanh(total), total
+
+
 class DepthwiseConv(Operator):
     defaults = FLOAT
 
@@ -402,6 +478,7 @@ class AveragePool(OpRun):
 StockMaxPool.__name__ = "MaxPool"  # what the evaluator finds an operator by, together with its domain
 STOCK = [QuantizeLinear, DequantizeLinear, StockMaxPool, AveragePool]
 OPERATORS = [
-    SparseConv, SparseGemm, DepthwiseConv, MaxPool, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMul,
-    QTable, QMaxPool, QAveragePool, QGlobalAveragePool, QGather, QPack, QUnpack, QSparseGemmS8, QPackS8, QUnpackS8,
+    SparseConv, SparseGemm, SparseLSTM, SparseGRU, SparseRNN, DepthwiseConv, MaxPool, QSparseConv, QSparseGemm,
+    QDepthwiseConv, QAdd, QMul, QTable, QMaxPool, QAveragePool, QGlobalAveragePool, QGather, QPack, QUnpack,
+    QSparseGemmS8, QPackS8, QUnpackS8,
 ]  # fmt: skip

@@ -183,6 +183,7 @@ def test_every_operator_of_the_contract_is_here() -> None:
     named = {"SparseConv", "SparseGemm", "DepthwiseConv", "QSparseConv", "QSparseGemm", "QDepthwiseConv", "QAdd"}
     named |= {"QMul", "QTable", "QGather"}
     named |= {"MaxPool", "QMaxPool", "QAveragePool", "QGlobalAveragePool", "QPack", "QUnpack"}
+    named |= {"SparseLSTM", "SparseGRU", "SparseRNN"}
     spelled = {f"{name}S8" for name in ("QUnpack", "QSparseGemm", "QPack")}
     assert {operator.__name__ for operator in OPERATORS} == named | spelled
     assert onnx.defs.onnx_opset_version() >= 18

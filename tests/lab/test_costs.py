@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from edgeprune.kernels import costs as chosen_by
 from edgeprune.kernels.costs import FILE, FORMATS, TENSOR_WORK
-from lab import chains, costs, grid
+from lab import chains, costs, grid, rest
 from lab.stopwatch import LONG, Make, Stopwatch
 
 
@@ -48,7 +48,7 @@ def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_layer_of_the_grid_runs_and_every_constant_is_measured(small_grid: None) -> None:
-    rows = list(grid.measure(Recorded()))
+    rows = [*grid.measure(Recorded()), *rest.measure_rest(Recorded())]
     measured = {(row.family, row.kind): set(row.features) for row in rows}
     constants = chosen_by.load("x86_64").constants
     assert measured == {

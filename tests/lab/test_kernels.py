@@ -196,8 +196,12 @@ def test_integer_operators_compute_what_the_quantized_graph_does(exported: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "macs"), [("resnet18", 555e6), ("vgg16", 313e6), ("mobilenetv1", 569e6), ("mlp", 8.4e6)]
-)
+    ("name", "macs"),
+    [
+        ("resnet18", 555e6), ("vgg16", 313e6), ("mobilenetv1", 569e6), ("mlp", 8.4e6),
+        ("mobilenetv2", 301e6), ("resnet50", 4.09e9), ("vit-tiny", 1.075e9), ("convnext-atto", 549e6),
+    ],
+)  # fmt: skip
 def test_networks_have_their_known_sizes(name: str, macs: float) -> None:
     network, shape = networks.network_of(name)
     assert networks.macs(network, shape) == pytest.approx(macs, rel=0.01)

@@ -21,6 +21,7 @@ from onnxscript.rewriter.rules.common import (
     fuse_hardswish_rules,
 )
 
+from edgeprune.export.normal.attention import MASK_RULES
 from edgeprune.export.normal.recurrent import settle_recurrent
 
 # Folding stays within what an initializer may hold anyway; the library's own limits leave larger weights unfolded.
@@ -41,6 +42,7 @@ def simplify(model: ir.Model) -> None:
             model, onnx_shape_inference=True, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT
         )
         rewriter.rewrite(model)
+        rewriter.rewrite(model, MASK_RULES)
         IdentityEliminationPass()(model)
     split_batch_norms(model)
     for rules in (_BATCH_NORM_RULES, _SEQUENCE_RULES, _RULES, fuse_hardswish_rules()):

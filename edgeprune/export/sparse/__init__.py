@@ -11,6 +11,7 @@ import onnx
 
 from edgeprune.artifact import Layer
 from edgeprune.export.certificate import Stored
+from edgeprune.export.gelu import fusible
 from edgeprune.export.graph import Graph
 from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.sparse.folding import fold_gathers
@@ -58,7 +59,7 @@ def rewrite(graph: Graph, costs: Costs, measured: Optional[LayerTimes] = None, u
 
 def stock(graph: Graph, why: str = "") -> Rewritten:
     """The runtime's own kernels for all layers, with a record of each for one reason, if there is any."""
-    paired = with_pairs(graph.named_by_layers(), unsigned=True)
+    paired = with_pairs(fusible(graph).named_by_layers(), unsigned=True)
     layers = (replace(layer, refusal=why, geometry=None) for layer in find_layers(graph)) if why else ()
     records = tuple(Choice(layer, "", 0.0, 0.0, 1.0, why).record(False) for layer in layers)
     return Rewritten(paired.graph, records, paired.placements())

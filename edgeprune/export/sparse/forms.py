@@ -39,7 +39,10 @@ def find_steps(draft: Draft) -> dict[str, Step]:
         if kind
         for step in FORMS[kind].steps(draft, number)
     }
-    found = {step.output: step for step in functions.steps(draft)} | found
+    for step in functions.steps(draft):
+        # A clip inside of another step is no function of its own.
+        if step.output not in found or not set(step.nodes) <= set(found[step.output].nodes):
+            found[step.output] = step
     return {name: step for name, step in found.items() if not _inside(draft.graph, name, found)}
 
 

@@ -8,6 +8,7 @@ from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Choice, Weighted
 from edgeprune.export.sparse.packed import named, points, requantize
 from edgeprune.export.sparse.products import added_bias
+from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.region import Region
 from edgeprune.export.sparse.regions import Planned
 from edgeprune.export.sparse.steps import step_of, weighted_step
@@ -16,12 +17,13 @@ from edgeprune.operators import row
 
 
 def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
-    """The layers, those that are no integer step with the reason."""
+    """The layers, those that are no integer step with the reason; recurrent ones are none and need not be."""
     judged = []
     for layer in layers:
         if layer.biased is not None and added_bias(draft.graph, layer.number, layer.biased) is None:
             layer = replace(layer, bias="", biased=None)
-        step = layer.refusal or weighted_step(draft, layer)
+        apart = "the phases of a transposed convolution lie apart in the packed layout" if layer.after else ""
+        step = layer.refusal or apart or (layer if layer.parts else weighted_step(draft, layer))
         judged.append(replace(layer, refusal=step, geometry=None) if isinstance(step, str) else layer)
     return judged
 
@@ -35,7 +37,7 @@ def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs) -> Plann
         if geometry is not None and geometry.gemm:
             stock += choice.dense
             if choice.pays:
-                _gemm(draft, choice)
+                (replace_recurrent if choice.layer.parts else _gemm)(draft, choice)
                 chosen.add(choice.layer.number)
                 saved += choice.dense - choice.doubted
     region = Region(draft, choices, costs)

@@ -13,6 +13,7 @@ from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
 from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, Weighted, find_layers, weigh
 from edgeprune.export.sparse.regions import Planned
+from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.operators import CONVOLUTION, MATRIX, TRANSPOSED, row
 
@@ -32,6 +33,8 @@ class Weighing:
     planned: Planned
     against: str
     dense_ns: Mapping[str, float]
+    rest_ns: float
+    left_ns: float
 
     @property
     def chosen(self) -> set[int]:
@@ -46,14 +49,15 @@ class Weighing:
 
     @property
     def gain(self) -> float:
-        """Predicted time of what was planned and of the layers that could not be, in the runtime's own kernels / with
-        those chosen: here a sparse kernel counts as predicted, not as what it may take at worst."""
+        """Predicted time of the network in the runtime's own kernels / with those chosen: here a sparse kernel counts as
+        predicted, not as what it may take at worst."""
         if self.against:
             return 1.0
         unplanned = sum(self.dense_ns[choice.layer.name] for choice in self.choices if choice.refusal)
         doubt = sum(choice.doubted - choice.sparse for choice in self.choices if choice.layer.number in self.chosen)
-        stock = self.planned.stock + unplanned
-        return stock / max(stock - self.planned.saved - doubt, stock / 1000) if stock else 1.0
+        stock = self.planned.stock + unplanned + self.rest_ns
+        saved = self.planned.saved + doubt + self.rest_ns - self.left_ns
+        return stock / max(stock - saved, stock / 1000) if stock else 1.0
 
 
 def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bool = True) -> Weighing:
@@ -73,7 +77,10 @@ def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bo
         choice.layer.name: estimated_ns(graph, choice.layer, costs) if choice.refusal else choice.dense
         for choice in choices
     }
-    return Weighing(draft, tuple(choices), planned, _against(graph, choices, planned, costs), times)
+    rest = rest_ns(graph, layers, costs)
+    left = sum(spent for number, spent in rest.items() if draft.paired.places[number] not in draft.dropped)
+    against = _against(graph, choices, planned, costs)
+    return Weighing(draft, tuple(choices), planned, against, times, sum(rest.values()), left)
 
 
 def _against(graph: Graph, choices: list[Choice], planned: Planned, costs: Costs) -> str:

@@ -38,11 +38,6 @@ class Written:
     parts: dict[str, tuple[str, ...]]
     sparse: tuple[str, ...]
 
-    @property
-    def input(self) -> Port:
-        """The first input."""
-        return self.inputs[0]
-
 
 def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
     """Write a float32 or quantized graph as a .tflite file for batches of one.

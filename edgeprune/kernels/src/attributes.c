@@ -23,7 +23,11 @@ static const struct {
     {"sum_zero_point", INTEGER, TAKES_SUM}, {"sum_low", INTEGER, TAKES_SUM}, {"sum_high", INTEGER, TAKES_SUM},
     {"a_scale", FLOAT, TAKES_TWO_SCALES}, {"b_scale", FLOAT, TAKES_TWO_SCALES}, {"a_zero_point", INTEGER, TAKES_TWO},
     {"b_zero_point", INTEGER, TAKES_TWO}, {"channels", INTEGER, TAKES_CHANNELS}, {"scale", FLOAT, TAKES_SCALE},
-    {"count_include_pad", INTEGER, TAKES_COUNT}, {"input_channels", INTEGERS, TAKES_INDICES},
+    {"function", INTEGER, TAKES_FUNCTION}, {"epsilon", FLOAT, TAKES_EPSILON}, {"heads", INTEGER, TAKES_HEADS},
+    {"size", INTEGER, TAKES_HEADS}, {"offsets", INTEGERS, TAKES_HEADS}, {"y_scale", FLOAT, TAKES_Y_SCALE},
+    {"count_include_pad", INTEGER, TAKES_COUNT}, {"hidden_size", INTEGER, TAKES_UNITS}, {"reverse", INTEGER, TAKES_UNITS},
+    {"linear_before_reset", INTEGER, TAKES_RESET}, {"relu", INTEGER, TAKES_RELU},
+    {"input_channels", INTEGERS, TAKES_INDICES},
     {"channel_indices", INTEGERS, TAKES_INDICES}, {"row_indices", INTEGERS, TAKES_INDICES},
     {"column_indices", INTEGERS, TAKES_INDICES},
     {"group", INTEGER, 0}, {"groups", INTEGER, 0}, {"auto_pad", OTHER, 0}, {"ceil_mode", INTEGER, 0},
@@ -32,7 +36,9 @@ static const struct {
     {"axis", INTEGER, 0}, {"axes", INTEGERS, 0}, {"min", FLOAT, 0}, {"max", FLOAT, 0}, {"bias", OTHER, 0},
     {"stride", OTHER, 0}, {"pad", OTHER, 0}, {"padding", OTHER, 0}, {"dilation", OTHER, 0}, {"kernel", OTHER, 0},
     {"kernel_size", OTHER, 0}, {"shape", OTHER, 0}, {"zero_point", OTHER, 0}, {"w_zero_point", OTHER, 0},
-    {"x_scale", OTHER, 0}, {"y_scale", OTHER, 0}, {"w_scale", OTHER, 0}, {"is_signed", OTHER, 0}, {"relu", OTHER, 0},
+    {"x_scale", OTHER, 0}, {"w_scale", OTHER, 0}, {"is_signed", OTHER, 0},
+    {"direction", OTHER, 0}, {"activations", OTHER, 0}, {"activation_alpha", OTHER, 0}, {"activation_beta", OTHER, 0},
+    {"clip", FLOAT, 0}, {"input_forget", INTEGER, 0}, {"layout", INTEGER, 0},
 };
 
 static int has_tensor(const kernel *k, const OrtKernelInfo *info, const char *name) {

@@ -76,10 +76,15 @@ OrtStatus *run_input(const kernel *k, OrtKernelContext *context, size_t index, t
     return value ? describe(k, value, out) : 0;
 }
 
-OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data) {
+OrtStatus *output_at(const kernel *k, OrtKernelContext *context, size_t index, const int64_t *dims, size_t rank, void **data) {
     OrtValue *value = 0;
-    TRY(k->api->KernelContext_GetOutput(context, 0, dims, rank, &value));
-    return k->api->GetTensorMutableData(value, data);
+    *data = 0;
+    TRY(k->api->KernelContext_GetOutput(context, index, dims, rank, &value));
+    return value ? k->api->GetTensorMutableData(value, data) : 0;
+}
+
+OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data) {
+    return output_at(k, context, 0, dims, rank, data);
 }
 
 const char *read_sign(kernel *k, const OrtKernelInfo *info) {
@@ -135,6 +140,7 @@ const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index
         bias_copy[m] = 0;
         scale_copy[m] = 0;
     }
+    float most = 0;
     end->integers.bias = bias_copy;
     end->integers.scale = scale_copy;
     if (!constant_input(k, info, index, &bias) || bias.type != ORT_INT32 || bias.elements != outputs)
@@ -147,7 +153,11 @@ const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index
         bias_copy[m] = (int32_t)((uint32_t)((const int32_t *)bias.data)[m] - padding);
         scale_copy[m] = ((const float *)scale.data)[m];
         if (!is_scale(scale_copy[m])) return "each scale " NO_SCALE;
+        most = scale_copy[m] > most ? scale_copy[m] : most;
     }
+    const byte_range *range = &end->integers.range;
+    end->integers.small = most <= 0.25f;
+    end->integers.whole = end->integers.small && !k->level->signed_bytes && !range->zero_point && !range->low && range->high == 255;
     return 0;
 }
 

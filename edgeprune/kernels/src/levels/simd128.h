@@ -46,6 +46,7 @@ static inline void twice_i4(vi4 a, vi4 *low, vi4 *high) {
 #define INTEL(name) JOINED(_mm_, name)
 #include "simd_x86.inc"
 
+static inline vf4 root_f4(vf4 a) { return _mm_sqrt_ps(a); }
 /* dot_lanes_4 multiplies each cell by weights of its own. */
 static inline vw4 lane_weights_4(const int8_t *w) { return split_4(load_i4(w)); }
 #define dot_lanes_4 dot_4
@@ -100,14 +101,19 @@ static inline nan_lanes4 no_nan_4(void) { return (nan_lanes4){0}; }
 #define find_nan_4(found, a, b) (found)
 #define put_nan_4(found, a) ((void)(found), (a))
 static inline vf4 fma_f4(vf4 a, vf4 b, vf4 c) { return vfmaq_f32(c, a, b); }
+static inline vf4 div_f4(vf4 a, vf4 b) { return vdivq_f32(a, b); }
+static inline vf4 root_f4(vf4 a) { return vsqrtq_f32(a); }
 static inline vi4 add_i4(vi4 a, vi4 b) { return vaddq_s32(a, b); }
 static inline vi4 sub_i4(vi4 a, vi4 b) { return vsubq_s32(a, b); }
 static inline vf4 to_f4(vi4 a) { return vcvtq_f32_s32(a); }
 static inline vi4 rint_i4(vf4 a) { return vcvtnq_s32_f32(a); }
+static inline vf4 power_of_two_f4(vf4 a) { return (vf4)vaddq_s32(vshlq_n_s32((vi4)a, 23), vdupq_n_s32(127 << 23)); }
 static inline vi4 byte_i4(vi4 a, int k) {
     const vi4 top = vshlq_s32(a, vdupq_n_s32(24 - 8 * k));
     return SIGNED_BYTES ? vshrq_n_s32(top, 24) : (vi4)vshrq_n_u32((uint32x4_t)top, 24);
 }
+static inline vi4 rint_small_i4(vf4 a) { return rint_i4(a); }
+static inline vi4 centred_4(vi4 cells, int k, int32_t zero) { return sub_i4(byte_i4(cells, k), set_i4(zero)); }
 static inline vi4 move_bytes_i4(vi4 a, int places) { return (vi4)vshlq_u32((uint32x4_t)a, vdupq_n_s32(8 * places)); }
 static inline void twice_i4(vi4 a, vi4 *low, vi4 *high) {
     *low = vzip1q_s32(a, a);
@@ -155,6 +161,7 @@ static inline vi4 clip_bytes_4(vi4 a, byte_range range) {
 static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
     return clip_bytes_4(narrow_4(a, b, c, d, range.zero_point), range);
 }
+static inline vi4 pack_whole_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d) { return narrow_4(a, b, c, d, 0); }
 static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
     return transpose_bytes_4(pack_bytes_4(a, b, c, d, range));
 }
