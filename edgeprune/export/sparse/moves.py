@@ -51,7 +51,7 @@ def _part(graph: Graph, number: int, output: str) -> Optional[Taken]:
     if any(name and name not in graph.constants for name in node.inputs[1:]):
         return None
     given = [graph.constants[name].reshape(-1).tolist() if name else [] for name in node.inputs[1:]]
-    starts, ends, axes, steps = (*given, *[[]] * (4 - len(given)))
+    starts, ends, axes, steps = (given + [[], []])[:4]
     indices = {}
     for place, axis in enumerate(axes or range(len(starts))):
         step = steps[place] if steps else 1
