@@ -101,15 +101,15 @@ class Geometry:
 
     def sparse_features(self, blocks: int) -> dict[str, float]:
         """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself
-        (its position and values are read at least once), the copy of the input into padded planes or panels, and the
-        outputs."""
+        (its position and values are read at least once; for one column counted where they do not stay in a core's own
+        cache), the copy of the input into padded planes or panels, and the outputs."""
         one_by_one = self.gemm and not self.has_columns
         vectors = self.positions_out if one_by_one else -(-self.positions_out // LANES)
         copied = self.inputs * self.positions_in if self.taps > 1 or self.has_columns else 0
         return {
             "call": 1.0,
             "vector": float(blocks * vectors),
-            "block": float(blocks),
+            "block": float(max(blocks - CACHED // 4, 0) if one_by_one else blocks),
             "copied": float(copied),
             "output": float(self.outputs * self.positions_out),
         }
