@@ -165,6 +165,8 @@ def test_every_operator_of_the_contract_is_here() -> None:
     named = {"SparseConv", "SparseGemm", "DepthwiseConv", "QSparseConv", "QSparseGemm", "QDepthwiseConv", "QAdd"}
     named |= {"MaxPool", "QMaxPool", "QAveragePool", "QGlobalAveragePool", "QPack", "QUnpack"}
     named |= {"SparseLSTM", "SparseGRU", "SparseRNN"}
-    spelled = {f"{name}S8" for name in ("QGlobalAveragePool", "QUnpack", "QSparseGemm", "QPack")}
+    named |= {"SparseMlp", "LayerNorm", "Attention", "QLayerNorm", "QAttention", "QSparseGemmF"}
+    either = ("QGlobalAveragePool", "QUnpack", "QSparseGemm", "QPack", "QSparseGemmF", "QLayerNorm", "QAttention")
+    spelled = {f"{name}S8" for name in either}
     assert {operator.__name__ for operator in OPERATORS} == named | spelled
     assert onnx.defs.onnx_opset_version() >= 18
