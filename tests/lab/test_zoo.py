@@ -17,7 +17,7 @@ from edgeprune.errors import EdgepruneError
 from lab.zoo import networks, table, trial
 from lab.zoo.command import zoo
 from lab.zoo.entry import EXAMPLES, Entry, noise, positive, tokens
-from lab.zoo.outcome import CELLS, CRASHED, HUNG, REFUSED, RUNS, Cell, Outcome, read, reaches
+from lab.zoo.outcome import CELLS, CRASHED, HUNG, REFUSED, RUNS, Cell, Outcome, reaches, read
 
 SMALL = ("hf-resnet-basic", "hf-vit", "hf-bert", "hf-bert-mask", "patchtst-forecast", "wav2vec2")
 
