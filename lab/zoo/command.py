@@ -44,7 +44,7 @@ def zoo(
     only: tuple[str, ...], families: tuple[str, ...], again: bool, limit: float, jobs: int, work: Path, listed: bool,
     result: Optional[str], as_json: bool,
 ) -> None:  # fmt: skip
-    """Export networks with random weights to both runtimes, in fp32 and int8, and hold them against PyTorch.
+    """Export networks with random weights to both runtimes, in fp32 and int8, and compare them with PyTorch.
 
     \b
     lab zoo                                # all that have no outcome yet

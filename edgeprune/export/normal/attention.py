@@ -83,9 +83,9 @@ def _is_one_for_all(context: Any, mask: ir.Value, **_: Any) -> bool:
 
 def _smaller(op: Any, scores: Any, mask: ir.Value, shown: Any, hidden: Any) -> Any:
     """Without the batch, which the scores have anyway."""
-    array = _mask(mask)
-    name = f"{mask.name}_{scores.name}"
-    return op.Add(scores, op.Where(op.initializer(ir.tensor(array), name=name), shown, hidden))
+    array = np.asarray(_mask(mask))
+    alone = op.initializer(ir.tensor(array), name=f"{mask.name}_{scores.name}")
+    return op.Add(scores, op.Where(alone, shown, hidden))
 
 
 def _hidden(op: Any, scores: Any, mask: Any, shown: Any, hidden: Any) -> Any:
