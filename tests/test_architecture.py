@@ -67,10 +67,12 @@ def imported(name: str) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) in at_load) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            # The device's files lie in another package on a device.
-            relative = room(name) == "device" and str(node.module).split(".")[0] not in STANDARD
-            assert node.level == relative, f"{name}: imports are absolute, or relative inside device/"
-            module = ".".join(filter(None, ["edgeprune.device" if node.level else "", node.module]))
+            # The device's files lie in another package on a device, the timed networks in one beside a ticket's task.
+            moved = "lab.networks" if name.startswith("lab.networks") else "edgeprune.device"
+            inside = room(name) == "device" and str(node.module).split(".")[0] not in STANDARD
+            inside |= moved == "lab.networks" and f"{moved}.{node.module}" in LAB
+            assert node.level == inside, f"{name}: imports are absolute, or relative inside device/ and lab/networks/"
+            module = ".".join(filter(None, [moved if node.level else "", node.module]))
             for alias in node.names:
                 whole = f"{module}.{alias.name}"
                 deeper = whole.removeprefix("edgeprune.")
