@@ -17,6 +17,7 @@ LOOKUP, FUNCTION = "table", "function"  # pointwise: in integers, or in float be
 OWN = "own"
 SHARED = "shared"
 CONVOLUTION, TRANSPOSED, MATRIX = "Conv", "ConvTranspose", "Gemm"
+INTERLEAVE = "DepthToSpace"  # puts the phases of a transposed convolution side by side
 NEVER_NEGATIVE, KEEPS_SIGN = "never negative", "keeps the sign"
 LAST, ANY = "channels last", "any layout"
 EITHER, POOL = "either layout", "pool"
@@ -289,7 +290,7 @@ OPERATORS: dict[str, Operator] = {
         Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True, packed="shuffle",
     ),
     "Resize": Operator(
-        Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
+        Litert("reshaping.resize", "resize", "nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
         packed="resize",
     ),

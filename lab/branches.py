@@ -127,7 +127,7 @@ def taken(work: str, shape: tuple[int, ...]) -> list[Attributes]:
     channels, side = shape[0], shape[-1]
     half, twice = channels // 2, [place // 2 for place in range(2 * side)]
     padded = [-1, *range(side), -1]
-    return {
+    by_work: dict[str, list[Attributes]] = {
         "concat": [{}],
         "slice": [{"channel_indices": [*range(half)]}],
         "split": [{"channel_indices": [*range(half)]}, {"channel_indices": [*range(half, channels)]}],
@@ -135,7 +135,8 @@ def taken(work: str, shape: tuple[int, ...]) -> list[Attributes]:
         "gather": [{"row_indices": [*range(side - 1), side - 2]}],
         "pad": [{"row_indices": padded, "column_indices": padded}],
         "shuffle": [{"channel_indices": np.arange(channels).reshape(2, -1).T.reshape(-1).tolist()}],
-    }[work]  # fmt: skip
+    }
+    return by_work[work]
 
 
 def features(work: str, shape: tuple[int, ...]) -> dict[str, float]:

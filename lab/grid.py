@@ -46,7 +46,7 @@ DEPTHWISE = (
 # (outputs, inputs); of small products the call is all there is.
 GEMMS = (
     (128, 128), (256, 256), (512, 512), (1024, 1024), (1536, 1536),
-    (16, 16), (32, 32), (64, 64), (8, 64), (12, 256), (96, 300), (12, 1280),
+    (16, 16), (32, 32), (64, 64), (8, 64), (12, 256), (96, 300), (12, 1280), (2048, 2048),
 )  # fmt: skip
 # (tokens, outputs, inputs): a transformer's projections and the two halves of its MLP.
 TOKENS = (

@@ -44,7 +44,8 @@ def _block(kind: str) -> str:
     if kind.startswith("command "):
         return _command(kind.removeprefix("command "))
     tables = {"exit codes": _exit_codes, "targets": _targets, "what pays off": _paying, "operators": _operators}
-    return results_page.results() if kind == "results" else tables[kind]()
+    pages = {"results": results_page.results, "zoo": results_page.zoo}
+    return {**tables, **pages}[kind]()
 
 
 def _command(name: str) -> str:

@@ -53,7 +53,10 @@ STANDARD = set(sys.stdlib_module_names)
 INTERPRETERS = ("onnxruntime", "ai_edge_litert.interpreter", "tflite_runtime", "tensorflow")
 FRAMEWORKS = {"torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
-LAB = {f"lab.{path.stem}": path for path in sorted((ROOT.parent / "lab").glob("*.py"))}
+LAB = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path
+    for path in sorted((ROOT.parent / "lab").rglob("*.py"))
+}
 TREES = {name: ast.parse(path.read_text()) for name, path in {**FILES, **LAB}.items()}
 
 

@@ -114,6 +114,18 @@ def test_a_bundle_without_a_library_has_none(tmp_path: Path) -> None:
     assert (again.library, again.library_path, again.layers) == ("", None, ())
 
 
+def test_a_manifest_from_before_several_inputs_is_read(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "b")
+    path = artifact.path / "manifest.json"
+    body = store.read_json(path, "artifact", ExportError)
+    older = {**body, "input": body["inputs"][0]}
+    del older["inputs"], older["schema_version"]
+    store.write_json(path, older)
+    again = Artifact.load(artifact.path)
+    assert again == artifact
+    np.testing.assert_array_equal(again.probe_inputs(), [PROBES["input"]])
+
+
 def test_the_sizes_count_the_library(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "digits-ticket")
     assert (artifact.size_bytes, artifact.model_bytes, artifact.library_bytes) == (12, 5, 7)
@@ -174,6 +186,9 @@ def test_layouts_go_there_and_back(layout: str, batch: int) -> None:
     np.testing.assert_array_equal(to_torch_layout(moved, port), array)
 
 
+PORT = {"name": "x", "shape": [1, 2], "dtype": "float32", "layout": ""}
+
+
 def resealed(path: Path, change: dict[str, Any]) -> None:
     body = {**json.loads((path / "manifest.json").read_text()), **change}
     del body["seal"], body["schema_version"]
@@ -223,6 +238,8 @@ def test_a_file_that_is_a_link_out_of_the_bundle_is_refused(tmp_path: Path) -> N
             {"inputs": [{"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "NHWC"}]},
             r"inputs\[0\]: layout: expected",
         ),
+        ({"inputs": [PORT, PORT]}, r"inputs: expected a name of its own for each, got \['x', 'x'\]"),
+        ({"inputs": []}, "inputs: expected at least one"),
         ({"layers": [{"name": "fc"}]}, r"layers\[0\].op: missing"),
         ({"zeros": {"fc1.weight": None}}, r"zeros\['fc1.weight'\]: expected an object, got null"),
         ({"options": {"max_drop": "1 %"}}, "options.max_drop: expected a number, got '1 %'"),

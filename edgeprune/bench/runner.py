@@ -1,8 +1,9 @@
 """Where the device has no Python: LiteRT's `benchmark_model`, a program that the user supplies, runs the model there.
 
 It says how long its runs took as aggregates, to six digits, and they are kept as such: there are no samples to derive a
-quantile or an interval from. Its inputs are random, integers within the range of the probes, and its outputs are not looked at [flags and output:
-TensorFlow, tensorflow/lite/tools/benchmark/benchmark_model.cc and core/util/stats_calculator.h].
+quantile or an interval from. Its inputs are random, integers within the range of the probes, and its outputs are not
+looked at [flags and output: TensorFlow, tensorflow/lite/tools/benchmark/benchmark_model.cc and
+core/util/stats_calculator.h].
 """
 
 from __future__ import annotations

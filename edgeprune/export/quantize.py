@@ -25,10 +25,8 @@ from edgeprune.export.scales import (
     weight_scales,
 )
 from edgeprune.export.scheme import Scheme, operands, scheme_of
-from edgeprune.operators import Rule, row
+from edgeprune.operators import Rule
 
-# Softmax makes nothing of what lies so far below the rest, and int8 over such a range has steps of half a unit and more.
-MASKED = -128.0
 FINEST = 128  # XNNPACK wants less than 256
 
 
@@ -47,17 +45,13 @@ def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Graph:
 
 
 def masked(graph: Graph, scheme: Scheme, ranges: Mapping[str, tuple[float, float]]) -> frozenset[str]:
-    """The activations that hold a mask of attention: they reach down to -infinity or, where an operator reads them
-    whose results have bounds of their own, as softmax does, so far that int8 would leave all that is not masked one
-    value. With each go those that share its scale."""
+    """The activations that a mask of attention reaches: they go down to -infinity, which no int8 grid holds. With each
+    go those that share its scale."""
     lowest = {name: low for name, (low, _) in ranges.items()}
     for name in scheme.groups:
         if name in graph.constants and graph.constants[name].size:
             lowest[name] = float(graph.constants[name].min())
-    bounded = (node for node in graph.nodes if any(isinstance(rule.output, tuple) for rule in row(node.type).int8))
-    read = {node.inputs[0] for node in bounded}
-    far = {name for name, low in lowest.items() if low == -np.inf or (name in read and low < MASKED)}
-    groups = {scheme.groups[name] for name in far if name in scheme.groups}
+    groups = {scheme.groups[name] for name, low in lowest.items() if low == -np.inf and name in scheme.groups}
     return frozenset(name for name, group in scheme.groups.items() if group in groups)
 
 

@@ -178,7 +178,7 @@ class _Builder:
 
     def _scheme(self, fixed: Mapping[str, Scale], tables: Iterable[str]) -> Scheme:
         quantized: dict[str, None] = {}
-        passed_on = set()
+        passed_on = set[str]()
         for number, rule in self.rules.items():
             if number not in self.fused and rule.integer:
                 quantized.update(dict.fromkeys([*self._operands(number), *self.results[number]]))

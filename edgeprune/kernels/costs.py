@@ -20,8 +20,7 @@ from edgeprune.kernels.packing import BLOCKS, tiled
 FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
 FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
-# What stands between products over tokens; functions by their number in SparseGemm.
-TOKEN_WORK = ("norm", "attention", *(f"function {number}" for number in range(1, 6)))
+BETWEEN = ("norm", "attention", "function")  # what stands between products over tokens
 ONE_COLUMN, TOKENS = "gemm", "tokens"  # kinds of matrix products
 RECURRENT = "recurrent"
 # Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
@@ -102,15 +101,15 @@ class Geometry:
 
     def sparse_features(self, blocks: int) -> dict[str, float]:
         """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself
-        (its position and values are read at least once), the copy of the input into padded planes or panels, and the
-        outputs."""
+        (its position and values are read at least once; for one column counted where they do not stay in a core's own
+        cache), the copy of the input into padded planes or panels, and the outputs."""
         one_by_one = self.gemm and not self.has_columns
         vectors = self.positions_out if one_by_one else -(-self.positions_out // LANES)
         copied = self.inputs * self.positions_in if self.taps > 1 or self.has_columns else 0
         return {
             "call": 1.0,
             "vector": float(blocks * vectors),
-            "block": float(blocks),
+            "block": float(max(blocks - CACHED // 4, 0) if one_by_one else blocks),
             "copied": float(copied),
             "output": float(self.outputs * self.positions_out),
         }
@@ -223,14 +222,14 @@ class Costs:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""
         return self._sum("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)})
 
-    def token_work(self, precision: str, form: str, work: str, features: Mapping[str, float]) -> float:
-        """What stands between matrix products over tokens; form: "own" or "plain" (stock), work: one of TOKEN_WORK."""
-        return self._sum(f"{precision} {form}", work, features)
+    def between(self, work: str, features: Mapping[str, float]) -> float:
+        """An operator of the library between matrix products over tokens, or inside one; work: one of BETWEEN."""
+        return self._sum("fp32 own", work, features)
 
     def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
         """An operator without weights in the runtime, by ONNX's name, or "convert": QuantizeLinear and its inverse. One
-        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a product
-        of two activations."""
+        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a
+        product of two activations."""
         family = f"{precision} rest"
         kind = operator if operator in self.constants[family] else OTHER
         return self._sum(family, kind, rest_features(cells, products))
@@ -267,8 +266,8 @@ def attention_features(heads: int, size: int, queries: int, keys: int) -> dict[s
 
 
 def function_features(cells: int) -> dict[str, float]:
-    """Work of a function of each number of a tensor; inside a matrix product there is no call."""
-    return {"call": 1.0, "cell": float(cells)}
+    """Work of a function of each number of a matrix product's output, inside it."""
+    return {"cell": float(cells)}
 
 
 def load(arch: str) -> Costs:

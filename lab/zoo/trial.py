@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,8 +88,7 @@ def run(name: str, folder: Path) -> None:
         settle_batch_norms(module, entry.inputs)
         parameters = sum(parameter.numel() for parameter in module.parameters())
         trial.outcome = replace(trial.outcome, parameters=parameters)
-        _follow_channels(trial, entry)
-        ready = _trace(trial, entry)
+        ready = _trace(trial, entry, _follow_channels(trial, entry))
         for cell in CELLS:
             trial.enter(" ".join(cell))
             with trial.told(cell):
@@ -114,24 +113,27 @@ def settle_batch_norms(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     module.eval()
 
 
-def _follow_channels(trial: Trial, entry: Entry) -> None:
-    """The time of the channels' graph. A network that cannot be followed is kept whole, so that refuses no cell."""
+def _follow_channels(trial: Trial, entry: Entry) -> Collection[str]:
+    """Weights that no layer reads as they are, and the time of the channels' graph. A network that cannot be followed
+    is kept whole, so that refuses no cell."""
+    computed: Collection[str] = ()
     trial.enter("channels")
     began = time.process_time()
     try:
-        channels.trace(entry.module, rows(entry.inputs, slice(2)))
+        computed = channels.trace(entry.module, rows(entry.inputs, slice(2))).computed
     except Exception as problem:  # noqa: BLE001  as `shrink` does: whatever the network's own code raises
         words = " ".join(f"{type(problem).__name__}: {problem}".split())
         trial.outcome = replace(trial.outcome, graph_line=words[:300])
     trial.outcome = replace(trial.outcome, graph_s=round(time.process_time() - began, 2))
+    return computed
 
 
-def _trace(trial: Trial, entry: Entry) -> Ready:
+def _trace(trial: Trial, entry: Entry, computed: Collection[str]) -> Ready:
     trial.enter("trace")
     judged = rows(entry.inputs, slice(CALIBRATED, None))
     expected = outputs_of(entry.module, judged, trial.outcome.name)
     began = time.process_time()
-    traced = trace(entry.module, rows(entry.inputs, slice(2)), _masks(entry.module))
+    traced = trace(entry.module, rows(entry.inputs, slice(2)), _masks(entry.module, computed))
     trial.outcome = replace(trial.outcome, trace_s=round(time.process_time() - began, 2))
     trial.enter("calibration")
     arrays = tuple(tensor[:CALIBRATED].numpy() for tensor in entry.inputs)
@@ -141,10 +143,10 @@ def _trace(trial: Trial, entry: Entry) -> Ready:
     return Ready(traced, judged, expected, forms)
 
 
-def _masks(module: nn.Module) -> dict[str, BoolArray]:
+def _masks(module: nn.Module, computed: Collection[str]) -> dict[str, BoolArray]:
     """Nothing is pruned, but every weight that could be is followed to its file."""
     try:
-        shapes = find_prunable(module).shapes
+        shapes = find_prunable(module, computed).shapes
     except TaskError:  # a network without such a weight still has to run
         return {}
     return {name: np.ones(shape, dtype=np.bool_) for name, shape in shapes.items()}

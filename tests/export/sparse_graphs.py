@@ -15,9 +15,11 @@ from edgeprune import kernels
 from edgeprune.export.graph import Graph
 from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.kernels.packing import BLOCKS
+from edgeprune.task import tuple_of
 from tests.export.forms import calibrate, quantized
 from tests.kernels.reference import evaluator
 
+Arrays = np.ndarray | tuple[np.ndarray, ...]  # of the one input, or of each
 STILL = 1e-12  # of a scale: what is no difference
 
 
@@ -324,19 +326,19 @@ def networks(draw: st.DrawFn) -> Builder:
     return b
 
 
-def to_int8(model: onnx.ModelProto, inputs: np.ndarray) -> Graph:
+def to_int8(model: onnx.ModelProto, inputs: Arrays) -> Graph:
     """Quantized, calibrated on the inputs themselves."""
     return quantized(model, calibrate(model, inputs))
 
 
-def run_stock(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
+def run_stock(model: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
     """In ONNX Runtime without its own rewriting, so that a QDQ graph computes what it says."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": inputs})
+    return session.run(None, dict(zip((entry.name for entry in session.get_inputs()), tuple_of(inputs))))
 
 
 def run_reference(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
@@ -344,14 +346,14 @@ def run_reference(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray
     return evaluator(model).run(None, {"input": inputs})
 
 
-def run_library(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
+def run_library(model: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
     """In ONNX Runtime with the library of this machine, optimized as usual."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.register_custom_ops_library(str(kernels.library(platform.machine())))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": inputs})
+    return session.run(None, dict(zip((entry.name for entry in session.get_inputs()), tuple_of(inputs))))
 
 
 def operators(model: onnx.ModelProto) -> list[str]:

@@ -163,3 +163,10 @@ def test_no_change_of_layout_is_left_inside(name: str, unsigned: bool) -> None:
     assert kinds["QuantizeLinear"] == 1
     for apart, most in steps_apart(pairs(graph, unsigned), done.model, x.numpy()):
         assert np.quantile(apart, 0.9) <= 2.001 and apart.max() <= most
+
+
+def test_a_join_a_shuffle_and_its_halves_write_no_tensor_in_between() -> None:
+    """One part for the layers of each unit is left, and the last join, which takes the other parts as they are."""
+    graph, _ = quantized("ShuffleNetV2")
+    kinds = Counter(node.op_type for node in rewrite(graph, Eager()).model.graph.node)
+    assert kinds["QGather"] == 3

@@ -16,6 +16,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from edgeprune.kernels import DOMAIN, packing
 from tests.kernels.recurrent_cases import GATES, recurrent
 from tests.kernels.reference import magnitude
+from tests.kernels.token_cases import token_cases
 
 Array = NDArray[Any]
 PATTERNS = sorted(packing.BLOCKS)
@@ -95,6 +96,7 @@ def every_operator(seed: int, each: int) -> Cases:
         for kind in ("block:1x4", "unstructured"):
             integer_convolution(cases, kind, density, signed, residual=number % 3 == 2, table=number % 4 > 1)
             integer_product(cases, kind, density, signed)
+        token_cases(cases, pattern, density, signed)
         integer_depthwise(cases, signed, table=number % 4 > 1)
         integer_sum(cases, signed)
         integer_product_of_two(cases, signed, gate=number % 3 > 0)

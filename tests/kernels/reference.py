@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from edgeprune.kernels import DOMAIN, packing
+from tests.kernels.token_reference import attention, called, layer_norm, to_bytes
 
 Array = NDArray[Any]
 
@@ -164,9 +165,74 @@ class SparseGemm(Operator):
     defaults = FLOAT
 
     def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, r: Optional[Array] = None) -> Array:
-        y = x.astype(np.float64) @ packing.unpack(w.tobytes())[:, :, 0].astype(np.float64).T + b
+        y = called(a.get("function", 0), x.astype(np.float64) @ packing.unpack(w.tobytes())[:, :, 0].astype(np.float64).T + b)
         y = y if r is None else y + r
         return np.clip(y, a["low"], a["high"]).astype(np.float32)
+
+
+class SparseMlp(Operator):
+    defaults = FLOAT
+
+    def compute(
+        self, a: dict[str, Any], x: Array, w: Array, b: Array, w2: Array, b2: Array, r: Optional[Array] = None
+    ) -> Array:  # fmt: skip
+        first, second = (packing.unpack(part.tobytes())[:, :, 0].astype(np.float64).T for part in (w, w2))
+        y = called(a.get("function", 0), x.astype(np.float64) @ first + b) @ second + b2
+        return np.clip(y if r is None else y + r, a["low"], a["high"]).astype(np.float32)
+
+
+class LayerNorm(Operator):
+    defaults = {"epsilon": 1e-5}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        return layer_norm(a, *inputs).astype(np.float32)
+
+
+class Attention(Operator):
+    defaults = {"scale": 1.0, "offsets": [0, 0, 0]}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        return attention(a, *inputs).astype(np.float32)
+
+
+class QLayerNorm(Operator):
+    signed = 0
+    defaults = {**LayerNorm.defaults, "y_zero_point": 0, "y_scale": 1.0}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        return to_bytes(layer_norm(a, *inputs), a["y_scale"], a["y_zero_point"], a["signed"])
+
+
+class QLayerNormS8(QLayerNorm):
+    signed = 1
+
+
+class QAttention(Operator):
+    signed = 0
+    defaults = {**Attention.defaults, "y_zero_point": 0, "y_scale": 1.0}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        return to_bytes(attention(a, *inputs), a["y_scale"], a["y_zero_point"], a["signed"])
+
+
+class QAttentionS8(QAttention):
+    signed = 1
+
+
+class QSparseGemmF(Operator):
+    signed = 0
+    defaults = {**FLOAT, "x_zero_point": 0, "function": 0}
+
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array, r: Optional[Array] = None) -> Array:
+        weight = packing.unpack(w.tobytes())[:, :, 0].astype(np.int64)
+        acc = (x.astype(np.int64) - a["x_zero_point"]) @ weight.T + b
+        y = called(a["function"], (acc.astype(np.float32) * s).astype(np.float64))
+        y = y if r is None else y + r
+        return np.clip(y, a["low"], a["high"]).astype(np.float32)
+
+
+class QSparseGemmFS8(QSparseGemmF):
+    signed = 1
 
 
 def logistic(x: Array) -> Array:
@@ -305,6 +371,9 @@ class QSparseGemm(Operator):
         weight = packing.unpack(w.tobytes())
         assert weight.dtype == np.int8
         acc = (x.astype(np.int64) - a["x_zero_point"]) @ weight[:, :, 0].astype(np.int64).T + b
+        if a.get("function"):
+            y = called(a["function"], (acc.astype(np.float32) * s).astype(np.float64))
+            return to_bytes(y, a["y_scale"], a["y_zero_point"], self.signed)
         return requantize(acc, s, a["y_zero_point"], a["low"], a["high"]).astype(x.dtype)
 
 
@@ -478,7 +547,8 @@ class AveragePool(OpRun):
 StockMaxPool.__name__ = "MaxPool"  # what the evaluator finds an operator by, together with its domain
 STOCK = [QuantizeLinear, DequantizeLinear, StockMaxPool, AveragePool]
 OPERATORS = [
-    SparseConv, SparseGemm, SparseLSTM, SparseGRU, SparseRNN, DepthwiseConv, MaxPool, QSparseConv, QSparseGemm,
-    QDepthwiseConv, QAdd, QMul, QTable, QMaxPool, QAveragePool, QGlobalAveragePool, QGather, QPack, QUnpack,
-    QSparseGemmS8, QPackS8, QUnpackS8,
+    SparseConv, SparseGemm, SparseMlp, LayerNorm, Attention, SparseLSTM, SparseGRU, SparseRNN,
+    QSparseGemmF, QSparseGemmFS8, QLayerNorm, QLayerNormS8, QAttention, QAttentionS8, DepthwiseConv, MaxPool,
+    QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMul, QTable, QMaxPool, QAveragePool, QGlobalAveragePool, QGather,
+    QPack, QUnpack, QSparseGemmS8, QPackS8, QUnpackS8,
 ]  # fmt: skip

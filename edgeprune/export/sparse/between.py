@@ -17,58 +17,66 @@ from edgeprune.kernels.costs import Costs, attention_features, function_features
 
 @dataclass(frozen=True)
 class Timed:
-    """An operator between products. stock, own: nanoseconds of the runtime's operators and, rather too many, of the
-    library's."""
+    """An operator between products. stock, own: nanoseconds of the runtime's operators and of the library's."""
 
     what: Union[Norm, Attention, Function]
     stock: float
     own: float
 
     @property
-    def saved(self) -> float:
-        """What the library's operator saves: nothing where it is slower, and so not chosen."""
-        return max(self.stock - self.own, 0.0)
+    def pays(self) -> bool:
+        """True if the library's is faster, and not just a little."""
+        return DOUBT_DENSE * self.own + SLACK < self.stock
 
 
-def called_functions(graph: Graph, layers: Iterable[Weighted], costs: Costs) -> dict[int, Timed]:
+Rest = Mapping[int, float]  # node -> nanoseconds in the runtime, as `rest_ns` has them
+
+
+def called_functions(graph: Graph, layers: Iterable[Weighted], rest: Rest, costs: Costs) -> dict[int, Timed]:
     """The function that a matrix product can compute itself: layer's node -> it, where that is faster."""
     known = functions(graph)
     called: dict[int, Timed] = {}
     for layer in layers:
-        if layer.geometry is None or not layer.geometry.gemm:
+        if layer.geometry is None or not layer.geometry.gemm or layer.parts:
             continue
         last = layer.number if layer.biased is None else layer.biased
         function = known.get(graph.nodes[last].output)
         if function is not None:
-            features = function_features(math.prod(concrete(graph.shapes[function.output])))
-            timed = _timed(costs, graph, function, f"function {function.number}", features)
-            called |= {layer.number: timed} if timed.saved else {}
+            stock = sum(rest.get(graph.writer[name], 0.0) for name in function.parts)
+            cells = math.prod(concrete(graph.shapes[function.output]))
+            timed = Timed(function, stock, costs.between("function", function_features(cells)))
+            called |= {layer.number: timed} if timed.pays else {}
     return called
 
 
-def between(graph: Graph, costs: Costs) -> list[Timed]:
-    """The norms and attentions of a graph."""
-    found = [
-        _timed(costs, graph, norm, "norm", norm_features(norm.cells // norm.width, norm.width)) for norm in norms(graph)
-    ]
+def between(graph: Graph, rest: Rest, costs: Costs) -> list[Timed]:
+    """The norms and attentions of a graph that are faster in the library."""
+    found = []
+    for norm in norms(graph):
+        own = costs.between("norm", norm_features(norm.cells // norm.width, norm.width))
+        found.append(Timed(norm, rest.get(norm.number, 0.0), own))
     for one in attentions(graph):
         features = attention_features(one.heads, one.size, one.queries, one.keys)
-        found.append(_timed(costs, graph, one, "attention", features))
-    return found
+        stock = sum(rest.get(number, 0.0) for number in _inside(graph, one))
+        found.append(Timed(one, stock, costs.between("attention", features)))
+    return [timed for timed in found if timed.pays]
 
 
-def _timed(
-    costs: Costs, graph: Graph, what: Union[Norm, Attention, Function], work: str, features: Mapping[str, float]
-) -> Timed:
-    stock, own = (costs.token_work(graph.precision, form, work, features) for form in ("plain", "own"))
-    return Timed(what, stock, DOUBT_DENSE * own + SLACK)
+def _inside(graph: Graph, one: Attention) -> set[int]:
+    """The nodes from its inputs to its output."""
+    inside, names = set[int](), [one.output]
+    while names:
+        name = names.pop()
+        number = graph.writer.get(name)
+        if number is not None and name not in one.inputs and number not in inside:
+            inside.add(number)
+            names += graph.nodes[number].inputs
+    return inside
 
 
 def replace_floats(draft: Draft, found: Iterable[Timed]) -> None:
     """Put the library's operators in place of those that they are faster than, float32."""
     for timed in found:
-        if not timed.saved:
-            continue
         if isinstance(timed.what, Norm):
             norm = timed.what
             _add(draft, norm.number, "LayerNorm", norm.inputs, norm.output, {"epsilon": norm.epsilon})

@@ -28,6 +28,8 @@ def refusal_of(graph: Graph, number: int) -> str:
     units = int(node.attributes.get("hidden_size", 0))
     if unknown or not node.input(STATE_WEIGHTS):
         return "its weights are computed"
+    if graph.constants[node.inputs[STATE_WEIGHTS]].shape[1:] != (cell.gates * units, units):
+        return "its state is projected"
     if node.input(LENGTHS):
         return "its examples may have different numbers of steps"
     if node.input(PEEPHOLES):

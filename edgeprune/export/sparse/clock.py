@@ -75,17 +75,17 @@ class Forced(Costs):
         """Layouts are all the same."""
         return 0.0
 
-    def token_work(self, precision: str, form: str, work: str, features: Mapping[str, float]) -> float:
+    def between(self, work: str, features: Mapping[str, float]) -> float:
         """Ours is."""
-        return 1.0 if form == "own" else 1e9
+        return 1.0
 
     def tensor_work(self, work: str, form: str, cells: int) -> float:
         """Packed or not is all the same."""
         return 1.0
 
     def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
-        """What no kernel of ours could run does not matter."""
-        return 0.0
+        """What ours could take the place of is slower than that."""
+        return 1e9
 
 
 @dataclass(frozen=True)

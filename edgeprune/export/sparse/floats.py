@@ -17,13 +17,14 @@ import numpy as np
 from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, INTERLEAVE, SLACK, Choice, Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
+from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.export.sparse.tokens import RELU, Function
 from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
-from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
+from edgeprune.operators import CONVOLUTION, EITHER, INTERLEAVE, POOL, row
 
 RANK = 4  # [N, C, H, W]
 
@@ -72,7 +73,9 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
             stock += choice.dense
             saved += max(choice.dense - choice.doubted, 0.0)
             chosen |= {choice.layer.number} if choice.pays else set()
-    called = called_functions(graph, [choice.layer for choice in choices], costs)
+    layers = [choice.layer for choice in choices]
+    rest = rest_ns(graph, layers, costs)
+    called = called_functions(graph, layers, rest, costs)
     parts: dict[int, Part] = {}
     for choice in choices:
         if choice.layer.number in chosen and choice.layer.parts:
@@ -89,13 +92,11 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
             _replace(draft, part, parts.get(pairs.get(number, -1)))
     for number in sorted(own - chosen):
         _pool(draft, number)
-    found = between(graph, costs)
+    found = between(graph, rest, costs)
     if any(choice.pattern for choice in choices if choice.layer.number in chosen):
         replace_floats(draft, found)
-        inside = [timed for number, timed in called.items() if number in chosen]
-        saved += sum(timed.saved for timed in (*found, *inside))
-    stock += sum(timed.stock for timed in (*found, *called.values()))
-    return Planned(chosen, saved, stock)
+    inside = [timed for number, timed in called.items() if number in chosen]
+    return Planned(chosen, saved, stock, sum(timed.own for timed in (*found, *inside)))
 
 
 def function_of(called: Mapping[int, Timed], choice: Choice) -> Optional[Function]:
@@ -258,7 +259,7 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
-    bounds: dict[str, float] = {name: value for name, value in bounds.items() if math.isfinite(value)}
+    bounds = {name: value for name, value in bounds.items() if math.isfinite(value)}
     bounds |= {"function": function} if function else {}
     op = (
         ("SparseGemm" if first is None else "SparseMlp")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from edgeprune.export.sparse.between import between, called_functions
 from edgeprune.export.sparse.draft import Draft
+from edgeprune.export.sparse.integer_tokens import IntegerTokens
 from edgeprune.export.sparse.layers import Choice, Weighted
-from edgeprune.export.sparse.packed import named, points, requantize
 from edgeprune.export.sparse.products import added_bias
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.region import Region
 from edgeprune.export.sparse.regions import Planned
+from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.export.sparse.steps import step_of, weighted_step
 from edgeprune.kernels.costs import Costs
 from edgeprune.operators import row
@@ -31,32 +33,32 @@ def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
 def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs) -> Planned:
     """Put sparse layers, and what is best packed with them, in place of operators between pairs of
     QuantizeLinear and DequantizeLinear."""
-    chosen, saved, stock = set(), 0.0, 0.0
+    chosen, saved, stock, products = set[int](), 0.0, 0.0, list[Choice]()
     for choice in choices:
         geometry = choice.layer.geometry
         if geometry is not None and geometry.gemm:
             stock += choice.dense
+            if choice.pays and choice.layer.parts:
+                replace_recurrent(draft, choice)
+            elif choice.pays:
+                products.append(choice)
             if choice.pays:
-                (replace_recurrent if choice.layer.parts else _gemm)(draft, choice)
                 chosen.add(choice.layer.number)
                 saved += choice.dense - choice.doubted
+    layers = [choice.layer for choice in choices]
+    rest = rest_ns(draft.graph, layers, costs)
+    called = called_functions(draft.graph, layers, rest, costs)
+    found = between(draft.graph, rest, costs)
+    inside = [timed for number, timed in called.items() if number in chosen]
+    own = sum(timed.own for timed in (*found, *inside))
+    IntegerTokens(draft).rewrite(products, called, found if products else [])
     region = Region(draft, choices, costs)
     chosen |= region.layers
     if chosen:
         # Before the region, whose changes of layout read what these write and stand at the same place.
         _move_quantized(draft, region.nodes)
     region.rewrite()
-    return Planned(chosen, saved + region.saved, stock + region.stock)
-
-
-def _gemm(draft: Draft, choice: Choice) -> None:
-    layer, step = choice.layer, weighted_step(draft, choice.layer)
-    if isinstance(step, str):
-        raise ValueError(step)
-    draft.dropped.update(step.covered)
-    source, output = (draft.paired.integers[name] for name in (step.inputs[0], step.output))
-    inputs = [source, draft.packed(layer, choice.pattern), *requantize(draft, layer, step)]
-    draft.add(step.covered[-1], named("QSparseGemm", draft), inputs, output, layer.name, **points(draft, step))
+    return Planned(chosen, saved + region.saved, stock + region.stock, own)
 
 
 def _move_quantized(draft: Draft, packed: set[int]) -> None:
@@ -66,6 +68,8 @@ def _move_quantized(draft: Draft, packed: set[int]) -> None:
     for number, node in enumerate(graph.nodes):
         step = step_of(draft, number, 1) if row(node.type).moves and number not in packed else None
         if step is None or step.clips or graph.scales[step.inputs[0]] != graph.scales[step.output]:
+            continue
+        if step.covered[-1] in draft.dropped:  # an operator of the library gives these integers
             continue
         present = paired.graph.nodes[paired.places[number]]
         inputs = (paired.integers[step.inputs[0]], *present.inputs[1:])

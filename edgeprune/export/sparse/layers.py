@@ -14,7 +14,7 @@ from edgeprune.export.sparse import cells
 from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
 from edgeprune.export.unfolded import Folded, Groups, Phases
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
-from edgeprune.operators import MATRIX, TRANSPOSED, row
+from edgeprune.operators import INTERLEAVE, MATRIX, TRANSPOSED, row
 
 LARGEST = float(np.finfo(np.float32).max)
 # How much faster than the runtime's a kernel must be. One prediction in ten of a sparse layer is off by a third, of
@@ -26,7 +26,6 @@ DOUBT_DENSE = DOUBT_MEASURED = 1.1
 SLACK = 400.0
 MOST_GAIN = 30.0  # the largest that `lab costs` has measured of a layer; above it a formula extrapolates
 DENSE, OWN = "dense", "own"  # kernels of a layer besides the sparse formats: the runtime's, the library's depthwise one
-INTERLEAVE = "DepthToSpace"  # puts the phases of a transposed convolution side by side
 _MAX_DIMENSIONS = 4  # [N, C, H, W]
 
 

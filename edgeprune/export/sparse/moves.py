@@ -18,6 +18,7 @@ from edgeprune.export.sparse.steps import Form, Packed, Step
 from edgeprune.operators import row
 
 IMAGE = (3, 4)  # dimensions of what can be packed, [N, C, L] or [N, C, H, W]
+GATHER = "QGather"
 FILL = -1  # in place of an index: real zero
 MOST_JOINED = 256  # inputs of one operator
 CHANNELS = 1  # axis
@@ -50,7 +51,7 @@ def _part(graph: Graph, number: int, output: str) -> Optional[Taken]:
     if any(name and name not in graph.constants for name in node.inputs[1:]):
         return None
     given = [graph.constants[name].reshape(-1).tolist() if name else [] for name in node.inputs[1:]]
-    starts, ends, axes, steps = (*given, *[[]] * (4 - len(given)))
+    starts, ends, axes, steps = (given + [[], []])[:4]
     indices = {}
     for place, axis in enumerate(axes or range(len(starts))):
         step = steps[place] if steps else 1
@@ -205,7 +206,7 @@ def _operator(take: Take, draft: Draft, step: Step) -> Packed:
         places = taken.indices.get(axis)
         if places is not None and places.tolist() != list(range(sizes[axis - CHANNELS])):
             attributes[name] = places.tolist()
-    return Packed("QGather", (), {**signed(draft), **attributes})
+    return Packed(GATHER, (), {**signed(draft), **attributes})
 
 
 Take = Callable[[Graph, int, str], Optional[Taken]]

@@ -37,7 +37,7 @@ def _operator(draft: Draft, step: Step) -> Packed:
     unit = np.maximum(np.abs(factor) * x / WEIGHT_MAX, np.maximum(np.abs(offset) / MOST_BIAS, y / MOST_BIAS))
     weight = np.rint(factor * x / unit).astype(np.int8)
     name, channels, *space = draft.graph.nodes[step.number].name, *step.shape
-    constants = {
+    constants: dict[str, Array] = {
         "weight": weight.reshape(channels, *[1] * len(space)),
         "bias": np.rint(offset / unit).astype(np.int32),
         "requantize": (unit / y).astype(np.float32),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import numpy as np
 
 from edgeprune.export.scales import Scale
@@ -42,9 +44,10 @@ def quotient(x: Scale, y: Scale) -> float:
     return float(np.float32(x.scale) / np.float32(y.scale))
 
 
-def requantize(draft: Draft, layer: Weighted, step: Step) -> list[str]:
-    """Initializers of a layer's bias and of its scales x_scale * w_scale / y_scale, float32."""
-    x, y = (draft.graph.scales[name] for name in (step.inputs[0], step.output))
+def requantize(draft: Draft, layer: Weighted, step: Step, grid: Optional[Scale] = None) -> list[str]:
+    """Initializers of a layer's bias and of its scales x_scale * w_scale / y_scale, float32. grid: another one than the
+    output's."""
+    x, y = draft.graph.scales[step.inputs[0]], grid or draft.graph.scales[step.output]
     scales = draft.graph.integers[layer.number, 1].grid.scale.astype(np.float64)
     factors = np.broadcast_to((x.scale * scales / y.scale).astype(np.float32), layer.weight.shape[:1])
     added = None if layer.biased is None else added_bias(draft.graph, layer.number, layer.biased)

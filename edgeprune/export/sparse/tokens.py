@@ -28,10 +28,11 @@ RANK = 3  # [N, tokens, floats]
 
 @dataclass(frozen=True)
 class Function:
-    """A function of a value, one by one: its number for SparseGemm and what the last of its nodes writes. parts: outputs
-    of all of them."""
+    """A function of a value, one by one: its number for SparseGemm, the runtime's operator for it and what the last of its
+    nodes writes. parts: outputs of all of them."""
 
     number: int
+    kind: str
     output: str
     parts: frozenset[str]
 
@@ -65,20 +66,27 @@ class Attention:
     scale: float
 
 
+def only_reader(graph: Graph, name: str) -> Optional[int]:
+    """The one node that reads a value that is no output of the model, whether it is rounded to a grid before or not: what
+    comes of an operator of the library is not."""
+    readers = graph.readers.get(name, [])
+    return readers[0] if len(readers) == 1 and name not in graph.output_values else None
+
+
 def functions(graph: Graph) -> dict[str, Function]:
     """Value -> the function that all of its readers are parts of."""
     found: dict[str, Function] = {}
     for gelu in gelus(graph):
-        _keep(graph, found, gelu.value, Function(GELU[gelu.approximate], gelu.output, gelu.parts))
+        _keep(graph, found, gelu.value, Function(GELU[gelu.approximate], "Gelu", gelu.output, gelu.parts))
     for node in graph.nodes:
         if node.domain:
             continue
         if node.type == "Gelu":
             kind = GELU[str(node.attributes.get("approximate", "none"))]
-            _keep(graph, found, node.inputs[0], Function(kind, node.output, frozenset({node.output})))
+            _keep(graph, found, node.inputs[0], Function(kind, "Gelu", node.output, frozenset({node.output})))
         elif node.type in FUNCTIONS:
             silu = _silu(graph, node) if node.type == "Sigmoid" else None
-            alone = Function(FUNCTIONS[node.type], node.output, frozenset({node.output}))
+            alone = Function(FUNCTIONS[node.type], node.type, node.output, frozenset({node.output}))
             _keep(graph, found, node.inputs[0], silu or alone)
     return found
 
@@ -92,14 +100,14 @@ def _silu(graph: Graph, sigmoid: Node) -> Optional[Function]:
         or sorted(readers[0].inputs) != sorted((sigmoid.inputs[0], sigmoid.output))
     ):
         return None
-    return Function(SILU, readers[0].output, frozenset({sigmoid.output, readers[0].output}))
+    return Function(SILU, "Sigmoid", readers[0].output, frozenset({sigmoid.output, readers[0].output}))
 
 
 def _keep(graph: Graph, found: dict[str, Function], value: str, function: Function) -> None:
     """Unless anything else reads the value, or a part of the function."""
     inner = {value, *function.parts} - {function.output}
     readers = {reader.output for name in inner for reader in graph.consumers(name)}
-    if readers <= function.parts and not inner & (graph.output_values | graph.scales.keys()):
+    if readers <= function.parts and not inner & graph.output_values:
         found[value] = function
 
 
@@ -130,7 +138,7 @@ def _attention(graph: Graph, number: int) -> Optional[Attention]:
     if len(shape) != RANK + 1 or int(softmax.attributes.get("axis", -1)) not in (-1, RANK):
         return None
     scores, scale = _behind_factors(graph, softmax.inputs[0])
-    first, reader = graph.producer(scores), graph.only_reader(softmax.output)
+    first, reader = graph.producer(scores), only_reader(graph, softmax.output)
     second = None if reader is None else graph.nodes[reader]
     if first is None or second is None or {first.type, second.type} != {"MatMul"} or second.inputs[0] != softmax.output:
         return None
@@ -249,7 +257,7 @@ def _merged(graph: Graph, name: str, sizes: tuple[int, int, int]) -> Optional[in
     head, place = np.divmod(np.arange(heads * size), size)
     wanted = (head * tokens * size + place)[None, None, :] + np.arange(tokens)[None, :, None] * size
     for _ in range(MOST_MOVES):
-        reader = graph.only_reader(name)
+        reader = only_reader(graph, name)
         node = None if reader is None else graph.nodes[reader]
         if reader is None or node is None or node.type not in ("Reshape", "Transpose", "Flatten"):
             return None

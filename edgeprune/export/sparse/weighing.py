@@ -49,8 +49,8 @@ class Weighing:
 
     @property
     def gain(self) -> float:
-        """Predicted time of the network in the runtime's own kernels / with those chosen: here a sparse kernel counts as
-        predicted, not as what it may take at worst."""
+        """Predicted time of the network in the runtime's own kernels / with those chosen: here a sparse kernel counts
+        as predicted, not as what it may take at worst."""
         if self.against:
             return 1.0
         unplanned = sum(self.dense_ns[choice.layer.name] for choice in self.choices if choice.refusal)
@@ -78,7 +78,12 @@ def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bo
         for choice in choices
     }
     rest = rest_ns(graph, layers, costs)
-    left = sum(spent for number, spent in rest.items() if draft.paired.places[number] not in draft.dropped)
+    kept = {(node.type, node.output) for node in draft.finish().nodes if not node.domain}
+    before = draft.paired.graph.nodes
+    stay = {
+        number for number, place in draft.paired.places.items() if (before[place].type, before[place].output) in kept
+    }
+    left = sum(spent for number, spent in rest.items() if number in stay) + planned.between
     against = _against(graph, choices, planned, costs)
     return Weighing(draft, tuple(choices), planned, against, times, sum(rest.values()), left)
 

@@ -53,7 +53,7 @@ class _Folding:
         if not self._is_foldable(node, inputs):
             return False
         weights = [name for name in inputs if self._may_be_pruned(name)]
-        results = _evaluated(node, [self.constants.get(name) for name in inputs], self.graph.model)
+        results = evaluated(node, [self.constants.get(name) for name in inputs], self.graph.model)
         if not weights:
             self._keep(node, results)
             return True
@@ -93,7 +93,7 @@ class _Folding:
                 self.made.add(name)
 
 
-def _evaluated(node: Node, arrays: Sequence[Array | None], model: onnx.ModelProto) -> list[Array]:
+def evaluated(node: Node, arrays: Sequence[Array | None], model: onnx.ModelProto) -> list[Array]:
     """A node's outputs in ONNX Runtime, whose file would have them. arrays: its inputs, None for one left out;
     model: that it is of."""
     proto = node.source or helper.make_node(node.type, node.inputs, node.outputs, **node.attributes)

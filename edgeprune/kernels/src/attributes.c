@@ -120,6 +120,13 @@ const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *na
     return 0;
 }
 
+const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out) {
+    float scale = 1;
+    CHECK(scale_attribute(k, info, "y_scale", &scale));
+    *out = 1 / scale;
+    return scale >= 1e-30f ? 0 : problem_with(k, "y_scale", "must be a number from 1e-30 to 1e30");
+}
+
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high) {
     *low = -__builtin_inff();
     *high = __builtin_inff();

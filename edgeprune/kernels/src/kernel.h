@@ -68,6 +68,7 @@ const char *problem_with(kernel *k, const char *name, const char *problem);
 /* An integer in [low, high]; a node that does not have it leaves `out` alone. */
 const char *int_attribute(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_t *out);
 const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *name, float *out); /* 1 if it is missing */
+const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out); /* 1 / y_scale */
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high); /* infinite where one is missing */
 /* Exactly `count` integers, from 0 to 2^24. */
 const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count);

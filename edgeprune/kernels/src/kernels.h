@@ -201,7 +201,7 @@ typedef struct {
     int32_t batch, parts;
     uint32_t flip;        /* int8: xor that takes a byte of the tensor to the level's domain */
     int32_t to_floats;    /* int8: 1: outputs are floats */
-    float y_scale;        /* int8 outputs of a function: the values' step; 0 without one */
+    float y_steps;        /* int8 outputs of a function: 1 / the output's scale; 0 without one */
     const float *ones;    /* as many as outputs: what is left of their scales then */
     void *next;           /* panels of the product that reads this one's outputs, which go there alone, or null */
 } gemm_job;
@@ -237,9 +237,9 @@ typedef struct {
     int32_t x_zero_point, y_zero_point; /* both in the level's domain */
 } move_job;
 
-/* The end of an operator that computes floats and writes bytes: rint(value / scale) + zero point. */
+/* The end of an operator that computes floats and writes bytes: rint(value * steps) + zero point. */
 typedef struct {
-    float scale;
+    float steps; /* 1 / the output's scale */
     byte_range range;
     uint32_t flip; /* xor that takes four bytes of the level's domain to the tensor's */
 } byte_end;

@@ -6,7 +6,7 @@ typedef struct {
     sparse_gemm weights;
     layer_end end;
     int32_t to_floats;
-    float y_scale;
+    float y_steps;
     const float *ones;
 } product;
 
@@ -26,7 +26,7 @@ static OrtStatus *check(const kernel *k, const tensor *x, int32_t inputs, const 
 static gemm_job job_of(const product *p, int64_t batch) {
     return (gemm_job){
         .weights = &p->weights, .float_end = &p->end.floats, .integer_end = &p->end.integers, .batch = (int32_t)batch,
-        .to_floats = p->to_floats, .y_scale = p->y_scale, .ones = p->ones,
+        .to_floats = p->to_floats, .y_steps = p->y_steps, .ones = p->ones,
     };
 }
 
@@ -190,8 +190,7 @@ const char *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
     CHECK(read_layer_points(k, info, &p->end));
     CHECK(read_quantized(k, info));
     if (!p->end.floats.function) return has_attribute(k, info, "y_scale") ? "y_scale goes with a function" : 0;
-    CHECK(scale_attribute(k, info, "y_scale", &p->y_scale));
-    if (!(p->y_scale > 0)) return "y_scale must be above 0";
+    CHECK(steps_attribute(k, info, &p->y_steps));
     const size_t count = whole_fours(p->weights.outputs);
     float *ones = own(k, 4 * count);
     if (!ones) return "out of memory for the scales";

@@ -16,8 +16,7 @@ static const char *read_byte_end(kernel *k, const OrtKernelInfo *info) {
     CHECK(read_sign(k, info));
     const point points[] = {{"y_zero_point", &b->bytes.range.zero_point, 0}};
     CHECK(read_points(k, info, points, 1));
-    CHECK(scale_attribute(k, info, "y_scale", &b->bytes.scale));
-    if (!(b->bytes.scale > 0)) return "y_scale must be above 0";
+    CHECK(steps_attribute(k, info, &b->bytes.steps));
     const int32_t lowest = k->level->signed_bytes ? -128 : 0;
     b->bytes.range.low = lowest;
     b->bytes.range.high = lowest + 255;
