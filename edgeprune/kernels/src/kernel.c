@@ -140,7 +140,6 @@ const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index
         bias_copy[m] = 0;
         scale_copy[m] = 0;
     }
-    float most = 0;
     end->integers.bias = bias_copy;
     end->integers.scale = scale_copy;
     if (!constant_input(k, info, index, &bias) || bias.type != ORT_INT32 || bias.elements != outputs)
@@ -153,11 +152,7 @@ const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index
         bias_copy[m] = (int32_t)((uint32_t)((const int32_t *)bias.data)[m] - padding);
         scale_copy[m] = ((const float *)scale.data)[m];
         if (!is_scale(scale_copy[m])) return "each scale " NO_SCALE;
-        most = scale_copy[m] > most ? scale_copy[m] : most;
     }
-    const byte_range *range = &end->integers.range;
-    end->integers.small = most <= 0.25f;
-    end->integers.whole = end->integers.small && !k->level->signed_bytes && !range->zero_point && !range->low && range->high == 255;
     return 0;
 }
 

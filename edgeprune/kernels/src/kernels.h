@@ -115,8 +115,6 @@ typedef struct {
     const uint8_t *table;  /* what each byte becomes before a residual is added, or null */
     const int32_t *bias;   /* [outputs, rounded up to 4], with the zero point of the input taken off */
     const float *scale;    /* [outputs, rounded up to 4] */
-    int32_t small;         /* 1: no sum times its scale comes near 2^31 */
-    int32_t whole;         /* 1: besides, bytes begin at a zero point of 0 and are not clipped further */
     byte_range range;
     int32_t sum_q_zero_point, sum_r_zero_point; /* what is done with a residual */
     float sum_scale, sum_r_scale;

@@ -2,6 +2,19 @@
 #pragma once
 #include "kernels.h"
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+/* For loops of a few rounds, which vectors would only slow down. */
+#define ONE_BY_ONE _Pragma("clang loop vectorize(disable) unroll(disable)")
+/* For loops that take most of the time: how fast they are must not hang on where in a line of code they begin. */
+#define ALIGNED [[clang::code_align(CODE_LINE)]]
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#define ONE_BY_ONE
+#define ALIGNED
+#endif
+
 /* What the bytes of a cell are: without i8mm the dot product of Armv8.2 takes two signed vectors. */
 #if defined(__aarch64__) && !defined(__ARM_FEATURE_MATMUL_INT8)
 #define SIGNED_BYTES 1
@@ -112,7 +125,6 @@ static inline vi4 byte_i4(vi4 a, int k) {
     const vi4 top = vshlq_s32(a, vdupq_n_s32(24 - 8 * k));
     return SIGNED_BYTES ? vshrq_n_s32(top, 24) : (vi4)vshrq_n_u32((uint32x4_t)top, 24);
 }
-static inline vi4 rint_small_i4(vf4 a) { return rint_i4(a); }
 static inline vi4 centred_4(vi4 cells, int k, int32_t zero) { return sub_i4(byte_i4(cells, k), set_i4(zero)); }
 static inline vi4 move_bytes_i4(vi4 a, int places) { return (vi4)vshlq_u32((uint32x4_t)a, vdupq_n_s32(8 * places)); }
 static inline void twice_i4(vi4 a, vi4 *low, vi4 *high) {
@@ -161,7 +173,6 @@ static inline vi4 clip_bytes_4(vi4 a, byte_range range) {
 static inline vi4 pack_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
     return clip_bytes_4(narrow_4(a, b, c, d, range.zero_point), range);
 }
-static inline vi4 pack_whole_bytes_4(vi4 a, vi4 b, vi4 c, vi4 d) { return narrow_4(a, b, c, d, 0); }
 static inline vi4 pack_i4(vi4 a, vi4 b, vi4 c, vi4 d, byte_range range) {
     return transpose_bytes_4(pack_bytes_4(a, b, c, d, range));
 }
