@@ -251,7 +251,12 @@ def norm_features(rows: int, width: int) -> dict[str, float]:
 def attention_features(heads: int, size: int, queries: int, keys: int) -> dict[str, float]:
     """Work of attention: its products, its scores, of which each becomes a power, and its inputs and outputs."""
     scores = float(heads * queries * keys)
-    return {"call": 1.0, "product": 2 * scores * size, "score": scores, "cell": float(heads * size * 2 * (queries + keys))}
+    return {
+        "call": 1.0,
+        "product": 2 * scores * size,
+        "score": scores,
+        "cell": float(heads * size * 2 * (queries + keys)),
+    }
 
 
 def function_features(cells: int) -> dict[str, float]:

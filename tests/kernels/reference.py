@@ -159,7 +159,9 @@ class SparseGemm(Operator):
     defaults = FLOAT
 
     def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, r: Optional[Array] = None) -> Array:
-        y = called(a.get("function", 0), x.astype(np.float64) @ packing.unpack(w.tobytes())[:, :, 0].astype(np.float64).T + b)
+        y = called(
+            a.get("function", 0), x.astype(np.float64) @ packing.unpack(w.tobytes())[:, :, 0].astype(np.float64).T + b
+        )
         y = y if r is None else y + r
         return np.clip(y, a["low"], a["high"]).astype(np.float32)
 

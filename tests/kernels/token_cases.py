@@ -1,4 +1,4 @@
-"""Cases of what runs over tokens: products with functions and in pairs, norms and attention, to floats and to integers."""
+"""Cases of what runs over tokens: products with functions and in pairs, norms, attention; to floats and to integers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def product_with_function(cases: Cases, pattern: str, density: float) -> None:
     n, k, m = int(cases.random.choice(TOKENS)), drawn(cases, 60), drawn(cases, 60)
     x, b, rest = floats(cases, 1, n, k), floats(cases, m), floats(cases, 1, n, m)
     name, w = weight(cases, (m, k), np.float32, density, pattern)
-    y = cases.node("SparseGemm", [cases.input(x), name, cases.weight(b), cases.input(rest)], function=function_of(cases))
+    y = cases.node(
+        "SparseGemm", [cases.input(x), name, cases.weight(b), cases.input(rest)], function=function_of(cases)
+    )
     cases.output(y, TensorProto.FLOAT, CLOSE + 2e-5 * (np.abs(x) @ np.abs(w).T + np.abs(b) + np.abs(rest)))
 
 
@@ -72,10 +74,16 @@ def pair_of_products(cases: Cases, pattern: str, density: float) -> None:
     y = cases.node("SparseMlp", names, function=function, **bounds)
     between = CLOSE + 2e-5 * (np.abs(x) @ np.abs(w).T + np.abs(biases[0]))
     middle = np.abs(called(function, x.astype(np.float64) @ w.T + biases[0]))
-    cases.output(y, TensorProto.FLOAT, CLOSE + (between + 2e-5 * middle) @ np.abs(w2).T + 2e-5 * (np.abs(biases[1]) + np.abs(rest)))
+    cases.output(
+        y,
+        TensorProto.FLOAT,
+        CLOSE + (between + 2e-5 * middle) @ np.abs(w2).T + 2e-5 * (np.abs(biases[1]) + np.abs(rest)),
+    )
 
 
-def quantized(cases: Cases, pattern: str, density: float, signed: bool) -> tuple[list[str], dict[str, int], tuple[int, int]]:
+def quantized(
+    cases: Cases, pattern: str, density: float, signed: bool
+) -> tuple[list[str], dict[str, int], tuple[int, int]]:
     """Inputs of an int8 product whose values spread over some units, its zero point, and its output's shape."""
     n, k, m = int(cases.random.choice(TOKENS)), drawn(cases, 70), drawn(cases, 60)
     low = -128 if signed else 0

@@ -85,9 +85,7 @@ def replace_floats(draft: Draft, found: Iterable[Timed]) -> None:
             _add(draft, one.last, "Attention", one.inputs, one.output, attention_attributes(one))
 
 
-def _add(
-    draft: Draft, last: int, op: str, inputs: tuple[str, ...], output: str, attributes: Mapping[str, Any]
-) -> None:
+def _add(draft: Draft, last: int, op: str, inputs: tuple[str, ...], output: str, attributes: Mapping[str, Any]) -> None:
     draft.dropped.add(last)
     draft.add(last, op, inputs, output, draft.graph.nodes[last].name, **attributes)
 

@@ -259,7 +259,13 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     bounds = {"low": tail.low, "high": tail.high}
     bounds: dict[str, float] = {name: value for name, value in bounds.items() if math.isfinite(value)}
     bounds |= {"function": function} if function else {}
-    op = ("SparseGemm" if first is None else "SparseMlp") if layer.window is None else "DepthwiseConv" if ours else "SparseConv"
+    op = (
+        ("SparseGemm" if first is None else "SparseMlp")
+        if layer.window is None
+        else "DepthwiseConv"
+        if ours
+        else "SparseConv"
+    )
     output = graph.nodes[tail.last].output
     draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
 

@@ -94,8 +94,10 @@ def functions(graph: Graph) -> dict[str, Function]:
 def _silu(graph: Graph, sigmoid: Node) -> Optional[Function]:
     """x * sigmoid(x)."""
     readers = graph.consumers(sigmoid.output)
-    if len(readers) != 1 or readers[0].type != "Mul" or sorted(readers[0].inputs) != sorted(
-        (sigmoid.inputs[0], sigmoid.output)
+    if (
+        len(readers) != 1
+        or readers[0].type != "Mul"
+        or sorted(readers[0].inputs) != sorted((sigmoid.inputs[0], sigmoid.output))
     ):
         return None
     return Function(SILU, "Sigmoid", readers[0].output, frozenset({sigmoid.output, readers[0].output}))

@@ -79,7 +79,9 @@ def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bo
     rest = rest_ns(graph, layers, costs)
     kept = {(node.type, node.output) for node in draft.finish().nodes if not node.domain}
     before = draft.paired.graph.nodes
-    stay = {number for number, place in draft.paired.places.items() if (before[place].type, before[place].output) in kept}
+    stay = {
+        number for number, place in draft.paired.places.items() if (before[place].type, before[place].output) in kept
+    }
     left = sum(spent for number, spent in rest.items() if number in stay) + planned.between
     against = _against(graph, choices, planned, costs)
     return Weighing(draft, tuple(choices), planned, against, times, sum(rest.values()), left)
