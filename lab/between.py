@@ -30,7 +30,9 @@ def measure_between(watch: Stopwatch) -> Iterator[Row]:
         yield Row("fp32 own", "norm", norm_features(tokens, width), norm)
         attention = watch.margin(functools.partial(chain, "attention", tokens, (heads, size)))
         yield Row("fp32 own", "attention", attention_features(heads, size, tokens, tokens), attention)
-        plain, called = (watch.margin(functools.partial(chain, kind, tokens, (heads, size))) for kind in ("", "function"))
+        plain, called = (
+            watch.margin(functools.partial(chain, kind, tokens, (heads, size))) for kind in ("", "function")
+        )
         yield Row("fp32 own", "function", function_features(tokens * width), called - plain)
 
 

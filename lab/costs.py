@@ -13,8 +13,8 @@ from scipy.optimize import nnls
 from edgeprune.export.sparse.clock import machine_name
 from edgeprune.kernels.costs import FILE
 from edgeprune.progress import say
-from lab.grid import Row, measure
 from lab.between import measure_between
+from lab.grid import Row, measure
 from lab.rest import measure_rest
 from lab.stopwatch import Stopwatch
 
