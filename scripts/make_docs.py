@@ -17,7 +17,8 @@ import results_page
 
 from edgeprune.cli import cli
 from edgeprune.errors import ExitCode
-from edgeprune.operators import EXPORTED, OPERATORS, SHARED, TRANSPOSED, Operator
+from edgeprune.operator_row import SHARED, TRANSPOSED, Operator
+from edgeprune.operators import EXPORTED, OPERATORS
 from edgeprune.target import load_target, target_names
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

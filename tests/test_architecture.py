@@ -16,7 +16,7 @@ from edgeprune import patterns
 
 ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
-    {"errors", "progress", "warden"},
+    {"errors", "operator_row", "progress", "warden"},
     {"typed"},
     {"store", "operators", "metric", "evidence", "scratch", "device"},
     {"archive", "options"},

@@ -25,7 +25,7 @@ from edgeprune.export.scales import (
     weight_scales,
 )
 from edgeprune.export.scheme import Scheme, operands, scheme_of
-from edgeprune.operators import Rule
+from edgeprune.operator_row import Rule
 
 FINEST = 128  # XNNPACK wants less than 256
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgeprune.export.graph import Graph, Node
-from edgeprune.operators import Rule
+from edgeprune.operator_row import Rule
 
 
 def read_as_integers(graph: Graph, rules: Mapping[int, Rule]) -> dict[int, Rule]:

@@ -13,7 +13,8 @@ from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node
 from edgeprune.export.readers import read_as_integers
 from edgeprune.export.scales import Scale
-from edgeprune.operators import MATRIX, SHARED, Rule, row
+from edgeprune.operator_row import MATRIX, SHARED, Rule
+from edgeprune.operators import row
 
 
 @dataclass(frozen=True)

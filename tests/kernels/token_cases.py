@@ -1,4 +1,4 @@
-"""Cases of what runs over tokens: products with functions and in pairs, norms and attention, to floats and to integers."""
+"""Cases of what runs over tokens: products with functions and in pairs, norms, attention; to floats and to integers."""
 
 from __future__ import annotations
 

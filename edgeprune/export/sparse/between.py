@@ -1,5 +1,5 @@
-"""What stands between sparse products over tokens, in the library's operators where these are faster: norms, attention, and
-functions inside the products. They come with the library, and never bring it along alone."""
+"""What stands between sparse products over tokens, in the library's operators where these are faster: norms, attention,
+and functions inside the products. They come with the library, and never bring it along alone."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from edgeprune.export.graph import Array, Graph, Shape, concrete
 from edgeprune.kernels.costs import Geometry, RecurrentGeometry, stored_blocks
-from edgeprune.operators import Cell, row
+from edgeprune.operator_row import Cell
+from edgeprune.operators import row
 
 # Inputs of a node: weights of the inputs and of the state, biases, and what may be left out besides.
 WEIGHTS, STATE_WEIGHTS, BIASES, LENGTHS, STATES, PEEPHOLES = 1, 2, 3, 4, (5, 6), 7

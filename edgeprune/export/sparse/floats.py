@@ -24,7 +24,8 @@ from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.export.sparse.tokens import RELU, Function
 from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
-from edgeprune.operators import CONVOLUTION, EITHER, INTERLEAVE, POOL, row
+from edgeprune.operator_row import CONVOLUTION, EITHER, INTERLEAVE, POOL
+from edgeprune.operators import row
 
 RANK = 4  # [N, C, H, W]
 

@@ -21,7 +21,8 @@ from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.packed import signed
 from edgeprune.export.sparse.steps import Form, Packed, Step
 from edgeprune.export.sparse.tensors import IMAGE
-from edgeprune.operators import LOOKUP, row
+from edgeprune.operator_row import LOOKUP
+from edgeprune.operators import row
 
 ENTRIES = 256
 

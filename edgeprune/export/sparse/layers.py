@@ -14,7 +14,8 @@ from edgeprune.export.sparse import cells
 from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
 from edgeprune.export.unfolded import Folded, Groups, Phases
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
-from edgeprune.operators import INTERLEAVE, MATRIX, TRANSPOSED, row
+from edgeprune.operator_row import INTERLEAVE, MATRIX, TRANSPOSED
+from edgeprune.operators import row
 
 LARGEST = float(np.finfo(np.float32).max)
 # How much faster than the runtime's a kernel must be. One prediction in ten of a sparse layer is off by a third, of

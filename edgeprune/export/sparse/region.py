@@ -15,7 +15,8 @@ from edgeprune.export.sparse.packed import named, packed_name, points, quotient,
 from edgeprune.export.sparse.regions import Tensor, plan, time_of
 from edgeprune.export.sparse.steps import Step, weighted_step
 from edgeprune.kernels.costs import Costs
-from edgeprune.operators import LOOKUP, row
+from edgeprune.operator_row import LOOKUP
+from edgeprune.operators import row
 
 SUM, TABLE = "add", LOOKUP  # work of steps that may run inside of a convolution
 

@@ -15,7 +15,8 @@ from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, Weighte
 from edgeprune.export.sparse.regions import Planned
 from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.kernels.costs import Costs, Geometry
-from edgeprune.operators import CONVOLUTION, MATRIX, TRANSPOSED, row
+from edgeprune.operator_row import CONVOLUTION, MATRIX, TRANSPOSED
+from edgeprune.operators import row
 
 IMAGE = 4  # dimensions
 PRODUCT = "multiply"
