@@ -62,7 +62,7 @@ def zoo(
     with ThreadPoolExecutor(jobs) as pool:
         for outcome in pool.map(lambda name: tried(name, work, limit, context), waiting):
             say(f"{outcome.name}: {table.line(outcome)}")
-    outcomes = [outcome for name in chosen if (outcome := read(work, name))]
+    outcomes = [known for name in chosen if (known := read(work, name))]
     if result is None:
         table.show(outcomes, as_json)
         return

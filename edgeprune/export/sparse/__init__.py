@@ -14,8 +14,9 @@ from edgeprune.export.certificate import Stored
 from edgeprune.export.gelu import fusible
 from edgeprune.export.graph import Graph
 from edgeprune.export.qdq import to_model, with_pairs
+from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.folding import fold_gathers
-from edgeprune.export.sparse.layers import Choice, find_layers
+from edgeprune.export.sparse.layers import find_layers
 from edgeprune.export.sparse.weighing import LayerTimes, weigh_network
 from edgeprune.kernels.costs import Costs
 

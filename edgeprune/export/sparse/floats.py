@@ -16,8 +16,9 @@ import numpy as np
 
 from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
+from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK, Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.layers import Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.rest import rest_ns
@@ -189,8 +190,8 @@ def _pool(draft: Draft, number: int) -> None:
 def tail_of(
     graph: Graph, layer: Weighted, taken: set[int], joins: bool, function: Optional[Function] = None
 ) -> Tail:  # fmt: skip
-    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that alone
-    read a sum."""
+    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that
+    alone read a sum."""
     covered, residual = [layer.number], ""
     if layer.biased is not None:
         covered.append(layer.biased)
@@ -223,7 +224,8 @@ def _other_operand(graph: Graph, number: int, mine: str) -> str:
 
 
 def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
-    """Products over tokens that run inside one operator with the one that alone reads what they give: second -> first."""
+    """Products over tokens that run inside one operator with the one that alone reads what they give: the second of
+    both -> the first."""
     pairs: dict[int, int] = {}
     for number, part in parts.items():
         geometry, tail = part.choice.layer.geometry, part.tail

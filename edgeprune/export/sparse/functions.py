@@ -118,8 +118,8 @@ def entries(draft: Draft, step: Step) -> NDArray[np.uint8]:
     constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items() if name in read]
     kind = np.dtype(graph.types[source])
     element = helper.np_dtype_to_tensor_dtype(kind)
-    ends = [[helper.make_tensor_value_info(name, element, None)] for name in (source, output)]
-    made = helper.make_graph([to_proto(node) for node in nodes], "function", *ends, constants)
+    given, gives = (helper.make_tensor_value_info(name, element, None) for name in (source, output))
+    made = helper.make_graph([to_proto(node) for node in nodes], "function", [given], [gives], constants)
     opsets = [entry for entry in graph.model.opset_import if entry.domain in ("", "ai.onnx")]
     model = helper.make_model(made, opset_imports=opsets, ir_version=graph.model.ir_version)
     module = runtimes.find("onnxruntime").module

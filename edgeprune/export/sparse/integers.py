@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeprune.export.sparse.between import between, called_functions
+from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.integer_tokens import IntegerTokens
-from edgeprune.export.sparse.layers import Choice, Weighted
+from edgeprune.export.sparse.layers import Weighted
 from edgeprune.export.sparse.products import added_bias
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.region import Region

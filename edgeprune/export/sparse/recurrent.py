@@ -6,8 +6,8 @@ import numpy as np
 
 from edgeprune.export.graph import Node
 from edgeprune.export.sparse import cells
+from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Choice
 from edgeprune.kernels import DOMAIN
 
 

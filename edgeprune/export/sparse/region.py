@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.forms import find_steps, packed_operator
 from edgeprune.export.sparse.functions import table
-from edgeprune.export.sparse.layers import Choice
 from edgeprune.export.sparse.packed import named, packed_name, points, quotient, requantize, signed, zero_point
 from edgeprune.export.sparse.regions import Tensor, plan, time_of
 from edgeprune.export.sparse.steps import Step, weighted_step

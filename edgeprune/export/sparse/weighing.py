@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from edgeprune.artifact import Layer
 from edgeprune.export.graph import OPEN_BATCH, Graph, Shape
+from edgeprune.export.sparse.choice import FULL, LAYOUT, LITTLE, Choice, weigh
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
-from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, Weighted, find_layers, weigh
+from edgeprune.export.sparse.layers import Weighted, find_layers
 from edgeprune.export.sparse.regions import Planned
 from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.kernels.costs import Costs, Geometry
