@@ -24,10 +24,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, tokens, width] -> the same."""
-        if self.apart:
-            parts = self.query(x), self.key(x), self.value(x)
-        else:
-            parts = self.projections(x).chunk(3, -1)
+        apart = self.apart
+        parts = (self.query(x), self.key(x), self.value(x)) if apart else self.projections(x).chunk(3, -1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed = F.scaled_dot_product_attention(query, key, value)
         y: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
@@ -55,7 +53,7 @@ class Encoder(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """ViT-Tiny, patches of 16x16 of an image of 224x224 and a class token (Dosovitskiy et al. 2021; Touvron et al. 2021)."""
+    """ViT-Tiny, patches of 16x16 of 224x224 and a class token (Dosovitskiy et al. 2021; Touvron et al. 2021)."""
 
     def __init__(self, width: int = 192, depth: int = 12, heads: int = 3) -> None:
         super().__init__()

@@ -186,8 +186,8 @@ def _pool(draft: Draft, number: int) -> None:
 def tail_of(
     graph: Graph, layer: Weighted, taken: set[int], joins: bool, function: Optional[Function] = None
 ) -> Tail:  # fmt: skip
-    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that alone
-    read a sum."""
+    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that
+    alone read a sum."""
     covered, residual = [layer.number], ""
     if layer.biased is not None:
         covered.append(layer.biased)
@@ -220,7 +220,7 @@ def _other_operand(graph: Graph, number: int, mine: str) -> str:
 
 
 def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
-    """Products over tokens that run inside one operator with the one that alone reads what they give: second -> first."""
+    """Products over tokens that run inside the operator of the one that alone reads what they give: second -> first."""
     pairs: dict[int, int] = {}
     for number, part in parts.items():
         geometry, tail = part.choice.layer.geometry, part.tail

@@ -28,8 +28,8 @@ RANK = 3  # [N, tokens, floats]
 
 @dataclass(frozen=True)
 class Function:
-    """A function of a value, one by one: its number for SparseGemm, the runtime's operator for it and what the last of its
-    nodes writes. parts: outputs of all of them."""
+    """A function of a value, one by one: its number for SparseGemm, the runtime's operator for it and what the last of
+    its nodes writes. parts: outputs of all of them."""
 
     number: int
     kind: str
@@ -67,8 +67,8 @@ class Attention:
 
 
 def only_reader(graph: Graph, name: str) -> Optional[int]:
-    """The one node that reads a value that is no output of the model, whether it is rounded to a grid before or not: what
-    comes of an operator of the library is not."""
+    """The one node that reads a value that is no output of the model, whether it is rounded to a grid before or not:
+    what comes of an operator of the library is not."""
     readers = graph.readers.get(name, [])
     return readers[0] if len(readers) == 1 and name not in graph.output_values else None
 
@@ -152,12 +152,13 @@ def _attention(graph: Graph, number: int) -> Optional[Attention]:
         q.offset((heads, queries, size)), k.offset((heads, keys, size), flipped=True), v.offset((heads, keys, size)),
     )  # fmt: skip
     last = _merged(graph, second.output, (heads, queries, size))
-    if any(offset is None for offset in offsets) or last is None:
+    begins = tuple(offset for offset in offsets if offset is not None)
+    if len(begins) < len(offsets) or last is None or v.factor != 1:
         return None
     return Attention(
-        (q.source, k.source, v.source), (offsets[0] or 0, offsets[1] or 0, offsets[2] or 0), graph.nodes[last].output, last,
+        (q.source, k.source, v.source), (begins[0], begins[1], begins[2]), graph.nodes[last].output, last,
         heads, size, queries, keys, scale * q.factor * k.factor,
-    ) if v.factor == 1 else None  # fmt: skip
+    )  # fmt: skip
 
 
 def _alone(graph: Graph, names: tuple[str, ...]) -> bool:
