@@ -48,8 +48,8 @@ class Layer:
     op: "Conv", "Gemm", "LSTM" and so on. shape: the weight's, as in PyTorch; of a recurrent layer that of both side by
     side, in all directions: [rows of all gates, inputs + units]. density: share of the weights in the file that are
     not zero. pattern: the format that a sparse kernel reads the weights in ("unstructured", "block:4x1" or
-    "block:1x4"), "" for a dense one. kernel: "sparse" or "dense" (the runtime's own). why: one line. predicted_gain: the dense
-    kernel's time / the chosen one's, predicted or, with `Artifact.kernel_times`, measured; 1.0 for dense.
+    "block:1x4"), "" for a dense one. kernel: "sparse" or "dense" (the runtime's own). why: one line. predicted_gain:
+    the dense kernel's time / the chosen one's, predicted or, with `Artifact.kernel_times`, measured; 1.0 for dense.
     """
 
     name: str
@@ -148,8 +148,9 @@ class Artifact:
         for role, name in (("model_file", self.model_file), ("library", self.library), ("probes", PROBES_FILE)):
             if name and name not in self.files:
                 raise ExportError(f"{role}: {name} is not among its files")
-        if not self.inputs or not self.outputs:
-            raise ExportError("inputs, outputs: expected at least one of each")
+        for role, ports in (("inputs", self.inputs), ("outputs", self.outputs)):
+            if not ports:
+                raise ExportError(f"{role}: expected at least one, got none")
         if len(self._probed()) < len(self.inputs) + len(self.outputs):
             raise ExportError(f"inputs: expected a name of its own for each, got {[port.name for port in self.inputs]}")
 

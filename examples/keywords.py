@@ -2,9 +2,9 @@
 
     edgeprune find examples/keywords.py:task --data-dir free-spoken-digit-dataset --pattern block:4x1 --density 0.14
 
-docs/keywords.md walks through it. The recordings are read as in `spoken_digits.py`; the network is that of Arik et al. 2017,
-"Convolutional recurrent neural networks for small-footprint keyword spotting", without their spectrogram: a filter bank
-that is learned stands in its place.
+docs/keywords.md walks through it. The recordings are read as in `spoken_digits.py`; the network is that of Arik et al.
+2017, "Convolutional recurrent neural networks for small-footprint keyword spotting", without their spectrogram: a
+filter bank that is learned stands in its place.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CHANNELS, UNITS = 128, 192
 
 
 class Keywords(nn.Module):
-    """[n, 1, 6144] -> logits [n, 10]: 64 filters of 16 ms, 48 frames of 128 numbers, a GRU over them, and the mean of its
-    states; about 250,000 weights."""
+    """[n, 1, 6144] -> logits [n, 10]: 64 filters of 16 ms, 48 frames of 128 numbers, a GRU over them, and the mean of
+    its states; about 240,000 weights."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def chain(kind: str, tokens: int, sizes: tuple[int, int], count: int) -> onnx.Mo
     heads, size = sizes
     width = heads * size
     weight = chains.weights((width, width), "block:4x1", 0.1, 0)
-    constants = {
+    constants: dict[str, Any] = {
         "scale": np.ones(width, np.float32), "bias": np.zeros(width, np.float32),
         "weight": np.frombuffer(packing.pack(weight, "block:4x1"), np.uint8),
     }  # fmt: skip

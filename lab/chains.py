@@ -23,7 +23,11 @@ CLIP = {"low": 0.0, "high": 6.0}
 SCALE = 0.02
 WINDOW: Attributes = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4}
 GLOBAL = "global_average_pool"
-STOCK = {"add": "Add", "max_pool": "MaxPool", "average_pool": "AveragePool", GLOBAL: "GlobalAveragePool"}
+STOCK = {
+    "add": "Add", "max_pool": "MaxPool", "average_pool": "AveragePool", GLOBAL: "GlobalAveragePool",
+    "multiply": "Mul", "gate": "Mul", "table": "Sigmoid", "function": "Elu",
+}  # fmt: skip
+PAIRS = ("add", "multiply", "gate")  # of two tensors, in a gate a factor for each channel
 
 
 def weights(shape: tuple[int, ...], pattern: str, density: float, seed: int) -> Array:
@@ -95,7 +99,7 @@ def recurrent(kind: str, steps: int, sizes: list[tuple[int, int]], pattern: str,
         arrays["biases"] = np.full((1, 2 * cell.gates * units), 0.1, np.float32)
         constants += [numpy_helper.from_array(array, f"{name}{index}") for name, array in arrays.items()]
         names = [value, *(f"{name}{index}" for name in arrays)]
-        reset = {"linear_before_reset": 1} if "linear_before_reset" in cell.attributes else {}
+        reset: Attributes = {"linear_before_reset": 1} if "linear_before_reset" in cell.attributes else {}
         nodes += [helper.make_node(kind, names, [f"steps{index}"], hidden_size=units, **reset)]
         value = f"value{index}"
         nodes += [helper.make_node("Squeeze", [f"steps{index}", "axes"], [value])]
@@ -183,27 +187,36 @@ def tensor_chain(work: str, count: int, packed: bool, shape: tuple[int, ...]) ->
     """`count` times the same operator on a quantized tensor, one after the other (global pools: side by side). work:
     one of STOCK; packed: in the library's layout, else in the runtime's operators."""
     scales = [numpy_helper.from_array(np.array(scale_of(i), np.float32), f"scale{i}") for i in range(count)]
-    side_by_side = work == GLOBAL
+    entries = np.arange(255, -1, -1, dtype=np.uint8)
+    others = {"entries": entries, "factors": np.full((1, shape[0], 1, 1), 200, np.uint8)}
+    constants = [*quantizers(), *scales, *(numpy_helper.from_array(array, name) for name, array in others.items())]
     nodes = [helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["q0"])]
-    value = "q0"
+    value, factors = "q0", "factors"
     if packed:
-        nodes.append(own_node("QPack", ["q0"], "p0"))
-        value = "p0"
-    first, ends = value, []
+        nodes += [own_node("QPack", ["q0"], "p0"), own_node("QPack", ["factors"], "packed_factors")]
+        value, factors = "p0", "packed_factors"
+    if work == GLOBAL:
+        return _side_by_side(nodes, value, count, packed, shape, constants)
+    first = value
     for index in range(count):
-        inputs = [value, first] if work == "add" else [first if side_by_side else value]
+        inputs = [value, *([factors if work == "gate" else first] if work in PAIRS else [])]
         value = f"v{index}"
         nodes += [packed_node(work, inputs, index, shape)] if packed else stock_nodes(work, inputs, index)
-        if side_by_side:
-            ends.append(f"output_{index}")
-            nodes.append(helper.make_node("DequantizeLinear", [value, f"scale{index}", "zero"], [ends[-1]]))
-    if packed and not side_by_side:
+    if packed:
         nodes.append(own_node("QUnpack", [value], "last", channels=shape[0]))
         value = "last"
-    if not side_by_side:
-        ends.append("output_0")
-        nodes.append(helper.make_node("DequantizeLinear", [value, "scale", "zero"], ends))
-    return model_of(nodes, [*quantizers(), *scales], shape, ends)
+    nodes.append(helper.make_node("DequantizeLinear", [value, "scale", "zero"], ["output_0"]))
+    return model_of(nodes, constants, shape, ["output_0"])
+
+
+def _side_by_side(
+    nodes: list[Any], value: str, count: int, packed: bool, shape: tuple[int, ...], constants: list[Any]
+) -> onnx.ModelProto:
+    """Global pools of one tensor, in the integers that each writes."""
+    ends = [f"v{index}" for index in range(count)]
+    for index in range(count):
+        nodes += [packed_node(GLOBAL, [value], index, shape)] if packed else stock_nodes(GLOBAL, [value], index)
+    return model_of(nodes, constants, shape, ends, TensorProto.UINT8)
 
 
 def stock_nodes(work: str, inputs: list[str], index: int) -> list[Any]:
@@ -211,7 +224,7 @@ def stock_nodes(work: str, inputs: list[str], index: int) -> list[Any]:
     output = f"v{index}"
     real = [f"{output}_input{place}" for place in range(len(inputs))]
     nodes = [helper.make_node("DequantizeLinear", [name, "scale", "zero"], [to]) for name, to in zip(inputs, real)]
-    window: Attributes = {} if work in ("add", GLOBAL) else WINDOW
+    window: Attributes = WINDOW if work.endswith("_pool") and work != GLOBAL else {}
     nodes.append(helper.make_node(STOCK[work], real, [f"{output}_real"], **window))
     scale = f"scale{index}" if work == GLOBAL else "scale"
     return [*nodes, helper.make_node("QuantizeLinear", [f"{output}_real", scale, "zero"], [output])]
@@ -229,8 +242,13 @@ def packed_node(work: str, inputs: list[str], index: int, shape: tuple[int, ...]
         return own_node("QMaxPool", inputs, output, **window)
     if work == "average_pool":
         return own_node("QAveragePool", inputs, output, **window, **points, count_include_pad=0, scale=1.0)
+    if work in ("multiply", "gate"):
+        both = {"a_zero_point": 3, "b_zero_point": 3, "y_zero_point": 3, "scale": SCALE}
+        return own_node("QMul", inputs, output, channels=shape[0], signed=0, **both)
+    if work == "table":
+        return own_node("QTable", [*inputs, "entries"], output, signed=0)
     ratio = float(np.float32(SCALE) / np.float32(scale_of(index)))
-    return own_node("QGlobalAveragePool", inputs, output, channels=shape[0], **points, scale=ratio)
+    return own_node("QGlobalAveragePool", inputs, output, channels=shape[0], signed=0, **points, scale=ratio)
 
 
 def own_node(operator: str, inputs: list[str], output: str, **attributes: Any) -> Any:

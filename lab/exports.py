@@ -23,12 +23,12 @@ SPARSITY = 90.0
 @options.WORK
 @options.JSON
 def exports(networks: tuple[str, ...], precisions: tuple[str, ...], work: Path, as_json: bool) -> None:
-    """Export a ticket with 90 % zeros for ONNX Runtime, in a process of its own on one thread: the processor's time, the
-    time on the clock, and the most memory that it held at once.
+    """Export a ticket with 90 % zeros for ONNX Runtime, in a process of its own on one thread: the processor's time,
+    the time on the clock, and the most memory that it held at once.
 
     \b
-    lab exports                        ResNet-50 in fp32 and int8
-    lab exports --network vgg16 --json {network: {precision: {processor_s, clock_s, peak_mib}}}
+    lab exports                          ResNet-50 in fp32 and int8
+    lab exports --network vgg16 --json   {network: {precision: {processor_s, clock_s, peak_mib}}}
     """
     say_load()
     sheet = Sheet("precision", "processor s", "clock s", "peak MiB", title=f"export, {SPARSITY:g} % zeros")

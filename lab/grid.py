@@ -21,7 +21,7 @@ from edgeprune.kernels.costs import (
     stored_blocks,
 )
 from edgeprune.operators import row
-from lab import chains
+from lab import branches, chains
 from lab.stopwatch import Stopwatch
 
 # (channels, side, kernel): what networks for small devices are made of, the small planes at their ends included.
@@ -46,7 +46,7 @@ DEPTHWISE = (
 # (outputs, inputs); of small products the call is all there is.
 GEMMS = (
     (128, 128), (256, 256), (512, 512), (1024, 1024), (1536, 1536),
-    (16, 16), (32, 32), (64, 64), (8, 64), (12, 256), (96, 300), (12, 1280),
+    (16, 16), (32, 32), (64, 64), (8, 64), (12, 256), (96, 300), (12, 1280), (2048, 2048),
 )  # fmt: skip
 # (tokens, outputs, inputs): a transformer's projections and the two halves of its MLP.
 TOKENS = (
@@ -59,6 +59,8 @@ DENSITIES = (0.05, 0.15, 0.5)
 TENSORS = ((16, 8), (64, 14), (16, 64), (64, 32), (256, 14), (512, 7), (64, 56), (512, 14))
 # Too large for a core's own cache, as what changes layout at a network's start is.
 LARGE = ((128, 56), (64, 112))
+# Work that is timed in chains of its own: the runtime has it in no layout of its own, or it ends a chain.
+ALONE, POOLS = ("add", "global_average_pool", "multiply", "gate", "table", "function"), ("max_pool", "average_pool")
 Features = Mapping[str, float]
 Formats = Mapping[str, tuple[str, ...]]  # of the sparse kernels of each precision
 
@@ -223,8 +225,14 @@ def measure_tensor_work(watch: Stopwatch, shape: tuple[int, ...]) -> Iterator[Ro
     """Operators on whole int8 tensors, stock and packed, and the changes of layout."""
     features = tensor_features(shape)
     for work, packed in product(TENSOR_WORK[2:], (False, True)):
-        spent = watch.margin(functools.partial(chains.tensor_chain, work, packed=packed, shape=shape))
-        yield Row(f"int8 {'packed' if packed else 'plain'}", work, features, spent)
+        if packed and work == "function":  # a table, as all of them
+            continue
+        if work in ALONE or (packed and work in POOLS):
+            spent = watch.margin(functools.partial(chains.tensor_chain, work, packed=packed, shape=shape))
+        else:
+            made = functools.partial(branches.branches, packed=packed, shape=shape)
+            spent = watch.margin(functools.partial(made, work)) - watch.margin(functools.partial(made, ""))
+        yield Row(f"int8 {'packed' if packed else 'plain'}", work, branches.features(work, shape), spent)
     # Between stock convolutions, whose own layout (NHWC) is a third one.
     both, neither = (watch.margin(functools.partial(chains.converting, shape, converts=it)) for it in (True, False))
     for work in TENSOR_WORK[:2]:

@@ -44,6 +44,7 @@ def kernels(
     \b
     lab kernels                          four networks and a drawn one, 90 % zeros, one thread
     lab kernels --network mlp --json     {network: {row: ratio}}
+    lab kernels --network efficientnet   also mobilenetv2, mobilenetv3small, resnet50, yolo
     lab kernels --threads 2              two threads against one
     lab kernels --batch 32               32 examples a call
     lab kernels --curve                  from 70 to 98 % zeros, and where sparse and dense cross

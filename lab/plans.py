@@ -61,9 +61,8 @@ def compare(work: Path, cell: Cell, pairs: int) -> dict[str, Any]:
     gain = predicted(work, cell)
     ratio = measured(work, cell, pairs)
     off = gain / ratio["value"] - 1
-    say(
-        f"{cell.network} {cell.precision}: predicted {gain:.2f}x, measured {ratio['value']:.2f}x, off by {100 * off:+.0f} %"
-    )
+    words = f"predicted {gain:.2f}x, measured {ratio['value']:.2f}x, off by {100 * off:+.0f} %"
+    say(f"{cell.network} {cell.precision}: {words}")
     figures = {"predicted": gain, "measured": ratio["value"], "off": off}
     rounded = {name: round(value, 3) for name, value in figures.items()}
     return {**rounded, "interval": [round(ratio[end], 3) for end in ("low", "high") if ratio[end]]}

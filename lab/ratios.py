@@ -34,8 +34,12 @@ SIDES = {
 BARS = {
     ("block:4x1", "fp32", "fp32"): {
         "mobilenetv2": 4.5, "resnet50": 6.5, "vit-tiny": 3.0, "bert-tiny": 3.0, "convnext-atto": 2.5,
+        "lstm": 4.0, "gru": 4.0,
     },
-    ("block:1x4", "int8", "int8"): {"mobilenetv2": 3.2, "resnet50": 3.8, "vit-tiny": 2.0, "bert-tiny": 2.0},
+    ("block:1x4", "int8", "int8"): {
+        "mobilenetv2": 3.2, "resnet50": 3.8, "vit-tiny": 2.0, "bert-tiny": 2.0, "mobilenetv3small": 1.8,
+        "efficientnet": 2.0, "yolo": 2.5,
+    },
 }  # fmt: skip
 ROWS = {f"{precision} {pattern} vs dense {dense}": (pattern, precision, dense) for pattern, precision, dense in SIDES}
 BAR_SPARSITY = 90.0

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NETWORKS = ("resnet18", "vgg16", "mobilenetv1", "mlp")  # what is timed unless others are asked for
-MORE = ("mobilenetv2", "resnet50", "vit-tiny", "bert-tiny", "convnext-atto", "gru", "lstm")
+MORE = (
+    "mobilenetv2", "mobilenetv3small", "efficientnet", "resnet50", "yolo", "vit-tiny", "bert-tiny", "convnext-atto",
+    "gru", "lstm",
+)  # fmt: skip
 SOURCE = Path(__file__).with_name("networks")
 TASK_FILE = "task.py"
 SEED = 1

@@ -35,7 +35,7 @@ def make_artifact(folder: Path, **changes: Any) -> Artifact:
     given |= {"path": folder, "model_file": "model.onnx"}
     given |= {"files": {name: store.sha256_file(folder / name) for name in ("model.onnx", "probes.safetensors")}}
     given |= {
-        "input": Port("input", (1, 4), "float32", ""),
+        "inputs": (Port("input", (1, 4), "float32", ""),),
         "outputs": (Port("y", (1, 2), "float32", ""),),
         "zeros": {},
         "sparse_tensors": (),

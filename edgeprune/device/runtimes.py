@@ -48,13 +48,14 @@ class Ask:
     """What to open. model: path of the file, or its bytes (for ONNX Runtime). library: path of that of the operators
     which the model brings along, or "". providers: ONNX Runtime's execution providers in order of preference; those
     that this build lacks are passed over, and the CPU is always the last. profile: begin of the name of the file that
-    ONNX Runtime writes a profile to, or ""."""
+    ONNX Runtime writes a profile to, or "". optimize: False has it run the nodes as they are."""
 
     model: Union[str, bytes]
     threads: int = 1
     library: str = ""
     providers: Sequence[str] = ()
     profile: str = ""
+    optimize: bool = True
 
 
 class LibraryRefused(Failure):
@@ -90,6 +91,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = ask.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if not ask.optimize:
+            options.graph_optimization_level = module.GraphOptimizationLevel.ORT_DISABLE_ALL
         if ask.profile:
             options.enable_profiling, options.profile_file_prefix = True, ask.profile
         if ask.library:

@@ -66,8 +66,9 @@ def export(
     }
     with place.held(path for folder in folders.values() for path in _places(folder).values()):
         networks = [Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket")]
-        for network in networks:
-            _ = network.traced  # what cannot become a graph fails in every cell alike
+        # What cannot become a graph fails in every cell alike. The ticket first: it is taken apart before, in float64.
+        for network in reversed(networks):
+            _ = network.traced
         refused: list[Refused] = []
         for (runtime, precision), folder in folders.items():
             cell = Cell(target.name, target.arch, runtime, precision, max_drop, clock=clock, options=asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +75,7 @@ class Network:
         traced = trace(self.shrunk.model, self.example, self.shrunk.masks)
         self.module = nn.Module()
         self.shrunk = replace(self.shrunk, model=self.module)
+        gc.collect()  # PyTorch's exporter leaves the weights in cycles
         return traced
 
     @cached_property

@@ -50,7 +50,8 @@ def calibrate(graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]
     do); integers are fed as they are. method: "minmax", the extremes;
     "percentile", without the outermost 0.01 % of the nonzero values; "entropy", the clip that loses the least
     information (Migacz 2017, "8-bit inference with TensorRT"), without at most 0.1 % of them.
-    Raises ExportError for an unknown method, no examples, or values that are not finite.
+    A mask that attention adds has a range from -infinity. Raises ExportError for an unknown method, no examples, or
+    other values that are not finite.
     """
     if method not in METHODS:
         raise ExportError(f"unknown calibration method {method!r}", nearest(method, METHODS))
@@ -73,7 +74,9 @@ def calibrate_by(
     def chosen(method: str) -> dict[str, Range]:
         if method not in choosers:
             return ranges
-        return {name: choosers[method](counts[name], *ends) for name, ends in ranges.items()}
+        return {
+            name: choosers[method](counts[name], *ends) if name in counts else ends for name, ends in ranges.items()
+        }
 
     return {method: chosen(method) for method in methods}
 
@@ -108,7 +111,7 @@ def _extremes(activations: Activations) -> dict[str, Range]:
     for _, name, values in activations():
         low, high = ranges.get(name, (0.0, 0.0))
         least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-        if not (np.isfinite(least) and np.isfinite(most)):
+        if not (least == -np.inf or np.isfinite(least)) or not np.isfinite(most):
             raise ExportError(f"tensor {name} is not finite on the calibration examples", "check the data for NaN")
         ranges[name] = (min(low, least), max(high, most))
     return ranges
@@ -117,8 +120,10 @@ def _extremes(activations: Activations) -> dict[str, Range]:
 def _histograms(activations: Activations, ranges: dict[str, Range]) -> dict[str, Counts]:
     """Counts in BINS equal bins over each tensor's range, without exact zeros: those cost nothing in any range, and
     behind a ReLU they would outweigh everything else."""
-    counts = {name: np.zeros(BINS) for name in ranges}
+    counts = {name: np.zeros(BINS) for name, (low, _) in ranges.items() if np.isfinite(low)}
     for place, name, values in activations():
+        if name not in counts:
+            continue
         low, high = ranges[name]
         rows = max(1, VALUES_PER_BATCH // max(1, values[:1].size)) - place
         some = values[: max(rows, 0)].ravel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from edgeprune.artifact import Zeros
 from edgeprune.errors import VerificationError
 from edgeprune.export.graph import Array, Shape
 from edgeprune.export.scales import Grid
+from edgeprune.export.unfolded import Folded
 from edgeprune.kernels.packing import unpack
 from edgeprune.mask import BoolArray
 
@@ -28,7 +30,8 @@ GATES = "packed_gates"
 @dataclass(frozen=True)
 class Stored:
     """One form in which a weight lies in a file. tensor: its name there. scale, zero_point, axis: of integers, the
-    first two by their names there. kernel: of a convolution; of a recurrent layer its directions, gates and units."""
+    first two by their names there. kernel: of a convolution; of a recurrent layer its directions, gates and units.
+    folded: how it was made one that a kernel takes."""
 
     tensor: str
     form: str = PLAIN
@@ -36,6 +39,7 @@ class Stored:
     zero_point: str = ""
     axis: int | None = None
     kernel: Shape = ()
+    folded: Optional[Folded] = None
 
     @property
     def tensors(self) -> set[str]:
@@ -59,6 +63,7 @@ class Stored:
         if self.form in (PACKED, TRANSPOSED):
             dense = unpack(stored.tobytes())
             dense = dense.reshape(*dense.shape[:2], *self.kernel)
+            dense = dense if self.folded is None else self.folded.unfold(dense)
             return dense.T if self.form == TRANSPOSED else dense
         return stored
 

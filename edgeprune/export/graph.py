@@ -158,10 +158,15 @@ class Graph:
         return next((entry.version for entry in self.model.opset_import if entry.domain in STANDARD), 0)
 
     def named_by_layers(self) -> Graph:
-        """The same, its nodes with weights named as their layers: what a profile can be matched by."""
-        return replace(self, nodes=tuple(
-            replace(node, name=self.layers.get(number, node.name)) for number, node in enumerate(self.nodes)
-        ))  # fmt: skip
+        """The same, its nodes with weights named as their layers: what a profile can be matched by. Any other node of
+        such a name gets its type behind it, since ONNX Runtime wants every name once."""
+        taken = set(self.layers.values())
+
+        def name(number: int, node: Node) -> str:
+            return self.layers.get(number, f"{node.name} ({node.type})" if node.name in taken else node.name)
+
+        nodes = (replace(node, name=name(number, node)) for number, node in enumerate(self.nodes))
+        return replace(self, nodes=tuple(nodes))
 
     def label(self, name: str) -> str:
         """A value's name in the file."""

@@ -193,5 +193,6 @@ def _batch_name(model: onnx.ModelProto) -> str:
 
 def _value_info(name: str, kind: str, shape: Sequence[int], batch: str) -> onnx.ValueInfoProto:
     element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-    sizes = [batch if size % OPEN_BATCH == 0 and size else size for size in shape]
+    # A multiple of the batch bears no name: the runtime would take it for equal to the batch, and share buffers.
+    sizes = [batch if size == OPEN_BATCH else None if size and size % OPEN_BATCH == 0 else size for size in shape]
     return helper.make_tensor_value_info(name, element, sizes)

@@ -31,7 +31,9 @@ CACHED = 1 << 16
 # its blocks; a convolution pads fours to them, and reads fewer channels than a block as they are (seen in 1.32).
 NCHWC, NCHWC_PADDED = 16, 4
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
-TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
+MOVES = ("concat", "slice", "split", "resize", "gather", "pad", "shuffle")
+POOLS = ("max_pool", "average_pool", "global_average_pool")
+TENSOR_WORK = ("pack", "unpack", "add", *POOLS, "multiply", "gate", "table", "function", "batch_norm", *MOVES)
 
 OTHER = "other"  # an operator without weights whose time was not measured
 
@@ -39,7 +41,8 @@ OTHER = "other"  # an operator without weights whose time was not measured
 @dataclass(frozen=True)
 class Geometry:
     """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (of a matrix product: its
-    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it."""
+    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it.
+    groups: more than one, of C channels each."""
 
     outputs: int
     inputs: int
@@ -49,6 +52,7 @@ class Geometry:
     gemm: bool = False
     depthwise: bool = False
     clipped: bool = False
+    groups: int = 1
 
     @property
     def products(self) -> int:
@@ -64,6 +68,8 @@ class Geometry:
     @property
     def is_blocked(self) -> bool:
         """True if the runtime's own float convolution blocks the channels."""
+        if self.groups > 1:
+            return self.inputs % NCHWC == 0 and self.outputs // self.groups % NCHWC == 0
         few = self.inputs < NCHWC and not self.depthwise
         return not self.gemm and (few or self.inputs % NCHWC_PADDED == 0)
 
@@ -95,15 +101,15 @@ class Geometry:
 
     def sparse_features(self, blocks: int) -> dict[str, float]:
         """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself
-        (its position and values are read at least once), the copy of the input into padded planes or panels, and the
-        outputs."""
+        (its position and values are read at least once; for one column counted where they do not stay in a core's own
+        cache), the copy of the input into padded planes or panels, and the outputs."""
         one_by_one = self.gemm and not self.has_columns
         vectors = self.positions_out if one_by_one else -(-self.positions_out // LANES)
         copied = self.inputs * self.positions_in if self.taps > 1 or self.has_columns else 0
         return {
             "call": 1.0,
             "vector": float(blocks * vectors),
-            "block": float(blocks),
+            "block": float(max(blocks - CACHED // 4, 0) if one_by_one else blocks),
             "copied": float(copied),
             "output": float(self.outputs * self.positions_out),
         }
@@ -165,11 +171,11 @@ class RecurrentGeometry(Geometry):
 class Costs:
     """Predicted times in nanoseconds for one architecture.
 
-    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a sparse
-    kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that a library
-    must save; worth_unsure: the same where products of activations (gates, SiLU) stand between the layers, whose layout
-    in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower than predicted. pairs: two
-    products over tokens may run in one operator.
+    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a
+    sparse kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that
+    a library must save; worth_unsure: the same in float where products of activations (gates, SiLU) stand between the
+    layers, whose layout in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower
+    than predicted. pairs: two products over tokens may run in one operator.
     """
 
     full = 0.9
@@ -222,8 +228,8 @@ class Costs:
 
     def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
         """An operator without weights in the runtime, by ONNX's name, or "convert": QuantizeLinear and its inverse. One
-        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a product
-        of two activations."""
+        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a
+        product of two activations."""
         family = f"{precision} rest"
         kind = operator if operator in self.constants[family] else OTHER
         return self._sum(family, kind, rest_features(cells, products))

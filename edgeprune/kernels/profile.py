@@ -12,7 +12,8 @@ from typing import Any, Optional
 import numpy as np
 
 from edgeprune.kernels import DOMAIN
-from edgeprune.operators import CONVOLUTION, MATRIX, row
+from edgeprune.operator_row import CONVOLUTION, MATRIX
+from edgeprune.operators import row
 
 # What ONNX Runtime's rewriting adds to the name of a node (seen from 1.17 to 1.32).
 DECORATION = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMulAddFusion$")

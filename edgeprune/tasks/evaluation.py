@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BATCH = 1000
-# Of examples of more than SMALL numbers a batch has about NUMBERS: an image's activations are many times as large as it.
+# Of examples of more than SMALL numbers a batch has about NUMBERS: an image's activations are many times as large.
 SMALL, NUMBERS = 1 << 12, 1 << 20
 CHANGED = "its outputs change their shape"
 

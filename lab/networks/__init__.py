@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeprune import Data, Recipe, Split, Task
-from edgeprune.tasks.networks import mlp, vgg16
+from edgeprune.tasks.networks import mlp
 
 from .blocks import Inverted, Residual, convolution, head
-from .images import mobilenetv2, resnet50
+from .images import IMAGES
 from .recurrent import STEPS, gru, lstm
 from .tokens import LENGTH, VOCABULARY, bert_tiny, convnext_atto, vit_tiny
 
@@ -25,26 +25,6 @@ EXAMPLES = {"train": 64, "validation": 32, "test": 2}
 MACS = (0.3e9, 0.8e9)
 IMAGE, LARGE = (3, 32, 32), (3, 224, 224)
 WIDTHS = (1024, 2048, 2048, 1024, 16)  # of "mlp"
-
-
-def resnet18() -> nn.Module:
-    """ResNet-18 in its CIFAR form: a 3x3 stem and no pooling behind it."""
-    layers, channels = convolution(3, 64, 3, activation=nn.ReLU()), 64
-    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        layers += [Residual(channels, outputs, 3, stride), Residual(outputs, outputs, 3, 1)]
-        channels = outputs
-    return nn.Sequential(*layers, *head(512, 10))
-
-
-def mobilenetv1() -> nn.Module:
-    """MobileNetV1 1.0 for 224x224 (Howard et al. 2017)."""
-    layers, channels = convolution(3, 32, 3, 2, nn.ReLU6()), 32
-    plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
-    for outputs, stride in plan:
-        layers += convolution(channels, channels, 3, stride, nn.ReLU6(), groups=channels)
-        layers += convolution(channels, outputs, 1, activation=nn.ReLU6())
-        channels = outputs
-    return nn.Sequential(*layers, *head(1024, 1000))
 
 
 def drawn(seed: int) -> nn.Module:
@@ -102,11 +82,7 @@ def small(seed: int) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 MAKERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "resnet18": (resnet18, IMAGE),
-    "vgg16": (vgg16, IMAGE),
-    "mobilenetv1": (mobilenetv1, LARGE),
-    "mobilenetv2": (mobilenetv2, LARGE),
-    "resnet50": (resnet50, LARGE),
+    **{name: (make, (3, side, side)) for name, (make, side) in IMAGES.items()},
     "vit-tiny": (vit_tiny, LARGE),
     "bert-tiny": (bert_tiny, (LENGTH,)),
     "convnext-atto": (convnext_atto, LARGE),
@@ -147,7 +123,7 @@ def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network by its name, one of `tickets.NETWORKS`, random-SEED or small-SEED, and the shape of one input."""
+    """A network by its name, "mlp", one of IMAGES, random-SEED or small-SEED, and the shape of one input."""
     if name.startswith("random-"):
         return drawn(int(name.removeprefix("random-"))), IMAGE
     if name.startswith("small-"):

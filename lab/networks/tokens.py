@@ -24,8 +24,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, tokens, width] -> the same."""
-        apart = self.apart
-        parts = (self.query(x), self.key(x), self.value(x)) if apart else self.projections(x).chunk(3, -1)
+        apart = (self.query, self.key, self.value) if self.apart else ()
+        parts = [part(x) for part in apart] or self.projections(x).chunk(3, -1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed = F.scaled_dot_product_attention(query, key, value)
         y: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
@@ -46,14 +46,16 @@ class Encoder(nn.Module):
         """[n, tokens, width] -> the same."""
         if self.norm_first:
             x = x + self.attention(self.norm(x))
-            return x + self.mlp(self.mlp_norm(x))
+            z: Tensor = x + self.mlp(self.mlp_norm(x))
+            return z
         x = self.norm(x + self.attention(x))
         y: Tensor = self.mlp_norm(x + self.mlp(x))
         return y
 
 
 class VisionTransformer(nn.Module):
-    """ViT-Tiny, patches of 16x16 of 224x224 and a class token (Dosovitskiy et al. 2021; Touvron et al. 2021)."""
+    """ViT-Tiny: patches of 16x16 of an image of 224x224 and a class token (Dosovitskiy et al. 2021; Touvron et al.
+    2021)."""
 
     def __init__(self, width: int = 192, depth: int = 12, heads: int = 3) -> None:
         super().__init__()
@@ -108,7 +110,7 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, C, H, W] -> the same."""
-        y = self.mlp(self.norm(self.depthwise(x).permute(0, 2, 3, 1))) * self.scale
+        y: Tensor = self.mlp(self.norm(self.depthwise(x).permute(0, 2, 3, 1))) * self.scale
         return x + y.permute(0, 3, 1, 2)
 
 

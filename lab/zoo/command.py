@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
+import resource
+import signal
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.context import ForkServerContext
@@ -19,14 +22,16 @@ from lab.options import JSON
 from lab.zoo import table
 from lab.zoo.outcome import CRASHED, HUNG, Outcome, read
 
-LIMIT_S = 300.0
+LIMIT_S = 300.0  # of processor time; a machine that does other work besides may take PATIENCE times as long
+PATIENCE = 10
+MEMORY_BYTES = 12 << 30  # of addresses, most of which PyTorch never touches
 
 
 @click.command()
 @click.option("--only", multiple=True, metavar="NAME", help="A network; may be repeated.")
 @click.option("--family", "families", multiple=True, metavar="NAME", help="All networks of a file; may be repeated.")
 @click.option("--again", is_flag=True, help="Try those anew that have an outcome.")
-@click.option("--limit", type=click.FloatRange(1), default=LIMIT_S, show_default=True, help="Seconds for one network.")
+@click.option("--limit", type=click.FloatRange(1), default=LIMIT_S, show_default=True, help="Processor seconds.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Networks at the same time.")
 @click.option(
     "--work", type=click.Path(path_type=Path), default=Path("edgeprune-out/zoo"), show_default=True,
@@ -39,7 +44,7 @@ def zoo(
     only: tuple[str, ...], families: tuple[str, ...], again: bool, limit: float, jobs: int, work: Path, listed: bool,
     result: Optional[str], as_json: bool,
 ) -> None:  # fmt: skip
-    """Export networks with random weights to both runtimes, in fp32 and int8, and hold them against PyTorch.
+    """Export networks with random weights to both runtimes, in fp32 and int8, and compare them with PyTorch.
 
     \b
     lab zoo                                # all that have no outcome yet
@@ -57,7 +62,7 @@ def zoo(
     with ThreadPoolExecutor(jobs) as pool:
         for outcome in pool.map(lambda name: tried(name, work, limit, context), waiting):
             say(f"{outcome.name}: {table.line(outcome)}")
-    outcomes = [outcome for name in chosen if (outcome := read(work, name))]
+    outcomes = [known for name in chosen if (known := read(work, name))]
     if result is None:
         table.show(outcomes, as_json)
         return
@@ -99,25 +104,29 @@ def tried(name: str, work: Path, limit_s: float, context: ForkServerContext) -> 
     """A network's outcome from a process of its own; what that says is in WORK/NAME.log. A process that dies or does
     not end in time has crashed or hung in the stage that it wrote down last."""
     (work / f"{name}.json").unlink(missing_ok=True)
-    process = context.Process(target=_try, args=(name, work))
+    process = context.Process(target=_try, args=(name, work, limit_s))
     process.start()
-    process.join(limit_s)
+    process.join(PATIENCE * limit_s)
     hung = process.is_alive()
     if hung:
         process.kill()
         process.join()
     outcome = read(work, name) or Outcome(name, "", "start")
     if outcome.stage:
+        hung |= process.exitcode == -signal.SIGXCPU
         state, line = (HUNG, f"not done after {limit_s:g} s") if hung else (CRASHED, _ending(process.exitcode or 0))
         outcome = outcome.ended(state, line)
         outcome.write(work)
     return outcome
 
 
-def _try(name: str, work: Path) -> None:
+def _try(name: str, work: Path, limit_s: float) -> None:
     """In the network's process."""
     from lab.zoo import trial
 
+    seconds = math.ceil(limit_s)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     with (work / f"{name}.log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

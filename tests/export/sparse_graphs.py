@@ -15,9 +15,11 @@ from edgeprune import kernels
 from edgeprune.export.graph import Graph
 from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.kernels.packing import BLOCKS
+from edgeprune.task import tuple_of
 from tests.export.forms import calibrate, quantized
 from tests.kernels.reference import evaluator
 
+Arrays = np.ndarray | tuple[np.ndarray, ...]  # of the one input, or of each
 STILL = 1e-12  # of a scale: what is no difference
 
 
@@ -200,7 +202,7 @@ def convolutions(draw: st.DrawFn) -> Builder:
 def block(draw: st.DrawFn, b: Builder, x: str) -> str:
     """One piece of a network, as a layer's reader sees it."""
     channels, *space = b.shapes[x]
-    kind = draw(st.sampled_from(["conv", "residual", "depthwise", "max", "mean", "gate", "bare"]))
+    kind = draw(st.sampled_from(["conv", "residual", "depthwise", "max", "mean", "swish", "gate", "bare"]))
     act = draw(st.sampled_from(["", "Relu", "Clip"]))
     weight = draw(PATTERNS), draw(DENSITIES)
     if kind == "residual":
@@ -217,8 +219,14 @@ def block(draw: st.DrawFn, b: Builder, x: str) -> str:
         op = "MaxPool" if kind == "max" else "AveragePool"
         more = {} if kind == "max" else {"count_include_pad": draw(st.integers(0, 1))}
         return b.node(op, [x], [channels, *b.space(x, window)], **window, **more)
-    if kind == "gate":  # a tensor that a stock float operator reads too
+    if kind == "swish":
         return b.node("Mul", [x, b.node("Sigmoid", [x], b.shapes[x])], b.shapes[x])
+    if kind == "gate":
+        pooled, one = [channels, *[1] * len(space)], windows([1] * len(space), same=True)
+        y = b.node("GlobalAveragePool", [x], pooled)
+        y = b.node(draw(st.sampled_from(["Elu", "HardSwish"])), [b.conv(y, 4, draw(one), *weight)], [4, *pooled[1:]])
+        y = b.node("Sigmoid", [b.conv(y, channels, draw(one), *weight)], pooled)
+        return b.node("Mul", draw(st.permutations([x, y])), b.shapes[x])
     if kind == "bare":
         return b.activation(x, "Relu")
     return b.activation(b.conv(x, draw(st.sampled_from([3, 4, 8])), draw(windows(space)), *weight), act)
@@ -318,19 +326,19 @@ def networks(draw: st.DrawFn) -> Builder:
     return b
 
 
-def to_int8(model: onnx.ModelProto, inputs: np.ndarray) -> Graph:
+def to_int8(model: onnx.ModelProto, inputs: Arrays) -> Graph:
     """Quantized, calibrated on the inputs themselves."""
     return quantized(model, calibrate(model, inputs))
 
 
-def run_stock(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
+def run_stock(model: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
     """In ONNX Runtime without its own rewriting, so that a QDQ graph computes what it says."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": inputs})
+    return session.run(None, dict(zip((entry.name for entry in session.get_inputs()), tuple_of(inputs))))
 
 
 def run_reference(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
@@ -338,14 +346,14 @@ def run_reference(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray
     return evaluator(model).run(None, {"input": inputs})
 
 
-def run_library(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
+def run_library(model: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
     """In ONNX Runtime with the library of this machine, optimized as usual."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.register_custom_ops_library(str(kernels.library(platform.machine())))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": inputs})
+    return session.run(None, dict(zip((entry.name for entry in session.get_inputs()), tuple_of(inputs))))
 
 
 def operators(model: onnx.ModelProto) -> list[str]:

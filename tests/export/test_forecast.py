@@ -52,11 +52,20 @@ def test_zeros_gain_where_a_kernel_can_use_them() -> None:
         gains = middle.gains[middle.pattern]
         assert len(gains) == len(SPARSITIES) and sorted(gains) == list(gains) and gains[-1] > 2
         assert first.gains[middle.pattern][-1] < gains[-1]  # which has half of the zeros
-        assert grouped.blocked == "a convolution in 4 groups has no sparse kernel" and not grouped.pattern
-        assert grouped.dense_ns > 0
+        assert grouped.pattern and not grouped.blocked and grouped.dense_ns > 0
         assert last.blocked == KEPT and set(last.gains[middle.pattern]) == {1.0}
         whole = found.gains[found.pattern]
         assert 1 < whole[2] < whole[3] < middle.gains[found.pattern][3]
+
+
+def test_a_layer_without_a_kernel_is_blocked_and_has_a_share() -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(16, 64, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(64, 32, 2, 2, groups=2)
+    weights = {"0.weight": 1.0, "2.weight": 1.0}
+    fp32, int8 = forecast(nn.Sequential(*layers).eval(), weights, torch.randn(4, 16, 12, 12), CELLS[:2])
+    for found in (fp32, int8):
+        assert "transposed convolution in groups" in found.layers[1].blocked and not found.layers[1].pattern
+        assert found.layers[1].dense_ns > 0 and 0 < found.layers[1].share < 1
 
 
 def test_one_pattern_can_be_asked_for() -> None:

@@ -25,6 +25,7 @@ from edgeprune import tasks
 from edgeprune.errors import ExportError, RefusedError
 from edgeprune.export.normal.names import Weight
 from edgeprune.export.tracing import Traced, trace
+from edgeprune.task import Inputs, rows, tuple_of
 from edgeprune.tasks import networks
 
 USER_TASKS = Path(__file__).parents[1] / "user_tasks"
@@ -75,7 +76,7 @@ class Converted:
     """A pruned network and its graph; printed: what the conversion wrote to stdout and stderr."""
 
     model: nn.Module
-    example: Tensor
+    example: Inputs
     masks: dict[str, np.ndarray]
     traced: Traced
     printed: tuple[str, str]
@@ -90,7 +91,7 @@ def convert(name: str) -> Converted:
         model, example = networks.lenet5(), torch.randn(2, 1, 28, 28)
     else:
         task = tasks.load(f"{USER_TASKS / name}.py:make").task
-        model, example = task.model(), task.data(None).train.inputs[:2]
+        model, example = task.model(), rows(task.data(None).train.arguments, slice(2))
     masks = prune(randomize(model))
     before = copy.deepcopy(model.state_dict())
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
@@ -115,22 +116,22 @@ def initializers(traced: Traced) -> dict[str, np.ndarray]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in traced.graph.model.graph.initializer}
 
 
-def assert_same_outputs(model: nn.Module, traced: Traced, example: Tensor, batches: tuple[int, ...] = (1, 7)) -> None:
+def assert_same_outputs(model: nn.Module, traced: Traced, example: Inputs, batches: tuple[int, ...] = (1, 7)) -> None:
     session = onnxruntime.InferenceSession(traced.graph.model.SerializeToString(), providers=["CPUExecutionProvider"])
     random = torch.Generator().manual_seed(8)
     for batch in batches:
-        inputs = example[torch.arange(batch) % len(example)]
-        if example.is_floating_point():
-            inputs = torch.randn(inputs.shape, generator=random)
+        inputs = [tensor[torch.arange(batch) % len(tensor)] for tensor in tuple_of(example)]
+        inputs = [torch.randn(one.shape, generator=random) if one.is_floating_point() else one for one in inputs]
         with torch.no_grad():
-            expected = tree_leaves(model(inputs))
-        got = session.run(None, {"input": inputs.numpy()})
+            expected = tree_leaves(model(*inputs))
+        names = (entry.name for entry in session.get_inputs())
+        got = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})
         assert len(got) == len(expected)
         for a, b in zip(got, expected):
             np.testing.assert_allclose(a, b.numpy(), rtol=0, atol=1e-5 * float(b.abs().max()))
 
 
-def export(model: nn.Module, example: Tensor) -> Traced:
+def export(model: nn.Module, example: Inputs) -> Traced:
     """Prune, convert and compare with PyTorch."""
     masks = prune(randomize(model))
     traced = trace(model, example, masks)
@@ -161,7 +162,8 @@ def test_the_file_is_self_contained_and_tells_nothing_but_the_network(name: str)
     proto = convert(name).traced.graph.model
     assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 18)]
     assert proto.ir_version <= 9
-    assert [value.name for value in proto.graph.input] == ["input"]
+    names = ["input_0", "input_1"] if name == "recommender" else ["input"]
+    assert [value.name for value in proto.graph.input] == names
     outputs = [value.name for value in proto.graph.output]
     assert outputs == [f"output_{index}" for index in range(len(outputs))]
     assert not any(tensor.external_data for tensor in proto.graph.initializer)
@@ -176,7 +178,7 @@ def test_the_file_is_self_contained_and_tells_nothing_but_the_network(name: str)
 def test_every_value_has_a_shape_that_leaves_only_the_batch_open(name: str) -> None:
     graph = convert(name).traced.graph.model.graph
     described = {value.name: value for value in (*graph.value_info, *graph.output, *graph.input)}
-    for value in [*(name for node in graph.node for name in node.output), "input"]:
+    for value in [*(name for node in graph.node for name in node.output), *(entry.name for entry in graph.input)]:
         first, *rest = described[value].type.tensor_type.shape.dim
         assert first.dim_param == "batch"
         assert all(dim.dim_value > 0 for dim in rest)

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from edgeprune import tasks
 from edgeprune.export.constancy import find_constants
 from edgeprune.export.shrink import Shrunk, shrink
+from edgeprune.task import Inputs, rows, tuple_of
 from edgeprune.tasks import networks
 
 USER_TASKS = Path(__file__).parents[1] / "user_tasks"
@@ -83,14 +84,17 @@ def kill(model: nn.Module, rows: dict[str, list[int]]) -> dict[str, np.ndarray]:
     return masks
 
 
-def assert_exact(model: nn.Module, shrunk: Shrunk, example: Tensor) -> None:
+def assert_exact(model: nn.Module, shrunk: Shrunk, example: Inputs) -> None:
     """Equal outputs in float64 on inputs that shrink has not seen, and masks that fit the weights."""
-    inputs = example
-    if example.is_floating_point():
-        inputs = torch.randn((6, *example.shape[1:]), generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    random = torch.Generator().manual_seed(9)
+    count = 6 if all(tensor.is_floating_point() for tensor in tuple_of(example)) else 2
+    inputs = [
+        torch.randn((count, *one.shape[1:]), generator=random, dtype=torch.float64) if one.is_floating_point() else one
+        for one in tuple_of(example)
+    ]
     with torch.no_grad():
-        expected = tree_leaves(copy.deepcopy(model).double()(inputs))
-        got = tree_leaves(copy.deepcopy(shrunk.model).double()(inputs))
+        expected = tree_leaves(copy.deepcopy(model).double()(*inputs))
+        got = tree_leaves(copy.deepcopy(shrunk.model).double()(*inputs))
     for a, b in zip(got, expected, strict=True):
         # A bias that took over constants was rounded to float32 once.
         torch.testing.assert_close(a, b, rtol=0, atol=3e-7 * float(b.abs().max()))
@@ -100,13 +104,13 @@ def assert_exact(model: nn.Module, shrunk: Shrunk, example: Tensor) -> None:
         assert not state[name].numpy()[~mask].any()
 
 
-def architecture(name: str) -> tuple[nn.Module, Tensor]:
+def architecture(name: str) -> tuple[nn.Module, Inputs]:
     torch.manual_seed(1)
     if name in BUILT_IN:
         make, shape = BUILT_IN[name]
         return make(), torch.randn(2, *shape)
     task = tasks.load(f"{USER_TASKS / name}.py:make").task
-    return task.model(), task.data(None).train.inputs[:2]
+    return task.model(), rows(task.data(None).train.arguments, slice(2))
 
 
 ARCHITECTURES = sorted([*BUILT_IN, *(path.stem for path in USER_TASKS.glob("*.py"))])

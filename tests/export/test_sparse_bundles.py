@@ -25,6 +25,7 @@ from edgeprune.export.tracing import trace
 from edgeprune.find import RunFinished, find_levels, prepare
 from edgeprune.kernels import packing
 from edgeprune.options import ExportOptions, FindOptions
+from edgeprune.task import rows
 from tests.export.forms import pairs
 from tests.export.sparse_graphs import Eager, constants, run_library, run_stock, to_int8
 
@@ -51,12 +52,13 @@ def test_eight_models_keep_results_and_zeros_in_blocks(name: str) -> None:
     task = tasks.load(f"{FOLDER / name}.py:make").task
     torch.manual_seed(3)
     module = task.model().eval()
-    inputs = task.data(None).validation.inputs[:24]
-    small = shrink(module, block_masks(module, 0.1), inputs[:2])
-    traced = trace(small.model, inputs[:2], small.masks)
+    inputs = rows(task.data(None).validation.arguments, slice(24))
+    arrays, two = tuple(tensor.numpy() for tensor in inputs), rows(inputs, slice(2))
+    small = shrink(module, block_masks(module, 0.1), two)
+    traced = trace(small.model, two, small.masks)
     eager = SparseKernels(kernels.library(platform.machine()), Eager())
     for precision in ("fp32", "int8"):
-        graph = traced.graph if precision == "fp32" else to_int8(traced.graph.model, inputs.numpy())
+        graph = traced.graph if precision == "fp32" else to_int8(traced.graph.model, arrays)
         file = write_onnx(graph, traced, eager)
         assert file.library is not None
         assert sum(layer.kernel == "sparse" for layer in file.layers) >= 2
@@ -65,7 +67,7 @@ def test_eight_models_keep_results_and_zeros_in_blocks(name: str) -> None:
         assert all(each.lost == 0 for each in zeros.values())
         assert precision == "int8" or all(each.gained == 0 for each in zeros.values())
         stored = onnx.load_from_string(file.data)
-        mine, theirs = run_library(stored, inputs.numpy()), run_stock(pairs(graph), inputs.numpy())
+        mine, theirs = run_library(stored, arrays), run_stock(pairs(graph), arrays)
         for got, expected in zip(mine, theirs):
             scale = float(np.abs(expected).max()) + 1e-6
             # int8: a quantum is up to 1/128 of the range, and ties fall to either side.

@@ -170,17 +170,16 @@ FAILURES: dict[str, tuple[list[onnx.NodeProto], list[int], dict[str, np.ndarray]
         [
             helper.make_node(
                 "Resize",
-                ["input", "", "scales"],
+                ["input", "region", "scales"],
                 ["output_0"],
-                mode="nearest",
-                coordinate_transformation_mode="half_pixel",
-                nearest_mode="ceil",
+                mode="linear",
+                coordinate_transformation_mode="tf_crop_and_resize",
                 name="up",
             )
         ],
         [2, 4, 4],
-        {"scales": np.float32([1, 1, 2, 2])},
-        r"up: Resize .*half_pixel",
+        {"region": np.float32([0, 0, 0.25, 0, 1, 1, 0.75, 1]), "scales": np.float32([1, 1, 2, 2])},
+        r"up: Resize .*tf_crop_and_resize",
     ),
     "a window of padding": (
         [helper.make_node("MaxPool", ["input"], ["output_0"], kernel_shape=[1], strides=[2], ceil_mode=1, name="pool")],

@@ -110,3 +110,38 @@ def test_what_is_random_stays(onnx_model: Model) -> None:
     ]
     graph = fold(infer_graph(onnx_model(nodes, [2], {"one": np.ones(1, np.float32)})))
     assert [node.type for node in graph.nodes] == ["RandomNormalLike", "Add"]
+
+
+class Repeated(nn.Module):
+    """A parameter for every example of the batch, then in another shape, as WavLM has its positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(1, 2, 5, 6, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = self.table.expand(x.shape[0], -1, -1, -1).reshape(2 * x.shape[0], 5, 6)
+        pairs = torch.stack([x, -x], dim=1).reshape(2 * x.shape[0], 5, 6)
+        return (table * pairs).reshape(x.shape[0], 2, 5, 6)
+
+
+def test_a_constant_repeated_for_the_batch_takes_another_shape(check_everywhere: Any, onnx_outputs: Any) -> None:
+    inputs = normal(0, 3, 5, 6)
+    graph = trace(Repeated().eval(), torch.from_numpy(inputs[:2]), {}).graph
+    check_everywhere(write_tflite(graph), inputs, onnx_outputs(graph.model, inputs), [1e-5])
+
+
+def test_a_place_among_many_is_looked_up(onnx_model: Model) -> None:
+    """As BERT does for its segments: 12 places of a constant of 80."""
+    table, places = np.arange(80, dtype=np.int64)[None], np.arange(12, dtype=np.int64)[None] * 6
+    model = onnx_model(
+        [
+            helper.make_node("GatherElements", ["table", "places"], ["segments"], axis=1),
+            helper.make_node("Cast", ["segments"], ["numbers"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Add", ["input", "numbers"], ["output_0"]),
+        ],
+        (12,), {"table": table, "places": places},
+    )  # fmt: skip
+    graph = fold(infer_graph(model))
+    assert [node.type for node in graph.nodes] == ["Add"]
+    np.testing.assert_array_equal(graph.constants["numbers"], 6.0 * np.arange(12)[None])

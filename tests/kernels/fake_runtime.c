@@ -296,13 +296,15 @@ void load_operators(void) {
 /* What ONNX Runtime checks before it makes a kernel. */
 static void check_types(const OrtCustomOp *op, const node *n) {
     const size_t count = op->GetInputTypeCount(op);
-    if (n->input_count > count || n->output_count > op->GetOutputTypeCount(op)) give_up("wrong number of inputs", n->op);
+    const int several = op->GetInputCharacteristic(op, count - 1) == 2; /* as many of the last one as there are */
+    if ((n->input_count > count && !several) || n->output_count > op->GetOutputTypeCount(op)) give_up("wrong number of inputs", n->op);
     for (size_t i = 0; i < op->GetOutputTypeCount(op); i++)
         if ((i >= n->output_count || n->left_out[i]) && op->GetOutputCharacteristic(op, i) != 1) give_up("an output is left out", n->op);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count || i < n->input_count; i++) {
         const OrtValue *value = i < n->input_count ? n->input[i] : 0;
-        const int optional = op->GetInputCharacteristic(op, i) == 1;
-        if (value ? value->type != op->GetInputType(op, i) : !optional) give_up("an input of the wrong type", n->op);
+        const size_t number = i < count ? i : count - 1;
+        const int optional = op->GetInputCharacteristic(op, number) == 1;
+        if (value ? value->type != op->GetInputType(op, number) : !optional) give_up("an input of the wrong type", n->op);
     }
 }
 
@@ -322,12 +324,6 @@ void free_outputs(node *n) {
         free(n->output[i].data);
         n->output[i].data = 0;
     }
-}
-
-static int missing_output(const node *n) {
-    for (uint32_t i = 0; i < n->output_count; i++)
-        if (!n->left_out[i] && !n->output[i].data) return 1;
-    return 0;
 }
 
 static int outputs_differ(const node *a, const node *b) {
@@ -362,7 +358,8 @@ OrtStatus *run_node(node *n) {
         }
         op->KernelDestroy(kernel);
     }
-    if (!status && missing_output(n)) give_up("neither an output nor a status", n->op);
+    for (uint32_t i = 0; i < n->output_count && !status; i++)
+        if (!n->left_out[i] && !n->output[i].data) give_up("neither an output nor a status", n->op);
     check_leaks(n, status);
     return status;
 }

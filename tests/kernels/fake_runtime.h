@@ -3,7 +3,7 @@
 #pragma once
 #include "ort.h"
 
-enum { MOST_DIMS = 8, MOST_INPUTS = 8, MOST_OUTPUTS = 3, MOST_ATTRIBUTES = 24, MOST_INTS = 8 };
+enum { MOST_DIMS = 8, MOST_INPUTS = 8, MOST_OUTPUTS = 3, MOST_ATTRIBUTES = 24, MOST_INTS = 256 };
 
 struct OrtValue {
     char name[48];

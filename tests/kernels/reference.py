@@ -91,6 +91,12 @@ def add(a: Array, b: Array, scales: tuple[float, float], zero_point: int, bounds
     return clamp(np.rint(mine + theirs), zero_point, *bounds)
 
 
+def look_up(values: Array, table: Array, signed: int) -> Array:
+    """What a table makes of integers, which it goes by their bytes."""
+    kind = np.int8 if signed else np.uint8
+    return table[values.astype(kind).view(np.uint8)].view(kind).astype(np.int64)
+
+
 def whole_range(signed: int) -> tuple[int, int]:
     return (-128, 127) if signed else (0, 255)
 
@@ -319,7 +325,9 @@ class DepthwiseConv(Operator):
 class QSparseConv(Operator):
     defaults = INTEGER
 
-    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array, r: Optional[Array] = None) -> Array:
+    def compute(self, a: dict[str, Any], *inputs: Optional[Array]) -> Array:
+        x, w, b, s, r, table = (*inputs, *[None] * (6 - len(inputs)))
+        assert x is not None and w is not None and b is not None and s is not None
         plain = unpack_channels(x, a["input_shape"][0], a["signed"]).astype(np.int64) - a["x_zero_point"]
         check_conv(a, plain)
         weight = packing.unpack(w.tobytes())
@@ -327,12 +335,13 @@ class QSparseConv(Operator):
         acc = self.accumulate(plain, weight.astype(np.int64), conv_of(a))
         acc = acc + along_channels(b.astype(np.int64), plain.ndim)
         q = requantize(acc, along_channels(s, plain.ndim), a["y_zero_point"], a["low"], a["high"])
+        q = q if table is None else look_up(q, table, a["signed"])
         if r is not None:
             other = unpack_channels(r, q.shape[1], a["signed"]).astype(np.int64) - a["sum_r_zero_point"]
             bounds = whole_range(a["signed"])
             bounds = (a.get("sum_low", bounds[0]), a.get("sum_high", bounds[1]))
             scales = (a["sum_scale"], a["sum_r_scale"])
-            q = add(q - a["y_zero_point"], other, scales, a["sum_zero_point"], bounds)
+            q = add(q - a.get("sum_q_zero_point", a["y_zero_point"]), other, scales, a["sum_zero_point"], bounds)
         return pack_channels(q.astype(np.int8 if a["signed"] else np.uint8))
 
     def accumulate(self, x: Array, weight: Array, conv: dict[str, Any]) -> Array:
@@ -343,13 +352,16 @@ class QSparseConv(Operator):
 class QDepthwiseConv(Operator):
     defaults = INTEGER
 
-    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array) -> Array:
+    def compute(
+        self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array, table: Optional[Array] = None
+    ) -> Array:
         plain = unpack_channels(x, a["input_shape"][0], a["signed"]).astype(np.int64) - a["x_zero_point"]
         check_conv(a, plain)
         assert w.dtype == np.int8
         acc = convolve_depthwise(plain, w.astype(np.int64), conv_of(a))
         acc = acc + along_channels(b.astype(np.int64), plain.ndim)
         y = requantize(acc, along_channels(s, plain.ndim), a["y_zero_point"], a["low"], a["high"])
+        y = y if table is None else look_up(y, table, a["signed"])
         return pack_channels(y.astype(np.int8 if a["signed"] else np.uint8))
 
 
@@ -376,6 +388,21 @@ class QAdd(Operator):
         bounds = (a["low"], a["high"])
         result = add(*centred, (a["a_scale"], a["b_scale"]), a["y_zero_point"], bounds)
         return pack_channels(result.astype(np.int8 if a["signed"] else np.uint8))
+
+
+class QMul(Operator):
+    defaults = INTEGER
+
+    def compute(self, a: dict[str, Any], x: Array, y: Array) -> Array:
+        mine, theirs = (unpack_channels(each, a["channels"], a["signed"]).astype(np.int64) for each in (x, y))
+        product = (mine - a["a_zero_point"]) * (theirs - a["b_zero_point"])
+        result = requantize(product, np.float32(a["scale"]), a["y_zero_point"], a["low"], a["high"])
+        return pack_channels(result.astype(np.int8 if a["signed"] else np.uint8))
+
+
+class QTable(Operator):
+    def compute(self, a: dict[str, Any], x: Array, table: Array) -> Array:
+        return table[x]
 
 
 def pool(a: dict[str, Any], x: Array, fill: float) -> Array:
@@ -414,15 +441,29 @@ class QAveragePool(Operator):
 
 
 class QGlobalAveragePool(Operator):
-    signed = 0
-
     def compute(self, a: dict[str, Any], x: Array) -> Array:
-        plain = unpack_channels(x, a["channels"], self.signed or 0).astype(np.int64) - a["x_zero_point"]
+        plain = unpack_channels(x, a["channels"], a["signed"]).astype(np.int64) - a["x_zero_point"]
         space = tuple(range(2, plain.ndim))
         count = np.float32(np.prod(plain.shape[2:]))
         total = plain.sum(axis=space, keepdims=True)
-        y = requantize(total, np.float32(a["scale"]) / count, a["y_zero_point"], *whole_range(self.signed or 0))
-        return y.astype(np.int8 if self.signed else np.uint8)
+        y = requantize(total, np.float32(a["scale"]) / count, a["y_zero_point"], *whole_range(a["signed"]))
+        return pack_channels(y.astype(np.int8 if a["signed"] else np.uint8))
+
+
+class QGather(Operator):
+    defaults = {"x_zero_point": 0, "channel_indices": None, "row_indices": None, "column_indices": None}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        assert len(inputs) == len(a["input_channels"])
+        plain = [unpack_channels(x, count, a["signed"]) for x, count in zip(inputs, a["input_channels"])]
+        y = np.concatenate(plain, axis=1)
+        assert y.ndim == 4 or a["row_indices"] is None
+        chosen = (1, a["channel_indices"]), (y.ndim - 2, a["row_indices"]), (y.ndim - 1, a["column_indices"])
+        for axis, indices in chosen:
+            if indices is not None:
+                filled = np.pad(y, [(0, axis == place) for place in range(y.ndim)], constant_values=a["x_zero_point"])
+                y = filled.take(indices, axis)  # -1 is what was filled in at the end
+        return pack_channels(y)
 
 
 class QPack(Operator):
@@ -441,10 +482,6 @@ class QUnpack(Operator):
 
 
 class QSparseGemmS8(QSparseGemm):
-    signed = 1
-
-
-class QGlobalAveragePoolS8(QGlobalAveragePool):
     signed = 1
 
 
@@ -513,7 +550,7 @@ StockMaxPool.__name__ = "MaxPool"  # what the evaluator finds an operator by, to
 STOCK = [QuantizeLinear, DequantizeLinear, StockMaxPool, AveragePool]
 OPERATORS = [
     SparseConv, SparseGemm, SparseMlp, LayerNorm, Attention, SparseLSTM, SparseGRU, SparseRNN,
-    QSparseGemmF, QSparseGemmFS8, QLayerNorm, QLayerNormS8, QAttention, QAttentionS8,
-    DepthwiseConv, MaxPool, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMaxPool,
-    QAveragePool, QGlobalAveragePool, QPack, QUnpack, QSparseGemmS8, QGlobalAveragePoolS8, QPackS8, QUnpackS8,
+    QSparseGemmF, QSparseGemmFS8, QLayerNorm, QLayerNormS8, QAttention, QAttentionS8, DepthwiseConv, MaxPool,
+    QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMul, QTable, QMaxPool, QAveragePool, QGlobalAveragePool, QGather,
+    QPack, QUnpack, QSparseGemmS8, QPackS8, QUnpackS8,
 ]  # fmt: skip

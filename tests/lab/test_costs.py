@@ -83,6 +83,7 @@ def test_a_dry_run_writes_nothing_and_a_run_this_machines_constants(
     rows = [grid.Row("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)}, 1e3 + cells) for cells in (10, 1000)]
     monkeypatch.setattr(costs, "measure", lambda watch: rows)
     monkeypatch.setattr(costs, "measure_between", lambda watch: [])  # a difference of two made up times
+    monkeypatch.setattr(costs, "measure_rest", lambda watch: [])
     costs.FILE.write_text(FILE.read_text())
     assert CliRunner().invoke(costs.costs, ["--dry-run"], catch_exceptions=False).stdout == ""
     assert costs.FILE.read_text() == FILE.read_text()

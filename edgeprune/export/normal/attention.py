@@ -1,7 +1,7 @@
 """Attention in few operators: products and a softmax, with a mask only where it hides something.
 
-PyTorch's exporter transposes the keys by way of their shape, takes the root of the scale twice, and looks for NaN behind
-each softmax. Many networks also pass a mask of True alone.
+PyTorch's exporter transposes the keys by way of their shape, takes the root of the scale twice, and looks for NaN
+behind each softmax. Many networks also pass a mask of True alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ op: Any = opset18  # its own types are those of ONNX's attributes and constants,
 LOWEST = float(np.finfo(np.float32).min)  # not -inf, of which a whole row would be NaN
 
 
-def attention(
+def attention(  # noqa: PLR0913
     query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, *,
     scale: Optional[float] = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
@@ -83,9 +83,9 @@ def _is_one_for_all(context: Any, mask: ir.Value, **_: Any) -> bool:
 
 def _smaller(op: Any, scores: Any, mask: ir.Value, shown: Any, hidden: Any) -> Any:
     """Without the batch, which the scores have anyway."""
-    array = _mask(mask)
-    name = f"{mask.name}_{scores.name}"
-    return op.Add(scores, op.Where(op.initializer(ir.tensor(array), name=name), shown, hidden))
+    array = np.asarray(_mask(mask))
+    alone = op.initializer(ir.tensor(array), name=f"{mask.name}_{scores.name}")
+    return op.Add(scores, op.Where(alone, shown, hidden))
 
 
 def _hidden(op: Any, scores: Any, mask: Any, shown: Any, hidden: Any) -> Any:

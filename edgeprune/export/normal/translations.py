@@ -1,5 +1,5 @@
-"""How PyTorch's operators are written in ONNX that its exporter would write in many: nn.RNN, one node a step, and
-attention."""
+"""How PyTorch's operators are written in ONNX that its exporter would write in many nodes: nn.RNN, one a step,
+attention, and nn.EmbeddingBag, a loop over examples."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from onnxscript import opset18
 
 from edgeprune.export.normal.attention import attention
 
+MEAN, MAX = 1, 2  # modes of PyTorch's embedding_bag
 op: Any = opset18  # its own types are those of ONNX's attributes and constants, not what it takes besides
 
 
@@ -21,6 +23,7 @@ def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
         torch.ops.aten.rnn_tanh.input: _rnn_tanh,
         torch.ops.aten.rnn_relu.input: _rnn_relu,
         torch.ops.aten.scaled_dot_product_attention.default: attention,
+        torch.ops.aten.embedding_bag.padding_idx: _embedding_bag,
     }
 
 
@@ -68,3 +71,73 @@ def _rnn(activation: str, call: _Layers) -> Any:
 
 def _joined(parts: list[Any]) -> Any:
     return op.Concat(*parts, axis=0) if len(parts) > 1 else parts[0]
+
+
+@dataclass(frozen=True)
+class _Bags:
+    """What PyTorch's operator is called with: embedding_bag.padding_idx(Tensor weight, Tensor indices, Tensor offsets,
+    bool scale_grad_by_freq, int mode, bool sparse, Tensor? per_sample_weights, bool include_last_offset,
+    int? padding_idx) -> (Tensor, Tensor, Tensor, Tensor)."""
+
+    table: Any
+    places: Any
+    offsets: Any
+    scale: bool
+    mode: int
+    sparse: bool
+    weights: Any
+    last: bool
+    padding: Any
+
+
+def _embedding_bag(*arguments: Any) -> Any:
+    """Bags of equally many places, [batch, size] before PyTorch lined them up: looked up, then reduced over each bag.
+    Places of the padding count in none, and a bag without any other is zero."""
+    call = _Bags(*arguments)
+    size = _bag_size(call.offsets)
+    places = _unlined(call.places, size)
+    rows = op.Gather(call.table, places)
+    if call.weights is not None:
+        rows = op.Mul(rows, op.Unsqueeze(_unlined(call.weights, size), [2]))
+    if call.padding is None:
+        reduce = (op.ReduceSum, op.ReduceMean, op.ReduceMax)[call.mode]
+        return _as_four(reduce(rows, [1], keepdims=0), call)
+    if call.mode == MAX:
+        raise ValueError("EmbeddingBag with mode max and a padding_idx has no form in ONNX: use mode sum or mean")
+    padding = op.CastLike(op.Constant(value_int=call.padding % int(call.table.shape[0])), places)
+    counts = op.Unsqueeze(op.CastLike(op.Not(op.Equal(places, padding)), rows), [2])
+    total = op.ReduceSum(op.Mul(rows, counts), [1], keepdims=0)
+    if call.mode == MEAN:
+        total = op.Div(total, op.Max(op.ReduceSum(counts, [1], keepdims=0), op.Constant(value_float=1.0)))
+    return _as_four(total, call)
+
+
+def _as_four(bags: Any, call: _Bags) -> Any:
+    """The operator's results: the bags, and three that inference does not read."""
+    return bags, call.offsets, call.offsets, call.offsets
+
+
+def _bag_size(offsets: Any) -> int:
+    """How many places each bag has: the step of the offsets that PyTorch makes for ids [batch, size]."""
+    node = _uncast(offsets).producer()
+    size = None
+    if node is not None and node.op_type == "Range":
+        size = ir.convenience.get_const_tensor(_uncast(node.inputs[2]))
+    if size is None:
+        raise ValueError("EmbeddingBag takes bags of equally many ids here: ids [batch, size] and no offsets")
+    return int(size.numpy().reshape(()))
+
+
+def _uncast(value: Any) -> Any:
+    """The value before any Cast."""
+    node = value.producer()
+    return _uncast(node.inputs[0]) if node is not None and node.op_type == "Cast" else value
+
+
+def _unlined(line: Any, size: int) -> Any:
+    """[batch * size] -> [batch, size]: what it was before it was lined up."""
+    node = line.producer()
+    before = node.inputs[0] if node is not None and node.op_type == "Reshape" else None
+    if before is not None and before.shape is not None and len(before.shape) == 2 and before.shape[1] == size:
+        return before
+    return op.Reshape(line, op.Constant(value_ints=[-1, size]))

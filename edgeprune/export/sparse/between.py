@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from edgeprune.export.graph import Graph, concrete
+from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Weighted
+from edgeprune.export.sparse.layers import Weighted
 from edgeprune.export.sparse.tokens import Attention, Function, Norm, attentions, functions, norms
 from edgeprune.kernels.costs import Costs, attention_features, function_features, norm_features
 

@@ -29,7 +29,8 @@ from edgeprune.errors import ExportError
 from edgeprune.evidence import KernelTimes
 from edgeprune.export.graph import Graph
 from edgeprune.export.sparse import LayerTimes, Rewritten, rewrite, stock
-from edgeprune.export.sparse.layers import DENSE, OWN, find_layers, weigh
+from edgeprune.export.sparse.choice import DENSE, OWN, weigh
+from edgeprune.export.sparse.layers import find_layers
 from edgeprune.kernels import DOMAIN
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry
 from edgeprune.kernels.profile import layers_ns

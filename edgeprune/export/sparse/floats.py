@@ -14,16 +14,19 @@ from typing import Optional
 
 import numpy as np
 
-from edgeprune.export.graph import Graph
+from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
+from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK, Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.layers import Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.export.sparse.tokens import RELU, Function
+from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
-from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
+from edgeprune.operator_row import CONVOLUTION, EITHER, INTERLEAVE, POOL
+from edgeprune.operators import row
 
 RANK = 4  # [N, C, H, W]
 
@@ -80,7 +83,7 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
         if choice.layer.number in chosen and choice.layer.parts:
             replace_recurrent(draft, choice)
         elif choice.layer.number in chosen:
-            joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
+            joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise and not choice.layer.after
             tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
             parts[choice.layer.number] = Part(choice, tail)
@@ -119,7 +122,7 @@ def _own(graph: Graph, options: Mapping[int, Option], costs: Costs) -> tuple[set
             ]
             time = costs.reorder(math.prod(shape[1:]))
             made = producer if producer in options else None
-            tensors.append(Tensor(made, False, tuple(dict.fromkeys(readers)), time, time))
+            tensors.append(Tensor(made, tuple(dict.fromkeys(readers)), time, time))
     in_blocks = {number: option.blocked for number, option in options.items()}
     times = []
     for plain in (
@@ -142,10 +145,11 @@ def _options(graph: Graph, choices: list[Choice], costs: Costs) -> dict[int, Opt
         if layer.window is None or len(layer.window.input) != RANK - 1:
             continue
         own = choice.doubted
-        if layer.geometry is None:  # in groups, or transposed, which the runtime has no blocked kernel for
+        stock = layer.stock or layer.geometry
+        if stock is None or layer.op != CONVOLUTION:  # transposed, which the runtime has no blocked kernel for
             is_blocked, few = layer.op == CONVOLUTION and layer.weight.shape[0] % NCHWC == 0, False
         else:
-            is_blocked, few = layer.geometry.is_blocked, not layer.geometry.depthwise and layer.geometry.inputs < NCHWC
+            is_blocked, few = stock.is_blocked, not stock.depthwise and stock.inputs < NCHWC and stock.groups == 1
         times = (choice.dense, math.inf) if is_blocked else (math.inf, choice.dense)
         options[layer.number] = Option(*times, own, few)
     return options
@@ -220,7 +224,8 @@ def _other_operand(graph: Graph, number: int, mine: str) -> str:
 
 
 def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
-    """Products over tokens that run inside the operator of the one that alone reads what they give: second -> first."""
+    """Products over tokens that run inside one operator with the one that alone reads what they give: the second of
+    both -> the first."""
     pairs: dict[int, int] = {}
     for number, part in parts.items():
         geometry, tail = part.choice.layer.geometry, part.tail
@@ -257,7 +262,7 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
-    bounds: dict[str, float] = {name: value for name, value in bounds.items() if math.isfinite(value)}
+    bounds = {name: value for name, value in bounds.items() if math.isfinite(value)}
     bounds |= {"function": function} if function else {}
     op = (
         ("SparseGemm" if first is None else "SparseMlp")
@@ -267,11 +272,21 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
         else "SparseConv"
     )
     output = graph.nodes[tail.last].output
-    draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
+    if not isinstance(layer.folded, Phases):
+        draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
+        return
+    stride, shape, phased = layer.folded.stride, graph.shapes[output], f"{output}_phases"
+    draft.value(phased, "float32", [shape[1] * stride**2, *(size // stride for size in shape[2:])])
+    draft.add(tail.last, op, inputs, phased, layer.name, **attributes, **bounds)
+    interleave = {"blocksize": stride, "mode": "DCR"}
+    draft.add_node(tail.last, Node(f"{layer.name}.{INTERLEAVE}", INTERLEAVE, (phased,), (output,), interleave))
 
 
 def _bias(draft: Draft, choice: Choice) -> str:
     layer = choice.layer
+    if isinstance(layer.folded, Phases):  # one for each phase
+        given = draft.graph.constants[layer.bias] if layer.bias else np.zeros(layer.weight.shape[1], np.float32)
+        return draft.constant(f"{layer.name}.phases_bias", np.tile(given, layer.folded.stride**2))
     if layer.bias and draft.graph.constants[layer.bias].ndim > 1:
         return draft.constant(f"{layer.bias}_flat", draft.graph.constants[layer.bias].reshape(-1))
     if layer.bias:

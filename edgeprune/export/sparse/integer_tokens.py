@@ -12,8 +12,8 @@ from typing import Any, Optional
 
 from edgeprune.export.scales import Scale
 from edgeprune.export.sparse.between import Timed, attention_attributes
+from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Choice
 from edgeprune.export.sparse.packed import named, points, requantize, zero_point
 from edgeprune.export.sparse.steps import Step, weighted_step
 from edgeprune.export.sparse.tokens import Attention, Function, Norm, only_reader

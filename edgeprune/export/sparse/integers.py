@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgeprune.export.sparse.between import between, called_functions
+from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.integer_tokens import IntegerTokens
-from edgeprune.export.sparse.layers import Choice, Weighted
+from edgeprune.export.sparse.layers import Weighted
 from edgeprune.export.sparse.products import added_bias
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.region import Region
@@ -24,7 +25,8 @@ def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
     for layer in layers:
         if layer.biased is not None and added_bias(draft.graph, layer.number, layer.biased) is None:
             layer = replace(layer, bias="", biased=None)
-        step = layer.refusal or (layer if layer.parts else weighted_step(draft, layer))
+        apart = "the phases of a transposed convolution lie apart in the packed layout" if layer.after else ""
+        step = layer.refusal or apart or (layer if layer.parts else weighted_step(draft, layer))
         judged.append(replace(layer, refusal=step, geometry=None) if isinstance(step, str) else layer)
     return judged
 
@@ -55,17 +57,17 @@ def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs) -> Plann
     chosen |= region.layers
     if chosen:
         # Before the region, whose changes of layout read what these write and stand at the same place.
-        _move_quantized(draft)
+        _move_quantized(draft, region.nodes)
     region.rewrite()
     return Planned(chosen, saved + region.saved, stock + region.stock, own)
 
 
-def _move_quantized(draft: Draft) -> None:
-    """Flatten and its like between two tensors on one grid work on the integers: no float detour is left before a
-    sparse Gemm."""
+def _move_quantized(draft: Draft, packed: set[int]) -> None:
+    """Flatten and its like between two tensors on one grid work on the integers, but for those that run packed: no
+    float detour is left before a sparse Gemm."""
     graph, paired = draft.graph, draft.paired
     for number, node in enumerate(graph.nodes):
-        step = step_of(draft, number, 1) if row(node.type).moves else None
+        step = step_of(draft, number, 1) if row(node.type).moves and number not in packed else None
         if step is None or step.clips or graph.scales[step.inputs[0]] != graph.scales[step.output]:
             continue
         if step.covered[-1] in draft.dropped:  # an operator of the library gives these integers

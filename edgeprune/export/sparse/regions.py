@@ -34,11 +34,9 @@ class Planned:
 @dataclass(frozen=True)
 class Tensor(Generic[Key]):
     """A tensor between operators. producer: an operator's key, None where it comes from a stock operator that has no
-    packed form; leaves: the producer writes it unpacked whatever it is; readers: keys of its readers, None for one that
-    is stock for certain; pack, unpack: nanoseconds."""
+    packed form; readers: keys of its readers, None for one that is stock for certain; pack, unpack: nanoseconds."""
 
     producer: Key | None
-    leaves: bool
     readers: tuple[Key | None, ...]
     pack: float
     unpack: float
@@ -51,13 +49,13 @@ def plan(packed: Mapping[Key, float], stock: Mapping[Key, float], tensors: Itera
         edges += [("packed", ("run", key), stock[key]), (("run", key), "stock", packed[key])]
     for index, tensor in enumerate(tensors):
         readers: list[Hashable] = ["stock" if reader is None else ("run", reader) for reader in tensor.readers]
-        if tensor.producer is not None and not tensor.leaves and readers:
+        if tensor.producer is not None and readers:
             edges.append((("run", tensor.producer), ("unpack", index), tensor.unpack))
             edges += [(("unpack", index), reader, np.inf) for reader in readers]
         inside = [reader for reader in tensor.readers if reader is not None]
         if inside:
-            plain = tensor.producer is None or tensor.leaves
-            edges.append((("pack", index), "stock" if plain else ("run", tensor.producer), tensor.pack))
+            maker = "stock" if tensor.producer is None else ("run", tensor.producer)
+            edges.append((("pack", index), maker, tensor.pack))
             edges += [(("run", reader), ("pack", index), np.inf) for reader in inside]
     side = _source_side(edges)
     return {key for key in packed if ("run", key) in side}
@@ -69,7 +67,7 @@ def time_of(
     """Nanoseconds of an assignment; inside: the operators that run packed."""
     total = sum(packed[key] if key in inside else stock[key] for key in packed)
     for tensor in tensors:
-        is_packed = tensor.producer in inside and not tensor.leaves
+        is_packed = tensor.producer in inside
         readers = {reader in inside for reader in tensor.readers}
         total += tensor.unpack if is_packed and False in readers else 0.0
         total += tensor.pack if not is_packed and True in readers else 0.0

@@ -11,7 +11,8 @@ from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node, concrete
 from edgeprune.export.sparse.layers import Weighted
 from edgeprune.kernels.costs import Costs
-from edgeprune.operators import POOL, row
+from edgeprune.operator_row import POOL
+from edgeprune.operators import row
 
 PLANES = (3, 4)  # dimensions of what packed operators work on
 IMAGE = 4

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from edgeprune.export.graph import Shape
+from edgeprune.export.graph import Graph, Shape
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Weighted, Window, clipping
 
@@ -17,7 +17,7 @@ class Step:
     """One operator between quantized activations. number: of its node; nodes: the numbers of all that it stands for;
     covered: the places of these and of the pairs among them, the last of them the QuantizeLinear of the output; clips:
     an activation is among them; low, high: bounds of the output's integers; shape: of the output without the batch;
-    window: of a pool."""
+    window: of a pool; work: what it is, as the cost model calls it, "" for a layer with weights."""
 
     number: int
     nodes: tuple[int, ...]
@@ -30,6 +30,7 @@ class Step:
     high: int
     shape: Shape
     window: Window | None = None
+    work: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,10 @@ def step_of(draft: Draft, number: int, operands: int, biased: Optional[int] = No
         covered.append(paired.places[biased])
         nodes.append(biased)
         output = graph.nodes[biased].output
-    reader = graph.only_reader(output)
+    reader = _next_reader(graph, output)
     bounds = None if reader is None else clipping(graph, reader)
     if reader is not None and bounds is not None:
+        covered += [paired.quantizers[output]] if output in graph.scales else []
         covered.append(paired.places[reader])
         nodes.append(reader)
         output = graph.nodes[reader].output
@@ -79,6 +81,16 @@ def step_of(draft: Draft, number: int, operands: int, biased: Optional[int] = No
     clips = bounds is not None
     low, high = low + draft.shift, high + draft.shift
     return Step(number, tuple(nodes), node.type, inputs, output, tuple(covered), clips, low, high, shape)
+
+
+def _next_reader(graph: Graph, name: str) -> Optional[int]:
+    """The one node that reads a value as it was computed, or as it was rounded to the grid of what that node writes:
+    clipping changes nothing then but the range of integers."""
+    readers = graph.readers.get(name, [])
+    if name not in graph.scales or len(readers) != 1 or name in graph.output_values:
+        return graph.only_reader(name)
+    same = graph.scales.get(graph.nodes[readers[0]].output) == graph.scales[name]
+    return readers[0] if same else None
 
 
 def weighted_step(draft: Draft, layer: Weighted) -> Step | str:

@@ -83,11 +83,24 @@ def _average(draft: Draft, step: Step) -> Packed:
 
 def _global_steps(draft: Draft, number: int) -> Sequence[Step]:
     step = over_images(draft, number, 1)
-    return [] if step is None or step.clips else [step]
+    return [] if step is None or step.clips or not _over_all_places(draft, number) else [step]
+
+
+def _over_all_places(draft: Draft, number: int) -> bool:
+    """True for a mean over all dimensions but the batch and the channels, which stay as ones."""
+    graph, node = draft.graph, draft.graph.nodes[number]
+    shapes = graph.shapes[node.inputs[0]], graph.shapes.get(node.output, ())
+    ones = (*shapes[0][:2], *[1] * (len(shapes[0]) - 2))
+    if shapes[1] != ones:
+        return False
+    if "Global" in node.type:
+        return True
+    axes = graph.constants.get(node.input(1), node.attributes.get("axes"))
+    return axes is not None and {int(axis) % len(ones) for axis in axes} >= set(range(2, len(ones)))
 
 
 def _global(draft: Draft, step: Step) -> Packed:
-    return Packed("QGlobalAveragePool", (), {"channels": step.shape[0], **_change(draft, step)})
+    return Packed("QGlobalAveragePool", (), {**signed(draft), "channels": step.shape[0], **_change(draft, step)})
 
 
 SUM = Form(_sum_steps, _sum)

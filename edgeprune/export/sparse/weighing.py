@@ -8,16 +8,19 @@ from dataclasses import dataclass
 
 from edgeprune.artifact import Layer
 from edgeprune.export.graph import OPEN_BATCH, Graph, Shape
+from edgeprune.export.sparse.choice import FULL, LAYOUT, LITTLE, Choice, weigh
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
-from edgeprune.export.sparse.layers import FULL, LAYOUT, LITTLE, Choice, Weighted, find_layers, weigh
+from edgeprune.export.sparse.layers import Weighted, find_layers
 from edgeprune.export.sparse.regions import Planned
 from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.kernels.costs import Costs, Geometry
-from edgeprune.operators import CONVOLUTION, MATRIX, TRANSPOSED, row
+from edgeprune.operator_row import CONVOLUTION, MATRIX, TRANSPOSED
+from edgeprune.operators import row
 
 IMAGE = 4  # dimensions
+PRODUCT = "multiply"
 LayerTimes = Mapping[str, Mapping[str, float]]
 
 
@@ -48,8 +51,8 @@ class Weighing:
 
     @property
     def gain(self) -> float:
-        """Predicted time of the network in the runtime's own kernels / with those chosen: here a sparse kernel counts as
-        predicted, not as what it may take at worst."""
+        """Predicted time of the network in the runtime's own kernels / with those chosen: here a sparse kernel counts
+        as predicted, not as what it may take at worst."""
         if self.against:
             return 1.0
         unplanned = sum(self.dense_ns[choice.layer.name] for choice in self.choices if choice.refusal)
@@ -89,7 +92,7 @@ def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bo
 
 def _against(graph: Graph, choices: list[Choice], planned: Planned, costs: Costs) -> str:
     """Why the library is not worth it: nothing of ours is without a layer that is sparse, and a gain that shows."""
-    worth = costs.worth_unsure if _has_gates(graph) else costs.worth
+    worth = costs.worth_unsure if graph.precision == "fp32" and _has_gates(graph) else costs.worth
     left = [choice.blocks_left for choice in choices if choice.layer.number in planned.chosen and choice.pattern]
     if all(share > costs.full for share in left):
         return FULL if left else LAYOUT
@@ -98,7 +101,8 @@ def _against(graph: Graph, choices: list[Choice], planned: Planned, costs: Costs
 
 def _has_gates(graph: Graph) -> bool:
     """True if activations over images are multiplied with each other."""
-    gates = (node for node in graph.nodes if row(node.type).gates and not graph.constants.keys() & set(node.inputs))
+    products = (node for node in graph.nodes if row(node.type).packed == PRODUCT)
+    gates = (node for node in products if not graph.constants.keys() & set(node.inputs))
     return any(len(graph.shapes.get(node.output, ())) == IMAGE for node in gates)
 
 

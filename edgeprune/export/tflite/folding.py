@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 from onnx import helper
-from onnx.reference import ReferenceEvaluator
 
+from edgeprune import runtimes
+from edgeprune.device.runtimes import Ask, OnnxRuntime
 from edgeprune.export.graph import Array, Graph, Node, concrete, open_shape
 
 # Of constants these still give something else each time.
@@ -52,7 +53,7 @@ class _Folding:
         if not self._is_foldable(node, inputs):
             return False
         weights = [name for name in inputs if self._may_be_pruned(name)]
-        results = _evaluated(node, [self.constants.get(name) for name in inputs], self.graph.opset)
+        results = evaluated(node, [self.constants.get(name) for name in inputs], self.graph.model)
         if not weights:
             self._keep(node, results)
             return True
@@ -92,8 +93,9 @@ class _Folding:
                 self.made.add(name)
 
 
-def _evaluated(node: Node, arrays: Sequence[Array | None], opset: int) -> list[Array]:
-    """A node's outputs by ONNX's reference implementation. arrays: its inputs, None for one left out."""
+def evaluated(node: Node, arrays: Sequence[Array | None], model: onnx.ModelProto) -> list[Array]:
+    """A node's outputs in ONNX Runtime, whose file would have them. arrays: its inputs, None for one left out;
+    model: that it is of."""
     proto = node.source or helper.make_node(node.type, node.inputs, node.outputs, **node.attributes)
     feeds = {name: array for name, array in zip(proto.input, arrays, strict=True) if array is not None}
     infos = [
@@ -101,8 +103,12 @@ def _evaluated(node: Node, arrays: Sequence[Array | None], opset: int) -> list[A
         for name, array in feeds.items()
     ]
     exits = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
-    evaluator = ReferenceEvaluator(helper.make_graph([proto], "constant", infos, exits), opsets={"": opset})
-    results = iter(evaluator.run(None, feeds))
+    alone = helper.make_model(
+        helper.make_graph([proto], "constant", infos, exits),
+        opset_imports=model.opset_import, ir_version=model.ir_version,
+    )  # fmt: skip
+    opened = OnnxRuntime(runtimes.find("onnxruntime").module, Ask(alone.SerializeToString()))
+    results = iter(opened.run(*feeds.values()))
     return [np.asarray(next(results)) if name else np.zeros(0) for name in proto.output]
 
 

@@ -19,7 +19,8 @@ from edgeprune.export.tflite.precision import assign_precision
 from edgeprune.export.tflite.recognition import recognize
 from edgeprune.export.tflite.spelling import fuse_activations, spell
 from edgeprune.export.tflite.writer import Placement, Value, Writer
-from edgeprune.operators import ANY, EXPORTED, LAST, OPERATORS, litert, row
+from edgeprune.operator_row import ANY, LAST
+from edgeprune.operators import EXPORTED, OPERATORS, litert, row
 
 SUPPORTED = tuple(name for name in EXPORTED if OPERATORS[name].litert is not None)
 INPUTS = ("float32", "int32", "int64", "bool")

@@ -15,7 +15,8 @@ import numpy as np
 from edgeprune.export.graph import Graph, Node
 from edgeprune.export.qdq import DEQUANTIZE, QUANTIZE
 from edgeprune.export.tflite.pooling import average_is_plain
-from edgeprune.operators import TRANSPOSED, litert, row
+from edgeprune.operator_row import TRANSPOSED
+from edgeprune.operators import litert, row
 
 
 def assign_precision(graph: Graph) -> Graph:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from edgeprune.export.graph import Node, Shape, concrete
+from edgeprune.export.graph import OPEN_BATCH, Node, Shape, concrete
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.writer import Value, Writer
@@ -49,6 +50,8 @@ def pass_on(writer: Writer, node: Node, value: Value) -> None:
 def reshape(writer: Writer, node: Node) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: to the output's shape, whatever the layout."""
     value, target = writer.value(node, 0), writer.graph.shapes[node.output]
+    if OPEN_BATCH * math.prod(value.shape) == math.prod(target):  # a constant that was repeated for the batch
+        value = replace(value, shape=(OPEN_BATCH * value.shape[0], *value.shape[1:]))
     if target == value.shape:
         pass_on(writer, node, value)
         return
@@ -229,7 +232,7 @@ def resize(writer: Writer, node: Node) -> None:
     if target[:2] != value.shape[:2] or len(target) not in (3, 4):
         raise node.fail(f"it resizes {list(concrete(value.shape))} to {list(concrete(target))}")
     value = writer.reorder(value, layout.planes(len(target)))
-    code, flags = _resize_form(node, value.shape[2:], target[2:])
+    code, flags = resize_form(node, value.shape[2:], target[2:])
     sizes = writer.integers("size", ([1, *target[2:]])[-2:])
     writer.produce(node.output, value.axes)
     filled = requantize(writer, value, node)
@@ -239,7 +242,7 @@ def resize(writer: Writer, node: Node) -> None:
     settle(writer, node, filled)
 
 
-def _resize_form(node: Node, before: Shape, after: Shape) -> tuple[str, tuple[bool, bool]]:
+def resize_form(node: Node, before: Shape, after: Shape) -> tuple[str, tuple[bool, bool]]:
     """The operator, and its align_corners and half_pixel_centers."""
     mode = node.attributes.get("mode", "nearest")
     where = node.attributes.get("coordinate_transformation_mode", "half_pixel")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.export.graph import Graph, Node
-from edgeprune.export.tflite import constants, products, volumes
+from edgeprune.export.tflite import constants, products, resizing, volumes
 from edgeprune.export.tflite.composed import COMPOSED, fuse_gelus
 from edgeprune.operators import litert
 
@@ -152,6 +152,7 @@ SPELLINGS: dict[str, Callable[[Graph, Node], list[Node]]] = {
     "pool": volumes.pool,
     "reduction": _reduction,
     "reshape": _reshape,
+    "resize": resizing.resize,
     "slice_": _slice,
     "split": _split,
 }

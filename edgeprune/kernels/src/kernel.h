@@ -7,9 +7,9 @@
 enum {
     TAKES_WINDOW = 1 << 0, TAKES_OUTPUT_SHAPE = 1 << 1, TAKES_FLOAT_BOUNDS = 1 << 2, TAKES_BOUNDS = 1 << 3,
     TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
-    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11,
-    TAKES_FUNCTION = 1 << 24, TAKES_EPSILON = 1 << 25, TAKES_HEADS = 1 << 26, TAKES_Y_SCALE = 1 << 27,
-    TAKES_UNITS = 1 << 12, TAKES_RESET = 1 << 13, TAKES_RELU = 1 << 14,
+    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11, TAKES_UNITS = 1 << 12, TAKES_RESET = 1 << 13,
+    TAKES_RELU = 1 << 14, TAKES_TWO_SCALES = 1 << 15, TAKES_INDICES = 1 << 16, TAKES_FUNCTION = 1 << 17,
+    TAKES_EPSILON = 1 << 18, TAKES_HEADS = 1 << 19, TAKES_Y_SCALE = 1 << 20,
 };
 
 enum { MOST_TEXT = 256 };
@@ -57,6 +57,11 @@ void free_scratch(const kernel *k, void *memory);
 /* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */
 void count_user(const kernel *k, int change);
 
+typedef struct {
+    int32_t *values;
+    int32_t count;
+} int32_list;
+
 /* Attributes (attributes.c). These give null, or what is wrong, in words that name the attribute. */
 const char *check_attributes(kernel *k, const OrtKernelInfo *info); /* none that the operator has not, none of a wrong type */
 const char *problem_with(kernel *k, const char *name, const char *problem);
@@ -67,6 +72,8 @@ const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out); /
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high); /* infinite where one is missing */
 /* Exactly `count` integers, from 0 to 2^24. */
 const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count);
+/* As many integers from `low` to `high` as the list holds, in memory that the kernel owns. */
+const char *long_list(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_list *out);
 size_t list_size(const kernel *k, const OrtKernelInfo *info, const char *name);
 int has_attribute(const kernel *k, const OrtKernelInfo *info, const char *name);
 /* With such scales no product of an integer and no sum of two products is NaN. */
@@ -121,6 +128,8 @@ const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index
  * job says weights, end, input, residual, output and batch. row_sums: of int8 weights. */
 const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, sparse_gemm *out, int32_t **row_sums);
 OrtStatus *multiply(const kernel *k, OrtKernelContext *context, gemm_job *job);
+/* A table of 256 bytes, a constant input, in the level's domain. */
+const char *read_table(kernel *k, const OrtKernelInfo *info, size_t index, const uint8_t **out);
 
 /* Several threads share what is more than about this many pieces; one thread loses little by them. */
 enum { PIECES = 8 };
@@ -155,6 +164,6 @@ static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u 
 typedef const char *create(kernel *k, const OrtKernelInfo *info);
 create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
 create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
-create create_add, create_pack, create_unpack, create_lstm, create_gru, create_rnn;
-create create_mlp, create_gemm_to_floats;
+create create_add, create_multiply, create_table, create_pack, create_unpack, create_gather;
+create create_lstm, create_gru, create_rnn, create_mlp, create_gemm_to_floats;
 create create_norm, create_quantized_norm, create_attention, create_quantized_attention;

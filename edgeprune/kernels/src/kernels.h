@@ -112,10 +112,11 @@ typedef struct {
 
 /* Requantization of an integer layer, in the domain of the level's bytes. */
 typedef struct {
+    const uint8_t *table;  /* what each byte becomes before a residual is added, or null */
     const int32_t *bias;   /* [outputs, rounded up to 4], with the zero point of the input taken off */
     const float *scale;    /* [outputs, rounded up to 4] */
     byte_range range;
-    int32_t sum_r_zero_point; /* what is done with a residual */
+    int32_t sum_q_zero_point, sum_r_zero_point; /* what is done with a residual */
     float sum_scale, sum_r_scale;
     byte_range sum_range;
 } requantization;
@@ -213,10 +214,18 @@ typedef struct {
     uint8_t *output;
     int64_t cells;
     int32_t parts;
-    float a_scale, b_scale;
+    float a_scale, b_scale; /* of a product the first alone */
     int32_t a_zero_point, b_zero_point;
     byte_range range;
-} add_job;
+    int64_t positions;      /* of a product: cells of A that share one of B */
+} pair_job;
+
+typedef struct {
+    const uint8_t *input, *table;
+    uint8_t *output;
+    int64_t cells;
+    int32_t parts;
+} table_job;
 
 typedef struct {
     const uint8_t *input;
@@ -297,6 +306,36 @@ typedef struct {
     float *y, *last_h, *last_c; /* [steps, directions, batch, units], [directions, batch, units]; or null */
 } recurrent_job;
 
+/* Bytes of an output cell: those of the same place in group `group` of an input, moved up by `bytes` places (negative:
+ * down), where `mask` has them. */
+typedef struct {
+    int32_t input, group, bytes;
+    uint32_t mask;
+} cell_part;
+
+/* Where a cell along an axis comes from. RUN: `before` cells of fill, then `count` from `first` on, then fill. EVEN: so with
+ * every second cell. TWICE: each cell two times. ANY: index says it, -1 for fill. */
+typedef enum { RUN, EVEN, TWICE, ANY } axis_form;
+typedef struct {
+    axis_form form;
+    int32_t size, before, first, count; /* size: of the output */
+    const int32_t *index;               /* [size] */
+} axis;
+
+enum { MOST_JOINED = 256 }; /* inputs of one operator */
+
+typedef struct {
+    const uint32_t *input[MOST_JOINED]; /* of one example */
+    const cell_part *parts;
+    const uint32_t *first_part; /* [groups + 1] */
+    const uint32_t *filled;     /* [groups] what of a cell is fill, whatever its place */
+    axis rows, columns;
+    int32_t height, width;      /* of the inputs */
+    int32_t groups, pieces;
+    uint32_t fill;
+    uint32_t *output;
+} gather_job;
+
 /* Does one piece of a job's work, by its number. */
 typedef void piece_of_work(void *job, size_t number);
 
@@ -315,7 +354,10 @@ typedef struct {
     piece_of_work *norm;                                       /* of a norm_job */
     piece_of_work *copy_head, *attention;                      /* of an attention_job */
     piece_of_work *recurrent;                                  /* of a recurrent_job: a direction of an example */
-    piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
+    piece_of_work *add, *multiply, *multiply_planes;           /* of a pair_job */
+    piece_of_work *table;                                      /* of a table_job */
+    piece_of_work *pack, *unpack, *global_average;             /* of a move_job */
+    piece_of_work *gather;                                     /* of a gather_job */
 } level;
 
 const level *choose_level(const char **problem);

@@ -6,7 +6,8 @@ typedef struct {
     const char *name;
     create *create;
     int8_t inputs[6]; /* element types; 0 ends the list */
-    int8_t optional;  /* number of the first input that may be left out, or -1 */
+    int8_t optional;  /* the input from which on they may be left out, or -1 */
+    int8_t several;   /* any number of inputs of one type */
     int8_t output;
     int8_t outputs;   /* how many there are, 0 for one; of several any may be left out */
     int8_t is_signed;
@@ -27,8 +28,10 @@ static size_t input_count(const OrtCustomOp *op) {
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
 static size_t output_count(const OrtCustomOp *op) { return of(op)->outputs ? (size_t)of(op)->outputs : 1; }
 static int output_type(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->output; }
+enum { REQUIRED, OPTIONAL, VARIADIC };
 static int input_characteristic(const OrtCustomOp *op, size_t index) {
-    return of(op)->optional >= 0 && (int)index >= of(op)->optional;
+    if (of(op)->several) return VARIADIC;
+    return of(op)->optional >= 0 && (int)index >= of(op)->optional ? OPTIONAL : REQUIRED;
 }
 static int output_characteristic(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->outputs > 1; }
 static int zero_of_index(UNUSED const OrtCustomOp *op, UNUSED size_t index) { return 0; }
@@ -104,7 +107,8 @@ static const operator operators[] = {
     OPERATOR("SparseRNN", create_rnn, F, .inputs = {F, U, U, F, F}, .optional = 4, .outputs = 2,
              .takes = TAKES_UNITS | TAKES_RELU),
     OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
-    OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U}, .optional = 4, .takes = WINDOW | TAKES_SUM),
+    OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U, U}, .optional = 4,
+             .takes = WINDOW | TAKES_SUM),
     OPERATOR("SparseMlp", create_mlp, F, .inputs = {F, U, F, U, F, F}, .optional = 5, .takes = TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
     OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER | TAKES_FUNCTION | TAKES_Y_SCALE),
     OPERATOR("QSparseGemmS8", create_quantized_gemm, S, .inputs = {S, U, I, F}, .takes = LAYER | TAKES_FUNCTION | TAKES_Y_SCALE,
@@ -113,15 +117,18 @@ static const operator operators[] = {
              .takes = TAKES_X_POINT | TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
     OPERATOR("QSparseGemmFS8", create_gemm_to_floats, F, .inputs = {S, U, I, F, F}, .optional = 4,
              .takes = TAKES_X_POINT | TAKES_FLOAT_BOUNDS | TAKES_FUNCTION, .is_signed = 1),
-    OPERATOR("QDepthwiseConv", create_quantized_depthwise, U, .inputs = {U, S, I, F}, .takes = WINDOW),
+    OPERATOR("QDepthwiseConv", create_quantized_depthwise, U, .inputs = {U, S, I, F, U}, .optional = 4, .takes = WINDOW),
     OPERATOR("QAdd", create_add, U, .inputs = {U, U},
-             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_Y_POINT | TAKES_BOUNDS),
+             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_TWO_SCALES | TAKES_Y_POINT | TAKES_BOUNDS),
+    OPERATOR("QMul", create_multiply, U, .inputs = {U, U},
+             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_SCALE | TAKES_Y_POINT | TAKES_BOUNDS),
+    OPERATOR("QTable", create_table, U, .inputs = {U, U}, .takes = TAKES_SIGN),
     OPERATOR("MaxPool", create_max_pool, F, .inputs = {F}, .takes = POOL),
     OPERATOR("QMaxPool", create_quantized_max_pool, U, .inputs = {U}, .takes = TAKES_SIGN | POOL),
     OPERATOR("QAveragePool", create_average_pool, U, .inputs = {U}, .takes = TAKES_SIGN | POOL | AVERAGE | TAKES_COUNT),
-    OPERATOR("QGlobalAveragePool", create_global_average_pool, U, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE),
-    OPERATOR("QGlobalAveragePoolS8", create_global_average_pool, S, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE,
-             .is_signed = 1),
+    OPERATOR("QGlobalAveragePool", create_global_average_pool, U, .inputs = {U},
+             .takes = TAKES_SIGN | TAKES_CHANNELS | AVERAGE),
+    OPERATOR("QGather", create_gather, U, .inputs = {U}, .several = 1, .takes = TAKES_SIGN | TAKES_X_POINT | TAKES_INDICES),
     OPERATOR("QPack", create_pack, U, .inputs = {U}),
     OPERATOR("QPackS8", create_pack, U, .inputs = {S}, .is_signed = 1),
     OPERATOR("QUnpack", create_unpack, U, .inputs = {U}, .takes = TAKES_CHANNELS),

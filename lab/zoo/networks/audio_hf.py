@@ -16,7 +16,8 @@ LAYERS: dict[str, Any] = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, **DRAWN,
 }  # fmt: skip
 EARS: dict[str, Any] = {
-    **LAYERS, "conv_dim": (16, 16, 24), "conv_kernel": (10, 3, 3), "conv_stride": (5, 2, 2), "num_feat_extract_layers": 3,
+    **LAYERS, "conv_dim": (16, 16, 24), "conv_kernel": (10, 3, 3), "conv_stride": (5, 2, 2),
+    "num_feat_extract_layers": 3,
     "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "vocab_size": 20, "num_labels": 6,
     "apply_spec_augment": False, "classifier_proj_size": 32,
 }  # fmt: skip

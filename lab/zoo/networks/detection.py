@@ -195,7 +195,7 @@ class Ssd(nn.Module):
         self.labels = nn.ModuleList(nn.Conv2d(channels, 15, 3, padding=1) for channels in (48, 64, 96))
         self.register_buffer("priors", torch.rand(252, 4) * 0.5 + 0.25)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Corners, as shares of the image, and probabilities."""
         places, labels = [], []
         for stage, place, label in zip(self.stages, self.places, self.labels):
@@ -206,27 +206,25 @@ class Ssd(nn.Module):
         centres = priors[:, :2] + offsets[..., :2] * 0.1 * priors[:, 2:]
         sizes = priors[:, 2:] * torch.exp(offsets[..., 2:] * 0.2)
         boxes = torch.cat((centres - sizes / 2, centres + sizes / 2), 2)
-        return {"boxes": boxes.clamp(0, 1), "scores": F.softmax(torch.cat(labels, 1), -1)}
+        return boxes.clamp(0, 1), F.softmax(torch.cat(labels, 1), -1)
 
 
 class CenterNet(nn.Module):
-    """Peaks of a heat map (Zhou et al. 2019): [n, 3, 64, 64] -> scores, classes and boxes of the ten best."""
+    """Peaks of a heat map (Zhou et al. 2019): [n, 3, 64, 64] -> the ten best of each class, sizes and offsets."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(convolution(3, 16, 3, 2), convolution(16, 32, 3, 2), convolution(32, 64, 3, 2))
         self.up = nn.Sequential(nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
-        self.heat, self.size = (nn.Sequential(convolution(32, 32, 3), nn.Conv2d(32, outputs, 1)) for outputs in (3, 2))
+        heads = (nn.Sequential(convolution(32, 32, 3), nn.Conv2d(32, outputs, 1)) for outputs in (3, 2, 2))
+        self.heat, self.size, self.offset = heads
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[n, 10], [n, 10] int64 and [n, 10, 2]."""
+        """[n, 3, 10], [n, 2, 16, 16] and the same."""
         y = self.up(self.body(x))
         heat = self.heat(y).sigmoid()
         peaks = heat * (F.max_pool2d(heat, 3, 1, 1) == heat).float()
-        scores, places = peaks.flatten(1).topk(10)
-        sizes = self.size(y).flatten(2).transpose(1, 2)
-        index = (places % 256)[..., None].expand(-1, -1, 2)
-        return scores, places // 256, sizes.gather(1, index)
+        return peaks.flatten(2).topk(10).values, self.size(y), self.offset(y).sigmoid()
 
 
 class Scaled(nn.Module):

@@ -147,7 +147,8 @@ def _gpt2() -> Entry:
 
 def _opt() -> Entry:
     config = hf.OPTConfig(
-        vocab_size=WORDS, hidden_size=48, num_hidden_layers=2, ffn_dim=96, num_attention_heads=3, word_embed_proj_dim=48,
+        vocab_size=WORDS, hidden_size=48, num_hidden_layers=2, ffn_dim=96, num_attention_heads=3,
+        word_embed_proj_dim=48,
         max_position_embeddings=64, use_cache=False, init_std=0.1,
     )  # fmt: skip
     return _reads(hf.OPTForCausalLM(config))
@@ -160,7 +161,8 @@ def _bloom() -> Entry:
 
 def _falcon() -> Entry:
     config = hf.FalconConfig(
-        vocab_size=WORDS, hidden_size=48, num_hidden_layers=2, num_attention_heads=3, ffn_hidden_size=96, use_cache=False,
+        vocab_size=WORDS, hidden_size=48, num_hidden_layers=2, num_attention_heads=3, ffn_hidden_size=96,
+        use_cache=False,
         max_position_embeddings=64, **DRAWN,
     )  # fmt: skip
     return _reads(hf.FalconForCausalLM(config))

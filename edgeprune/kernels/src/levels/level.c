@@ -3,6 +3,7 @@
 #include "convolution.inc"
 #include "elementwise.inc"
 #include "float_depthwise.inc"
+#include "gather.inc"
 #include "integer_depthwise.inc"
 #include "pooling.inc"
 #include "product.inc"
@@ -18,5 +19,6 @@ const level JOINED(level_, LEVEL) = {
     .tile_i4 = TILE_I4, .by_lane = BY_LANE, .in_lanes = WIDE == 16, .masked = MASKED_TILES, .copy_planes = copy_planes, .conv = conv,
     .conv_chunk = conv_chunk, .depthwise = depthwise, .quantized_depthwise = quantized_depthwise, .max_pool = max_pool,
     .gemm = gemm, .gemm_panel = gemm_panel, .norm = norm, .copy_head = copy_head, .attention = attention,
-    .recurrent = recurrent, .add = add, .pack = pack, .unpack = unpack, .global_average = global_average,
+    .recurrent = recurrent, .add = add, .multiply = multiply, .multiply_planes = multiply_planes, .table = table,
+    .pack = pack, .unpack = unpack, .global_average = global_average, .gather = gather,
 };
