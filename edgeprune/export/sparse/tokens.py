@@ -152,12 +152,13 @@ def _attention(graph: Graph, number: int) -> Optional[Attention]:
         q.offset((heads, queries, size)), k.offset((heads, keys, size), flipped=True), v.offset((heads, keys, size)),
     )  # fmt: skip
     last = _merged(graph, second.output, (heads, queries, size))
-    if any(offset is None for offset in offsets) or last is None:
+    begins = tuple(offset for offset in offsets if offset is not None)
+    if len(begins) < len(offsets) or last is None or v.factor != 1:
         return None
     return Attention(
-        (q.source, k.source, v.source), (offsets[0] or 0, offsets[1] or 0, offsets[2] or 0),
-        graph.nodes[last].output, last, heads, size, queries, keys, scale * q.factor * k.factor,
-    ) if v.factor == 1 else None  # fmt: skip
+        (q.source, k.source, v.source), (begins[0], begins[1], begins[2]), graph.nodes[last].output, last,
+        heads, size, queries, keys, scale * q.factor * k.factor,
+    )  # fmt: skip
 
 
 def _alone(graph: Graph, names: tuple[str, ...]) -> bool:
