@@ -12,6 +12,7 @@ from edgeprune.export.graph import Graph, concrete
 from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Weighted
+from edgeprune.export.sparse.rest import GELU
 from edgeprune.export.sparse.tokens import Attention, Function, Norm, attentions, functions, norms
 from edgeprune.kernels.costs import Costs, attention_features, function_features, norm_features
 
@@ -43,8 +44,10 @@ def called_functions(graph: Graph, layers: Iterable[Weighted], rest: Rest, costs
         last = layer.number if layer.biased is None else layer.biased
         function = known.get(graph.nodes[last].output)
         if function is not None:
-            stock = sum(rest.get(graph.writer[name], 0.0) for name in function.parts)
             cells = math.prod(concrete(graph.shapes[function.output]))
+            # The packed region may have weighed it, and not the runtime's operators.
+            alone = costs.rest("fp32", GELU if function.kind == "Gelu" else function.kind, cells)
+            stock = max(alone, sum(rest.get(graph.writer[name], 0.0) for name in function.parts))
             timed = Timed(function, stock, costs.between("function", function_features(cells)))
             called |= {layer.number: timed} if timed.pays else {}
     return called

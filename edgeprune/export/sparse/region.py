@@ -36,7 +36,9 @@ class Region:
                 self.choices[step.output] = choice
                 self.found[step.output] = step
         # A clip that a layer takes in is no function of its own.
-        self.found = find_steps(draft) | self.found
+        # But for those that already run inside an operator of the library.
+        steps = find_steps(draft).items()
+        self.found = {key: step for key, step in steps if not draft.dropped & {*step.covered}} | self.found
         self.standing: dict[int, list[str]] = {}  # node -> the steps that it is a part of
         for key, step in self.found.items():
             for number in step.nodes:
