@@ -410,6 +410,23 @@ def test_a_whole_power_is_a_product(exponent: int) -> None:
     assert {node.op_type for node in traced.graph.model.graph.node} <= {"Gemm", "Mul"}
 
 
+def test_a_global_pool_of_channels_last_gathers_nothing() -> None:
+    parts = [nn.Conv2d(4, 6, 3), nn.LayerNorm(6), nn.AdaptiveAvgPool2d(1), nn.Linear(6, 2)]
+    model = Net(
+        lambda x, conv, norm, pool, head: head(pool(norm(conv(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)).flatten(1)),
+        *parts,
+    ).eval()
+    traced = trace(model, IMAGE, {})
+    assert not {"Gather", "Range"} & {node.type for node in traced.graph.nodes}
+    assert_same_outputs(model, traced, IMAGE)
+
+
+def test_a_view_by_strides_that_moves_numbers_is_a_look_up() -> None:
+    model = Net(lambda x: x.contiguous().as_strided((2, 3, 4), (16, 4, 1), 1)).eval()
+    with pytest.raises(ExportError, match="batches of 2 only|the batch as its first dimension"):
+        trace(model, ROW, {})
+
+
 def test_other_powers_stay_powers() -> None:
     traced = trace(Net(lambda x: torch.relu(x) ** 2.5).eval(), ROW, {})
     assert [node.type for node in traced.graph.nodes] == ["Relu", "Pow"]

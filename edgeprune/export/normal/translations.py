@@ -1,5 +1,5 @@
 """How PyTorch's operators are written in ONNX that its exporter would write in many nodes: nn.RNN, one a step,
-attention, and nn.EmbeddingBag, a loop over examples."""
+attention, nn.EmbeddingBag, a loop over examples, and views by strides, a look-up of each number."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from onnxscript import opset18
+from onnxscript.function_libs.torch_lib.ops.core import aten_as_strided
 
 from edgeprune.export.normal.attention import attention
 
@@ -24,7 +25,21 @@ def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
         torch.ops.aten.rnn_relu.input: _rnn_relu,
         torch.ops.aten.scaled_dot_product_attention.default: attention,
         torch.ops.aten.embedding_bag.padding_idx: _embedding_bag,
+        torch.ops.aten.as_strided.default: _as_strided,
     }
+
+
+def _as_strided(x: Any, size: Any, stride: Any, offset: Any = None) -> Any:
+    """A view whose numbers lie in their order is a Reshape: PyTorch asks for one after a global pool of channels last,
+    whose places are one."""
+    step, plain = 1, not offset
+    for length, own in zip(reversed(size[1:]), reversed(stride[1:])):
+        plain &= isinstance(length, int) and (length == 1 or own == step)
+        step *= length if isinstance(length, int) else 1
+    if not plain or (size[0] != 1 and stride[0] != step):
+        return aten_as_strided(x, size, stride, offset)
+    first = size[0] if isinstance(size[0], int) else -1
+    return op.Reshape(x, op.Constant(value_ints=[first, *size[1:]]))
 
 
 @dataclass(frozen=True)
