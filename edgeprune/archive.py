@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from edgeprune.errors import ExportError
 from edgeprune.scratch import Scratch
@@ -97,3 +98,14 @@ def _check(archive: Path, entries: Sequence[zipfile.ZipInfo]) -> str:
     if sum(entry.file_size for entry in entries) > LARGEST:
         raise ExportError(f"{archive} unpacks to more than {LARGEST:,} bytes", MEND["artifact"])
     return folders.pop()
+
+
+def sizes_of(model: bytes, library: bytes = b"") -> dict[str, Any]:
+    """The sizes in a manifest of a model file and the library that it needs, if any."""
+    model_zip, library_zip = (len(zlib.compress(data)) if data else 0 for data in (model, library))
+    return {
+        "size_bytes": len(model) + len(library),
+        "size_zip_bytes": model_zip + library_zip,
+        "library_bytes": len(library),
+        "library_zip_bytes": library_zip,
+    }

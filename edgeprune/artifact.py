@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from edgeprune.evidence import KernelTimes, Signal
 from edgeprune.mask import Array
 from edgeprune.metric import Metric
 from edgeprune.port import Port as Port
+from edgeprune.port import inputs_to_file_layout as inputs_to_file_layout
 from edgeprune.port import to_file_layout as to_file_layout
 from edgeprune.port import to_torch_layout as to_torch_layout
 from edgeprune.port import torch_shape as torch_shape
@@ -45,10 +45,11 @@ class Zeros:
 class Layer:
     """What became of one layer with weights, and why.
 
-    op: "Conv" or "Gemm". shape: the weight's, as in PyTorch. density: share of the weights in the file that are not
-    zero. pattern: the format that a sparse kernel reads the weights in ("unstructured", "block:4x1" or "block:1x4"),
-    "" for a dense one. kernel: "sparse" or "dense" (the runtime's own). why: one line. predicted_gain: the dense
-    kernel's time / the chosen one's, predicted or, with `Artifact.kernel_times`, measured; 1.0 for dense.
+    op: "Conv", "Gemm", "LSTM" and so on. shape: the weight's, as in PyTorch; of a recurrent layer that of both side by
+    side, in all directions: [rows of all gates, inputs + units]. density: share of the weights in the file that are
+    not zero. pattern: the format that a sparse kernel reads the weights in ("unstructured", "block:4x1" or
+    "block:1x4"), "" for a dense one. kernel: "sparse" or "dense" (the runtime's own). why: one line. predicted_gain:
+    the dense kernel's time / the chosen one's, predicted or, with `Artifact.kernel_times`, measured; 1.0 for dense.
     """
 
     name: str
@@ -73,9 +74,9 @@ class Asked(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Artifact:
-    """A bundle on disk: `path` holds manifest.json, the model file and probes.safetensors (inputs and expected
-    outputs as `input` and `output_0`, ... in the file's layout, first dimension the probe's number; the expected
-    outputs are PyTorch's).
+    """A bundle on disk: `path` holds manifest.json, the model file and probes.safetensors (inputs by their
+    ports' names and expected outputs as `output_0`, ... in the file's layout, first dimension the probe's number; the
+    expected outputs are PyTorch's). inputs: in the order of the network's arguments.
 
     variant: "ticket" or "dense" (the twin it is compared with). twin: folder name of the dense twin beside it, "" for
     a dense twin itself. files: name -> SHA-256 of every file but the manifest. parity_max_abs: largest absolute
@@ -108,7 +109,7 @@ class Artifact:
     twin: str
     model_file: str
     files: Mapping[str, str]
-    input: Port
+    inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     zeros: Mapping[str, Zeros]
     parity_max_abs: float
@@ -147,8 +148,11 @@ class Artifact:
         for role, name in (("model_file", self.model_file), ("library", self.library), ("probes", PROBES_FILE)):
             if name and name not in self.files:
                 raise ExportError(f"{role}: {name} is not among its files")
-        if not self.outputs:
-            raise ExportError("outputs: expected at least one, got none")
+        for role, ports in (("inputs", self.inputs), ("outputs", self.outputs)):
+            if not ports:
+                raise ExportError(f"{role}: expected at least one, got none")
+        if len(self._probed()) < len(self.inputs) + len(self.outputs):
+            raise ExportError(f"inputs: expected a name of its own for each, got {[port.name for port in self.inputs]}")
 
     @property
     def metric(self) -> Metric:
@@ -219,16 +223,27 @@ class Artifact:
         folder, packed = (self.origin.with_name(f"{self.twin}{ending}") for ending in ("", ".zip"))
         return packed if packed.is_file() and not folder.is_dir() else folder
 
+    def _probed(self) -> dict[str, Port]:
+        """Name of each tensor of the probes -> its port."""
+        outputs = {f"output_{index}": port for index, port in enumerate(self.outputs)}
+        return {**{port.name: port for port in self.inputs}, **outputs}
+
+    def probe_inputs(self) -> list[Array]:
+        """[probes, ...] of each input, in order, in the file's layout."""
+        found = self.probes()
+        return [found[port.name] for port in self.inputs]
+
     def probes(self) -> dict[str, Array]:
-        """{"input": [probes, ...], "output_0": [probes, ...], ...} in the file's layout."""
+        """{"input": [probes, ...], "output_0": [probes, ...], ...} in the file's layout, inputs by their ports'
+        names."""
         path = self.path / PROBES_FILE
         found = store.read_tensors(path, "artifact", ExportError, self.files[PROBES_FILE])
-        wanted = {"input": self.input, **{f"output_{index}": port for index, port in enumerate(self.outputs)}}
+        wanted, first = self._probed(), self.inputs[0].name
         if found.keys() != wanted.keys():
             raise ExportError(f"artifact file {path} holds {sorted(found)}, expected {sorted(wanted)}", _AGAIN)
         for name, port in wanted.items():
             shape = found[name].shape
-            if shape[1:] != port.shape[1:] or not shape or shape[0] != len(found["input"]) or not shape[0]:
+            if shape[1:] != port.shape[1:] or not shape or shape[0] != len(found[first]) or not shape[0]:
                 raise ExportError(f"artifact file {path}: {name} has the wrong shape {list(shape)}", _AGAIN)
         return found
 
@@ -261,6 +276,8 @@ class Artifact:
         file = folder / "manifest.json"
         content = store.read_json(file, "artifact", ExportError)
         content.pop("zeros_lost", None)  # derived from the zeros
+        if "input" in content:  # from before there could be several
+            content["inputs"] = [content.pop("input")]
         artifact = store.decoded(cls, content, file, "artifact", ExportError, path=folder, source=source)
         inside = folder.resolve()
         for name, sha256 in artifact.files.items():
@@ -278,15 +295,6 @@ class Artifact:
         if artifact.library_path is None or artifact.library_bytes:
             return artifact
         # From before the sizes counted the library.
-        return replace(artifact, **sizes_of(artifact.model_path.read_bytes(), artifact.library_path.read_bytes()))
-
-
-def sizes_of(model: bytes, library: bytes = b"") -> dict[str, Any]:
-    """The sizes in a manifest of a model file and the library that it needs, if any."""
-    model_zip, library_zip = (len(zlib.compress(data)) if data else 0 for data in (model, library))
-    return {
-        "size_bytes": len(model) + len(library),
-        "size_zip_bytes": model_zip + library_zip,
-        "library_bytes": len(library),
-        "library_zip_bytes": library_zip,
-    }
+        return replace(
+            artifact, **archive.sizes_of(artifact.model_path.read_bytes(), artifact.library_path.read_bytes())
+        )

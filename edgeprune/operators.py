@@ -7,90 +7,28 @@ writer in which it has no stock form yet, a function there.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from collections.abc import Mapping
+from typing import Any
 
-INFINITY = math.inf
-OWN = "own"
-SHARED = "shared"
-CONVOLUTION, TRANSPOSED, MATRIX = "Conv", "ConvTranspose", "Gemm"
-NEVER_NEGATIVE, KEEPS_SIGN = "never negative", "keeps the sign"
-LAST, ANY = "channels last", "any layout"
-EITHER, POOL = "either layout", "pool"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How an operator is quantized, by the LiteRT 8-bit quantization specification: ONNX Runtime's integer kernels
-    accept whatever LiteRT's do, so that one scheme serves both.
-
-    operands: number of leading inputs that are int8 activations (0: all of them); one may be a constant instead,
-    stored int8 per tensor. weight_axis: axis of the output channels in input 1, a constant int8 weight, or None for
-    an operator without one; input 2 is then an int32 bias. output: OWN scale, one SHARED with the operands, or a
-    fixed (scale, zero point). attributes and constants (input -> value of every element) that a node must have for the
-    rule to hold. absent: what an input means that a node leaves out. clamps: (low, high) of an activation that runs
-    inside the operator before it. fuses: takes such an activation in. table: its data may be a constant, a lookup
-    table. integer: False for an operator that computes in float between int8 neighbours.
-    """
-
-    operands: int = 1
-    weight_axis: Optional[int] = None
-    output: Union[str, tuple[float, int]] = OWN
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    constants: Mapping[int, float] = field(default_factory=dict)
-    absent: Mapping[int, float] = field(default_factory=dict)
-    clamps: Optional[tuple[float, float]] = None
-    fuses: bool = False
-    table: bool = False
-    integer: bool = True
-
-
-@dataclass(frozen=True)
-class Litert:
-    """What the .tflite writer makes of an operator. form: the function in export/tflite that writes it; spelling: the
-    one that makes simpler nodes of it first, "" for neither where it vanishes. int8: the condition for its int8 form,
-    "" if it has none. data: the number of leading inputs that are data, 0 for all of them. layout: LAST if it wants
-    channels last, ANY if it takes what it gets. clamps: its kernel applies a Relu, or its form lets one follow."""
-
-    form: str = ""
-    spelling: str = ""
-    int8: str = ""
-    data: int = 0
-    layout: str = ""
-    clamps: bool = False
-
-
-@dataclass(frozen=True)
-class Operator:
-    """One row.
-
-    refuses: what of a node's attributes is not supported though the operator is, in words, or "". int8: its rules, of
-    which the first that holds counts; without one it stays float between a DequantizeLinear and a QuantizeLinear.
-    weights: of a layer with weights in input 1, the operator that it counts as. sign: of its output. joins: all of its
-    inputs are parts of its output. bounds: it clips at inputs 1 and 2. gates: it may multiply activations with each
-    other. moves: it only gives integers another shape. channels: EITHER if ONNX Runtime's float kernels run it in
-    blocked channels as well, POOL if it always runs in blocked channels where their number
-    allows it. packed: the work that it is for packed int8 tensors, as
-    the cost model calls it. behind: ONNX Runtime may run it inside the kernel of the layer before it, and then often
-    gives the kernel its name. inner: writers
-    make it, no network is exported with it.
-    """
-
-    litert: Optional[Litert] = None
-    int8: tuple[Rule, ...] = ()
-    refuses: Callable[[Mapping[str, Any]], str] = lambda attributes: ""
-    weights: str = ""
-    sign: str = ""
-    channels: str = ""
-    packed: str = ""
-    moves: bool = False
-    bounds: bool = False
-    gates: bool = False
-    joins: bool = False
-    behind: bool = False
-    inner: bool = False
+from edgeprune.operator_row import (
+    ANY,
+    CONVOLUTION,
+    EITHER,
+    FUNCTION,
+    INFINITY,
+    KEEPS_SIGN,
+    LAST,
+    LOOKUP,
+    MATRIX,
+    NEVER_NEGATIVE,
+    POOL,
+    SHARED,
+    TRANSPOSED,
+    Cell,
+    Litert,
+    Operator,
+    Rule,
+)
 
 
 def _resize_mode(attributes: Mapping[str, Any]) -> str:
@@ -106,52 +44,92 @@ def _unary(int8: str = "") -> Litert:
     return Litert("elementwise.unary", int8=int8, layout=ANY)
 
 
+def _function() -> Litert:
+    return Litert("pointwise.function", layout=ANY)
+
+
+def _several(spelling: str = "") -> Litert:
+    return Litert("pointwise.several", spelling, layout=ANY)
+
+
 _PLAIN = {"transA": 0, "alpha": 1.0, "beta": 1.0}
 _UNIT = (1 / 256, -128)  # [0, 1): what logistic and softmax must give in LiteRT
 _SAME = (Rule(output=SHARED),)
 _RESHAPE = Litert(spelling="reshape")
+_REDUCTION = Litert("reduction.reduce", "reduction", data=1)
 _BOUNDS = {1: -INFINITY, 2: INFINITY}
 
 OPERATORS: dict[str, Operator] = {
-    "Add": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True),
+    "Abs": Operator(_function(), pointwise=FUNCTION, sign=NEVER_NEGATIVE),
+    "Add": Operator(
+        _binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="add", behind=True, pointwise="add",
+    ),
+    "ArgMax": Operator(Litert("ranking.arg_extreme")),
+    "ArgMin": Operator(Litert("ranking.arg_extreme")),
+    "And": Operator(_several()),
     "AveragePool": Operator(
-        Litert("pooling.average_pool", int8="average", layout=LAST, clamps=True), _SAME,
+        Litert("pooling.average_pool", "pool", "average", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="average_pool",
     ),
-    "BatchNormalization": Operator(Litert(spelling="batch_norm")),
+    "BatchNormalization": Operator(
+        Litert(spelling="batch_norm"), (Rule(fuses=True, integer=False),), packed="batch_norm",
+    ),
+    "Cast": Operator(Litert("pointwise.cast", layout=ANY)),
+    "Ceil": Operator(_function(), pointwise=FUNCTION),
+    "Celu": Operator(Litert(spelling="celu", layout=ANY), pointwise=FUNCTION),
     "Clip": Operator(
         Litert("elementwise.clip", "clip", layout=ANY),
         (
             Rule(constants={1: 0.0, 2: INFINITY}, absent=_BOUNDS, clamps=(0.0, INFINITY)),
             Rule(constants={1: 0.0, 2: 6.0}, absent=_BOUNDS, clamps=(0.0, 6.0)),
         ),
-        channels=EITHER, bounds=True, behind=True,
+        channels=EITHER, bounds=True, behind=True, pointwise=FUNCTION,
     ),
     "Concat": Operator(
         Litert("reshaping.concat", int8="always", layout=ANY), (Rule(0, output=SHARED),),
-        sign=KEEPS_SIGN, channels=EITHER, joins=True,
+        sign=KEEPS_SIGN, channels=EITHER, joins=True, packed="concat",
     ),
+    "ConstantOfShape": Operator(Litert(spelling="constant_of_shape")),
     "Conv": Operator(
-        Litert("convolution.conv", int8="weighted", layout=LAST, clamps=True), (Rule(weight_axis=0, fuses=True),),
+        Litert("volumes.conv", int8="weighted", layout=LAST, clamps=True), (Rule(weight_axis=0, fuses=True),),
         weights=CONVOLUTION,
     ),
     "ConvTranspose": Operator(
-        Litert("convolution.conv_transpose", int8="weighted", layout=LAST, clamps=True),
+        Litert("transposed.conv_transpose", int8="weighted", layout=LAST, clamps=True),
         (Rule(weight_axis=1, attributes={"group": 1}, fuses=True),), weights=TRANSPOSED,
     ),
+    "CumSum": Operator(Litert("ranking.cumulative_sum", data=1)),
+    "Cos": Operator(_function(), pointwise=FUNCTION),
     "DepthToSpace": Operator(
         Litert("reshaping.depth_to_space", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
     "DequantizeLinear": Operator(
         Litert("elementwise.dequantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True,
     ),
-    "Div": Operator(_binary()),
+    "Div": Operator(_binary(), pointwise=FUNCTION),
+    "Elu": Operator(Litert("pointwise.function", "elu", layout=ANY), pointwise=FUNCTION),
+    "Equal": Operator(_several()),
+    "Erf": Operator(Litert(spelling="erf", layout=ANY), pointwise=FUNCTION),
+    "Exp": Operator(_function(), pointwise=FUNCTION, sign=NEVER_NEGATIVE),
+    "Einsum": Operator(Litert(spelling="einsum")),
+    "Expand": Operator(
+        Litert("broadcasting.expand", "expand", "always", data=1, layout=ANY), _SAME, sign=KEEPS_SIGN,
+    ),
     "Flatten": Operator(_RESHAPE, _SAME, moves=True),
+    "Floor": Operator(_function(), pointwise=FUNCTION),
     "Gather": Operator(
-        Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),)
+        Litert("reshaping.gather", int8="always", data=1), (Rule(output=SHARED, table=True),), packed="gather",
+    ),
+    "Gelu": Operator(Litert("pointwise.gelu", layout=ANY), pointwise=FUNCTION),
+    "GatherElements": Operator(
+        Litert("indexing.gather_elements", int8="always", data=1), _SAME, sign=KEEPS_SIGN,
+    ),
+    "GatherND": Operator(Litert("indexing.gather_nd", int8="always", data=1), _SAME, sign=KEEPS_SIGN),
+    "GRU": Operator(
+        Litert("recurrent.gru"), weights="GRU", cell=Cell(3, (("Sigmoid", "Tanh"),), ("linear_before_reset",)),
     ),
     "Gemm": Operator(
-        Litert("dense.gemm", int8="weighted", clamps=True),
+        Litert("dense.gemm", "gemm", "weighted", clamps=True),
         (
             Rule(weight_axis=0, attributes={**_PLAIN, "transB": 1}, fuses=True),
             Rule(weight_axis=1, attributes={**_PLAIN, "transB": 0}, fuses=True),
@@ -162,53 +140,119 @@ OPERATORS: dict[str, Operator] = {
         Litert(spelling="global_average"), (Rule(),), channels=POOL, packed="global_average_pool",
     ),
     "GlobalMaxPool": Operator(Litert(spelling="global_max")),
+    "GroupNormalization": Operator(Litert("normalization.group_norm", data=1, layout=ANY)),
+    "Greater": Operator(_several()),
+    "GreaterOrEqual": Operator(_several()),
     "HardSigmoid": Operator(
         Litert("elementwise.hard_sigmoid", layout=ANY), (Rule(output=_UNIT, integer=False),),
-        sign=NEVER_NEGATIVE, behind=True,
+        sign=NEVER_NEGATIVE, behind=True, pointwise=FUNCTION,
     ),
-    # HardSwish and Softmax have int8 kernels in LiteRT too, but its default delegate knows none of them: in float the
-    # whole network stays in one piece and runs faster, and exactly.
-    "HardSwish": Operator(_unary(), (Rule(),)),
+    # It has an int8 kernel in LiteRT too, but its default delegate knows none: in float the whole network stays in one
+    # piece and runs faster, and exactly.
+    "HardSwish": Operator(_unary(), (Rule(),), pointwise=FUNCTION),
     "Identity": Operator(Litert()),
-    "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True),
+    "InstanceNormalization": Operator(Litert("normalization.instance_norm", data=1, layout=ANY)),
+    "LayerNormalization": Operator(Litert("normalization.layer_norm", data=1, layout=ANY)),
+    "LSTM": Operator(
+        Litert("recurrent.lstm"), weights="LSTM", cell=Cell(4, (("Sigmoid", "Tanh", "Tanh"),)),
+    ),
+    "LeakyRelu": Operator(Litert("elementwise.leaky_relu", layout=ANY), behind=True, pointwise=FUNCTION),
+    "LogSoftmax": Operator(Litert("reduction.softmax")),
+    "LpNormalization": Operator(Litert("normalization.lp_norm", layout=ANY)),
+    "Less": Operator(_several()),
+    "LessOrEqual": Operator(_several()),
+    "Log": Operator(_function(), pointwise=FUNCTION),
     "MatMul": Operator(
         Litert("dense.matmul", int8="weighted", clamps=True), (Rule(weight_axis=1, fuses=True),), weights=MATRIX,
     ),
+    "Max": Operator(_several("extremum"), pointwise=FUNCTION),
     "MaxPool": Operator(
-        Litert("pooling.max_pool", int8="always", layout=LAST, clamps=True), _SAME,
+        Litert("pooling.max_pool", "pool", "always", layout=LAST, clamps=True), _SAME,
         sign=KEEPS_SIGN, channels=POOL, packed="max_pool",
     ),
-    "Mul": Operator(_binary("always"), (Rule(2, fuses=True),), channels=EITHER, gates=True),
+    "Min": Operator(_several("extremum"), pointwise=FUNCTION),
+    "Mish": Operator(Litert(spelling="mish", layout=ANY), pointwise=FUNCTION),
+    "Mul": Operator(
+        _binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="multiply", pointwise="multiply",
+    ),
+    "Neg": Operator(_function(), pointwise=FUNCTION),
+    "Not": Operator(_function()),
+    "Or": Operator(_several()),
+    "OneHot": Operator(Litert("indexing.one_hot")),
     "PRelu": Operator(Litert("elementwise.prelu", layout=ANY)),
     "Pad": Operator(
         Litert("reshaping.pad", int8="padding", data=1, layout=ANY),
         (Rule(output=SHARED, attributes={"mode": "constant"}, constants={2: 0.0}, absent={2: 0.0}),),
+        packed="pad",
     ),
+    "Pow": Operator(_several("pow"), pointwise=FUNCTION),
     "QuantizeLinear": Operator(Litert("elementwise.quantize", layout=ANY), sign=KEEPS_SIGN, behind=True, inner=True),
-    "ReduceMean": Operator(Litert("reduction.mean", "reduce_mean", "always"), (Rule(),), sign=KEEPS_SIGN),
+    "RMSNormalization": Operator(Litert("normalization.rms_norm", data=1, layout=ANY)),
+    "Range": Operator(Litert(spelling="constant")),
+    "ReduceL1": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
+    "ReduceL2": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
+    "ReduceLogSum": Operator(_REDUCTION),
+    "ReduceLogSumExp": Operator(Litert("reduction.log_sum_exp", "reduction", data=1)),
+    "ReduceMax": Operator(_REDUCTION, sign=KEEPS_SIGN),
+    "ReduceMean": Operator(
+        Litert("reduction.reduce", "reduction", "always"), (Rule(),), sign=KEEPS_SIGN, packed="global_average_pool",
+    ),
+    "ReduceMin": Operator(_REDUCTION, sign=KEEPS_SIGN),
+    "ReduceProd": Operator(_REDUCTION, sign=KEEPS_SIGN),
+    "ReduceSum": Operator(_REDUCTION, sign=KEEPS_SIGN),
+    "ReduceSumSquare": Operator(_REDUCTION, sign=NEVER_NEGATIVE),
+    "Reciprocal": Operator(Litert(spelling="reciprocal", layout=ANY), pointwise=FUNCTION),
+    "RNN": Operator(Litert("recurrent.rnn"), weights="RNN", cell=Cell(1, (("Tanh",), ("Relu",)), ("relu",))),
     "Relu": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), (Rule(clamps=(0.0, INFINITY)),),
-        sign=NEVER_NEGATIVE, channels=EITHER, behind=True,
+        sign=NEVER_NEGATIVE, channels=EITHER, behind=True, pointwise=FUNCTION,
     ),
     "Relu6": Operator(
         Litert("elementwise.relu", int8="always", layout=ANY), sign=NEVER_NEGATIVE, inner=True,
     ),
     "Reshape": Operator(
-        Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True,
+        Litert("reshaping.reshape", "reshape", "always"), _SAME, sign=KEEPS_SIGN, moves=True, packed="shuffle",
     ),
     "Resize": Operator(
-        Litert("reshaping.resize", int8="nearest", data=1, layout=LAST),
+        Litert("reshaping.resize", "resize", "nearest", data=1, layout=LAST),
         (Rule(output=SHARED, attributes={"mode": "nearest"}),), refuses=_resize_mode, sign=KEEPS_SIGN,
+        packed="resize",
     ),
-    "Sigmoid": Operator(_unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True),
-    "Slice": Operator(Litert("reshaping.slice_", "slice_", "always", layout=ANY), sign=KEEPS_SIGN),
-    "Softmax": Operator(Litert("reduction.softmax"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE),
-    "Split": Operator(Litert(spelling="split")),
+    "Round": Operator(_function(), pointwise=FUNCTION),
+    "Selu": Operator(Litert(spelling="selu", layout=ANY), pointwise=FUNCTION),
+    "ScatterElements": Operator(Litert("indexing.scatter_elements")),
+    "ScatterND": Operator(Litert("indexing.scatter_nd")),
+    "Sigmoid": Operator(
+        _unary("fixed_scale"), (Rule(output=_UNIT),), sign=NEVER_NEGATIVE, behind=True, pointwise=LOOKUP,
+    ),
+    "Sign": Operator(_function(), pointwise=FUNCTION),
+    "Sin": Operator(_function(), pointwise=FUNCTION),
+    "Slice": Operator(
+        Litert("reshaping.slice_", "slice_", "always", layout=ANY), _SAME, sign=KEEPS_SIGN, packed="slice",
+    ),
+    # In float: 256 levels would leave the weights of a long sequence, each a small share of 1, none of their digits.
+    "Softmax": Operator(Litert("reduction.softmax"), sign=NEVER_NEGATIVE),
+    "Softplus": Operator(Litert(spelling="softplus", layout=ANY), sign=NEVER_NEGATIVE, pointwise=FUNCTION),
+    "Softsign": Operator(Litert(spelling="softsign", layout=ANY), pointwise=FUNCTION),
+    "SpaceToDepth": Operator(
+        Litert("reshaping.space_to_depth", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
+    ),
+    "Split": Operator(
+        Litert(spelling="split"), (Rule(output=SHARED, several=True),), sign=KEEPS_SIGN, packed="split",
+    ),
+    "Sqrt": Operator(_function(), pointwise=FUNCTION, sign=NEVER_NEGATIVE),
     "Squeeze": Operator(_RESHAPE, _SAME, moves=True),
-    "Sub": Operator(_binary("always")),
-    "Tanh": Operator(_unary("fixed_scale"), (Rule(output=(1 / 128, 0)),), behind=True),
+    "Sub": Operator(_binary("always"), pointwise=FUNCTION),
+    "Tanh": Operator(_unary("fixed_scale"), (Rule(output=(1 / 128, 0)),), behind=True, pointwise=FUNCTION),
+    "Tile": Operator(
+        Litert("broadcasting.tile", int8="always", data=1, layout=ANY), _SAME, sign=KEEPS_SIGN,
+    ),
+    "TopK": Operator(Litert("ranking.top_k", data=1)),
+    "ThresholdedRelu": Operator(Litert(spelling="thresholded_relu", layout=ANY), pointwise=FUNCTION),
     "Transpose": Operator(Litert("reshaping.transpose", int8="always"), _SAME, sign=KEEPS_SIGN),
+    "Trilu": Operator(Litert(spelling="constant")),
     "Unsqueeze": Operator(_RESHAPE, _SAME, moves=True),
+    "Where": Operator(_several()),
 }  # fmt: skip
 # What a network may be exported with.
 EXPORTED = tuple(sorted(name for name, row in OPERATORS.items() if not row.inner))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,11 @@ def to_file_layout(array: Array, port: Port) -> Array:
     if port.layout in ("NHWC", "NLC"):
         array = np.moveaxis(array, 1, -1)
     return np.ascontiguousarray(array)
+
+
+def inputs_to_file_layout(arrays: Iterable[Array], ports: Iterable[Port]) -> tuple[Array, ...]:
+    """`to_file_layout` of each input."""
+    return tuple(to_file_layout(array, port) for array, port in zip(arrays, ports))
 
 
 def to_torch_layout(array: Array, port: Port) -> Array:

@@ -6,34 +6,69 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, TypeVar, Union
 
 from edgeprune.errors import TaskError
 from edgeprune.metric import Metric
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from torch import Generator, Tensor, nn
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+T = TypeVar("T")
+# What a network takes: one tensor [n, ...], or several with an equal first dimension, in the order of its arguments.
+Inputs = Union["Tensor", "tuple[Tensor, ...]"]
+
+
+def tuple_of(values: Union[T, tuple[T, ...]]) -> tuple[T, ...]:
+    """The inputs of a network, or its outputs, as a tuple also where there is but one."""
+    return values if isinstance(values, tuple) else (values,)
+
+
+def alone_or_tuple(values: tuple[T, ...]) -> Union[T, tuple[T, ...]]:
+    """The other way: what a user's function gets, one tensor or array alone, several as a tuple."""
+    return values[0] if len(values) == 1 else values
+
+
+def rows(tensors: tuple[T, ...], chosen: slice) -> tuple[T, ...]:
+    """Some of the examples, of each tensor or array [n, ...]."""
+    return tuple(tensor[chosen] for tensor in tensors)  # type: ignore[index]
+
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in memory: `inputs` [n, ...] and `targets` [n, ...], tensors with equal first dimension."""
+    """Examples in memory: `inputs` [n, ...], or a tuple of such where the network takes several, and `targets`
+    [n, ...], tensors with equal first dimension."""
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
 
     def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets) or len(self.inputs) == 0:
-            raise TaskError(
-                f"a split needs as many targets as inputs and at least one: got {len(self.inputs)} inputs "
-                f"and {len(self.targets)} targets"
-            )
+        if isinstance(self.inputs, list) or not self.arguments:
+            raise TaskError(f"a split needs a tensor of inputs or a tuple of them, got {self.inputs!r:.40}")
+        for number, tensor in enumerate(self.arguments):
+            which = "inputs" if len(self.arguments) == 1 else f"rows of inputs[{number}]"
+            if len(tensor) != len(self.targets) or len(tensor) == 0:
+                raise TaskError(
+                    f"a split needs as many targets as inputs and at least one: got {len(tensor)} {which} "
+                    f"and {len(self.targets)} targets"
+                )
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.targets)
+
+    @property
+    def arguments(self) -> tuple[Tensor, ...]:
+        """What the network is called with, in order."""
+        return tuple_of(self.inputs)
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """The same as NumPy arrays."""
+        return tuple(tensor.numpy() for tensor in self.arguments)
 
 
 @dataclass(frozen=True)
@@ -92,7 +127,8 @@ class Task:
     of arrays for a model with several outputs) -> float: a share, at most 1, of which more is better, unless
     `smaller_is_better` and `metric_unit` (such as "degrees") say otherwise.
     optimizer: parameters -> optimizer. schedule: (optimizer, iterations) -> learning-rate scheduler stepped once an
-    iteration, or None. augment: (batch of inputs, generator) -> batch, vectorised, or None.
+    iteration, or None. augment: (batch of inputs, generator) -> batch, vectorised, or None; of a network with several
+    inputs the batch is a tuple.
     """
 
     name: str
@@ -104,7 +140,7 @@ class Task:
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     recipe: Recipe
     schedule: Optional[Callable[[Optimizer, int], LRScheduler]] = None
-    augment: Optional[Callable[[Tensor, Generator], Tensor]] = None
+    augment: Optional[Callable[[Any, Generator], Any]] = None
     description: str = field(default="", compare=False)
     smaller_is_better: bool = False
     metric_unit: str = ""

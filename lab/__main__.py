@@ -13,7 +13,7 @@ import click
 from edgeprune.errors import EdgepruneError, ExitCode
 from edgeprune.progress import say
 
-COMMANDS = ("costs", "instructions", "kernels", "noise", "peers")
+COMMANDS = ("costs", "exports", "instructions", "kernels", "noise", "peers", "plans", "zoo")
 
 
 class Laboratory(click.Group):

@@ -10,19 +10,24 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeprune import kernels
-from edgeprune.export.graph import read_graph
 from edgeprune.export.quantize import quantize
+from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse import rewrite, stock
 from edgeprune.export.sparse.clock import Forced
 from edgeprune.kernels.packing import BLOCKS
 from edgeprune.mask import Array
+from edgeprune.operators import row
 
 Attributes = dict[str, Any]
 CLIP = {"low": 0.0, "high": 6.0}
 SCALE = 0.02
 WINDOW: Attributes = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4}
 GLOBAL = "global_average_pool"
-STOCK = {"add": "Add", "max_pool": "MaxPool", "average_pool": "AveragePool", GLOBAL: "GlobalAveragePool"}
+STOCK = {
+    "add": "Add", "max_pool": "MaxPool", "average_pool": "AveragePool", GLOBAL: "GlobalAveragePool",
+    "multiply": "Mul", "gate": "Mul", "table": "Sigmoid", "function": "Elu",
+}  # fmt: skip
+PAIRS = ("add", "multiply", "gate")  # of two tensors, in a gate a factor for each channel
 
 
 def weights(shape: tuple[int, ...], pattern: str, density: float, seed: int) -> Array:
@@ -43,14 +48,20 @@ def deep_weights(channels: int, seed: int) -> Array:
 
 def chain(shape: tuple[int, ...], layers: list[Array], clipped: bool = False) -> onnx.ModelProto:
     """Layers with Relus (or Clips) between, over an input [batch, *shape]: Gemm, Conv, or depthwise Conv (weights
-    [C, 1, ...])."""
+    [C, 1, ...]). Over [tokens, inputs]: MatMul and Add, as PyTorch writes it, with nothing between."""
     nodes: list[onnx.NodeProto] = []
     value = "input"
     constants = [numpy_helper.from_array(np.array(bound, np.float32), name) for name, bound in CLIP.items()]
     for index, weight in enumerate(layers):
         name, bias, out = f"layer{index}.weight", f"layer{index}.bias", f"relu{index}"
-        constants += [numpy_helper.from_array(weight, name)]
+        over_tokens = weight.ndim == len(shape) == 2
+        constants += [numpy_helper.from_array(np.ascontiguousarray(weight.T) if over_tokens else weight, name)]
         constants += [numpy_helper.from_array(np.full(len(weight), 0.1, np.float32), bias)]
+        if over_tokens:
+            nodes += [helper.make_node("MatMul", [value, name], [f"sum{index}"])]
+            nodes += [helper.make_node("Add", [f"sum{index}", bias], [out])]
+            value = out
+            continue
         if weight.ndim == 2:
             node = helper.make_node("Gemm", [value, name, bias], [f"sum{index}"], transB=1)
         else:
@@ -73,6 +84,28 @@ def network(
         # Made up ranges: they do not matter for the time.
         graph = quantize(graph, dict.fromkeys(graph.shapes, (0.0, 4.0)))
     return (rewrite(graph, Forced(pattern)) if pattern else stock(graph)).model
+
+
+def recurrent(kind: str, steps: int, sizes: list[tuple[int, int]], pattern: str, sparse: float) -> onnx.ModelProto:
+    """Recurrent layers one after the other over an input [1, steps, inputs]; each size: inputs, units. sparse: the
+    share of the pattern's blocks that is left, 0.0 for the runtime's own kernels and full weights."""
+    cell = row(kind).cell
+    assert cell is not None
+    nodes: list[onnx.NodeProto] = [helper.make_node("Transpose", ["input"], ["value"], perm=[1, 0, 2])]
+    constants, value = [numpy_helper.from_array(np.array([1], np.int64), "axes")], "value"
+    for index, (inputs, units) in enumerate(sizes):
+        shapes = {"weights": (cell.gates * units, inputs), "state": (cell.gates * units, units)}
+        arrays = {name: weights(shape, pattern, sparse or 1.0, index)[None] for name, shape in shapes.items()}
+        arrays["biases"] = np.full((1, 2 * cell.gates * units), 0.1, np.float32)
+        constants += [numpy_helper.from_array(array, f"{name}{index}") for name, array in arrays.items()]
+        names = [value, *(f"{name}{index}" for name in arrays)]
+        reset: Attributes = {"linear_before_reset": 1} if "linear_before_reset" in cell.attributes else {}
+        nodes += [helper.make_node(kind, names, [f"steps{index}"], hidden_size=units, **reset)]
+        value = f"value{index}"
+        nodes += [helper.make_node("Squeeze", [f"steps{index}", "axes"], [value])]
+    nodes[-1].output[0] = "output_0"
+    graph = read_graph(model_of(nodes, constants, (steps, sizes[0][0]), ["output_0"]))
+    return (rewrite(graph, Forced(pattern)) if sparse else stock(graph)).model
 
 
 def reordering(shape: tuple[int, ...], step: int = 1) -> onnx.ModelProto:
@@ -154,27 +187,36 @@ def tensor_chain(work: str, count: int, packed: bool, shape: tuple[int, ...]) ->
     """`count` times the same operator on a quantized tensor, one after the other (global pools: side by side). work:
     one of STOCK; packed: in the library's layout, else in the runtime's operators."""
     scales = [numpy_helper.from_array(np.array(scale_of(i), np.float32), f"scale{i}") for i in range(count)]
-    side_by_side = work == GLOBAL
+    entries = np.arange(255, -1, -1, dtype=np.uint8)
+    others = {"entries": entries, "factors": np.full((1, shape[0], 1, 1), 200, np.uint8)}
+    constants = [*quantizers(), *scales, *(numpy_helper.from_array(array, name) for name, array in others.items())]
     nodes = [helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["q0"])]
-    value = "q0"
+    value, factors = "q0", "factors"
     if packed:
-        nodes.append(own_node("QPack", ["q0"], "p0"))
-        value = "p0"
-    first, ends = value, []
+        nodes += [own_node("QPack", ["q0"], "p0"), own_node("QPack", ["factors"], "packed_factors")]
+        value, factors = "p0", "packed_factors"
+    if work == GLOBAL:
+        return _side_by_side(nodes, value, count, packed, shape, constants)
+    first = value
     for index in range(count):
-        inputs = [value, first] if work == "add" else [first if side_by_side else value]
+        inputs = [value, *([factors if work == "gate" else first] if work in PAIRS else [])]
         value = f"v{index}"
         nodes += [packed_node(work, inputs, index, shape)] if packed else stock_nodes(work, inputs, index)
-        if side_by_side:
-            ends.append(f"output_{index}")
-            nodes.append(helper.make_node("DequantizeLinear", [value, f"scale{index}", "zero"], [ends[-1]]))
-    if packed and not side_by_side:
+    if packed:
         nodes.append(own_node("QUnpack", [value], "last", channels=shape[0]))
         value = "last"
-    if not side_by_side:
-        ends.append("output_0")
-        nodes.append(helper.make_node("DequantizeLinear", [value, "scale", "zero"], ends))
-    return model_of(nodes, [*quantizers(), *scales], shape, ends)
+    nodes.append(helper.make_node("DequantizeLinear", [value, "scale", "zero"], ["output_0"]))
+    return model_of(nodes, constants, shape, ["output_0"])
+
+
+def _side_by_side(
+    nodes: list[Any], value: str, count: int, packed: bool, shape: tuple[int, ...], constants: list[Any]
+) -> onnx.ModelProto:
+    """Global pools of one tensor, in the integers that each writes."""
+    ends = [f"v{index}" for index in range(count)]
+    for index in range(count):
+        nodes += [packed_node(GLOBAL, [value], index, shape)] if packed else stock_nodes(GLOBAL, [value], index)
+    return model_of(nodes, constants, shape, ends, TensorProto.UINT8)
 
 
 def stock_nodes(work: str, inputs: list[str], index: int) -> list[Any]:
@@ -182,7 +224,7 @@ def stock_nodes(work: str, inputs: list[str], index: int) -> list[Any]:
     output = f"v{index}"
     real = [f"{output}_input{place}" for place in range(len(inputs))]
     nodes = [helper.make_node("DequantizeLinear", [name, "scale", "zero"], [to]) for name, to in zip(inputs, real)]
-    window: Attributes = {} if work in ("add", GLOBAL) else WINDOW
+    window: Attributes = WINDOW if work.endswith("_pool") and work != GLOBAL else {}
     nodes.append(helper.make_node(STOCK[work], real, [f"{output}_real"], **window))
     scale = f"scale{index}" if work == GLOBAL else "scale"
     return [*nodes, helper.make_node("QuantizeLinear", [f"{output}_real", scale, "zero"], [output])]
@@ -200,8 +242,13 @@ def packed_node(work: str, inputs: list[str], index: int, shape: tuple[int, ...]
         return own_node("QMaxPool", inputs, output, **window)
     if work == "average_pool":
         return own_node("QAveragePool", inputs, output, **window, **points, count_include_pad=0, scale=1.0)
+    if work in ("multiply", "gate"):
+        both = {"a_zero_point": 3, "b_zero_point": 3, "y_zero_point": 3, "scale": SCALE}
+        return own_node("QMul", inputs, output, channels=shape[0], signed=0, **both)
+    if work == "table":
+        return own_node("QTable", [*inputs, "entries"], output, signed=0)
     ratio = float(np.float32(SCALE) / np.float32(scale_of(index)))
-    return own_node("QGlobalAveragePool", inputs, output, channels=shape[0], **points, scale=ratio)
+    return own_node("QGlobalAveragePool", inputs, output, channels=shape[0], signed=0, **points, scale=ratio)
 
 
 def own_node(operator: str, inputs: list[str], output: str, **attributes: Any) -> Any:

@@ -13,7 +13,9 @@ from scipy.optimize import nnls
 from edgeprune.export.sparse.clock import machine_name
 from edgeprune.kernels.costs import FILE
 from edgeprune.progress import say
+from lab.between import measure_between
 from lab.grid import Row, measure
+from lab.rest import measure_rest
 from lab.stopwatch import Stopwatch
 
 SHORTEST = 150.0  # nanoseconds that a row must take to count
@@ -57,7 +59,7 @@ def costs(dry_run: bool) -> None:
     lab costs --dry-run    write nothing
     """
     watch = Stopwatch()
-    rows = list(measure(watch))
+    rows = [*measure(watch), *measure_rest(watch), *measure_between(watch)]
     unit_ns = float(np.quantile(watch.units_ns, 0.1))
     constants = fit([row._replace(spent=row.spent * unit_ns) for row in rows])
     if dry_run:

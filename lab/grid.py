@@ -6,13 +6,22 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 
-from edgeprune.kernels.costs import FORMATS, TENSOR_WORK, Geometry, pool_features, stored_blocks
-from lab import chains
+from edgeprune.kernels.costs import (
+    FORMATS,
+    RECURRENT,
+    TENSOR_WORK,
+    Geometry,
+    RecurrentGeometry,
+    pool_features,
+    stored_blocks,
+)
+from edgeprune.operators import row
+from lab import branches, chains
 from lab.stopwatch import Stopwatch
 
 # (channels, side, kernel): what networks for small devices are made of, the small planes at their ends included.
@@ -37,12 +46,21 @@ DEPTHWISE = (
 # (outputs, inputs); of small products the call is all there is.
 GEMMS = (
     (128, 128), (256, 256), (512, 512), (1024, 1024), (1536, 1536),
-    (16, 16), (32, 32), (64, 64), (8, 64), (12, 256), (96, 300), (12, 1280),
+    (16, 16), (32, 32), (64, 64), (8, 64), (12, 256), (96, 300), (12, 1280), (2048, 2048),
 )  # fmt: skip
+# (tokens, outputs, inputs): a transformer's projections and the two halves of its MLP.
+TOKENS = (
+    (16, 192, 192), (64, 192, 192), (197, 192, 192), (16, 384, 384), (64, 384, 384), (197, 384, 384),
+    (16, 768, 192), (64, 768, 192), (197, 768, 192),
+)  # fmt: skip
+# (inputs, units, steps) of recurrent layers, every second one of which goes back from units to inputs.
+RECURRENT_LAYERS = ((64, 64, 100), (128, 128, 50), (256, 256, 30), (32, 128, 100), (64, 256, 50), (128, 32, 20))
 DENSITIES = (0.05, 0.15, 0.5)
 TENSORS = ((16, 8), (64, 14), (16, 64), (64, 32), (256, 14), (512, 7), (64, 56), (512, 14))
 # Too large for a core's own cache, as what changes layout at a network's start is.
 LARGE = ((128, 56), (64, 112))
+# Work that is timed in chains of its own: the runtime has it in no layout of its own, or it ends a chain.
+ALONE, POOLS = ("add", "global_average_pool", "multiply", "gate", "table", "function"), ("max_pool", "average_pool")
 Features = Mapping[str, float]
 Formats = Mapping[str, tuple[str, ...]]  # of the sparse kernels of each precision
 
@@ -75,6 +93,8 @@ def measure(watch: Stopwatch) -> Iterator[Row]:
     for outputs, inputs in GEMMS:
         sizes = dict.fromkeys(((outputs, inputs), (inputs, outputs)))
         yield from measure_layers(watch, [Geometry(*size, 1, 1, 1, gemm=True) for size in sizes], (), 1)
+    yield from measure_tokens(watch)
+    yield from measure_recurrent(watch)
     for channels, side in DEPTHWISE:
         yield from measure_depthwise(watch, channels, side)
     for channels, side in (*TENSORS, *LARGE):
@@ -84,6 +104,41 @@ def measure(watch: Stopwatch) -> Iterator[Row]:
         if (channels, side) not in LARGE:
             yield from measure_tensor_work(watch, shape)
             yield from measure_pools(watch, channels, side)
+
+
+def measure_tokens(watch: Stopwatch) -> Iterator[Row]:
+    """Matrix products of many columns."""
+    for tokens, outputs, inputs in TOKENS:
+        sizes = dict.fromkeys(((outputs, inputs), (inputs, outputs)))
+        layers = [Geometry(*size, 1, tokens, tokens, gemm=True) for size in sizes]
+        yield from measure_layers(watch, layers, (), 1)
+
+
+def measure_recurrent(watch: Stopwatch) -> Iterator[Row]:
+    """LSTM and GRU layers, dense and in every sparse format."""
+    for (inputs, units, steps), kind in product(RECURRENT_LAYERS, ("LSTM", "GRU")):
+        cell = row(kind).cell
+        assert cell is not None
+        sizes = [(inputs, units), (units, inputs)]
+        layers = [
+            RecurrentGeometry(cell.gates * own, given, 1, steps, steps, gemm=True, units=own) for given, own in sizes
+        ]
+
+        def spent(pattern: str, density: float, kind: str = kind, steps: int = steps, sizes: Any = sizes) -> float:
+            return watch.margin(lambda count: chains.recurrent(kind, steps, sizes * count, pattern, density))
+
+        work = total([layer.dense_features() for layer in layers])
+        yield Row("fp32 dense", RECURRENT, work, spent("unstructured", 0.0))
+        for pattern, density in product(FORMATS["fp32"], DENSITIES):
+            features = []
+            for layer in layers:
+                rows = layer.outputs
+                given, state = (
+                    stored_blocks(chains.weights((rows, columns), pattern, density, 0), pattern)
+                    for columns in (layer.inputs, layer.units)
+                )
+                features.append(replace(layer, state_blocks=state).sparse_features(given + state))
+            yield Row(f"fp32 {pattern}", RECURRENT, total(features), spent(pattern, density))
 
 
 def tensor_features(shape: tuple[int, ...]) -> Features:
@@ -101,7 +156,9 @@ def measure_layers(
 ) -> Iterator[Row]:
     """One layer, or two by turns, dense and in every sparse format. taps: of the kernel, () of a Gemm."""
     first = geometries[0]
-    shape = (first.inputs, side, side) if taps else (first.inputs,)
+    shape: tuple[int, ...] = (first.inputs, side, side) if taps else (first.inputs,)
+    if first.has_columns:
+        shape = (first.positions_in, first.inputs)
     sizes = [(layer.outputs, layer.inputs, *taps) for layer in geometries]
 
     def spent(precision: str, pattern: str, density: float, sparse: bool, clipped: bool = False) -> float:
@@ -120,7 +177,7 @@ def measure_layers(
             blocks = [stored_blocks(chains.weights(size, pattern, density, 0), pattern) for size in sizes]
             work = total([layer.sparse_features(count) for layer, count in zip(geometries, blocks)])
             sparse = spent(precision, pattern, density, True)
-            yield Row(f"{precision} {pattern}", "gemm" if first.gemm else "conv", work, sparse)
+            yield Row(f"{precision} {pattern}", first.kind if first.gemm else "conv", work, sparse)
 
 
 def measure_depthwise(watch: Stopwatch, channels: int, side: int) -> Iterator[Row]:
@@ -168,8 +225,14 @@ def measure_tensor_work(watch: Stopwatch, shape: tuple[int, ...]) -> Iterator[Ro
     """Operators on whole int8 tensors, stock and packed, and the changes of layout."""
     features = tensor_features(shape)
     for work, packed in product(TENSOR_WORK[2:], (False, True)):
-        spent = watch.margin(functools.partial(chains.tensor_chain, work, packed=packed, shape=shape))
-        yield Row(f"int8 {'packed' if packed else 'plain'}", work, features, spent)
+        if packed and work == "function":  # a table, as all of them
+            continue
+        if work in ALONE or (packed and work in POOLS):
+            spent = watch.margin(functools.partial(chains.tensor_chain, work, packed=packed, shape=shape))
+        else:
+            made = functools.partial(branches.branches, packed=packed, shape=shape)
+            spent = watch.margin(functools.partial(made, work)) - watch.margin(functools.partial(made, ""))
+        yield Row(f"int8 {'packed' if packed else 'plain'}", work, branches.features(work, shape), spent)
     # Between stock convolutions, whose own layout (NHWC) is a third one.
     both, neither = (watch.margin(functools.partial(chains.converting, shape, converts=it)) for it in (True, False))
     for work in TENSOR_WORK[:2]:

@@ -16,7 +16,7 @@ from edgeprune.errors import ExportError
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def inputs_of(model: Path) -> dict[str, NDArray[Any]]:
+def inputs_of(model: Path) -> list[NDArray[Any]]:
     """Inputs from a normal distribution, the same in every run; a dimension without a size is 1."""
     try:
         graph = onnx.load(model, load_external_data=False).graph
@@ -24,13 +24,13 @@ def inputs_of(model: Path) -> dict[str, NDArray[Any]]:
         raise ExportError(f"{model} is no ONNX file ({problem})") from None
     weights = {tensor.name for tensor in graph.initializer}
     random = np.random.default_rng(0)
-    inputs = {}
+    inputs = []
     for value in graph.input:
         if value.name not in weights:
             kind = value.type.tensor_type
             shape = [dimension.dim_value or 1 for dimension in kind.shape.dim]
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-            inputs[value.name] = np.asarray(random.standard_normal(shape), dtype)
+            inputs.append(np.asarray(random.standard_normal(shape), dtype))
     return inputs
 
 

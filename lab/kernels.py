@@ -12,13 +12,13 @@ from lab import options
 from lab.ratios import ROWS, Asked, check_choices, compare, compare_threads, draw_curve
 from lab.sheet import say_load
 from lab.sizes import compare_sizes
-from lab.tickets import NETWORKS
+from lab.tickets import MORE, NETWORKS
 
 RANDOM = "random"
 
 
 @click.command()
-@options.only("network", (*NETWORKS, RANDOM))
+@options.only("network", (*NETWORKS, *MORE, RANDOM))
 @options.only("row", ROWS)
 @options.SPARSITY
 @click.option("--threads", type=click.IntRange(1), default=1, help="Compare so many threads with one.")
@@ -44,6 +44,7 @@ def kernels(
     \b
     lab kernels                          four networks and a drawn one, 90 % zeros, one thread
     lab kernels --network mlp --json     {network: {row: ratio}}
+    lab kernels --network efficientnet   also mobilenetv2, mobilenetv3small, resnet50, yolo
     lab kernels --threads 2              two threads against one
     lab kernels --batch 32               32 examples a call
     lab kernels --curve                  from 70 to 98 % zeros, and where sparse and dense cross

@@ -110,7 +110,7 @@ def _load(path: Path) -> None:
 
     try:
         model = edgeprune.load(path)
-        model.run_file_layout(model.artifact.probes()["input"])
+        model.run_file_layout(*model.artifact.probe_inputs())
     except edgeprune.EdgepruneError as problem:
         click.echo(f"error: {problem}", err=True)
         sys.exit(problem.exit_code)

@@ -17,7 +17,8 @@ import results_page
 
 from edgeprune.cli import cli
 from edgeprune.errors import ExitCode
-from edgeprune.operators import EXPORTED, OPERATORS, SHARED, TRANSPOSED, Operator
+from edgeprune.operator_row import SHARED, TRANSPOSED, Operator
+from edgeprune.operators import EXPORTED, OPERATORS
 from edgeprune.target import load_target, target_names
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -44,7 +45,8 @@ def _block(kind: str) -> str:
     if kind.startswith("command "):
         return _command(kind.removeprefix("command "))
     tables = {"exit codes": _exit_codes, "targets": _targets, "what pays off": _paying, "operators": _operators}
-    return results_page.results() if kind == "results" else tables[kind]()
+    pages = {"results": results_page.results, "zoo": results_page.zoo}
+    return {**tables, **pages}[kind]()
 
 
 def _command(name: str) -> str:

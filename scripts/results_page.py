@@ -82,15 +82,24 @@ def results() -> str:
     return "\n\n".join(parts)
 
 
+def zoo() -> str:
+    """The tables of the zoo's newest result, whole."""
+    machines, every = read()
+    files = [file for name in machines for file in every if file == f"{name}-zoo.json"]
+    result = every[files[0]]
+    parts = [_wrapped(f"{result.date}, {machines[result.machine].name}. {result.about}")]
+    for table in result.tables:
+        parts += [f"### {table.title}", _markdown(table, len(table.rows))]
+    return "\n\n".join([*parts, *result.notes])
+
+
 def _section(file: str, result: Result) -> Iterator[str]:
     """Its parts as Markdown: commands, the first table or its first rows, notes; a link where the file has more."""
     yield f"### {result.title}"
     yield "```bash\n" + "\n".join(result.commands) + "\n```"
     yield _wrapped(f"{result.date}. {result.about}".strip())
     for table in result.tables[:1]:
-        cells = range(len(table.columns))
-        rows = [[_cell(table, row, column) for column in cells] for row in range(min(ROWS, len(table.rows)))]
-        yield "\n".join(f"| {' | '.join(line)} |" for line in (table.columns, ["---"] * len(cells), *rows))
+        yield _markdown(table, ROWS)
     more = bool(result.details or result.tables[1:] or any(len(table.rows) > ROWS for table in result.tables))
     notes = [*result.notes, *[f"[More figures and notes](results/{file})"] * more]
     if notes:
@@ -109,6 +118,13 @@ def _line(file: str, result: Result) -> str:
     below = sum(any(isinstance(figure, float) and figure < bar for figure in figures) for figures, bar in pairs)
     words = f": {below or 'none'} of {len(pairs)} figures below the bar" if pairs else ""
     return f"- {result.date}, [{result.title}](results/{file}){words}"
+
+
+def _markdown(table: Table, most: int) -> str:
+    """Its first rows, at most so many."""
+    cells = range(len(table.columns))
+    rows = [[_cell(table, row, column) for column in cells] for row in range(min(most, len(table.rows)))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (table.columns, ["---"] * len(cells), *rows))
 
 
 def _wrapped(text: str, indent: str = "") -> str:

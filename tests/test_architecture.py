@@ -16,7 +16,7 @@ from edgeprune import patterns
 
 ROOT = Path(edgeprune.__file__).parent
 LAYERS = (
-    {"errors", "progress", "warden"},
+    {"errors", "operator_row", "progress", "warden"},
     {"typed"},
     {"store", "operators", "metric", "evidence", "scratch", "device"},
     {"archive", "options"},
@@ -53,7 +53,10 @@ STANDARD = set(sys.stdlib_module_names)
 INTERPRETERS = ("onnxruntime", "ai_edge_litert.interpreter", "tflite_runtime", "tensorflow")
 FRAMEWORKS = {"torch", "onnx", "onnxscript", "onnxruntime", "ai_edge_litert", "tensorflow", "sklearn"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
-LAB = {f"lab.{path.stem}": path for path in sorted((ROOT.parent / "lab").glob("*.py"))}
+LAB = {
+    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path
+    for path in sorted((ROOT.parent / "lab").rglob("*.py"))
+}
 TREES = {name: ast.parse(path.read_text()) for name, path in {**FILES, **LAB}.items()}
 
 
@@ -64,10 +67,12 @@ def imported(name: str) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) in at_load) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            # The device's files lie in another package on a device.
-            relative = room(name) == "device" and str(node.module).split(".")[0] not in STANDARD
-            assert node.level == relative, f"{name}: imports are absolute, or relative inside device/"
-            module = ".".join(filter(None, ["edgeprune.device" if node.level else "", node.module]))
+            # The device's files lie in another package on a device, the timed networks in one beside a ticket's task.
+            moved = "lab.networks" if name.startswith("lab.networks") else "edgeprune.device"
+            inside = room(name) == "device" and str(node.module).split(".")[0] not in STANDARD
+            inside |= moved == "lab.networks" and f"{moved}.{node.module}" in LAB
+            assert node.level == inside, f"{name}: imports are absolute, or relative inside device/ and lab/networks/"
+            module = ".".join(filter(None, [moved if node.level else "", node.module]))
             for alias in node.names:
                 whole = f"{module}.{alias.name}"
                 deeper = whole.removeprefix("edgeprune.")

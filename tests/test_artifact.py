@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprune import Artifact, ExportError, store
-from edgeprune.artifact import Layer, Port, Zeros, sizes_of, to_file_layout, to_torch_layout
+from edgeprune.archive import sizes_of
+from edgeprune.artifact import Layer, Port, Zeros, to_file_layout, to_torch_layout
 from edgeprune.evidence import KernelTimes, Signal
 
 FIELDS: dict[str, Any] = {
@@ -25,7 +26,7 @@ FIELDS: dict[str, Any] = {
     "variant": "ticket",
     "twin": "digits-dense",
     "model_file": "model.onnx",
-    "input": Port("input", (-1, 1, 8, 8), "float32", "NCHW"),
+    "inputs": (Port("input", (-1, 1, 8, 8), "float32", "NCHW"),),
     "outputs": (Port("output_0", (-1, 10), "float32", ""),),
     "zeros": {"fc1.weight": Zeros(50, 0, 2, 64, 0.1875), "fc2.weight": Zeros(3, 1, 0, 10, 0.8)},
     "parity_max_abs": 1e-6,
@@ -113,6 +114,18 @@ def test_a_bundle_without_a_library_has_none(tmp_path: Path) -> None:
     assert (again.library, again.library_path, again.layers) == ("", None, ())
 
 
+def test_a_manifest_from_before_several_inputs_is_read(tmp_path: Path) -> None:
+    artifact = make_artifact(tmp_path / "b")
+    path = artifact.path / "manifest.json"
+    body = store.read_json(path, "artifact", ExportError)
+    older = {**body, "input": body["inputs"][0]}
+    del older["inputs"], older["schema_version"]
+    store.write_json(path, older)
+    again = Artifact.load(artifact.path)
+    assert again == artifact
+    np.testing.assert_array_equal(again.probe_inputs(), [PROBES["input"]])
+
+
 def test_the_sizes_count_the_library(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path / "digits-ticket")
     assert (artifact.size_bytes, artifact.model_bytes, artifact.library_bytes) == (12, 5, 7)
@@ -173,6 +186,9 @@ def test_layouts_go_there_and_back(layout: str, batch: int) -> None:
     np.testing.assert_array_equal(to_torch_layout(moved, port), array)
 
 
+PORT = {"name": "x", "shape": [1, 2], "dtype": "float32", "layout": ""}
+
+
 def resealed(path: Path, change: dict[str, Any]) -> None:
     body = {**json.loads((path / "manifest.json").read_text()), **change}
     del body["seal"], body["schema_version"]
@@ -210,9 +226,20 @@ def test_a_file_that_is_a_link_out_of_the_bundle_is_refused(tmp_path: Path) -> N
         ({"model_file": "other.onnx"}, "model_file: other.onnx is not among its files"),
         ({"files": {"model.onnx": "0" * 64, "libedgeprune.so": "0" * 64}}, "probes: probes.safetensors is not among"),
         ({"outputs": []}, "outputs: expected at least one"),
-        ({"input": {"name": "x", "shape": [1, 0], "dtype": "float32", "layout": ""}}, "input: shape: expected"),
-        ({"input": {"name": "x", "shape": [1, 2], "dtype": "float33", "layout": ""}}, "input: dtype: expected"),
-        ({"input": {"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "NHWC"}}, "input: layout: expected"),
+        (
+            {"inputs": [{"name": "x", "shape": [1, 0], "dtype": "float32", "layout": ""}]},
+            r"inputs\[0\]: shape: expected",
+        ),
+        (
+            {"inputs": [{"name": "x", "shape": [1, 2], "dtype": "float33", "layout": ""}]},
+            r"inputs\[0\]: dtype: expected",
+        ),
+        (
+            {"inputs": [{"name": "x", "shape": [1, 2], "dtype": "float32", "layout": "NHWC"}]},
+            r"inputs\[0\]: layout: expected",
+        ),
+        ({"inputs": [PORT, PORT]}, r"inputs: expected a name of its own for each, got \['x', 'x'\]"),
+        ({"inputs": []}, "inputs: expected at least one"),
         ({"layers": [{"name": "fc"}]}, r"layers\[0\].op: missing"),
         ({"zeros": {"fc1.weight": None}}, r"zeros\['fc1.weight'\]: expected an object, got null"),
         ({"options": {"max_drop": "1 %"}}, "options.max_drop: expected a number, got '1 %'"),

@@ -82,7 +82,7 @@ def load_script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_pages_hold_the_facts_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     make_docs = load_script("make_docs", monkeypatch)
     generated = re.findall(r"^<!-- generated: ([\w -]+) -->$", "\n".join(PAGES.values()), re.MULTILINE)
-    tables = {"exit codes", "targets", "what pays off", "results", "operators"}
+    tables = {"exit codes", "targets", "what pays off", "results", "operators", "zoo"}
     assert {f"command {name}" for name in COMMANDS} | tables == set(generated)
     for name, page in PAGES.items():
         assert make_docs.filled(page) == page, f"{name} is out of date: run scripts/make_docs.py"

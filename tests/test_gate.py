@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edgeprune import Artifact, Measurement, MeasurementError, TicketError, load_target, store
-from edgeprune.artifact import Port, sizes_of
+from edgeprune.archive import sizes_of
+from edgeprune.artifact import Port
 from edgeprune.blocks import Block, Count
 from edgeprune.cli import main
 from edgeprune.gate import exit_code, judge, junit, parse_budgets, split_budgets, unfairness
@@ -34,7 +35,7 @@ def make_artifact(folder: Path, **changes: Any) -> Artifact:
     given |= {"path": folder, "model_file": "model.onnx"}
     given |= {"files": {name: store.sha256_file(folder / name) for name in ("model.onnx", "probes.safetensors")}}
     given |= {
-        "input": Port("input", (1, 4), "float32", ""),
+        "inputs": (Port("input", (1, 4), "float32", ""),),
         "outputs": (Port("y", (1, 2), "float32", ""),),
         "zeros": {},
         "sparse_tensors": (),

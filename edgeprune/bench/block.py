@@ -77,6 +77,7 @@ def make_job(
         model=f"{bundle.role}/{bundle.artifact.model_file}",
         library=f"{bundle.role}/{library}" if library else "",
         probes=f"{bundle.role}/probes.safetensors",
+        inputs=[port.name for port in bundle.artifact.inputs],
         files=bundle.files,
         threads=threads,
         tolerance=bundle.artifact.tolerance,

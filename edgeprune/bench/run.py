@@ -13,7 +13,7 @@ from edgeprune import store
 from edgeprune.artifact import Artifact
 from edgeprune.bench import conditions
 from edgeprune.bench.block import Bundle, make_job, push_agent, run_block
-from edgeprune.bench.runner import MODEL_ENDING, Runner, read_conditions, read_environment
+from edgeprune.bench.runner import MODEL_ENDING, Runner, input_flags, read_conditions, read_environment
 from edgeprune.blocks import Block, NativeRun, Ran
 from edgeprune.connections import Connection
 from edgeprune.device.parcel import parcel
@@ -239,7 +239,8 @@ class _WithRunner:
     @classmethod
     def push(cls, asked: Run, program: Path) -> _WithRunner:
         models = {role: side.model_path for role, side in asked.request.sides.items()}
-        there = Runner.push(asked.connection, program, models)
+        inputs = {role: input_flags(side) for role, side in asked.request.sides.items()}
+        there = Runner.push(asked.connection, program, models, inputs)
         environment = read_environment(asked.connection)
         environment["runner"] = {"name": there.name, "sha256": there.sha256}
         return cls(asked, there, environment)

@@ -1,19 +1,24 @@
 """Where the device has no Python: LiteRT's `benchmark_model`, a program that the user supplies, runs the model there.
 
 It says how long its runs took as aggregates, to six digits, and they are kept as such: there are no samples to derive a
-quantile or an interval from. Its inputs are random and its outputs are not looked at [flags and output: TensorFlow,
-tensorflow/lite/tools/benchmark/benchmark_model.cc and core/util/stats_calculator.h].
+quantile or an interval from. Its inputs are random, integers within the range of the probes, and its outputs are not
+looked at [flags and output: TensorFlow, tensorflow/lite/tools/benchmark/benchmark_model.cc and
+core/util/stats_calculator.h].
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from edgeprune import store
+from edgeprune.artifact import Artifact
 from edgeprune.blocks import NativeRun
 from edgeprune.connections import FREE_MEMORY, Connection, Finished
 from edgeprune.device.sensors import CPUFREQ_FILES, thermal_status, thermal_temperatures
@@ -52,18 +57,26 @@ MEMORY = re.compile(rf"emory footprint(?: delta from the start of the tool)? \(M
 class Runner:
     """A native runner on a device, in the work folder of a connection, with the models beside it.
 
-    models: role -> SHA-256 as hashed on the device. sha256: the program's own, too.
+    models: role -> SHA-256 as hashed on the device. sha256: the program's own, too. inputs: role -> `input_flags` of
+    its model, none for a role that is left out.
     """
 
     connection: Connection
     name: str
     sha256: str
     models: Mapping[str, str]
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
-    def push(cls, connection: Connection, program: Path, models: Mapping[str, Path]) -> Runner:
-        """Send a runner and the .tflite models, by role; check all of them on the device. DeviceError for another kind
-        of model and for a file that arrives changed."""
+    def push(
+        cls,
+        connection: Connection,
+        program: Path,
+        models: Mapping[str, Path],
+        inputs: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> Runner:
+        """Send a runner and the .tflite models, by role; check all of them on the device. inputs: see there.
+        DeviceError for another kind of model and for a file that arrives changed."""
         for model in models.values():
             if _head(model)[4:8] != MODEL_SIGN:
                 raise DeviceError(
@@ -72,7 +85,8 @@ class Runner:
         files = {RUNNER_FILE: program, **{_file_of(role): model for role, model in models.items()}}
         hashes = _push(connection, files)
         connection.execute(["chmod", "700", RUNNER_FILE], CALL_S)
-        return cls(connection, program.name, hashes[RUNNER_FILE], {role: hashes[_file_of(role)] for role in models})
+        sent = {role: hashes[_file_of(role)] for role in models}
+        return cls(connection, program.name, hashes[RUNNER_FILE], sent, inputs)
 
     def run(self, role: str, threads: int, plan: Plan) -> NativeRun:
         """Run one of the models once, in a process of its own, as the plan says.
@@ -80,7 +94,7 @@ class Runner:
         The plan's warmups, samples, seconds and limit_seconds hold for the process as for a block. DeviceError for a
         runner that fails or prints no timings; DeviceTransientError if it takes longer than `plan.timeout_seconds`.
         """
-        command = [f"./{RUNNER_FILE}", *_flags(_file_of(role), threads, plan)]
+        command = [f"./{RUNNER_FILE}", *_flags(_file_of(role), threads, plan), *self.inputs.get(role, ())]
         finished = self.connection.finish(command, plan.timeout_seconds)
         if finished.exit_status != 0:
             raise _failure(self.name, finished)
@@ -137,6 +151,21 @@ def parse(text: str, name: str, role: str, model_sha256: str) -> NativeRun:
         peak_memory_bytes=round(float(memory[1]) * MEBIBYTE) if memory else None,
         model_sha256=model_sha256,
     )
+
+
+def input_flags(artifact: Artifact) -> list[str]:
+    """What keeps the integers that the runner makes up within those of the probes, as a table has no row for others;
+    nothing for a model without integer inputs. It wants every input named then, with its shape."""
+    ports, probes = artifact.inputs, artifact.probes()
+    whole = [port for port in ports if np.dtype(port.dtype).kind in "iu"]
+    if not whole:
+        return []
+    ranges = (f"{port.name},{probes[port.name].min()},{probes[port.name].max()}" for port in whole)
+    return [
+        f"--input_layer={','.join(port.name for port in ports)}",
+        f"--input_layer_shape={':'.join(','.join(map(str, port.shape)) for port in ports)}",
+        f"--input_layer_value_range={':'.join(ranges)}",
+    ]
 
 
 def _file_of(role: str) -> str:

@@ -88,12 +88,14 @@ def batched_product(watch: Watch, call: Call) -> Sequence[Ids]:
 
 
 def attention(watch: Watch, call: Call) -> Sequence[Ids]:
-    """Fused attention: all that it reads has to stay; the values' channels pass on."""
-    for name in ("query", "key", "value"):
-        value = watch.ids(call[name])
-        watch.unions.fix(value, "attention reads it")
-    passed = watch.unions.collapse(value, (value.ndim - 2,))
-    return [np.broadcast_to(passed, call.shape)]
+    """Fused attention, [..., heads, places, channels]: a head leaves where all of its channels are one."""
+    query, key, value = (watch.ids(call[name]) for name in ("query", "key", "value"))
+    for read in (query, key, value):
+        _keep_what_varies(watch, read, -1, "attention reads it with others")
+        _keep_what_varies(watch, read, -2, "attention reads it with others")
+    heads = [watch.unions.collapse(read, (read.ndim - 2, read.ndim - 1)) for read in (query, key, value)]
+    joint = watch.unions.join(watch.unions.join(heads[0], heads[1]), heads[2])
+    return [np.broadcast_to(joint, call.shape)] + [np.zeros(output.shape, np.int64) for output in call.outputs[1:]]
 
 
 def _keep_what_varies(watch: Watch, ids: Ids, axis: int, why: str) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 
 from edgeprune.channels.rules import mixed, rule_for
 from edgeprune.channels.watch import Call, Channels, Watch
+from edgeprune.task import Inputs, tuple_of
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
-def trace(model: nn.Module, example: Tensor, regular: bool = False) -> Channels:
-    """Watch a model, in evaluation mode, run on an example [n, ...].
+def trace(model: nn.Module, example: Inputs, regular: bool = False) -> Channels:
+    """Watch a model, in evaluation mode, run on an example [n, ...] of each input.
 
     Parameters go by the name that PyTorch lists them by. regular: unite what a view splits into several axes, so that
     what is left still fits a view. What the model's own forward raises is passed on.
@@ -26,7 +27,7 @@ def trace(model: nn.Module, example: Tensor, regular: bool = False) -> Channels:
     from torch.utils._pytree import tree_leaves
 
     watch = Watch(model)
-    example = example.clone()  # the forward pass may change it in place
+    inputs = tuple(tensor.clone() for tensor in tuple_of(example))  # the forward pass may change them in place
 
     class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -37,8 +38,8 @@ def trace(model: nn.Module, example: Tensor, regular: bool = False) -> Channels:
     training = model.training
     try:
         with layer_by_layer(), torch.no_grad(), Mode():  # type: ignore[no-untyped-call]
-            watch.enter(example)
-            outputs = model.eval()(example)
+            watch.enter(inputs)
+            outputs = model.eval()(*inputs)
     finally:
         model.train(training)
     return watch.result([leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)], regular)
@@ -46,15 +47,17 @@ def trace(model: nn.Module, example: Tensor, regular: bool = False) -> Channels:
 
 @contextmanager
 def layer_by_layer() -> Iterator[None]:
-    """Without PyTorch's fused attention in evaluation, which would hide the layers inside."""
+    """Without PyTorch's fused attention and recurrent layers, which would hide the products inside."""
     import torch
 
-    fast = torch.backends.mha.get_fastpath_enabled()
+    fast, mkldnn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mkldnn.enabled = mkldnn
 
 
 def _named(function: Any, args: Any) -> dict[str, Any]:

@@ -56,6 +56,27 @@ class Call:
         return tuple(self.outputs[0].shape)
 
 
+def _recurrent_weights(model: nn.Module, names: Mapping[int, str]) -> frozenset[str]:
+    """The weights with which recurrent layers and cells read their own state."""
+    from torch import nn
+
+    layers = [module for module in model.modules() if isinstance(module, (nn.RNNBase, nn.RNNCellBase))]
+    own = (pair for layer in layers for pair in layer.named_parameters(recurse=False))
+    return frozenset(names[id(parameter)] for local, parameter in own if local.startswith("weight_hh"))
+
+
+def _heads(model: nn.Module, names: Mapping[int, str]) -> dict[str, int]:
+    """The weights of attention that make query, key and value, one below the other -> its heads."""
+    from torch import nn
+
+    layers = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+    return {
+        names[id(layer.in_proj_weight)]: layer.num_heads
+        for layer in layers
+        if isinstance(layer.in_proj_weight, nn.Parameter)
+    }
+
+
 class Watch:
     """What is known while a network runs."""
 
@@ -63,6 +84,8 @@ class Watch:
         self.unions = Unions()
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
+        self._recurrent = _recurrent_weights(model, self._names)
+        self._heads = _heads(model, self._names)
         self._tensors = dict(named)
         # Matrices of parameters seen the other way round.
         self._flipped: dict[int, str] = {}
@@ -75,10 +98,11 @@ class Watch:
         self._balanced: list[Ids] = []
         self._split: list[Ids] = []
 
-    def enter(self, example: Tensor) -> None:
-        """The network's input."""
-        if example.is_floating_point():
-            self.set(example, np.full((), INPUT))
+    def enter(self, example: tuple[Tensor, ...]) -> None:
+        """The network's inputs."""
+        for tensor in example:
+            if tensor.is_floating_point():
+                self.set(tensor, np.full((), INPUT))
 
     def knows(self, tensor: Any) -> bool:
         """True for a parameter, a buffer and whatever has channels."""
@@ -137,7 +161,11 @@ class Watch:
     def rows(self, name: str, count: int, axis: int) -> Ids:
         """The channels that a layer makes: an axis of its weight. ValueError if another layer makes them of another."""
         if name not in self._rows:
-            self._rows[name] = (self.unions.new(count), axis)
+            heads = self._heads.get(name)
+            parts = 3 if heads else 1
+            made = self.unions.new(heads or count)
+            # A head leaves with all that it makes of query, key and value.
+            self._rows[name] = (np.tile(np.repeat(made, count // (parts * len(made))), parts), axis)
         found, place = self._rows[name]
         if (len(found), place) != (count, axis):
             raise ValueError(f"{name} is read both ways")
@@ -150,7 +178,8 @@ class Watch:
         columns = self._columns[name][0]
         if read is not None:
             self.unions.join(columns, read)
-            self.unions.fix(columns[read == 0], "it reads a constant")
+            if name not in self._recurrent:  # which first read a state of zeros, as long as there are units
+                self.unions.fix(columns[read == 0], "it reads a constant")
         return columns
 
     def keep(self, name: str, why: str) -> None:

@@ -17,7 +17,7 @@ from typing import NoReturn, Optional
 import click
 
 from edgeprune import __version__
-from edgeprune.cli import devices, faults, reports, tickets
+from edgeprune.cli import devices, faults, forecasts, reports, tickets
 from edgeprune.cli.parts import EXIT_CODES
 from edgeprune.errors import EdgepruneError, ExitCode
 from edgeprune.progress import say
@@ -40,8 +40,8 @@ def cli(debug: bool) -> None:
 
 
 for command in (
-    tickets.find, tickets.export, devices.bench, devices.doctor, devices.gate, reports.report, reports.inspect,
-    reports.tasks, reports.targets,
+    forecasts.plan, tickets.find, tickets.export, devices.bench, devices.doctor, devices.gate, reports.report,
+    reports.inspect, reports.tasks, reports.targets,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -87,6 +87,9 @@ def _say_gain(results: list[Rehearsed], pattern: str, target: Optional[str]) -> 
         warn(f"with pattern {pattern} nothing is predicted to run faster in {idle}{_step(pattern, target)}")
     elif idle:
         say(f"with pattern {pattern} layers are predicted to run faster in {_words(faster)}, none in {idle}")
+    gains = [f"{result.gain:.1f}x in {result.runtime} {result.precision}" for result in can if result.gain > 1]
+    if gains:
+        say(f"predicted gain of the whole network: {', '.join(gains)}; edgeprune plan lists its layers")
 
 
 def _step(pattern: str, target: Optional[str]) -> str:

@@ -11,23 +11,27 @@ from typing import Any
 from . import Failure
 from .runtimes import Ask
 
-SAFETENSORS_TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I8": "i1", "U8": "u1", "I32": "<i4", "I64": "<i8"}
+SAFETENSORS_TYPES = {
+    "F32": "<f4", "F64": "<f8", "F16": "<f2", "I8": "i1", "U8": "u1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
+    "BOOL": "?",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to run. model, library, threads, providers: see `Ask`. files: path -> SHA-256 of every file of the bundle,
-    model, library and probes among them. tolerance: largest absolute difference to the expected outputs. warmups:
-    inferences before the steady phase (fewer if they take longer than half of `limit_seconds`). The steady phase ends
-    once it has `samples` samples and has lasted `seconds`, and in any case after `limit_seconds` (but never with fewer
-    than 3 samples). sensors: names in `SENSORS`. profile_runs: inferences to profile at the end, or 0.
-    idle_seconds: how long the power at rest is read, where there is a power sensor.
+    """What to run. model, library, threads, providers: see `Ask`. inputs: their names in the probes, in order. files:
+    path -> SHA-256 of every file of the bundle, model, library and probes among them. tolerance: largest absolute
+    difference to the expected outputs. warmups: inferences before the steady phase (fewer if they take longer than half
+    of `limit_seconds`). The steady phase ends once it has `samples` samples and has lasted `seconds`, and in any case
+    after `limit_seconds` (but never with fewer than 3 samples). sensors: names in `SENSORS`. profile_runs: inferences
+    to profile at the end, or 0. idle_seconds: how long the power at rest is read, where there is a power sensor.
     sustained_seconds: of a phase after the steady one in windows of window_seconds, or 0."""
 
     runtime: str
     model: str
     library: str
     probes: str
+    inputs: list[str]
     files: dict[str, str]
     threads: int
     tolerance: float
@@ -87,8 +91,8 @@ def check_files(expected: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def read_probes(path: str) -> tuple[Any, list[Any]]:
-    """Inputs [n, ...] and the expected outputs, each [n, ...], from a safetensors file.
+def read_probes(path: str, inputs: list[str]) -> tuple[list[Any], list[Any]]:
+    """The inputs of these names and the expected outputs, each [n, ...], from a safetensors file.
 
     Format: 8 bytes little-endian length, a JSON header of that length, raw data
     (https://github.com/huggingface/safetensors#format). Read here, so that a device needs no package for it.
@@ -103,5 +107,5 @@ def read_probes(path: str) -> tuple[Any, list[Any]]:
             low, high = entry["data_offsets"]
             flat = numpy.frombuffer(data[begin + low : begin + high], numpy.dtype(SAFETENSORS_TYPES[entry["dtype"]]))
             tensors[name] = flat.reshape(entry["shape"])
-    outputs = [tensors[f"output_{index}"] for index in range(len(tensors) - 1)]
-    return tensors["input"], outputs
+    outputs = [tensors[f"output_{index}"] for index in range(len(tensors) - len(inputs))]
+    return [tensors[name] for name in inputs], outputs

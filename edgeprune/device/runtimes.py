@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Union
@@ -25,7 +25,7 @@ CPU_PROVIDER = "CPUExecutionProvider"
 VARIABLES = {"ORT_DISABLE_TELEMETRY": "1"}  # official Linux builds from 1.29 on send some unless told not to
 # For a GPU: float32 is not rounded to 10 bits of mantissa; TensorRT may choose kernels for 2:4 sparse weights.
 GPU_VARIABLES = {"NVIDIA_TF32_OVERRIDE": "0", "ORT_TENSORRT_SPARSITY_ENABLE": "1"}
-Run = Callable[[Any], "list[Any]"]  # one input [n, ...] -> the list of outputs [n, ...]
+Run = Callable[..., "list[Any]"]  # the inputs [n, ...], in the file's order -> the list of outputs [n, ...]
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,14 @@ class Ask:
     """What to open. model: path of the file, or its bytes (for ONNX Runtime). library: path of that of the operators
     which the model brings along, or "". providers: ONNX Runtime's execution providers in order of preference; those
     that this build lacks are passed over, and the CPU is always the last. profile: begin of the name of the file that
-    ONNX Runtime writes a profile to, or ""."""
+    ONNX Runtime writes a profile to, or "". optimize: False has it run the nodes as they are."""
 
     model: Union[str, bytes]
     threads: int = 1
     library: str = ""
     providers: Sequence[str] = ()
     profile: str = ""
+    optimize: bool = True
 
 
 class LibraryRefused(Failure):
@@ -73,8 +74,8 @@ class LibraryRefused(Failure):
 
 
 class OnnxRuntime:
-    """An .onnx file in ONNX Runtime. run: runs one input; facts: the providers that the session got, where some were
-    asked for (the runtime itself passes over one whose libraries do not load)."""
+    """An .onnx file in ONNX Runtime. run: runs one set of inputs; facts: the providers that the session got, where some
+    were asked for (the runtime itself passes over one whose libraries do not load)."""
 
     profiles = True
 
@@ -90,6 +91,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = ask.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if not ask.optimize:
+            options.graph_optimization_level = module.GraphOptimizationLevel.ORT_DISABLE_ALL
         if ask.profile:
             options.enable_profiling, options.profile_file_prefix = True, ask.profile
         if ask.library:
@@ -101,13 +104,13 @@ class OnnxRuntime:
         offered = module.get_available_providers() if ask.providers else []
         chosen = [name for name in ask.providers if name in offered and name != CPU_PROVIDER]
         self.session = session = module.InferenceSession(ask.model, options, providers=[*chosen, CPU_PROVIDER])
-        self.name = name = session.get_inputs()[0].name
-        self.run: Run = lambda array: list(session.run(None, {name: array}))
+        self.names = names = [entry.name for entry in session.get_inputs()]
+        self.run: Run = lambda *arrays: list(session.run(None, dict(zip(names, arrays))))
         self.facts = {"providers": session.get_providers()} if ask.providers else {}
 
-    def bound(self, arrays: Mapping[str, Any]) -> Callable[[], list[Any]]:
-        """An inference of inputs by name; "" is the first one's."""
-        session, feed = self.session, {name or self.name: array for name, array in arrays.items()}
+    def bound(self, *arrays: Any) -> Callable[[], list[Any]]:
+        """An inference of these inputs."""
+        session, feed = self.session, dict(zip(self.names, arrays))
         return lambda: list(session.run(None, feed))
 
     def end_profile(self) -> bytes:
@@ -137,8 +140,8 @@ def kernels_us(profile: bytes, where: str = "") -> dict[str, list[int]]:
 
 
 class LiteRt:
-    """A .tflite file in LiteRT, with the interpreter's default delegate (XNNPACK). run: runs one input of the
-    file's own shape; exits: details of the outputs."""
+    """A .tflite file in LiteRT, with the interpreter's default delegate (XNNPACK). run: runs inputs of the file's own
+    shapes; entries, exits: details of the inputs and outputs."""
 
     profiles = False
 
@@ -168,21 +171,21 @@ class LiteRt:
     def __init__(self, module: Any, ask: Ask) -> None:
         interpreter = module.Interpreter(model_path=ask.model, num_threads=ask.threads)
         interpreter.allocate_tensors()
-        entry, self.exits = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()
-        exits = [detail["index"] for detail in self.exits]
+        self.entries, self.exits = interpreter.get_input_details(), interpreter.get_output_details()
+        places, exits = ([detail["index"] for detail in details] for details in (self.entries, self.exits))
 
-        def run(array: Any) -> list[Any]:
-            interpreter.set_tensor(entry, array)
+        def run(*arrays: Any) -> list[Any]:
+            for place, array in zip(places, arrays):
+                interpreter.set_tensor(place, array)
             interpreter.invoke()
             return [interpreter.get_tensor(index) for index in exits]
 
         self.run: Run = run
         self.facts: dict[str, Any] = {}
 
-    def bound(self, arrays: Mapping[str, Any]) -> Callable[[], list[Any]]:
-        """An inference of the one input, whatever its name."""
-        (array,) = arrays.values()
-        return lambda: self.run(array)
+    def bound(self, *arrays: Any) -> Callable[[], list[Any]]:
+        """An inference of these inputs."""
+        return lambda: self.run(*arrays)
 
     def end_profile(self) -> bytes:
         """It has no profiler."""

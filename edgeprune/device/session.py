@@ -33,10 +33,11 @@ P90_SAMPLES = 64
 
 @dataclass
 class Session:
-    """A loaded model with its probes, and what came out of it so far. worst: largest absolute difference seen."""
+    """A loaded model with its probes (an example: an array for each input), and what came out of it so far. worst:
+    largest absolute difference seen."""
 
     run: Run
-    examples: list[Any]
+    examples: list[list[Any]]
     expected: list[list[Any]]
     tolerance: float
     count: int = 0
@@ -47,7 +48,7 @@ class Session:
         probe = self.count % len(self.examples)
         example = self.examples[probe]
         begin = time.perf_counter_ns()
-        outputs = self.run(example)
+        outputs = self.run(*example)
         latency_ns = time.perf_counter_ns() - begin
         if len(outputs) != len(self.expected[probe]):
             self._wrong(probe, f"{len(outputs)} outputs instead of {len(self.expected[probe])}")
@@ -134,7 +135,7 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     begin = time.perf_counter_ns()
     found = runtime.find(ON_DEVICE)
     import_ns = time.perf_counter_ns() - begin
-    probes = read_probes(job.probes)
+    probes = read_probes(job.probes, job.inputs)
     environment.update(numpy=importlib.import_module("numpy").__version__, variables=variables)
     memory["import"] = read_memory()
 
@@ -160,11 +161,11 @@ def measure(job: Job, log: Log) -> dict[str, Any]:
     }
 
 
-def make_session(run: Run, inputs: Any, outputs: list[Any], tolerance: float) -> Session:
+def make_session(run: Run, inputs: list[Any], outputs: list[Any], tolerance: float) -> Session:
     """The session with its probes one by one."""
     outputs = [output.astype("f8") for output in outputs]  # differences of unsigned integers would wrap around
-    examples = [inputs[index : index + 1] for index in range(len(inputs))]
-    expected = [[output[index : index + 1] for output in outputs] for index in range(len(inputs))]
+    slices = [slice(index, index + 1) for index in range(len(inputs[0]))]
+    examples, expected = ([[array[one] for array in arrays] for one in slices] for arrays in (inputs, outputs))
     return Session(run, examples, expected, tolerance)
 
 
@@ -199,13 +200,13 @@ def time_session(
     }
 
 
-def profile(found: Found, job: Job, examples: list[Any], log: Log) -> dict[str, list[int]]:
+def profile(found: Found, job: Job, examples: list[list[Any]], log: Log) -> dict[str, list[int]]:
     """See `kernels_us`: of as many runs as the job asks for."""
     log.line("phase", "profile")
     opened = runtime_of(job.runtime)(found.module, replace(job.ask, profile=f"{job.result_path}.profile"))
     try:
         for count in range(job.profile_runs):
-            opened.run(examples[count % len(examples)])
+            opened.run(*examples[count % len(examples)])
     finally:
         written = opened.end_profile()
     return kernels_us(written, ON_DEVICE)

@@ -13,6 +13,7 @@ from edgeprune.errors import ExportError, VerificationError
 from edgeprune.export import place
 from edgeprune.export.build import Cell, Network, bundle
 from edgeprune.export.files import own_architecture, sparse_kernels
+from edgeprune.export.forecast import SPARSITIES, Forecast, LayerForecast, forecast
 from edgeprune.export.network import reload_data, reload_task
 from edgeprune.export.rehearsal import Rehearsed, rehearse
 from edgeprune.export.sparse.clock import Clock
@@ -20,7 +21,9 @@ from edgeprune.options import MAX_DROP, ExportOptions, in_metric
 from edgeprune.target import Target
 from edgeprune.ticket import Ticket
 
-__all__ = ["Refused", "Rehearsed", "export", "rehearse"]
+__all__ = [
+    "SPARSITIES", "Forecast", "LayerForecast", "Refused", "Rehearsed", "export", "forecast", "rehearse",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ def export(
     }
     with place.held(path for folder in folders.values() for path in _places(folder).values()):
         networks = [Network(ticket, task, data, seed, variant) for variant in ("dense", "ticket")]
-        for network in networks:
-            _ = network.traced  # what cannot become a graph fails in every cell alike
+        # What cannot become a graph fails in every cell alike. The ticket first: it is taken apart before, in float64.
+        for network in reversed(networks):
+            _ = network.traced
         refused: list[Refused] = []
         for (runtime, precision), folder in folders.items():
             cell = Cell(target.name, target.arch, runtime, precision, max_drop, clock=clock, options=asked)

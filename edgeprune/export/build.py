@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any, Optional
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from edgeprune import kernels, patterns, runtimes, store
-from edgeprune.artifact import Artifact, Asked, Port, sizes_of, to_file_layout
+from edgeprune import archive, kernels, patterns, runtimes, store
+from edgeprune.artifact import Artifact, Asked, inputs_to_file_layout, to_file_layout
 from edgeprune.evidence import Signal
 from edgeprune.export import place
 from edgeprune.export.certificate import certify
@@ -22,9 +23,8 @@ from edgeprune.export.network import load_network, masks_of
 from edgeprune.export.shrink import Shrunk, shrink
 from edgeprune.export.sparse.clock import Clock
 from edgeprune.export.tracing import Traced, trace
-from edgeprune.export.verify import Parity, Reference, judge_parity, measure_parity, runtime_outputs
-from edgeprune.mask import Array
-from edgeprune.task import Data, Task
+from edgeprune.export.verify import Parity, Ports, Reference, judge_parity, measure_parity, runtime_outputs
+from edgeprune.task import Data, Task, rows
 from edgeprune.tasks.evaluation import metric_of, outputs_of
 from edgeprune.ticket import Ticket
 
@@ -34,8 +34,8 @@ GROUP = 4
 LIBRARY_FILE = "libedgeprune.so"
 
 
-# A model file with its library, the runtime, input and outputs.
-Runnable = tuple[tuple[Path, Optional[Path]], str, tuple[Port, tuple[Port, ...]]]
+# A model file with its library, the runtime, inputs and outputs.
+Runnable = tuple[tuple[Path, Optional[Path]], str, Ports]
 
 
 class Network:
@@ -52,7 +52,12 @@ class Network:
         self.reference = Reference(f"{ticket.task_name} ({variant})", task, data.validation, outputs, metric)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(data.train), generator=generator)[:CALIBRATION_EXAMPLES]
-        self.calibration_inputs: Array = data.train.inputs[chosen].numpy()
+        self.calibration_inputs = tuple(tensor[chosen].numpy() for tensor in data.train.arguments)
+
+    @property
+    def example(self) -> tuple[Tensor, ...]:
+        """Two validation examples."""
+        return rows(self.data.validation.arguments, slice(2))
 
     @cached_property
     def shrunk(self) -> Shrunk:
@@ -62,12 +67,16 @@ class Network:
         # Where channels are not what was pruned, few are dead; taken out one by one they would leave numbers of
         # channels that neither blocks of four nor the runtimes' own layouts fit.
         together = 1 if patterns.load(self.ticket.spec.pattern).whole_channels else GROUP
-        return shrink(self.module, self.masks, self.data.validation.inputs[:2], together)
+        return shrink(self.module, self.masks, self.example, together)
 
     @cached_property
     def traced(self) -> Traced:
-        """The float32 graph, the one source of all model files."""
-        return trace(self.shrunk.model, self.data.validation.inputs[:2], self.shrunk.masks)
+        """The float32 graph, the one source of all model files. Nothing needs the module any more then."""
+        traced = trace(self.shrunk.model, self.example, self.shrunk.masks)
+        self.module = nn.Module()
+        self.shrunk = replace(self.shrunk, model=self.module)
+        gc.collect()  # PyTorch's exporter leaves the weights in cycles
+        return traced
 
     @cached_property
     def quantized(self) -> Quantized:
@@ -116,7 +125,7 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
     model_file = runtimes.load(cell.runtime).MODEL_FILE
     store.write_bytes(built / model_file, file.data)
     library = kernels.library(own_architecture()) if file.library else None
-    runs = (built / model_file, library), cell.runtime, (file.input, file.outputs)
+    runs = (built / model_file, library), cell.runtime, (file.inputs, file.outputs)
     parity = measure_parity(*runs, network.reference)
     judge_parity(parity, cell.precision, network.reference, cell.max_drop)
     probes = _probes(network, file)
@@ -140,7 +149,7 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         twin=twin,
         model_file=model_file,
         files=files,
-        input=file.input,
+        inputs=file.inputs,
         outputs=file.outputs,
         zeros=zeros,
         parity_max_abs=parity.max_abs,
@@ -154,7 +163,7 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         library=LIBRARY_FILE if file.library else "",
         layers=file.layers,
         kernel_times=file.times,
-        **sizes_of(file.data, library_data),
+        **archive.sizes_of(file.data, library_data),
         **_metrics(network, parity, runs),
         options=cell.options,
     )
@@ -196,12 +205,13 @@ def _signals(network: Network, file: ModelFile, parity: Parity) -> tuple[Signal,
 
 
 def _probes(network: Network, file: ModelFile) -> dict[str, Any]:
-    inputs = network.reference.validation.inputs[:PROBES].numpy()
+    inputs = rows(network.reference.validation.arrays, slice(PROBES))
     expected = {
         f"output_{index}": to_file_layout(output[:PROBES], port)
         for index, (output, port) in enumerate(zip(network.reference.outputs, file.outputs))
     }
-    return {"input": to_file_layout(inputs, file.input), **expected}
+    names = (port.name for port in file.inputs)
+    return {**dict(zip(names, inputs_to_file_layout(inputs, file.inputs))), **expected}
 
 
 def _versions(runtime: str) -> dict[str, str]:

@@ -8,9 +8,9 @@ first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 import onnx
@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 
 from edgeprune import runtimes
 from edgeprune.errors import ExportError, nearest
-from edgeprune.export.graph import Graph
+from edgeprune.export.graph import Graph, concrete
 from edgeprune.export.scheme import scheme_of
 from edgeprune.scratch import Scratch
+from edgeprune.task import rows, tuple_of
 
 METHODS = ("minmax", "percentile", "entropy")
 
 Range = tuple[float, float]
-Activations = Callable[[], Iterator[tuple[str, NDArray[Any]]]]
+Activations = Callable[[], Iterator[tuple[int, str, NDArray[Any]]]]
 Counts = NDArray[np.float64]
 
 BATCH = 32
+HELD = 1 << 24  # numbers of a batch's activations; of a network with more, fewer examples run at once
 BINS = 2048
 VALUES_PER_BATCH = 1 << 17  # of one tensor that go into its histogram; more would only cost time
 CLIPPED = 1e-4  # share of the nonzero values that the percentile method leaves outside, half of it on either side
@@ -41,56 +43,75 @@ FLOAT = onnx.TensorProto.FLOAT
 SHRINKS = np.geomspace(1, LEVELS / BINS, 80)
 
 
-def calibrate(graph: Graph, inputs: NDArray[Any], method: str) -> dict[str, Range]:
+def calibrate(graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]], method: str) -> dict[str, Range]:
     """(low, high) of each activation that needs a scale, zero always inside.
 
-    inputs: [n, ...] examples in PyTorch's layout, all of them used (a few hundred do). method: "minmax", the extremes;
+    inputs: [n, ...] examples in PyTorch's layout, a tuple of such for several inputs, all of them used (a few hundred
+    do); integers are fed as they are. method: "minmax", the extremes;
     "percentile", without the outermost 0.01 % of the nonzero values; "entropy", the clip that loses the least
     information (Migacz 2017, "8-bit inference with TensorRT"), without at most 0.1 % of them.
-    Raises ExportError for an unknown method, no examples, or values that are not finite.
+    A mask that attention adds has a range from -infinity. Raises ExportError for an unknown method, no examples, or
+    other values that are not finite.
     """
     if method not in METHODS:
         raise ExportError(f"unknown calibration method {method!r}", nearest(method, METHODS))
-    if len(inputs) == 0:
+    return calibrate_by(graph, inputs, (method,))[method]
+
+
+def calibrate_by(
+    graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]], methods: Sequence[str]
+) -> dict[str, dict[str, Range]]:
+    """What `calibrate` gives for each of some methods; the examples run once for the extremes and once for counts."""
+    examples = tuple_of(inputs)
+    if len(examples[0]) == 0:
         raise ExportError("calibration got no examples, expected at least one")
-    names = list(scheme_of(graph).calibrated)
+    choosers = {"percentile": percentile_range, "entropy": entropy_range}
     with Scratch() as folder:
-        activations = _watch(graph.model, names, inputs, folder / "watched.onnx")
+        activations = _watch(graph, list(scheme_of(graph).calibrated), examples, folder / "watched.onnx")
         ranges = _extremes(activations)
-        if method == "minmax":
+        counts = _histograms(activations, ranges) if choosers.keys() & set(methods) else {}
+
+    def chosen(method: str) -> dict[str, Range]:
+        if method not in choosers:
             return ranges
-        counts = _histograms(activations, ranges)
-    choose = {"percentile": percentile_range, "entropy": entropy_range}[method]
-    return {name: choose(counts[name], *ranges[name]) for name in names}
+        return {
+            name: choosers[method](counts[name], *ends) if name in counts else ends for name, ends in ranges.items()
+        }
+
+    return {method: chosen(method) for method in methods}
 
 
-def _watch(model: onnx.ModelProto, names: list[str], inputs: NDArray[Any], file: Path) -> Activations:
-    """A function that runs all examples, and yields each named activation for each batch."""
+def _watch(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], file: Path) -> Activations:
+    """A function that runs all examples, and yields each named activation for each batch: with the place that the first
+    example has in a whole one, where so much is computed that fewer run at once."""
     watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    entry = model.graph.input[0].name
-    given = {entry, *(value.name for value in model.graph.output)}
+    watched.CopyFrom(graph.model)
+    given = {*graph.inputs, *(value.name for value in watched.graph.output)}
     added = [onnx.helper.make_tensor_value_info(name, FLOAT, None) for name in names if name not in given]
     watched.graph.output.extend(added)
     onnx.save(watched, file)
+    computed = [value.name for value in watched.graph.output]
+    del watched
     session = runtimes.load("onnxruntime").open_session(file, threads=0)
+    held = sum(math.prod(concrete(graph.shapes[name])) for name in computed)
+    most = max(size for size in (1, 2, 4, 8, 16, BATCH) if size == 1 or size * held <= HELD)
 
-    def run() -> Iterator[tuple[str, NDArray[Any]]]:
-        for first in range(0, len(inputs), BATCH):
-            batch = inputs[first : first + BATCH]
-            values = dict(zip((value.name for value in watched.graph.output), session(batch)))
-            values[entry] = batch
-            yield from ((name, values[name]) for name in names)
+    def run() -> Iterator[tuple[int, str, NDArray[Any]]]:
+        for first in range(0, len(examples[0]), most):
+            batch = rows(examples, slice(first, first + most))
+            values = dict(zip(computed, session(*batch)))
+            values.update(zip(graph.inputs, batch))
+            yield from ((first % BATCH, name, values[name]) for name in names)
 
     return run
 
 
 def _extremes(activations: Activations) -> dict[str, Range]:
     ranges: dict[str, Range] = {}
-    for name, values in activations():
+    for _, name, values in activations():
         low, high = ranges.get(name, (0.0, 0.0))
         least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-        if not (np.isfinite(least) and np.isfinite(most)):
+        if not (least == -np.inf or np.isfinite(least)) or not np.isfinite(most):
             raise ExportError(f"tensor {name} is not finite on the calibration examples", "check the data for NaN")
         ranges[name] = (min(low, least), max(high, most))
     return ranges
@@ -99,11 +120,13 @@ def _extremes(activations: Activations) -> dict[str, Range]:
 def _histograms(activations: Activations, ranges: dict[str, Range]) -> dict[str, Counts]:
     """Counts in BINS equal bins over each tensor's range, without exact zeros: those cost nothing in any range, and
     behind a ReLU they would outweigh everything else."""
-    counts = {name: np.zeros(BINS) for name in ranges}
-    for name, values in activations():
+    counts = {name: np.zeros(BINS) for name, (low, _) in ranges.items() if np.isfinite(low)}
+    for place, name, values in activations():
+        if name not in counts:
+            continue
         low, high = ranges[name]
-        rows = max(1, VALUES_PER_BATCH // max(1, values[:1].size))
-        some = values[:rows].ravel()
+        rows = max(1, VALUES_PER_BATCH // max(1, values[:1].size)) - place
+        some = values[: max(rows, 0)].ravel()
         some = some[some != 0]
         if high > low:
             bins = ((some - np.float32(low)) * np.float32(BINS / (high - low))).astype(np.int64)

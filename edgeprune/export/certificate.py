@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 import onnx
@@ -16,17 +17,21 @@ from edgeprune.artifact import Zeros
 from edgeprune.errors import VerificationError
 from edgeprune.export.graph import Array, Shape
 from edgeprune.export.scales import Grid
+from edgeprune.export.unfolded import Folded
 from edgeprune.kernels.packing import unpack
 from edgeprune.mask import BoolArray
 
-# How: as it is; as integers on a grid; as compact bytes, of the transposed matrix or not; without its second axis.
+# How: as it is; as integers on a grid; as compact bytes, of the transposed matrix or not; without its second axis; as
+# compact bytes whose rows are those of gates, each rounded up to four.
 PLAIN, INTEGERS, PACKED, TRANSPOSED, DEPTHWISE = "plain", "integers", "packed", "packed_transposed", "depthwise"
+GATES = "packed_gates"
 
 
 @dataclass(frozen=True)
 class Stored:
     """One form in which a weight lies in a file. tensor: its name there. scale, zero_point, axis: of integers, the
-    first two by their names there. kernel: of a convolution."""
+    first two by their names there. kernel: of a convolution; of a recurrent layer its directions, gates and units.
+    folded: how it was made one that a kernel takes."""
 
     tensor: str
     form: str = PLAIN
@@ -34,6 +39,7 @@ class Stored:
     zero_point: str = ""
     axis: int | None = None
     kernel: Shape = ()
+    folded: Optional[Folded] = None
 
     @property
     def tensors(self) -> set[str]:
@@ -49,9 +55,15 @@ class Stored:
             return Grid(scale, zero_point.astype(np.int64), self.axis).dequantize(stored)
         if self.form == DEPTHWISE:
             return stored[:, None]
+        if self.form == GATES:
+            directions, gates, units = self.kernel
+            rows = unpack(stored.tobytes())[:, :, 0]
+            each = rows.reshape(directions, gates, -1, rows.shape[1])[:, :, :units]
+            return each.reshape(directions, gates * units, rows.shape[1])
         if self.form in (PACKED, TRANSPOSED):
             dense = unpack(stored.tobytes())
             dense = dense.reshape(*dense.shape[:2], *self.kernel)
+            dense = dense if self.folded is None else self.folded.unfold(dense)
             return dense.T if self.form == TRANSPOSED else dense
         return stored
 
@@ -67,24 +79,26 @@ def read_weights(data: bytes, placements: Mapping[str, Iterable[Stored]]) -> dic
     return weights
 
 
-# torch name -> how its mask lies in the file (transposed, permuted and reshaped as the weights are)
-FileMasks = Mapping[str, "tuple[str, Callable[[BoolArray], BoolArray]]"]
+# torch name -> (its tensors in the file, how the weight in PyTorch's shape is made of what is stored)
+FileWeights = Mapping[str, "tuple[tuple[str, ...], Callable[[Mapping[str, Array]], Array]]"]
 
 
-def certify(stored: Mapping[str, Array], masks: Mapping[str, BoolArray], places: FileMasks) -> dict[str, Zeros]:
+def certify(stored: Mapping[str, Array], masks: Mapping[str, BoolArray], places: FileWeights) -> dict[str, Zeros]:
     """Compare the weights stored in a file with the masks, tensor by tensor.
 
-    stored: name in the file -> dequantized dense array; places: torch name -> (name in the file, how the mask is laid
-    out there). VerificationError names the first tensor that lost a zero, or that is not in the file at all.
+    stored: name in the file -> dequantized dense array; places: torch name -> (names in the file, how the weight is
+    made of them). VerificationError names the first tensor that lost a zero, or that is not in the file at all.
     """
     certificate = {}
     for name, mask in masks.items():
         if name not in places:
             continue  # the network never reads this parameter, so the exporter left it out
-        where, lay_out = places[name]
-        if where not in stored:
-            raise VerificationError(f"zero certificate: tensor {name} is not in the model file (looked for {where})")
-        pruned, zero = ~lay_out(mask), stored[where] == 0
+        where, pick = places[name]
+        absent = [tensor for tensor in where if tensor not in stored]
+        if absent or not where:
+            looked = ", ".join(absent) or "any tensor"
+            raise VerificationError(f"zero certificate: tensor {name} is not in the model file (looked for {looked})")
+        pruned, zero = ~mask, pick(stored) == 0
         if pruned.shape != zero.shape:
             raise VerificationError(
                 f"zero certificate: tensor {name} has shape {zero.shape} in the file, expected {pruned.shape}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,22 +19,43 @@ from torch.nn.modules.conv import _ConvNd
 
 from edgeprune.channels import layer_by_layer
 from edgeprune.export.standins import Double, Varied
+from edgeprune.task import Inputs, tuple_of
 
 EXAMPLES = 8  # of each kind of noise
+FEW, LARGE = 2, 1 << 15  # examples of a network whose inputs have so many numbers: its channels have many places each
 # (least, most) power of ten, sign or 0 for both.
 KINDS = ((-3, 6, 0), (-3, -1, 0), (3, 6, 1), (3, 6, -1))
 # Equal sums in another order differ in the last bits of a float64.
 EQUAL = 1e-12
 
 
-def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
-    """For each convolution and linear layer the value of each input channel, [inputs] in float64, NaN where it is none.
+def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
+    """For each convolution, linear and recurrent layer the value of each input channel, [inputs] in float64, NaN where
+    it is none.
 
-    model: in eval mode, float64. example: [n, ...]; its values do not matter unless they are integers.
+    model: in eval mode, float64. example: [n, ...] of each input; values do not matter unless they are integers.
     """
-    probe = copy.deepcopy(model)
+    # Its layers get other functions; its tensors are the model's own.
+    probe = copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
     constants: dict[str, Tensor] = {}
     noise_of: Callable[[tuple[int, ...]], Tensor]
+
+    def note(name: str, x: Tensor, axis: int) -> Tensor:
+        seen = _constant_channels(x, axis)
+        before = constants.get(name, seen)
+        constants[name] = torch.where(_close(before, seen), seen, torch.nan)
+        return seen
+
+    def listen(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        """A recurrent layer or attention computes as it does: a unit that nothing moves is a constant to those that
+        read it."""
+
+        def forward(x: Any, *others: Any, **options: Any) -> Any:
+            if isinstance(x, Tensor):
+                note(name, x, -1)
+            return real(x, *others, **options)
+
+        return forward
 
     def stand_in(name: str, layer: nn.Module, real: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
@@ -42,9 +64,7 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
             noise = noise_of((len(x), *once.shape[1:]) if batched else tuple(once.shape))
             if not isinstance(layer, (_ConvNd, nn.Linear)):
                 return noise
-            seen = _constant_channels(x, channel_axis(layer))
-            before = constants.get(name, seen)
-            constants[name] = torch.where(_close(before, seen), seen, torch.nan)
+            seen = note(name, x, channel_axis(layer))
             moving = ~seen.isfinite() if sees_no_border(layer) else seen != 0
             moving = moving | (x.numel() == len(seen))  # one value alone shows nothing
             alive = reading(layer)[:, moving].any(1)
@@ -56,18 +76,26 @@ def find_constants(model: nn.Module, example: Tensor) -> dict[str, Tensor]:
     for name, layer in probe.named_modules():
         if isinstance(layer, (_ConvNd, nn.Linear, nn.Embedding)):
             layer.forward = stand_in(name, layer, layer.forward)  # type: ignore[method-assign]
-    rows = torch.arange(EXAMPLES) % len(example)
+        elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
+            layer.forward = listen(name, layer.forward)  # type: ignore[method-assign]
+    given = tuple_of(example)
+    large = sum(tensor[:1].numel() for tensor in given) >= LARGE
+    chosen = torch.arange(FEW if large else EXAMPLES) % len(given[0])
     for kind in KINDS:
         noise_of = _noise_of(*kind)
-        inputs = example[rows]
-        if example.is_floating_point():
-            inputs = noise_of(tuple(inputs.shape))
-        elif example.dtype == torch.bool:
-            inputs = noise_of(tuple(inputs.shape)) > 0
-        varied = nullcontext() if example.is_floating_point() else Varied(inputs, noise_of)
+        inputs = tuple(_varied(tensor[chosen], noise_of) for tensor in given)
+        integers = [tensor for tensor in inputs if not tensor.is_floating_point()]
+        varied = Varied(integers, noise_of) if integers else nullcontext()
         with layer_by_layer(), torch.no_grad(), Double(), varied:  # type: ignore[no-untyped-call]
-            probe(inputs)
+            probe(*inputs)
     return constants
+
+
+def _varied(tensor: Tensor, noise_of: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """Noise for an input; integers as they are, since they may be places in a table."""
+    if tensor.is_floating_point():
+        return noise_of(tuple(tensor.shape))
+    return noise_of(tuple(tensor.shape)) > 0 if tensor.dtype == torch.bool else tensor
 
 
 def channel_axis(layer: nn.Module) -> int:

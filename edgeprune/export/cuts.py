@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from torch.nn.modules.conv import _ConvNd
 from edgeprune.channels import Channels, trace
 from edgeprune.channels.unions import Ids
 from edgeprune.export.constancy import find_constants, sees_no_border
+from edgeprune.export.inner_weights import HeadsWeight, InnerWeight, RecurrentWeight, inner_weights, unit_blocks
 from edgeprune.export.standins import Double
+from edgeprune.task import Inputs
 
-Layer = _ConvNd | nn.Linear
+Layer = _ConvNd | nn.Linear | InnerWeight
 # (tensor, axis) -> the indices of it that go. Axis None: the inputs of a grouped convolution, which are no axis.
 Removals = dict[tuple[str, int | None], set[int]]
 
@@ -62,14 +64,15 @@ class _State:
         return bool(lost)
 
 
-def plan_cuts(model: nn.Module, example: Tensor, refused: Mapping[str, str], together: int = 1) -> Plan:
+def plan_cuts(model: nn.Module, example: Inputs, refused: Mapping[str, str], together: int = 1) -> Plan:
     """Every cut that can be made, but for those whose root is in `refused` (layer -> why).
 
-    model: float64, in eval mode. example: [n, ...]. together: channels go in aligned groups of so many, if all of a
-    group can. What the model's own forward raises is passed on.
+    model: float64, in eval mode. example: [n, ...] of each input. together: channels go in aligned groups of so many,
+    if all of a group can. What the model's own forward raises is passed on.
     """
     with Double():  # type: ignore[no-untyped-call]
         channels = trace(model, example, regular=True)
+    channels = replace(channels, balanced=[*channels.balanced, *unit_blocks(model, channels.makes)])
     layers = layers_by_weight(model)
     constants = find_constants(model, example)
     made = {int(group) for groups in channels.makes.values() for group in groups}
@@ -83,7 +86,10 @@ def plan_cuts(model: nn.Module, example: Tensor, refused: Mapping[str, str], tog
         for path, layer in layers.get(name, ()):
             for index, group in enumerate(groups.tolist()):
                 if group in state.free:
-                    state.keep([group] if (why := _needs(path, layer, index, constants)) else [], why)
+                    # What it makes leaves with it, so that only other outputs can need it.
+                    staying = torch.from_numpy(channels.makes[name] != group) if name in channels.makes else slice(None)
+                    why = _needs(path, layer, index, staying, constants)
+                    state.keep([group] if why else [], why)
     _settle(state, channels, together)
     clusters = _clusters(state.free, channels)
     cuts = []
@@ -97,19 +103,28 @@ def plan_cuts(model: nn.Module, example: Tensor, refused: Mapping[str, str], tog
 
 
 def layers_by_weight(model: nn.Module) -> dict[str, list[tuple[str, Layer]]]:
-    """Weight, by the name that PyTorch lists it by -> the convolution and linear layers that have it."""
+    """Weight, by the name that PyTorch lists it by -> the convolution and linear layers, or weights of recurrent layers
+    and attention, that have it."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
+    inner = {id(part.weight) for module in model.modules() for part in inner_weights(module)}
     found: dict[str, list[tuple[str, Layer]]] = {}
     for path, module in model.named_modules():
-        if isinstance(module, (_ConvNd, nn.Linear)) and id(module.weight) in names:
-            found.setdefault(names[id(module.weight)], []).append((path, module))
+        whole = isinstance(module, (_ConvNd, nn.Linear)) and id(module.weight) not in inner
+        for part in (module,) if whole else inner_weights(module):
+            if id(part.weight) in names:
+                found.setdefault(names[id(part.weight)], []).append((path, part))
     return found
 
 
-def _needs(path: str, layer: Layer, index: int, constants: Mapping[str, Tensor]) -> str:
-    """Why a layer cannot do without an input channel; "" if it can: it has no weight for it, or can fold it."""
-    if not column(layer, index)[0].any():
+def _needs(path: str, layer: Layer, index: int, staying: Tensor | slice, constants: Mapping[str, Tensor]) -> str:
+    """Why a layer cannot do without an input channel; "" if it can: it has no weight for it, or can fold it. staying:
+    the outputs that do not leave with it."""
+    weights, rows = column(layer, index)
+    if not weights[staying[rows] if isinstance(staying, Tensor) else staying].any():
         return ""
+    if isinstance(layer, (RecurrentWeight, HeadsWeight)):
+        silent = layer.is_silent(index, constants.get(path))
+        return "" if silent else f"{path} needs it, or what has to leave with it"
     value = float(constants[path][index]) if path in constants else math.nan
     if value == 0 or (math.isfinite(value) and sees_no_border(layer)):
         return ""
@@ -121,7 +136,7 @@ def _needs(path: str, layer: Layer, index: int, constants: Mapping[str, Tensor])
 def column(layer: Layer, index: int) -> tuple[Tensor, slice]:
     """The weights that read one input channel, [outputs, places], and which outputs these are."""
     weight = layer.weight.detach()
-    if isinstance(layer, nn.Linear):
+    if not isinstance(layer, _ConvNd):
         return weight[:, index : index + 1], slice(None)
     if layer.transposed:
         return weight[index].flatten(1), slice(None)
@@ -194,6 +209,8 @@ def _cut(
     for name, ids in channels.reads.items():
         gone: list[int] = np.flatnonzero(np.isin(ids, wanted)).tolist()
         for path, layer in layers[name] if gone else ():
+            if isinstance(layer, (RecurrentWeight, HeadsWeight)):
+                continue  # what leaves it was silent
             if isinstance(layer, _ConvNd) and layer.groups > 1:
                 removals[name, None] = set(gone)
             taken = torch.zeros(_width(layer), dtype=torch.float64)
@@ -207,5 +224,5 @@ def _cut(
     return Cut(root, count, removals, tuple(folds))
 
 
-def _width(layer: Layer) -> int:
+def _width(layer: _ConvNd | nn.Linear) -> int:
     return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -15,12 +15,14 @@ from edgeprune import kernels
 from edgeprune.artifact import Layer, Port
 from edgeprune.errors import ExportError, RefusedError
 from edgeprune.evidence import KernelTimes
-from edgeprune.export.certificate import FileMasks, read_weights
+from edgeprune.export.certificate import FileWeights, read_weights
 from edgeprune.export.graph import Graph, layer_name
+from edgeprune.export.normal.names import Weight
 from edgeprune.export.sparse import rewrite, stock
 from edgeprune.export.sparse.clock import Clock
 from edgeprune.export.tflite import read
 from edgeprune.export.tflite.lowering import write_tflite
+from edgeprune.export.tflite.writer import gather
 from edgeprune.export.tracing import Traced
 from edgeprune.kernels import costs
 from edgeprune.mask import Array
@@ -33,17 +35,19 @@ SAME_ARCHITECTURE = {"arm64": "aarch64", "AMD64": "x86_64"}
 class ModelFile:
     """A model file's bytes with its ports, its weights read back, and how masks lie in it. library: of the operators
     that it needs besides the runtime's, for the target; layers: what runs each layer with weights; times: what these
-    were chosen by, None if by predictions."""
+    were chosen by, None if by predictions; gain: predicted of the
+    network by its sparse kernels."""
 
     data: bytes
-    input: Port
+    inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     stored: dict[str, Array]
-    places: FileMasks
+    places: FileWeights
     sparse: tuple[str, ...] = ()
     library: Path | None = None
     layers: tuple[Layer, ...] = ()
     times: KernelTimes | None = None
+    gain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,17 @@ def write_onnx(graph: Graph, traced: Traced, wanted: MaybeKernels) -> ModelFile:
     else:
         rewritten, times = wanted.clock.choose(graph, wanted.costs)
     data = rewritten.model.SerializeToString(deterministic=True)
-    ports = _port(rewritten.model.graph.input[0]), tuple(map(_port, rewritten.model.graph.output))
+    ports = tuple(map(_port, rewritten.model.graph.input)), tuple(map(_port, rewritten.model.graph.output))
     sparse = {layer.name for layer in rewritten.layers if layer.kernel == "sparse"}
     names = tuple(name for name, weight in traced.weights.items() if layer_name(weight.initializer) in sparse)
-    places = {name: (weight.initializer, _lay_out(weight.transposed)) for name, weight in traced.weights.items()}
+    places = {name: ((weight.initializer,), _picked(weight)) for name, weight in traced.weights.items()}
     library = wanted.library if isinstance(wanted, SparseKernels) and rewritten.needs_library else None
     stored = read_weights(data, rewritten.stored)
-    return ModelFile(data, *ports, stored, places, names, library, rewritten.layers, times)
+    return ModelFile(data, *ports, stored, places, names, library, rewritten.layers, times, rewritten.gain)
 
 
-def _lay_out(transposed: bool) -> Callable[[Array], Array]:
-    return lambda mask: mask.T if transposed else mask
+def _picked(weight: Weight) -> Callable[[Mapping[str, Array]], Array]:
+    return lambda stored: weight.pick(stored[weight.initializer])
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:
@@ -115,15 +119,15 @@ def write_litert(graph: Graph, traced: Traced, wanted: MaybeKernels) -> ModelFil
         raise problem.moved(traced.origins) from None
     stored: dict[str, Array] = dict(read.read_weights(written.data))
 
-    def lay_out(initializer: str, transposed: bool) -> Callable[[Array], Array]:
-        placement = written.placements[initializer]
-        return lambda mask: placement.store(mask.T if transposed else mask)
+    def picked(weight: Weight) -> Callable[[Mapping[str, Array]], Array]:
+        shape = graph.constants[weight.initializer].shape
+        parts = written.parts.get(weight.initializer, ())
+        return lambda found: weight.pick(gather(shape, [(found[part], written.placements[part]) for part in parts]))
 
     places = {
-        name: (weight.initializer, lay_out(weight.initializer, weight.transposed))
-        for name, weight in traced.weights.items()
+        name: (written.parts.get(weight.initializer, ()), picked(weight)) for name, weight in traced.weights.items()
     }
-    return ModelFile(written.data, written.input, written.outputs, stored, places, written.sparse)
+    return ModelFile(written.data, written.inputs, written.outputs, stored, places, written.sparse)
 
 
 # By the ending of the runtime's model file.

@@ -5,22 +5,21 @@ One type from PyTorch's graph to the three writers. A pass gives a new graph; wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Optional
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper, shape_inference
 
-from edgeprune.errors import ExportError, Refusal, RefusedError
+from edgeprune.errors import Refusal, RefusedError
 from edgeprune.export.scales import Grid, Integers, Scale
 from edgeprune.operators import row
 
 # A prime stands for the open batch dimension while shapes are worked out: what it divides, the batch divides.
 OPEN_BATCH = 1_000_003
+BATCH = "batch"  # in an ONNX file
 STANDARD = ("", "ai.onnx")
 REFUSED = "there are operations that cannot be written as .tflite"
 
@@ -137,7 +136,7 @@ class Graph:
         """The value of an attribute, or its default in the model's opset."""
         if name in node.attributes:
             return node.attributes[name]
-        return _attribute(onnx.defs.get_schema(node.type, self.opset).attributes[name].default_value)
+        return attribute_value(onnx.defs.get_schema(node.type, self.opset).attributes[name].default_value)
 
     @cached_property
     def layers(self) -> dict[int, str]:
@@ -159,10 +158,15 @@ class Graph:
         return next((entry.version for entry in self.model.opset_import if entry.domain in STANDARD), 0)
 
     def named_by_layers(self) -> Graph:
-        """The same, its nodes with weights named as their layers: what a profile can be matched by."""
-        return replace(self, nodes=tuple(
-            replace(node, name=self.layers.get(number, node.name)) for number, node in enumerate(self.nodes)
-        ))  # fmt: skip
+        """The same, its nodes with weights named as their layers: what a profile can be matched by. Any other node of
+        such a name gets its type behind it, since ONNX Runtime wants every name once."""
+        taken = set(self.layers.values())
+
+        def name(number: int, node: Node) -> str:
+            return self.layers.get(number, f"{node.name} ({node.type})" if node.name in taken else node.name)
+
+        nodes = (replace(node, name=name(number, node)) for number, node in enumerate(self.nodes))
+        return replace(self, nodes=tuple(nodes))
 
     def label(self, name: str) -> str:
         """A value's name in the file."""
@@ -209,92 +213,7 @@ def open_shape(shape: Iterable[int]) -> Shape:
     return tuple(-1 if size % OPEN_BATCH == 0 and size else size for size in shape)
 
 
-def read_graph(model: onnx.ModelProto) -> Graph:
-    """The graph of a float32 model. Shapes that it does not bring along are inferred; ExportError where they cannot be
-    worked out, and for an input with another open dimension than the first."""
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    nodes = []
-    for index, proto in enumerate(model.graph.node):
-        if proto.op_type == "Constant":
-            constants[proto.output[0]] = _constant_value(proto)
-        else:
-            nodes.append(_node(proto, index))
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    for value in inputs:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if axis and not dim.HasField("dim_value"):
-                raise ExportError(f"input {value.name} leaves dimension {axis} open; only the first may be")
-    wanted = [*(value.name for value in inputs), *(name for node in nodes for name in node.outputs if name)]
-    values = {value.name: value for value in _values(model.graph)}
-    if not all(name in values and _is_known(values[name]) for name in wanted):
-        values = {value.name: value for value in _values(_inferred(model, constants.keys()))}
-    shapes = {name: _shape(value) for name, value in values.items() if value.type.tensor_type.HasField("shape")}
-    for name in wanted:
-        if name not in shapes or any(size < 1 for size in shapes[name]):
-            raise ExportError(f"the shape of value {name} cannot be worked out, got {shapes.get(name)}")
-    return Graph(
-        nodes=tuple(nodes),
-        constants=constants,
-        shapes=shapes,
-        types={name: _type(value) for name, value in values.items()},
-        inputs=tuple(value.name for value in inputs),
-        outputs=tuple(Port(value.name, value.name) for value in model.graph.output),
-        model=model,
-    )
-
-
-def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
-    yield from (*graph.input, *graph.value_info, *graph.output)
-
-
-def _is_known(value: onnx.ValueInfoProto) -> bool:
-    """True if each dimension is a number or a named one, which can only be the batch."""
-    kind = value.type.tensor_type
-    return kind.HasField("shape") and all(dim.HasField("dim_value") or dim.dim_param for dim in kind.shape.dim)
-
-
-def _inferred(model: onnx.ModelProto, constants: Iterable[str]) -> onnx.GraphProto:
-    """The graph with all shapes inferred anew for a batch of OPEN_BATCH."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.value_info[:]
-    for value in copy.graph.input:
-        if value.name not in constants:
-            for dim in value.type.tensor_type.shape.dim:
-                if not dim.HasField("dim_value"):
-                    dim.dim_value = OPEN_BATCH
-    for value in copy.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    try:
-        return shape_inference.infer_shapes(copy, strict_mode=True, data_prop=True).graph
-    except shape_inference.InferenceError as problem:
-        raise ExportError(f"the shapes of the ONNX graph do not fit together: {problem}") from None
-
-
-def _node(proto: onnx.NodeProto, index: int) -> Node:
-    attributes = {entry.name: _attribute(entry) for entry in proto.attribute}
-    name = proto.name or f"{proto.op_type}_{index}"
-    domain = "" if proto.domain in STANDARD else proto.domain
-    return Node(name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes, domain, proto)
-
-
-def _attribute(entry: onnx.AttributeProto) -> Any:
+def attribute_value(entry: onnx.AttributeProto) -> Any:
+    """What an ONNX attribute holds, text as str."""
     value = onnx.helper.get_attribute_value(entry)
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _constant_value(proto: onnx.NodeProto) -> Array:
-    entry = proto.attribute[0]
-    value = onnx.helper.get_attribute_value(entry)
-    if isinstance(value, onnx.TensorProto):
-        return numpy_helper.to_array(value)
-    return np.asarray(value, dtype=np.float32 if "float" in entry.name else np.int64)
-
-
-def _shape(value: onnx.ValueInfoProto) -> Shape:
-    dims = value.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else OPEN_BATCH for dim in dims)
-
-
-def _type(value: onnx.ValueInfoProto) -> str:
-    return str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)))

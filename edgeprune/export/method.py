@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Union
 
 import numpy as np
 import onnx
 
 from edgeprune import runtimes
-from edgeprune.export.calibrate import METHODS, calibrate
+from edgeprune.export.calibrate import METHODS, calibrate_by
 from edgeprune.export.graph import Graph
 from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.quantize import quantize
 from edgeprune.export.verify import Reference, signal_to_noise
 from edgeprune.mask import Array
 from edgeprune.scratch import Scratch
+from edgeprune.task import tuple_of
 from edgeprune.tasks.evaluation import in_batches, metric_of
 
 SAFE = "minmax"  # it clips nothing that calibration saw: what the others are held against
@@ -41,12 +43,13 @@ class Quantized:
     minmax_db: tuple[float, ...]
 
 
-def quantize_well(graph: Graph, examples: Array, reference: Reference) -> Quantized:
-    """A float32 graph quantized with the method that does best on validation data; examples: to calibrate on."""
+def quantize_well(graph: Graph, examples: Union[Array, tuple[Array, ...]], reference: Reference) -> Quantized:
+    """A float32 graph quantized with the method that does best on validation data; examples: to calibrate on, see
+    `calibrate`."""
     graphs, tried = {}, {}
-    for method in METHODS:
-        graphs[method] = quantize(graph, calibrate(graph, examples, method))
-        outputs = run_onnx(to_model(with_pairs(graphs[method]).graph), reference.validation.inputs.numpy())
+    for method, ranges in calibrate_by(graph, examples, METHODS).items():
+        graphs[method] = quantize(graph, ranges)
+        outputs = run_onnx(to_model(with_pairs(graphs[method]).graph), reference.validation.arrays)
         tried[method] = Tried(
             metric_of(reference.task, outputs, reference.validation.targets.numpy()),
             signal_to_noise(outputs, reference.outputs),
@@ -68,10 +71,10 @@ def best_method(tried: Mapping[str, Tried]) -> str:
     return max(allowed, key=lambda name: (allowed[name].gain, float(np.mean(allowed[name].db))))
 
 
-def run_onnx(model: onnx.ModelProto, inputs: Array) -> tuple[Array, ...]:
+def run_onnx(model: onnx.ModelProto, inputs: Union[Array, tuple[Array, ...]]) -> tuple[Array, ...]:
     """Outputs of an in-memory ONNX model for all inputs, in ONNX Runtime."""
     with Scratch() as folder:
         path = folder / "model.onnx"
         onnx.save(model, path)
         session = runtimes.load("onnxruntime").open_session(path, threads=0)
-    return in_batches(session, inputs)
+    return in_batches(session, tuple_of(inputs))

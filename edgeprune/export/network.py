@@ -15,6 +15,7 @@ from edgeprune import tasks
 from edgeprune.errors import TaskError, TicketError
 from edgeprune.mask import Array
 from edgeprune.task import Data, Task
+from edgeprune.tasks.plain import plain_name, without_parametrizations
 from edgeprune.tasks.seeds import kept
 from edgeprune.ticket import Ticket
 
@@ -93,7 +94,7 @@ def _same_data(ticket: Ticket, data_dir: Optional[Path]) -> str:
 
 
 def load_network(task: Task, weights: dict[str, Array]) -> nn.Module:
-    """A module of the task with these weights, in evaluation mode."""
+    """A module of the task with these weights, in evaluation mode, parametrized no more: see `tasks.plain`."""
     model = task.model()
     try:
         model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
@@ -103,13 +104,14 @@ def load_network(task: Task, weights: dict[str, Array]) -> nn.Module:
             f"the weights do not fit the model of task {task.name}: {first}",
             "bring back the packages that its model was made with, or find the ticket again",
         ) from None
-    return model.eval()
+    return without_parametrizations(model.eval())  # type: ignore[no-any-return]
 
 
 def masks_of(network: nn.Module, mask: Mapping[str, Array], variant: str) -> dict[str, NDArray[np.bool_]]:
     """The masks to certify, a shared weight once, by PyTorch's name: the ticket's; for the dense twin whatever zeros
     its weights happen to have."""
     parameters = dict(network.named_parameters())
+    plain = {plain_name(name): array for name, array in mask.items()}
     if variant == "ticket":
-        return {name: np.array(array) for name, array in mask.items() if name in parameters}
-    return {name: parameters[name].detach().numpy() != 0 for name in mask if name in parameters}
+        return {name: np.array(array) for name, array in plain.items() if name in parameters}
+    return {name: parameters[name].detach().numpy() != 0 for name in plain if name in parameters}

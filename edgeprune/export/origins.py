@@ -32,19 +32,27 @@ def origins_of(graph: ir.Graph) -> dict[str, str]:
     return {str(node.name): found.get(node, f"node {node.name}") for node in nodes}
 
 
+def origin_of(node: torch.fx.Node) -> str:
+    """The same words for a node of the graph that PyTorch traced, "" where it has no note."""
+    return _layer(list(node.meta.get("nn_module_stack", {}).values()), node.stack_trace or "")
+
+
 def _words(node: ir.Node) -> str:
     if _SCOPES not in node.metadata_props or _CLASSES not in node.metadata_props:
         return ""
     scopes, classes = (ast.literal_eval(node.metadata_props[key])[:-1] for key in (_SCOPES, _CLASSES))
-    pairs = [(path, kind) for path, kind in zip(scopes, classes) if not path.startswith("_")]
+    return _layer(list(zip(scopes, classes)), node.metadata_props.get(_TRACE, ""))
+
+
+def _layer(modules: Sequence[tuple[str, str]], trace: str) -> str:
+    """modules: (path, class) from the outermost inwards. trace: a traceback."""
+    pairs = [(path, kind) for path, kind in modules if not path.startswith("_")]
     if not pairs:
         return ""
     path, kind = pairs[-1]
     name = kind.rpartition(".")[2]
     words = f"{path} ({name})" if path else f"forward of {name}"
-    place = (
-        "" if kind.startswith("torch.nn.") and path else user_line(_FRAME.findall(node.metadata_props.get(_TRACE, "")))
-    )
+    place = "" if kind.startswith("torch.nn.") and path else user_line(_FRAME.findall(trace))
     return f"{words}, {place}" if place else words
 
 

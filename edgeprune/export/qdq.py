@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from edgeprune.export.certificate import INTEGERS, Stored
 from edgeprune.export.graph import OPEN_BATCH, Graph, Node, Shape
+from edgeprune.export.reading import copied
 from edgeprune.export.scales import Grid, Integers
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -146,17 +147,14 @@ class _Pairs:
 
 def to_model(graph: Graph) -> onnx.ModelProto:
     """A graph as an ONNX model: that which it was read from, with the nodes, constants and values as they are now."""
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
+    model: onnx.ModelProto = copied(graph.model, "graph")
+    model.graph.CopyFrom(copied(graph.model.graph, "node", "value_info", "initializer"))
     proto = model.graph
     known = {value.name: value for value in (*graph.model.graph.value_info, *graph.model.graph.input)}
-    del proto.node[:], proto.value_info[:]
-    proto.node.extend(_node(node) for node in graph.nodes)
+    proto.node.extend(to_proto(node) for node in graph.nodes)
     read = {name for node in graph.nodes for name in node.inputs} | graph.output_values
-    present = {tensor.name for tensor in proto.initializer}
-    kept = [tensor for tensor in graph.model.graph.initializer if tensor.name in read]
-    del proto.initializer[:]
-    proto.initializer.extend(kept)
+    present = {tensor.name for tensor in graph.model.graph.initializer}
+    proto.initializer.extend(tensor for tensor in graph.model.graph.initializer if tensor.name in read)
     added = (name for name in graph.constants if name in read and name not in present)
     proto.initializer.extend(numpy_helper.from_array(graph.constants[name], name) for name in added)
     known_domains = {entry.domain for entry in model.opset_import}
@@ -173,7 +171,8 @@ def to_model(graph: Graph) -> onnx.ModelProto:
     return model
 
 
-def _node(node: Node) -> onnx.NodeProto:
+def to_proto(node: Node) -> onnx.NodeProto:
+    """A node as ONNX has it."""
     if node.source is None:
         return helper.make_node(
             node.type, node.inputs, node.outputs, name=node.name, domain=node.domain or None, **node.attributes
@@ -194,5 +193,6 @@ def _batch_name(model: onnx.ModelProto) -> str:
 
 def _value_info(name: str, kind: str, shape: Sequence[int], batch: str) -> onnx.ValueInfoProto:
     element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
-    sizes = [batch if size % OPEN_BATCH == 0 and size else size for size in shape]
+    # A multiple of the batch bears no name: the runtime would take it for equal to the batch, and share buffers.
+    sizes = [batch if size == OPEN_BATCH else None if size and size % OPEN_BATCH == 0 else size for size in shape]
     return helper.make_tensor_value_info(name, element, sizes)

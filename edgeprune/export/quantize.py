@@ -25,7 +25,7 @@ from edgeprune.export.scales import (
     weight_scales,
 )
 from edgeprune.export.scheme import Scheme, operands, scheme_of
-from edgeprune.operators import Rule
+from edgeprune.operator_row import Rule
 
 FINEST = 128  # XNNPACK wants less than 256
 
@@ -33,11 +33,26 @@ FINEST = 128  # XNNPACK wants less than 256
 def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Graph:
     """The graph with its scales; `graph` itself, float32 of opset 13 or later, is not changed.
 
-    ranges: activation -> (low, high), as `calibrate` gives them. Raises ExportError for a range that is missing or not
-    finite, and for weights that hold NaN.
+    ranges: activation -> (low, high), as `calibrate` gives them. What masks reach stays float, see `masked`. Raises
+    ExportError for a range that is missing or not finite, and for weights that hold NaN.
     """
     scheme = scheme_of(graph)
+    apart = masked(graph, scheme, ranges)
+    if apart:
+        fixed = {name: scheme.fixed[group].bounds() for name, group in scheme.groups.items() if group in scheme.fixed}
+        scheme, ranges = scheme_of(graph, apart), {**fixed, **ranges}
     return _Quantizer(graph, scheme, tensor_scales(graph, scheme, ranges)).run()
+
+
+def masked(graph: Graph, scheme: Scheme, ranges: Mapping[str, tuple[float, float]]) -> frozenset[str]:
+    """The activations that a mask of attention reaches: they go down to -infinity, which no int8 grid holds. With each
+    go those that share its scale."""
+    lowest = {name: low for name, (low, _) in ranges.items()}
+    for name in scheme.groups:
+        if name in graph.constants and graph.constants[name].size:
+            lowest[name] = float(graph.constants[name].min())
+    groups = {scheme.groups[name] for name, low in lowest.items() if low == -np.inf and name in scheme.groups}
+    return frozenset(name for name, group in scheme.groups.items() if group in groups)
 
 
 def tensor_scales(graph: Graph, scheme: Scheme, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Scale]:
@@ -104,6 +119,8 @@ class _Quantizer:
         """Where a tie gave an activation a grid that reaches past its clamp, ONNX Runtime would not drop it, and its
         operator would run in float: the value before it gets the same grid, which changes no result."""
         for outer, inner in self.scheme.fused.items():
+            if not self.scheme.rules[inner].integer:
+                continue
             scale = self.scales[self.graph.nodes[outer].output]
             low, high = scale.bounds()
             clamps = self.scheme.rules[outer].clamps or (low, high)

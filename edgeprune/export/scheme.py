@@ -9,9 +9,12 @@ from typing import Optional
 import numpy as np
 
 from edgeprune.errors import ExportError
+from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node
+from edgeprune.export.readers import read_as_integers
 from edgeprune.export.scales import Scale
-from edgeprune.operators import MATRIX, SHARED, Rule, row
+from edgeprune.operator_row import MATRIX, SHARED, Rule
+from edgeprune.operators import row
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,28 @@ def operands(node: Node, rule: Rule) -> list[str]:
     return list(node.inputs[: rule.operands or None])
 
 
-def scheme_of(graph: Graph) -> Scheme:
-    """Apply the rules to a float32 graph; ExportError for an opset without per-channel DequantizeLinear (below 13)."""
+def scheme_of(graph: Graph, apart: frozenset[str] = frozenset()) -> Scheme:
+    """Apply the rules to a float32 graph. apart: activations that stay float, with all that reads or computes them.
+    ExportError for an opset without per-channel DequantizeLinear (below 13)."""
     if graph.opset < 13:
         raise ExportError(f"int8 needs ONNX opset 13 or later, got {graph.opset}", "export the model again")
-    rules = {number: rule for number, node in enumerate(graph.nodes) if (rule := _rule_of(node, graph)) is not None}
+    one = {part for gelu in gelus(graph) for part in gelu.parts}  # a runtime computes it at once, in float
+    nodes = ((number, node) for number, node in enumerate(graph.nodes) if node.outputs[0] not in one)
+    rules = {
+        number: rule
+        for number, node in nodes
+        if (rule := _rule_of(node, graph)) is not None and apart.isdisjoint((*operands(node, rule), *node.outputs))
+    }
+    rules = read_as_integers(graph, rules)
     return _Builder(graph, rules, dict(_fusions(graph, rules))).build()
 
 
 def _rule_of(node: Node, graph: Graph) -> Optional[Rule]:
     """The first rule that describes a node, or None."""
-    if node.domain or len(node.outputs) != 1:
+    if node.domain:
         return None
-    return next((rule for rule in row(node.type).int8 if _holds(rule, node, graph)), None)
+    rules = (rule for rule in row(node.type).int8 if rule.several or not any(node.outputs[1:]))
+    return next((rule for rule in rules if _holds(rule, node, graph)), None)
 
 
 def _holds(rule: Rule, node: Node, graph: Graph) -> bool:
@@ -103,15 +115,15 @@ class _Builder:
         self.rules = dict(rules)
         self.fused = fused
         self.parent: dict[str, str] = {}
-        self.results = {number: self._result(number) for number in rules if number not in fused}
+        self.results = {number: self._results(number) for number in rules if number not in fused}
 
     def build(self) -> Scheme:
         for number in self._shared():
             if self.rules[number].operands == 1:
-                self._tie([*self._operands(number), self.results[number]])
+                self._tie([*self._operands(number), *self.results[number]])
         fixed, symmetric = self._fixed(), self._tables()
         for number in self._shared():
-            names = [*self._operands(number), self.results[number]]
+            names = [*self._operands(number), *self.results[number]]
             groups = {self._find(name) for name in names}
             if any(group in fixed for group in groups) and len({fixed.get(group) for group in groups}) > 1:
                 # LiteRT demands different scales of what meets here: the operator stays float.
@@ -121,10 +133,10 @@ class _Builder:
         self._drop_float_islands()
         return self._scheme(self._fixed(), symmetric)
 
-    def _result(self, number: int) -> str:
+    def _results(self, number: int) -> tuple[str, ...]:
         """What a node writes, after the activation that runs inside it."""
         last = next((outer for outer, inner in self.fused.items() if inner == number), number)
-        return self.graph.nodes[last].output
+        return tuple(filter(None, self.graph.nodes[last].outputs))
 
     def _operands(self, number: int) -> list[str]:
         return operands(self.graph.nodes[number], self.rules[number])
@@ -144,7 +156,7 @@ class _Builder:
 
     def _fixed(self) -> dict[str, Scale]:
         return {
-            self._find(self.results[number]): Scale(*rule.output)
+            self._find(self.results[number][0]): Scale(*rule.output)
             for number, rule in self.rules.items()
             if isinstance(rule.output, tuple)
         }
@@ -157,22 +169,22 @@ class _Builder:
     def _drop_float_islands(self) -> None:
         """Leave an operator that only passes values on in float, where nothing around it is int8."""
         anchors = set(self._tables())
-        for number, result in self.results.items():
+        for number, results in self.results.items():
             if number in self.rules and self.rules[number].output != SHARED and self.rules[number].integer:
-                anchors |= {result, *self._operands(number)}
+                anchors |= {*results, *self._operands(number)}
         groups = {self._find(name) for name in anchors}
         for number in self._shared():
-            if self._find(self.results[number]) not in groups:
+            if self._find(self.results[number][0]) not in groups:
                 del self.rules[number]
 
     def _scheme(self, fixed: Mapping[str, Scale], tables: Iterable[str]) -> Scheme:
         quantized: dict[str, None] = {}
-        passed_on = set()
+        passed_on = set[str]()
         for number, rule in self.rules.items():
             if number not in self.fused and rule.integer:
-                quantized.update(dict.fromkeys([*self._operands(number), self.results[number]]))
+                quantized.update(dict.fromkeys([*self._operands(number), *self.results[number]]))
             if rule.output == SHARED:
-                passed_on.add(self.results[number])
+                passed_on.update(self.results[number])
         groups = {name: self._find(name) for name in quantized}
         calibrated = [
             name

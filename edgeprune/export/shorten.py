@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from edgeprune.export.cuts import Cut, Removals
+from edgeprune.export.heads import few_heads
 
 
 def shorten(model: nn.Module, cuts: Sequence[Cut]) -> nn.Module:
@@ -46,7 +47,7 @@ def _add_to_bias(layer: nn.Module, taken: Tensor) -> None:
         layer.bias = nn.Parameter(taken.clone())
 
 
-def row_axis(layer: nn.Module) -> int:
+def row_axis(layer: object) -> int:
     """The axis of a layer's weight along which its output channels lie."""
     depthwise = isinstance(layer, _ConvNd) and 1 < layer.groups == layer.in_channels
     return 1 if isinstance(layer, _ConvNd) and layer.transposed and not depthwise else 0
@@ -102,5 +103,14 @@ def _describe(module: Any) -> None:
     elif isinstance(module, _NormBase):
         known = module.weight if module.affine else module.running_mean
         module.num_features = module.num_features if known is None else len(known)
+    elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+        few_heads(module)
+    elif isinstance(module, nn.RNNBase):
+        module.hidden_size, module.input_size = (
+            module.get_parameter(f"weight_{of}_l0").shape[1] for of in ("hh", "ih")
+        )
+        module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+    elif isinstance(module, nn.RNNCellBase):
+        module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
     elif isinstance(module, nn.PReLU):
         module.num_parameters = module.weight.numel()

@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from edgeprune.export.cuts import Cut, Plan, layers_by_weight, plan_cuts
 from edgeprune.export.shorten import row_axis, shorten
-from edgeprune.export.standins import Double
+from edgeprune.export.standins import Double, wider
+from edgeprune.task import Inputs, tuple_of
 
 BoolArray = NDArray[np.bool_]
 TOLERANCE = 1e-9
@@ -28,8 +29,8 @@ LIMIT_SECONDS = 300.0
 @dataclass(frozen=True)
 class Shrunk:
     """model: without its dead channels, float32. masks: in the shapes that are left. removed: layer -> output channels
-    that went, layers that lost none left out. weights_removed: of the masked tensors. notes: what was kept though it
-    is dead, and why, one sentence each."""
+    (units of each direction, heads) that went, layers that lost none left out. weights_removed: of the masked tensors.
+    notes: what was kept though it is dead, and why, one sentence each."""
 
     model: nn.Module
     masks: dict[str, BoolArray]
@@ -38,15 +39,15 @@ class Shrunk:
     notes: tuple[str, ...]
 
 
-def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor, together: int = 1) -> Shrunk:
+def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Inputs, together: int = 1) -> Shrunk:
     """Remove every channel that can go exactly; the argument is not changed.
 
     model: in eval mode, its masked weights zero. masks: parameter name -> True where the weight survives. example: two
-    real inputs [2, ...]. A channel goes if each layer that reads it has zero weights for it, or sees a constant, in
-    every place and for every input, that folds into its bias: any constant in a linear layer and in a convolution
-    without zero padding, 0 anywhere. At least one channel stays in each layer. This repeats until nothing changes, and
-    what makes the outputs differ by more than 1e-9 of their scale in float64 is undone. A network that cannot be
-    followed comes back whole, with a note. together: channels go in aligned groups of so many, or stay.
+    real ones [2, ...] of each input. A channel goes if each layer that reads it has zero weights for it, or sees a
+    constant, in every place and for every input, that folds into its bias: any constant in a linear layer and in a
+    convolution without zero padding, 0 anywhere. At least one channel stays in each layer. This repeats until nothing
+    changes, and what makes the outputs differ by more than 1e-9 of their scale in float64 is undone. A network that
+    cannot be followed comes back whole, with a note. together: channels go in aligned groups of so many, or stay.
     """
     work = copy.deepcopy(model).eval().double().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for name, parameter in work.named_parameters():
@@ -57,7 +58,7 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor, to
     refused: dict[str, str] = {}
     began = time.monotonic()
     try:
-        probes = _probes(example)
+        probes = _probes(tuple_of(example))
         expected = _outputs(work, probes)
         while (plan := plan_cuts(work, probes[0], refused, together)).cuts:
             if time.monotonic() - began > LIMIT_SECONDS:
@@ -72,20 +73,23 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Tensor, to
     return _finish(model, work, masks, plan)
 
 
-def _probes(example: Tensor) -> list[Tensor]:
-    """Two batches of inputs in float64: the real ones and noise (integers: the real ones in another order)."""
-    if not example.is_floating_point():
-        return [example.contiguous(), example.flip(0).contiguous()]
-    real = example.double().contiguous()
-    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return [real, 3 * (real.std() + 1) * noise]
+def _probes(example: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    """Two batches of each input in float64: the real ones and noise (integers: the real ones in another order)."""
+    generator = torch.Generator().manual_seed(0)
+
+    def other(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor.flip(0).contiguous()
+        return 3 * (tensor.std() + 1) * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+
+    real = tuple(wider(tensor).contiguous() for tensor in example)
+    return [real, tuple(map(other, real))]
 
 
-def _outputs(model: nn.Module, probes: Iterable[Tensor]) -> list[Tensor]:
+def _outputs(model: nn.Module, probes: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
     with torch.no_grad(), Double():  # type: ignore[no-untyped-call]
-        return [
-            leaf.double() for probe in probes for leaf in tree_leaves(model(probe.clone())) if isinstance(leaf, Tensor)
-        ]
+        made = (model(*(tensor.clone() for tensor in probe)) for probe in probes)
+        return [leaf.double() for outputs in made for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
 
 
 def _equal(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
@@ -131,7 +135,7 @@ def _finish(model: nn.Module, work: nn.Module, masks: Mapping[str, BoolArray], p
         parameter.grad = None
     removed = {}
     for name, layer in work.named_modules():
-        if isinstance(layer, (_ConvNd, nn.Linear)):
+        if isinstance(layer, (_ConvNd, nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
             gone = _outputs_of(model.get_submodule(name)) - _outputs_of(layer)
             if gone:
                 removed[name] = gone
@@ -154,5 +158,9 @@ def _dead(model: nn.Module, masks: Mapping[str, BoolArray], plan: Plan) -> Itera
 
 
 def _outputs_of(layer: nn.Module) -> int:
+    if isinstance(layer, (nn.RNNBase, nn.RNNCellBase)):
+        return int(layer.hidden_size)
+    if isinstance(layer, nn.MultiheadAttention):
+        return int(layer.num_heads)
     channels = layer.out_channels if isinstance(layer, _ConvNd) else layer.out_features
     return int(channels)  # type: ignore[arg-type]

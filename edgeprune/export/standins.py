@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -20,11 +20,12 @@ class Double(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = tree_map_only(torch.dtype, lambda dtype: WIDER.get(dtype, dtype), kwargs or {})
         if not _is_fresh(func):
             return func(*args, **kwargs)
-        args, kwargs = tree_map_only(Tensor, _wider, (args, kwargs))
-        return tree_map_only(Tensor, _wider, func(*args, **kwargs))
+        args, kwargs = tree_map_only(Tensor, wider, (args, kwargs))
+        return tree_map_only(Tensor, wider, func(*args, **kwargs))
 
 
-def _wider(made: Tensor) -> Tensor:
+def wider(made: Tensor) -> Tensor:
+    """float64 in place of float32; all else as it is."""
     return made.to(WIDER.get(made.dtype, made.dtype))
 
 
@@ -41,11 +42,11 @@ class Varied(TorchDispatchMode):  # type: ignore[no-untyped-call]
     place is noise, too.
     """
 
-    def __init__(self, inputs: Tensor, noise: Callable[[tuple[int, ...]], Tensor]) -> None:
+    def __init__(self, integers: Iterable[Tensor], noise: Callable[[tuple[int, ...]], Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._noise = noise
         # Kept, so that each identity stays its tensor's own.
-        self._derived = {id(inputs): inputs}
+        self._derived = {id(tensor): tensor for tensor in integers}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]

@@ -13,33 +13,35 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 from torch import Tensor, nn
 
 from edgeprune.errors import ExportError, Refusal, RefusedError
-from edgeprune.export.graph import Graph, read_graph
+from edgeprune.export.graph import BATCH, OPEN_BATCH, Graph, Node, Shape
 from edgeprune.export.normal.ceilings import settle_ceilings
 from edgeprune.export.normal.names import Weight, name_values, name_weights
 from edgeprune.export.normal.rewrites import simplify
-from edgeprune.export.origins import origins_of, user_line
-from edgeprune.operators import EXPORTED, row
+from edgeprune.export.normal.translations import translations
+from edgeprune.export.origins import origin_of, origins_of, user_line
+from edgeprune.export.reading import infer_graph
+from edgeprune.task import Inputs, tuple_of
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
 OPSET = 18
 IR_VERSION = 8
-BATCH = "batch"
-INPUT = "input"
+INPUT = "input"  # one alone; several are "input_0", "input_1", ...
 HINT = (
     "keep the batch as the first dimension: x.shape[0] in place of len(x), no loop over examples, no branch on values"
 )
+UNKNOWN = "there are operations that ONNX does not have"
+OTHERWISE = "compute the same by other operations, or before the network"
 BoolArray = NDArray[np.bool_]
 
 
@@ -53,16 +55,18 @@ class Traced:
     origins: dict[str, str] = field(default_factory=dict)
 
 
-def trace(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -> Traced:
+def trace(model: nn.Module, example: Inputs, masks: Mapping[str, BoolArray]) -> Traced:
     """Convert a module in eval mode whose masked weights are zero already.
 
-    example: a batch of two inputs [2, ...]. masks: parameter name -> True where the weight survives, of the parameter's
-    shape. The model's input is "input" [batch, ...], its outputs "output_0", "output_1", ... [batch, ...]. Raises
-    ExportError if PyTorch cannot trace the module for any batch size, if an operation is not in the table of operators
-    (naming the node, its type and its module), or if a pruned weight is not exactly zero in the graph.
+    example: a batch of two [2, ...] of the input or, as a tuple, of each. masks: parameter name -> True where the
+    weight survives, of the parameter's shape. The model's input is "input" [batch, ...] or, of several, "input_0",
+    "input_1", ... in the order of the arguments, its outputs "output_0", "output_1", ... [batch, ...]. Raises
+    ExportError if PyTorch cannot trace the module for any batch size, if ONNX lacks an operation (naming it and the
+    layer that it comes from), or if a pruned weight is not exactly zero in the graph.
     """
-    _check_precision(model, example)
-    exported = _export(model, example)
+    inputs = tuple_of(example)
+    _check_inputs(model, inputs)
+    exported = _export(model, inputs)
     weights = name_weights(exported, masks)
     settle_ceilings(exported)
     simplify(exported)
@@ -72,10 +76,12 @@ def trace(model: nn.Module, example: Tensor, masks: Mapping[str, BoolArray]) -> 
     _check_supported(exported, origins)
     ClearMetadataAndDocStringPass()(exported)
     exported.ir_version = IR_VERSION
-    proto = _with_shapes(ir.serde.serialize_model(exported))
-    _check_shapes(proto, origins)
-    _check_zeros(proto, weights, masks)
-    return Traced(read_graph(proto), weights, origins)
+    model = ir.serde.serialize_model(exported)
+    del exported  # and the weights in it
+    graph = infer_graph(model)
+    _check_shapes(graph, origins)
+    _check_zeros(graph, weights, masks)
+    return Traced(graph, weights, origins)
 
 
 @contextlib.contextmanager
@@ -93,10 +99,19 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def _check_precision(model: nn.Module, example: Tensor) -> None:
-    """ExportError for what no runtime here computes with."""
-    numbers = {name: parameter.dtype for name, parameter in model.named_parameters()} | {"its input": example.dtype}
-    for name, kind in numbers.items():
+def _names_of(inputs: tuple[Tensor, ...]) -> list[str]:
+    return [INPUT] if len(inputs) == 1 else [f"{INPUT}_{index}" for index in range(len(inputs))]
+
+
+def _check_inputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """ExportError for what no runtime here computes with, and for inputs that are no batches of equally many."""
+    names = _names_of(inputs)
+    sizes = {name: tensor.shape[0] if tensor.dim() else None for name, tensor in zip(names, inputs)}
+    if None in sizes.values() or len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in zip(names, inputs))
+        raise ExportError(f"every input needs the batch as its first dimension, got {told}", HINT)
+    numbers = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    for name, kind in [*numbers.items(), *((f"its {name}", tensor.dtype) for name, tensor in zip(names, inputs))]:
         if kind.is_complex or (kind.is_floating_point and kind != torch.float32):
             raise ExportError(
                 f"{name} is {str(kind).removeprefix('torch.')}, expected float32",
@@ -104,24 +119,32 @@ def _check_precision(model: nn.Module, example: Tensor) -> None:
             )
 
 
-def _export(model: nn.Module, example: Tensor) -> ir.Model:
+def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ir.Model:
     # Weights in the channels-last format that training likes would be exported as strided copies.
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    _take_one_input(plain)
+    _take_inputs(plain)
+    batch = {0: torch.export.Dim(BATCH)}
+    # The forward pass may change them in place.
+    example = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in inputs)
     try:
         with _silence(), torch.no_grad():
             program = torch.onnx.export(
                 plain,
-                (example.clone(memory_format=torch.contiguous_format),),  # the forward pass may change it in place
+                example,
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                dynamic_shapes=((batch,) * len(inputs),),
+                custom_translation_table=dict(translations()),
                 opset_version=OPSET,
-                input_names=[INPUT],
+                input_names=_names_of(inputs),
                 external_data=False,
                 optimize=False,
                 verbose=False,
             )
     except Exception as problem:  # the exporter runs the user's code, and wraps what comes out of it or not
+        node = _untranslated(problem)
+        if node is not None:
+            refusal = Refusal(origin_of(node) or f"node {node.name}", str(node.target).removesuffix(".default"))
+            raise RefusedError(UNKNOWN, [refusal], OTHERWISE) from problem
         raise ExportError(
             f"PyTorch cannot export this model with a free batch size: {_root_cause(problem)}{_own_line(problem)}", HINT
         ) from problem
@@ -130,14 +153,14 @@ def _export(model: nn.Module, example: Tensor) -> ir.Model:
     return program.model
 
 
-def _take_one_input(model: nn.Module) -> None:
-    """Give forward the signature (x), whatever it was: *inputs, keywords with defaults, a partial function."""
+def _take_inputs(model: nn.Module) -> None:
+    """Give forward the signature (*inputs), whatever it was: keywords with defaults, a partial function."""
     forward = model.forward
 
-    def one_input(x: Tensor) -> Any:
-        return forward(x)
+    def positional(*inputs: Tensor) -> Any:
+        return forward(*inputs)
 
-    model.forward = one_input
+    model.forward = positional
 
 
 def _root_cause(problem: BaseException) -> str:
@@ -157,70 +180,67 @@ def _own_line(problem: BaseException) -> str:
     return f" at {place}" if place else ""
 
 
+def _untranslated(problem: BaseException) -> Optional[torch.fx.Node]:
+    """The node for which the exporter knows no ONNX operator; None if it failed otherwise."""
+    while problem.__cause__ is not None:
+        problem = problem.__cause__
+    if type(problem).__name__ != "DispatchError":  # a private name of the exporter's
+        return None
+    frames = (frame.f_locals.get("node") for frame, _ in traceback.walk_tb(problem.__traceback__))
+    return next((node for node in frames if isinstance(node, torch.fx.Node)), None)
+
+
 def _check_supported(exported: ir.Model, origins: Mapping[str, str]) -> None:
     kinds = {str(node.name): _unsupported(node) for node in exported.graph}
     refusals = [Refusal(origins[name], kind) for name, kind in kinds.items() if kind]
     if refusals:
-        hint = f"supported: {', '.join(EXPORTED)}"
-        raise RefusedError("there are operations that cannot be exported", refusals, hint)
+        raise RefusedError(UNKNOWN, refusals, OTHERWISE)
 
 
 def _unsupported(node: ir.Node) -> str:
-    """The node's type, with what makes it unsupported where its type is not; "" if it is supported."""
-    kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    if kind not in EXPORTED:
-        return kind
-    reason = row(kind).refuses({name: attribute.value for name, attribute in node.attributes.items()})
-    return f"{kind} {reason}" if reason else ""
+    """The type of a node that the runtimes do not know, "" for one that ONNX has."""
+    if not node.domain and onnx.defs.has(node.op_type, OPSET):
+        return ""
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
-def _with_shapes(proto: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(inferred)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as problem:
-        raise ExportError(f"the network became an invalid ONNX graph: {_root_cause(problem)}") from problem
-    return inferred
-
-
-def _check_shapes(proto: onnx.ModelProto, origins: Mapping[str, str]) -> None:
-    """Every value has a shape with the batch as its only symbol, and every output starts with it."""
-    values = (*proto.graph.input, *proto.graph.value_info, *proto.graph.output)
-    known = {value.name: _dimensions(value) for value in values}
-    for node in proto.graph.node:
-        for name in filter(None, node.output):
-            sizes = known.get(name, [])
-            if name not in known or any(isinstance(size, str) and size != BATCH or size == 0 for size in sizes):
-                where = origins.get(node.name, node.name)
+def _check_shapes(graph: Graph, origins: Mapping[str, str]) -> None:
+    """Every value has a shape with the batch as all that is open, and every output starts with it."""
+    for node in graph.nodes:
+        for name in filter(None, node.outputs):
+            if min(graph.shapes.get(name, (0,)), default=1) < 1:
+                where, sizes = origins.get(node.name, node.name), _words(graph.shapes.get(name, ()))
                 raise ExportError(f"the shape of what {where} gives is not fixed but for the batch: got {sizes}", HINT)
-    for output in proto.graph.output:
-        sizes = known[output.name]
-        if sizes[:1] != [BATCH]:
-            losing = next((node for node in proto.graph.node if _loses_batch(node, known)), None)
+    for port in graph.outputs:
+        shape = graph.shapes[port.value]
+        if shape[:1] != (OPEN_BATCH,):
+            losing = next((node for node in graph.nodes if _loses_batch(node, graph)), None)
             where = "" if losing is None else f"; it is lost in {origins.get(losing.name, losing.name)}"
-            if BATCH not in known[INPUT]:
-                where = f": forward takes batches of {known[INPUT][0]} only"
+            sizes = [graph.shapes[name][0] for name in graph.inputs if OPEN_BATCH not in graph.shapes[name]]
+            if sizes:
+                where = f": forward takes batches of {sizes[0]} only"
             raise ExportError(
-                f"{output.name} has shape {sizes}, expected the batch as its first dimension{where}", HINT
+                f"{port.name} has shape {_words(shape)}, expected the batch as its first dimension{where}", HINT
             )
 
 
-def _dimensions(value: onnx.ValueInfoProto) -> list[int | str]:
-    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+def _words(shape: Shape) -> list[int | str]:
+    return [size if size == 0 or size % OPEN_BATCH else BATCH for size in shape]
 
 
-def _loses_batch(node: onnx.NodeProto, known: Mapping[str, list[int | str]]) -> bool:
-    return any(BATCH in known.get(name, []) for name in node.input) and BATCH not in known.get(node.output[0], [])
+def _loses_batch(node: Node, graph: Graph) -> bool:
+    return any(BATCH in _words(graph.shapes.get(name, ())) for name in node.inputs) and BATCH not in _words(
+        graph.shapes.get(node.output, ())
+    )
 
 
-def _check_zeros(proto: onnx.ModelProto, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:
-    """Every weight of the map is an initializer of the mask's shape whose pruned entries are exactly zero."""
-    initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
+def _check_zeros(graph: Graph, weights: Mapping[str, Weight], masks: Mapping[str, BoolArray]) -> None:
+    """Every weight of the map is a constant of the mask's shape whose pruned entries are exactly zero."""
     for name, weight in weights.items():
-        mask = masks[name].T if weight.transposed else masks[name]
-        if weight.initializer not in initializers:
+        mask = masks[name]
+        if weight.initializer not in graph.constants:
             raise ExportError(f"weight {name} was folded away, so its zeros cannot be followed")
-        array = numpy_helper.to_array(initializers[weight.initializer])
+        array = weight.pick(graph.constants[weight.initializer])
         if array.shape != mask.shape:
             raise ExportError(f"weight {name} has shape {list(array.shape)} in the graph, expected {list(mask.shape)}")
         lost = int(np.count_nonzero(array[~mask]))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeprune import runtimes
-from edgeprune.artifact import Port, to_file_layout, to_torch_layout
+from edgeprune.artifact import Port, inputs_to_file_layout, to_torch_layout
 from edgeprune.errors import VerificationError
 from edgeprune.mask import Array
 from edgeprune.task import Split, Task
@@ -22,6 +22,8 @@ FP32_METRIC = 0.0005
 # 0.98 - 0.96 > 0.02 in floating point.
 ROUNDING = 1e-6
 LIMIT_DB = 150.0  # float32 does not tell more
+
+Ports = tuple[tuple[Port, ...], tuple[Port, ...]]  # inputs, outputs
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,9 @@ class Parity:
     db: tuple[float, ...] = ()
 
 
-def measure_parity(
-    files: tuple[Path, Path | None], runtime: str, ports: tuple[Port, tuple[Port, ...]], reference: Reference
-) -> Parity:
+def measure_parity(files: tuple[Path, Path | None], runtime: str, ports: Ports, reference: Reference) -> Parity:
     """Run the whole validation set through a model file in its runtime; files: the model's and that of the library of
-    operators that it needs, if any."""
+    operators that it needs, if any; ports: its inputs and outputs."""
     outputs = runtime_outputs(files, runtime, ports, reference.validation)
     if [output.shape for output in outputs] != [output.shape for output in reference.outputs]:
         raise VerificationError(
@@ -66,13 +66,12 @@ def measure_parity(
     )
 
 
-def runtime_outputs(
-    files: tuple[Path, Path | None], runtime: str, ports: tuple[Port, tuple[Port, ...]], split: Split
-) -> tuple[Array, ...]:
-    """The outputs of a model file for all examples of a split, in PyTorch's layout. files: see `measure_parity`."""
-    (entry, exits), (path, library) = ports, files
+def runtime_outputs(files: tuple[Path, Path | None], runtime: str, ports: Ports, split: Split) -> tuple[Array, ...]:
+    """The outputs of a model file for all examples of a split, in PyTorch's layout. files, ports: see
+    `measure_parity`."""
+    (entries, exits), (path, library) = ports, files
     session = runtimes.load(runtime).open_session(path, threads=1, library=library)
-    outputs = in_batches(session, to_file_layout(split.inputs.numpy(), entry))
+    outputs = in_batches(session, inputs_to_file_layout(split.arrays, entries))
     return tuple(to_torch_layout(output, port) for output, port in zip(outputs, exits))
 
 

@@ -15,7 +15,7 @@ from edgeprune.find.events import (
     TrainingProgress,
 )
 from edgeprune.find.run import find_levels, folder_of
-from edgeprune.find.spec import Problem, doubts, prepare, sketch
+from edgeprune.find.spec import Problem, doubts, prepare, sketch, untrained
 
 __all__ = [
     "ControlFinished",
@@ -31,4 +31,5 @@ __all__ = [
     "folder_of",
     "prepare",
     "sketch",
+    "untrained",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -110,11 +111,19 @@ def _rows_alive(mask: BoolArray) -> BoolArray:
     return np.asarray(mask.reshape(len(mask), -1).any(1))
 
 
-def couple(channels: Channels, factors: Mapping[str, float], parameters: Mapping[str, tuple[int, ...]]) -> Coupled:
+def couple(
+    channels: Channels,
+    factors: Mapping[str, float],
+    parameters: Mapping[str, tuple[int, ...]],
+    whole: Mapping[str, str] = MappingProxyType({}),
+) -> Coupled:
     """Couple what leaves together. factors: weight that can be pruned -> factor on the rate. parameters: name -> shape
-    of every parameter."""
+    of every parameter. whole: as in `Prunable`."""
     rows: dict[int, list[Row]] = {}
     stays = dict(channels.fixed)
+    for name, why in whole.items():
+        for places in (channels.makes, channels.reads):
+            stays.update(dict.fromkeys(places[name].tolist() if name in places else (), f"{name}: {why}"))
     for name, made in channels.makes.items():
         for row, group in enumerate(made.tolist()):
             rows.setdefault(group, []).append((name, row))
@@ -124,10 +133,12 @@ def couple(channels: Channels, factors: Mapping[str, float], parameters: Mapping
     streams = tuple(_streams(channels, factors, {g: tuple(r) for g, r in rows.items() if g not in stays}, sizes))
     moving = {name for stream in streams for name in stream.names}
     dense = {
-        name: stays.get(int(channels.makes[name][0]), "") if name in channels.makes else "no layer that runs reads it"
+        name: whole[name] if name in whole
+        else stays.get(int(channels.makes[name][0]), "") if name in channels.makes
+        else "no layer that runs reads it"
         for name in factors
         if factors[name] and name not in moving
-    }
+    }  # fmt: skip
     matrices = channels.makes.keys() | channels.reads.keys()
     vectors = {key: groups for key, groups in channels.axes.items() if key[0] not in matrices and key[0] in parameters}
     return Coupled(streams, dense, vectors)

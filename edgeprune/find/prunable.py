@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
@@ -20,6 +21,13 @@ from edgeprune.patterns import Pattern
 LAYERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
 )  # fmt: skip
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+# Why the channel pattern leaves a layer whole. A head's rows lie in query, key, value and what reads them: to cut them
+# takes another module, not a shorter tensor.
+PROJECTED = "its units are projected: they are not what it gives"
+HEADS = "attention heads stay whole: each is in query, key and value alike"
+IN_ONE = "in_proj_weight"  # of query, key and value
+COMPUTED = "its parametrization is made for all of its channels"
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,13 @@ class Layout:
 @dataclass(frozen=True)
 class Prunable:
     """layouts: name of each weight that can be pruned -> how it lies, in the model's order. tied: further name of such
-    a weight -> that name. dense: name of every other tensor with two axes and more -> why it stays as it is."""
+    a weight -> that name. dense: name of every other tensor with two axes and more -> why it stays as it is. whole:
+    weight that can be pruned -> why none of its channels can leave, nor of those that it reads."""
 
     layouts: dict[str, Layout]
     tied: dict[str, str]
     dense: dict[str, str]
+    whole: dict[str, str] = field(default_factory=dict)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -58,32 +68,103 @@ class Prunable:
         return {name: layout.shape for name, layout in self.layouts.items()}
 
 
+@dataclass(frozen=True)
+class _Weight:
+    """A parameter that is a weight of a layer. whole: as in `Prunable`, "" where channels can leave."""
+
+    parameter: nn.Parameter
+    layout: Layout
+    whole: str
+
+
 def find_prunable(model: nn.Module, computed: Collection[str] = ()) -> Prunable:
-    """The weights of linear and convolution layers, transposed ones too; never biases, norms, embeddings, and nothing
-    that is frozen (requires_grad False). TaskError if there is none. A weight that layers share counts once, under the
-    name that PyTorch lists it by. computed: weights that no layer reads as they are, so that a zero is none there."""
+    """The weights of linear and convolution layers, transposed ones too, of recurrent layers, cells and attention, but
+    no biases, norms, embeddings, and nothing that is frozen (requires_grad False). TaskError if there is none.
+
+    A weight that layers share counts once, under the name that PyTorch lists it by. That of a parametrized layer is the
+    parametrization's own parameter, where each zero of it is one of the weight. computed: weights that no layer reads
+    as they are, so that a zero is none there; what a recurrent layer or attention makes of its own is known here."""
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     layouts: dict[str, Layout] = {}
     dense: dict[str, str] = {}
+    whole: dict[str, str] = {}
     for module in model.modules():
-        for local, parameter in module.named_parameters(recurse=False):
-            name, kind = first[id(parameter)], type(module).__name__
-            if isinstance(module, LAYERS) and local == "weight":
-                groups = int(module.groups) if isinstance(module, _ConvTransposeNd) else 0
-                layouts[name] = Layout(tuple(parameter.shape), groups)
-            elif parameter.dim() > 1:
+        found = list(_weights(module))
+        for weight in found:
+            layouts[first[id(weight.parameter)]] = weight.layout
+            if weight.whole:
+                whole[first[id(weight.parameter)]] = weight.whole
+        known = {id(weight.parameter) for weight in found}
+        for parameter in module.parameters(recurse=False):
+            if parameter.dim() > 1 and id(parameter) not in known:
                 inside = isinstance(module, (parametrize.ParametrizationList, *LAYERS))
-                dense[name] = "computed from other parameters" if inside else f"a parameter of {kind}"
+                why = "computed from other parameters" if inside else f"a parameter of {type(module).__name__}"
+                dense[first[id(parameter)]] = why
     for name, parameter in model.named_parameters():
-        if name in layouts and (not parameter.requires_grad or name in computed):
+        if name in layouts and (not parameter.requires_grad or (name in computed and name not in whole)):
             del layouts[name]
             dense[name] = "its layer computes other weights from it" if parameter.requires_grad else "frozen"
     if not layouts:
-        raise TaskError("the model has no linear or convolution layer that is trained, so there is nothing to prune")
+        raise TaskError(
+            "the model has no linear, convolution, recurrent or attention layer that is trained, "
+            "so there is nothing to prune"
+        )
     every = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
     tied = {name: kept for name, kept in every.items() if kept in layouts and name != kept}
     dense = {name: reason for name, reason in dense.items() if name not in layouts}
-    return Prunable(layouts, tied, dense)
+    return Prunable(layouts, tied, dense, {name: why for name, why in whole.items() if name in layouts})
+
+
+def _weights(module: nn.Module) -> Iterator[_Weight]:
+    """The weights of one layer by itself, not of those inside of it but for its parametrizations."""
+    groups = int(module.groups) if isinstance(module, _ConvTransposeNd) else 0
+    why = HEADS if isinstance(module, nn.MultiheadAttention) else PROJECTED if getattr(module, "proj_size", 0) else ""
+    own = isinstance(module, LAYERS) or _runs_as_torch_does(module)
+    for local, parameter in module.named_parameters(recurse=False):
+        if own and _is_weight(module, local):
+            yield _Weight(parameter, Layout(tuple(parameter.shape), groups), why)
+    parametrized: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
+    for local, steps in parametrized.items():
+        if own and _is_weight(module, local) and _keeps_zeros(steps):
+            yield _Weight(steps.original, Layout(tuple(steps.original.shape), groups), why or COMPUTED)
+
+
+def _is_weight(module: nn.Module, local: str) -> bool:
+    """True for the matrices of a layer, by the names that PyTorch gives them."""
+    if isinstance(module, nn.MultiheadAttention):
+        return local.endswith("proj_weight")
+    return local.startswith("weight_") if isinstance(module, RECURRENT) else local == "weight"
+
+
+def _runs_as_torch_does(module: nn.Module) -> bool:
+    """True for a recurrent layer, cell or attention whose forward is PyTorch's own, which reads the weights, or rows of
+    them, as they are."""
+    forward = getattr(module.forward, "__func__", None)
+    return isinstance(module, (*RECURRENT, nn.MultiheadAttention)) and str(
+        getattr(forward, "__module__", "")
+    ).startswith("torch.nn.")
+
+
+def _keeps_zeros(steps: nn.Module) -> bool:
+    """True for a parametrization of one parameter of the weight's shape, where a zero of it is one of the weight
+    whatever the others are: of any half of them, here."""
+    original = getattr(steps, "original", None)
+    if not isinstance(original, nn.Parameter) or not original.is_floating_point():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    alive = (torch.rand(original.shape, generator=generator) < 0.5).to(original.device)
+    values = torch.randn(original.shape, generator=generator).to(original)
+    with torch.no_grad():
+        return all(_zeros_stay(steps, values * kept, kept) for kept in (alive, ~alive))
+
+
+def _zeros_stay(steps: nn.Module, values: Tensor, kept: Tensor) -> bool:
+    made = values
+    for step in steps.children():
+        made = step(made)
+        if not isinstance(made, Tensor) or made.shape != kept.shape:
+            return False
+    return not bool(made[~kept].any())
 
 
 def rate_factors(

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from edgeprune import patterns
 from edgeprune.channels import Channels, trace
 from edgeprune.errors import TaskError
 from edgeprune.find.coupled import Coupled, couple
-from edgeprune.find.prunable import Prunable, find_prunable, rate_factors
+from edgeprune.find.prunable import IN_ONE, Prunable, find_prunable, rate_factors
 from edgeprune.find.schedule import network_density, tensor_densities
 from edgeprune.mask import Array, BoolArray, Mask
 from edgeprune.patterns import Pattern
+from edgeprune.task import Inputs
 
 SHOWN = 6
 
@@ -128,15 +129,20 @@ class Pruner:
 
 
 def make_pruner(
-    model: nn.Module, example: Tensor, rate_scale: Optional[Mapping[str, float]], pattern: Pattern, scope: str
+    model: nn.Module, example: Inputs, rate_scale: Optional[Mapping[str, float]], pattern: Pattern, scope: str
 ) -> Pruner:
-    """What can be pruned of a model. example: two inputs. rate_scale, scope: as in `Recipe`. TaskError where nothing
-    can."""
+    """What can be pruned of a model. example: two of each input. rate_scale, scope: as in `Recipe`. TaskError where
+    nothing can."""
     channels = _follow(model, example, pattern)
     prunable = find_prunable(model, channels.computed if channels else ())
     factors = rate_factors(prunable, channels, rate_scale, pattern)
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    coupled = couple(channels, factors, sizes) if pattern.whole_channels and channels else None
+    coupled = None
+    if pattern.whole_channels and channels:
+        # Attention to itself, which reads its one weight as it is, has heads that can leave.
+        heads = {name for name in channels.makes if name.endswith(IN_ONE)}
+        whole = {name: why for name, why in prunable.whole.items() if name not in heads}
+        coupled = couple(channels, factors, sizes, whole)
     if coupled:
         # Mean magnitudes of whole channels follow the layer's fan-in, so they say nothing across layers.
         scope = "layer"
@@ -149,7 +155,7 @@ def make_pruner(
     return pruner
 
 
-def _follow(model: nn.Module, example: Tensor, pattern: Pattern) -> Optional[Channels]:
+def _follow(model: nn.Module, example: Inputs, pattern: Pattern) -> Optional[Channels]:
     """The network's channels; None where its own code does not bear to be watched and the pattern can do without."""
     try:
         return trace(model, example)

@@ -20,9 +20,9 @@ from edgeprune.find.schedule import resolve_rates
 from edgeprune.find.training import to_arrays
 from edgeprune.mask import BoolArray, Mask
 from edgeprune.options import MARGIN, FindOptions, in_metric
-from edgeprune.task import Data
+from edgeprune.task import Data, rows
 from edgeprune.tasks import LoadedTask
-from edgeprune.tasks.plain import FOLDED
+from edgeprune.tasks.plain import FOLDED, plain_name, without_parametrizations
 from edgeprune.tasks.seeds import seed_all, seeded
 from edgeprune.ticket import FindSpec, rewind_step
 
@@ -60,7 +60,7 @@ def prepare(loaded: LoadedTask, options: FindOptions, data_dir: Optional[Path]) 
         origin = origin_of(task)
         seed_all(options.seeds[0] if options.seeds else 0)
         model = task.model()
-    pruner = make_pruner(model, data.train.inputs[:2], recipe.rate_scale, pattern, recipe.scope)
+    pruner = make_pruner(model, rows(data.train.arguments, slice(2)), recipe.rate_scale, pattern, recipe.scope)
     first = pruner.first(to_arrays(model.state_dict()), options.revive)
     rates = resolve_rates(
         options.levels,
@@ -157,10 +157,8 @@ def doubts(problem: Problem) -> list[str]:
 
 def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
     """An untrained network of the first seed with the zeros of the last level, and the masks that say where: those that
-    its first weights' magnitudes give. All random numbers are left as they were."""
-    spec, pruner = problem.spec, problem.pruner
-    with seeded(spec.seeds[0]):
-        model = problem.loaded.task.model().eval()
+    its first weights' magnitudes give. It is parametrized no more. All random numbers are left as they were."""
+    spec, pruner, model = problem.spec, problem.pruner, _untrained(problem)
     weights = to_arrays(model.state_dict())
     first = pruner.first(weights, spec.revive)
     masks = pruner.prune(weights, first, first, spec.rates)
@@ -168,4 +166,16 @@ def sketch(problem: Problem) -> tuple[nn.Module, dict[str, BoolArray]]:
     with torch.no_grad():
         for name, alive in {**masks, **pruner.silent(masks)}.items():
             parameters[name].mul_(torch.from_numpy(np.array(alive)))
-    return model, dict(masks)
+    return without_parametrizations(model), {plain_name(name): array for name, array in masks.items()}
+
+
+def untrained(problem: Problem) -> tuple[nn.Module, dict[str, float]]:
+    """The network of the first seed before anything is pruned, parametrized no more, in evaluation mode; and the factor
+    on the rate of each of its weights that can be pruned, without those that are kept dense."""
+    factors = {plain_name(name): factor for name, factor in problem.pruner.factors.items() if factor}
+    return without_parametrizations(_untrained(problem)), factors
+
+
+def _untrained(problem: Problem) -> nn.Module:
+    with seeded(problem.spec.seeds[0]):
+        return problem.loaded.task.model().eval()

@@ -21,7 +21,7 @@ from edgeprune.find import work
 from edgeprune.find.checkpoint import Checkpoint, Weights, copy_state, from_file, load_optimizer, to_file
 from edgeprune.find.events import TrainingProgress
 from edgeprune.mask import Array, BoolArray, Mask
-from edgeprune.task import Data, Task
+from edgeprune.task import Data, Task, alone_or_tuple, tuple_of
 from edgeprune.tasks import hooks, seeds
 from edgeprune.tasks.evaluation import metric_of, outputs_of
 from edgeprune.tasks.seeds import derived_seed
@@ -114,16 +114,16 @@ class Level:
             with torch.no_grad():
                 torch._foreach_mul_(self.masked, self.masks)
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
+    def _batch(self) -> tuple[tuple[Tensor, ...], Tensor]:
         size = min(self.spec.batch_size, len(self.data.train))
         epoch, position = divmod(self.step, len(self.data.train) // size)
         if epoch != self.order_epoch:
             generator = torch.Generator().manual_seed(derived_seed(self.start.seed, "epoch", epoch))
             self.order, self.order_epoch = torch.randperm(len(self.data.train), generator=generator), epoch
         chosen = self.order[position * size : (position + 1) * size]
-        inputs = self.data.train.inputs.index_select(0, chosen)
+        inputs = tuple(tensor.index_select(0, chosen) for tensor in self.data.train.arguments)
         if self.task.augment is not None:
-            inputs = self.task.augment(inputs, self.augment)
+            inputs = tuple_of(self.task.augment(alone_or_tuple(inputs), self.augment))
         return inputs, self.data.train.targets.index_select(0, chosen)
 
     def advance(self) -> TrainingProgress:
@@ -150,7 +150,7 @@ class Level:
         place = f"at step {self.step} of level {self.start.level}, seed {self.start.seed}"
         with user_code(f"task {self.task.name}: training failed {place}"):
             inputs, targets = self._batch()
-            loss = self.task.loss(self.model(inputs), targets)
+            loss = self.task.loss(self.model(*inputs), targets)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TicketError(

@@ -20,6 +20,9 @@ from edgeprune.kernels.packing import BLOCKS, tiled
 FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
 FORMATS = {"fp32": ("unstructured", "block:1x4", "block:4x1"), "int8": ("unstructured", "block:1x4")}
+BETWEEN = ("norm", "attention", "function")  # what stands between products over tokens
+ONE_COLUMN, TOKENS = "gemm", "tokens"  # kinds of matrix products
+RECURRENT = "recurrent"
 # Columns of one accumulator: 16 floats, or 16 times 4 int8, as on the widest vectors.
 LANES = 16
 # Weights of a layer that are likely still in a core's own cache when the layer runs again.
@@ -28,13 +31,18 @@ CACHED = 1 << 16
 # its blocks; a convolution pads fours to them, and reads fewer channels than a block as they are (seen in 1.32).
 NCHWC, NCHWC_PADDED = 16, 4
 # Work on an activation tensor that is no convolution: plain operators of the runtime, and those on packed tensors.
-TENSOR_WORK = ("pack", "unpack", "add", "max_pool", "average_pool", "global_average_pool")
+MOVES = ("concat", "slice", "split", "resize", "gather", "pad", "shuffle")
+POOLS = ("max_pool", "average_pool", "global_average_pool")
+TENSOR_WORK = ("pack", "unpack", "add", *POOLS, "multiply", "gate", "table", "function", "batch_norm", *MOVES)
+
+OTHER = "other"  # an operator without weights whose time was not measured
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (1 for Gemm). depthwise: C
-    groups of one channel each. clipped: a Clip is behind it."""
+    """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (of a matrix product: its
+    columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it.
+    groups: more than one, of C channels each."""
 
     outputs: int
     inputs: int
@@ -44,6 +52,7 @@ class Geometry:
     gemm: bool = False
     depthwise: bool = False
     clipped: bool = False
+    groups: int = 1
 
     @property
     def products(self) -> int:
@@ -52,17 +61,25 @@ class Geometry:
         return weights * self.positions_out
 
     @property
+    def has_columns(self) -> bool:
+        """True for a matrix product of so many columns that a weight meets vectors of them."""
+        return self.gemm and self.positions_out >= LANES
+
+    @property
     def is_blocked(self) -> bool:
         """True if the runtime's own float convolution blocks the channels."""
+        if self.groups > 1:
+            return self.inputs % NCHWC == 0 and self.outputs // self.groups % NCHWC == 0
         few = self.inputs < NCHWC and not self.depthwise
         return not self.gemm and (few or self.inputs % NCHWC_PADDED == 0)
 
     @property
     def kind(self) -> str:
-        """The class of dense kernel: "gemm", "depthwise", "1x1" or "conv", with " rest" behind it where the runtime
-        cannot block the channels: it runs a convolution half as fast then, and a depthwise one tens of times slower."""
+        """The class of dense kernel: "gemm" or, for one of several columns and with the addition of a bias behind it,
+        "tokens"; "depthwise", "1x1" or "conv", with " rest" behind it where the runtime cannot block the channels: it
+        runs a convolution half as fast then, and a depthwise one tens of times slower."""
         if self.gemm:
-            return "gemm"
+            return TOKENS if self.positions_out > 1 else ONE_COLUMN
         kind = "depthwise" if self.depthwise else "1x1" if self.taps == 1 else "conv"
         return kind if self.is_blocked else f"{kind} rest"
 
@@ -76,7 +93,7 @@ class Geometry:
             "call": 1.0,
             "product": float(self.products),
             "far": max(0.0, self.products / self.positions_out - CACHED),
-            "cell": self.inputs * self.positions_in + outputs,
+            "cell": outputs if self.gemm and self.positions_out > 1 else self.inputs * self.positions_in + outputs,
             "gathered": float(self.positions_out * self.taps) if self.taps > 1 and not self.depthwise else 0.0,
             "group": float(self.inputs) if self.depthwise else 0.0,
             "clipped": outputs if self.clipped else 0.0,
@@ -84,13 +101,15 @@ class Geometry:
 
     def sparse_features(self, blocks: int) -> dict[str, float]:
         """Work of a sparse kernel with some stored blocks: a call, a vector of columns for each block, the block itself
-        (its position and values are read at least once), the copy of the input into padded planes, and the outputs."""
-        vectors = 1 if self.gemm else -(-self.positions_out // LANES)
-        copied = 0 if self.taps == 1 else self.inputs * self.positions_in
+        (its position and values are read at least once; for one column counted where they do not stay in a core's own
+        cache), the copy of the input into padded planes or panels, and the outputs."""
+        one_by_one = self.gemm and not self.has_columns
+        vectors = self.positions_out if one_by_one else -(-self.positions_out // LANES)
+        copied = self.inputs * self.positions_in if self.taps > 1 or self.has_columns else 0
         return {
             "call": 1.0,
             "vector": float(blocks * vectors),
-            "block": float(blocks),
+            "block": float(max(blocks - CACHED // 4, 0) if one_by_one else blocks),
             "copied": float(copied),
             "output": float(self.outputs * self.positions_out),
         }
@@ -108,18 +127,61 @@ class Geometry:
         }
 
 
+@dataclass(frozen=True)
+class RecurrentGeometry(Geometry):
+    """A recurrent layer: its rows [M] are those of all gates of all directions, its positions the steps. units: of a
+    direction; state_blocks: how many of the stored blocks multiply the state."""
+
+    units: int = 0
+    state_blocks: int = 0
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the dense layer."""
+        return self.outputs * (self.inputs + self.units) * self.positions_out
+
+    @property
+    def kind(self) -> str:
+        """The class of dense kernel, and of sparse ones."""
+        return RECURRENT
+
+    def dense_features(self) -> dict[str, float]:
+        """Work of the runtime's kernel: a call, the inputs' products, of all steps at once, the state's, step by step,
+        and the gates' activations."""
+        return {
+            "call": 1.0,
+            "product": float(self.outputs * self.inputs * self.positions_out),
+            "state_product": float(self.outputs * self.units * self.positions_out),
+            "gate": float(self.outputs * self.positions_out),
+        }
+
+    def sparse_features(self, blocks: int) -> dict[str, float]:
+        """Work of a sparse kernel: a call, a vector of steps for each block of the inputs' weights, the state's blocks
+        in each step, the copy of the input into panels, and the gates' sums and activations."""
+        vectors = -(-self.positions_out // LANES)
+        return {
+            "call": 1.0,
+            "vector": float((blocks - self.state_blocks) * vectors),
+            "state_block": float(self.state_blocks * self.positions_out),
+            "copied": float(self.inputs * self.positions_in),
+            "gate": float(self.outputs * self.positions_out),
+        }
+
+
 class Costs:
     """Predicted times in nanoseconds for one architecture.
 
-    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a sparse
-    kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that a library
-    must save; worth_unsure: the same where products of activations (gates, SiLU) stand between the layers, whose layout
-    in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower than predicted.
+    full: layers with a larger share of their blocks left (a first one of three channels, say) may be faster in a
+    sparse kernel, but bring no library unless a sparser layer does. worth: share of the planned operators' time that
+    a library must save; worth_unsure: the same in float where products of activations (gates, SiLU) stand between the
+    layers, whose layout in the runtime a plan does not know: squeeze-and-excitation came out up to a fifth slower
+    than predicted. pairs: two products over tokens may run in one operator.
     """
 
     full = 0.9
     worth = 0.03
     worth_unsure = 0.15
+    pairs = True
 
     factor = 1.0
 
@@ -138,7 +200,8 @@ class Costs:
 
     def sparse(self, precision: str, pattern: str, geometry: Geometry, blocks: int) -> float:
         """The sparse kernel of a format, with so many stored blocks."""
-        kind = "gemm" if geometry.gemm else "conv"
+        kind = "conv" if not geometry.gemm else TOKENS if geometry.has_columns else ONE_COLUMN
+        kind = geometry.kind if geometry.kind == RECURRENT else kind
         return self._sum(f"{precision} {pattern}", kind, geometry.sparse_features(blocks))
 
     def depthwise(self, precision: str, geometry: Geometry) -> float:
@@ -159,14 +222,52 @@ class Costs:
         """A float tensor of the runtime's blocked layout to [N, C, H, W], or back."""
         return self._sum("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)})
 
+    def between(self, work: str, features: Mapping[str, float]) -> float:
+        """An operator of the library between matrix products over tokens, or inside one; work: one of BETWEEN."""
+        return self._sum("fp32 own", work, features)
+
+    def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
+        """An operator without weights in the runtime, by ONNX's name, or "convert": QuantizeLinear and its inverse. One
+        that was not measured counts as an addition. cells: of its largest tensor; products: multiplications of a
+        product of two activations."""
+        family = f"{precision} rest"
+        kind = operator if operator in self.constants[family] else OTHER
+        return self._sum(family, kind, rest_features(cells, products))
+
     def _sum(self, family: str, kind: str, features: Mapping[str, float]) -> float:
         constants = self.constants[family][kind]
         return self.factor * sum(constants[name] * value for name, value in features.items())
 
 
+def rest_features(cells: int, products: int = 0) -> dict[str, float]:
+    """Work of an operator without weights, as `Costs.rest` is given it."""
+    return {"call": 1.0, "cell": float(cells), "product": float(products)}
+
+
 def pool_features(taps: int, sizes: tuple[int, int, int]) -> dict[str, float]:
     """Work of a float MaxPool, as `Costs.max_pool` is given it."""
     return {"call": 1.0, "channel": float(sizes[0]), "cell": float(sizes[1]), "compared": float(taps * sizes[2])}
+
+
+def norm_features(rows: int, width: int) -> dict[str, float]:
+    """Work of a norm over each of some rows."""
+    return {"call": 1.0, "row": float(rows), "cell": float(rows * width)}
+
+
+def attention_features(heads: int, size: int, queries: int, keys: int) -> dict[str, float]:
+    """Work of attention: its products, its scores, of which each becomes a power, and its inputs and outputs."""
+    scores = float(heads * queries * keys)
+    return {
+        "call": 1.0,
+        "product": 2 * scores * size,
+        "score": scores,
+        "cell": float(heads * size * 2 * (queries + keys)),
+    }
+
+
+def function_features(cells: int) -> dict[str, float]:
+    """Work of a function of each number of a matrix product's output, inside it."""
+    return {"cell": float(cells)}
 
 
 def load(arch: str) -> Costs:

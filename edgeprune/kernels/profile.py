@@ -12,7 +12,8 @@ from typing import Any, Optional
 import numpy as np
 
 from edgeprune.kernels import DOMAIN
-from edgeprune.operators import CONVOLUTION, MATRIX, row
+from edgeprune.operator_row import CONVOLUTION, MATRIX
+from edgeprune.operators import row
 
 # What ONNX Runtime's rewriting adds to the name of a node (seen from 1.17 to 1.32).
 DECORATION = re.compile(r"^fused |_nchwc$|_quant$|_token_\d+$|/MatMulAddFusion$")
@@ -103,5 +104,6 @@ def read_owners(model: Path) -> Owners:
 
 def _is_layer(node: Any) -> bool:
     if node.domain == DOMAIN:
-        return CONVOLUTION in node.op_type or MATRIX in node.op_type
+        kind = node.op_type.removeprefix("Sparse")
+        return CONVOLUTION in kind or MATRIX in kind or row(kind).cell is not None
     return bool(row(node.op_type).weights)

@@ -1,13 +1,13 @@
 """The runtimes that artifacts run in, one file each; names are file stems, found by listing this folder.
 
-Each module is a `Runtime`. A Session takes one float32 (or int) array in the file's layout, and gives the outputs.
+Each module is a `Runtime`. A Session takes an array for each input in the file's layout, and gives the outputs.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,13 @@ from typing import Any, Callable, Optional, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.artifact import Artifact, to_file_layout, to_torch_layout, torch_shape
+from edgeprune.artifact import Artifact, Port, inputs_to_file_layout, to_torch_layout, torch_shape
 from edgeprune.device import Failure
 from edgeprune.device.runtimes import Found, find_runtime
 from edgeprune.errors import DeviceError, ExportError, TargetError, nearest
 from edgeprune.store import StrPath
 
-Session = Callable[[NDArray[Any]], "list[NDArray[np.float32]]"]
+Session = Callable[..., "list[NDArray[Any]]"]
 
 
 class Runtime(Protocol):
@@ -40,7 +40,7 @@ class Runtime(Protocol):
         ...
 
     def open_session(self, path: Path, threads: int, library: Optional[Path] = None) -> Session:
-        """Load a model file; the session maps one input array to the list of output arrays.
+        """Load a model file; the session maps the input arrays, in order, to the list of output arrays.
 
         library: of the operators that the model needs besides the runtime's own. ExportError for a file that cannot be
         loaded or is missing, DeviceError for a library that this machine or runtime refuses.
@@ -78,26 +78,36 @@ def on_host() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A bundle ready to run: `model(x)` takes a batch [n, ...] in PyTorch's layout and gives one array, or a tuple for
-    a model with several outputs, in PyTorch's layout too. `run_file_layout` skips the change of layout (see
-    `artifact.input.layout`). Both may be called from several threads: with LiteRT these take turns."""
+    """A bundle ready to run: `model(x)` takes a batch [n, ...] in PyTorch's layout, `model(a, b)` or `model((a, b))`
+    one of each input, and gives one array, or a tuple for a model with several outputs, in PyTorch's layout too.
+    `run_file_layout` skips the change of layout (see `artifact.inputs[0].layout`). Both may be called from several
+    threads: with LiteRT these take turns."""
 
     artifact: Artifact
     run_file_layout: Session
 
-    def __call__(self, batch: Any) -> Any:
-        """Outputs for a batch (an array, or what NumPy makes one of); ExportError if it is not of the model's shape or
-        kind of numbers."""
-        array = to_file_layout(self._checked(batch), self.artifact.input)
-        outputs = [to_torch_layout(y, exit) for y, exit in zip(self.run_file_layout(array), self.artifact.outputs)]
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+    def __call__(self, *batch: Any) -> Any:
+        """Outputs for a batch of each input (an array, or what NumPy makes one of), in the order of `artifact.inputs`;
+        ExportError if it is not of the model's shapes or kinds of numbers."""
+        ports = self.artifact.inputs
+        if len(batch) == 1 < len(ports) and isinstance(batch[0], (tuple, list)):
+            (batch,) = batch
+        if len(batch) != len(ports):
+            wanted = ", ".join(map(_words, ports))
+            raise ExportError(f"model {self.artifact.path.name} takes {len(ports)} inputs ({wanted}), got {len(batch)}")
+        arrays = [self._checked(one, port) for one, port in zip(batch, ports)]
+        if len({len(array) for array in arrays}) > 1:
+            told = ", ".join(f"{port.name} {list(array.shape)}" for port, array in zip(ports, arrays))
+            raise ExportError(f"model {self.artifact.path.name} takes equally many of each input, got {told}")
+        results = self.run_file_layout(*inputs_to_file_layout(arrays, ports))
+        outputs = tuple(to_torch_layout(result, port) for result, port in zip(results, self.artifact.outputs))
+        return outputs[0] if len(outputs) == 1 else outputs
 
-    def _checked(self, batch: Any) -> NDArray[Any]:
+    def _checked(self, batch: Any, port: Port) -> NDArray[Any]:
         """The batch as an array of the input's type, in PyTorch's layout."""
-        port = self.artifact.input
-        size, *shape = torch_shape(port)
-        sizes = ", ".join(["n" if size < 0 else str(size), *map(str, shape)])
-        wanted = f"model {self.artifact.path.name} takes {port.dtype} [{sizes}]"
+        _, *shape = torch_shape(port)
+        which = f" as {port.name}" if len(self.artifact.inputs) > 1 else ""
+        wanted = f"model {self.artifact.path.name} takes {_words(port)}{which}"
         try:
             array = np.asarray(batch)
         except (ValueError, TypeError, RuntimeError) as problem:  # ragged lists; tensors elsewhere, or with gradients
@@ -108,6 +118,18 @@ class LoadedModel:
         if array.size and not np.can_cast(array.dtype, port.dtype, "same_kind"):
             raise ExportError(f"{wanted}, got {array.dtype}", f"convert it: x.astype({port.dtype!r})")
         return array.astype(port.dtype, copy=False)
+
+
+def check_count(path: Path, wanted: int, arrays: Sequence[NDArray[Any]]) -> None:
+    """ExportError unless there is an array for each input of a model file."""
+    if len(arrays) != wanted:
+        raise ExportError(f"{path} takes {wanted} input{'s' * (wanted > 1)}, got {len(arrays)}")
+
+
+def _words(port: Port) -> str:
+    """What an input has to be: float32 [n, 3, 8, 8]."""
+    size, *shape = torch_shape(port)
+    return f"{port.dtype} [{', '.join(['n' if size < 0 else str(size), *map(str, shape)])}]"
 
 
 def load_bundle(path: StrPath, threads: int = 1) -> LoadedModel:

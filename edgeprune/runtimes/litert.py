@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeprune.device.runtimes import Ask, LiteRt
 from edgeprune.errors import ExportError
-from edgeprune.runtimes import Session, find
+from edgeprune.runtimes import Session, check_count, find
 
 PRECISIONS = ("fp32", "int8")
 MODEL_FILE = "model.tflite"
@@ -28,11 +28,11 @@ def version() -> str:
 def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Session:
     """Load a .tflite file on `threads` threads with its default delegate (XNNPACK).
 
-    The session maps [batch, ...] in the file's layout to the list of outputs; a batch runs one example at a time,
-    because that is the shape the file was verified with. It may be called from several threads, which take turns: an
-    interpreter holds the weights, repacked, and all activations once more, and devices are short of memory before they
-    are short of time; `threads` spreads one inference over the cores. ExportError for a library: .tflite files bring
-    none.
+    The session maps inputs [batch, ...] in the file's layout to the list of outputs; a batch runs one example at a
+    time, because that is the shape the file was verified with. It may be called from several threads, which take turns:
+    an interpreter holds the weights, repacked, and all activations once more, and devices are short of memory before
+    they are short of time; `threads` spreads one inference over the cores. ExportError for a library: .tflite files
+    bring none.
     """
     if library is not None:
         raise ExportError(f"LiteRT takes no library of operators, got {library}", "export the ticket again")
@@ -43,16 +43,17 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
     nothing = [np.zeros((0, *exit["shape"][1:]), exit["dtype"]) for exit in opened.exits]
     turn = threading.Lock()
 
-    def infer(example: NDArray[Any]) -> list[NDArray[Any]]:
+    def infer(*example: NDArray[Any]) -> list[NDArray[Any]]:
         # An inference lets other threads of Python run, which would set the inputs of this very one.
         with turn:
             try:
-                return opened.run(example[None])
+                return opened.run(*(array[None] for array in example))
             except (ValueError, RuntimeError) as problem:
                 raise ExportError(f"LiteRT cannot run {path}: {' '.join(str(problem).split())}") from None
 
-    def run(array: NDArray[Any]) -> list[NDArray[Any]]:
-        rows = [infer(example) for example in array]
+    def run(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        check_count(path, len(opened.entries), arrays)
+        rows = [infer(*example) for example in zip(*arrays)]
         return [np.concatenate(column) for column in zip(*rows)] if rows else nothing
 
     return run

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeprune.device.runtimes import Ask, LibraryRefused, OnnxRuntime
 from edgeprune.errors import DeviceError, ExportError
-from edgeprune.runtimes import Session, find
+from edgeprune.runtimes import Session, check_count, find
 from edgeprune.store import MEND
 
 PRECISIONS = ("fp32", "int8")
@@ -28,7 +28,7 @@ def version() -> str:
 
 
 def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Session:
-    """Load an .onnx file on `threads` threads; the session maps [batch, ...] to the list of its outputs.
+    """Load an .onnx file on `threads` threads; the session maps its inputs [batch, ...] to the list of its outputs.
 
     library: the sparse kernels that the model was exported with.
     """
@@ -44,9 +44,10 @@ def open_session(path: Path, threads: int, library: Optional[Path] = None) -> Se
             raise DeviceError(f"{refused}: {problem.said}") from None
         raise DeviceError(f"{refused}, which {problem.means}", problem.step or MEND["artifact"]) from None
 
-    def run(array: NDArray[Any]) -> list[NDArray[Any]]:
+    def run(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        check_count(path, len(opened.names), arrays)
         with _told(f"ONNX Runtime cannot run {path}"):
-            return opened.run(array)
+            return opened.run(*arrays)
 
     return run
 

@@ -101,7 +101,7 @@ def data_sha256(data: Data) -> str:
 
     digest = hashlib.sha256()
     for split in (data.train, data.validation, data.test):
-        for tensor in (split.inputs, split.targets):
+        for tensor in (*split.arguments, split.targets):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\0".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

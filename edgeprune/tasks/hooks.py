@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from edgeprune.errors import TaskError
 from edgeprune.metric import Metric
-from edgeprune.task import Data, Split, Task
+from edgeprune.task import Data, Split, Task, tuple_of
 from edgeprune.tasks.source import user_code
 
 SHARE_ROUNDING = 1e-5
@@ -97,8 +97,7 @@ def judge_data(data: Any) -> Optional[str]:
             is_loader = hasattr(split, "__iter__") or hasattr(split, "__getitem__")
             step = "; collect a loader's batches with Split(*map(torch.cat, zip(*loader)))"
             return told + step * is_loader
-        for part in ("inputs", "targets"):
-            tensor = getattr(split, part)
+        for part, tensor in _parts(split):
             if not isinstance(tensor, torch.Tensor):
                 return f"{role} {part} are of type {kind_of(tensor)}, expected a torch.Tensor"
         wrong = _judge_split(split, role, data.train)
@@ -110,20 +109,28 @@ def judge_data(data: Any) -> Optional[str]:
 def _judge_split(split: Split, role: str, train: Split) -> Optional[str]:
     import torch
 
-    if split.inputs.dtype in (torch.float64, torch.float16, torch.bfloat16) or split.inputs.is_complex():
-        return f"{role} inputs are {_type(split.inputs)}, expected float32, which devices compute in: use .float()"
+    for part, tensor in _parts(split)[:-1]:
+        if tensor.dtype in (torch.float64, torch.float16, torch.bfloat16) or tensor.is_complex():
+            return f"{role} {part} are {_type(tensor)}, expected float32, which devices compute in: use .float()"
     if split.targets.dtype == torch.bfloat16:
         return f"{role} targets are bfloat16, which NumPy does not have: use .float()"
-    for part in ("inputs", "targets"):
-        tensor = getattr(split, part)
+    for part, tensor in _parts(split):
         if tensor.is_floating_point() and not all(map(math.isfinite, map(float, tensor.aminmax()))):
             return f"{role} {part} hold values that are NaN or infinite"
-    if split.inputs.shape[1:] != train.inputs.shape[1:]:
+    if [tensor.shape[1:] for tensor in split.arguments] != [tensor.shape[1:] for tensor in train.arguments]:
         return (
-            f"{role} inputs have shape {shapes(split.inputs)}, those to train on {shapes(train.inputs)}: all but the "
-            "first number must be equal"
+            f"{role} inputs have shape {shapes(split.arguments)}, those to train on {shapes(train.arguments)}: all but "
+            "the first number must be equal"
         )
+    if [tensor.dtype for tensor in split.arguments] != [tensor.dtype for tensor in train.arguments]:
+        return f"{role} inputs are {_types(split.arguments)}, those to train on {_types(train.arguments)}"
     return None
+
+
+def _parts(split: Split) -> list[tuple[str, Any]]:
+    """Each tensor of a split with its name for messages, the targets last."""
+    names = [f"inputs[{number}]" for number in range(len(split.arguments))]
+    return [*zip(["inputs"] if len(names) == 1 else names, split.arguments), ("targets", split.targets)]
 
 
 def _loss_told(output: Any, targets: Any) -> str:
@@ -154,10 +161,16 @@ def _judge_schedule(scheduler: Any, optimizer: Any, steps: int) -> Optional[str]
 def _judge_augment(batch: Any, given: Any, random: Any) -> Optional[str]:
     import torch
 
-    if isinstance(batch, torch.Tensor) and batch.dim() and len(batch) == len(given) and batch.dtype == given.dtype:
+    def fits(new: Any, old: Any) -> bool:
+        return isinstance(new, torch.Tensor) and new.dim() > 0 and len(new) == len(old) and new.dtype == old.dtype
+
+    made, before = tuple_of(batch), tuple_of(given)
+    alike = isinstance(batch, tuple) == isinstance(given, tuple) and len(made) == len(before)
+    if alike and all(map(fits, made, before)):
         return None
-    got = f"{_type(batch)} {list(batch.shape)}" if isinstance(batch, torch.Tensor) else kind_of(batch)
-    return f"augment returned {got}, expected as many examples as in its batch of {_type(given)} {list(given.shape)}"
+    known = all(isinstance(tensor, torch.Tensor) for tensor in made)
+    got = f"{_types(made)} {shapes(made)}" if known else kind_of(batch)
+    return f"augment returned {got}, expected as many examples as in its batch of {_types(before)} {shapes(before)}"
 
 
 def _wrapped_metric(function: Callable[..., Any], who: str, measure: Metric) -> Callable[..., float]:
@@ -221,22 +234,21 @@ def plateau_value(scheduler: Any, measure: Metric, validation: float) -> float:
     return 1 - validation if scheduler.mode == "min" and not measure.smaller_is_better else validation
 
 
-def run_model(model: Any, inputs: Any, who: str) -> tuple[Any, ...]:
-    """The outputs of a user's network for a batch, always as a tuple; TaskError for whatever it raises or returns
-    instead of a tensor, or several, with a row for each example. `who` begins the message."""
+def run_model(model: Any, inputs: tuple[Any, ...], who: str) -> tuple[Any, ...]:
+    """The outputs of a user's network for a batch of each input, always as a tuple; TaskError for whatever it raises or
+    returns instead of a tensor, or several, with a row for each example. `who` begins the message."""
     import torch
 
-    told = f"{_type(inputs)} inputs {list(inputs.shape)}"
+    told, count = f"{_types(inputs)} inputs {shapes(inputs)}", len(inputs[0])
     mode = "" if model.training else " in evaluation mode"
     with user_code(f"{who}: its model cannot run its own data{mode}, {told}"):
-        output = model(inputs.clone())  # which it may change in place: a slice shares its values with all the data
+        # Which it may change in place: a slice shares its values with all the data.
+        output = model(*(tensor.clone() for tensor in inputs))
     outputs = tuple(output) if isinstance(output, (tuple, list)) else (output,)
     if not outputs or not all(isinstance(one, torch.Tensor) for one in outputs):
         raise TaskError(f"{who}: model gives {kind_of(output)}, expected a tensor or a tuple of tensors")
-    if any(one.dim() == 0 or len(one) != len(inputs) for one in outputs):
-        raise TaskError(
-            f"{who}: model gives {shapes(output)} for {len(inputs)} examples, expected [{len(inputs)}, ...]"
-        )
+    if any(one.dim() == 0 or len(one) != count for one in outputs):
+        raise TaskError(f"{who}: model gives {shapes(output)} for {count} examples, expected [{count}, ...]")
     if any(one.dtype in (torch.bfloat16, torch.float16) for one in outputs):
         raise TaskError(f"{who}: model gives {_type(outputs[0])} outputs, expected float32, which devices compute in")
     return outputs
@@ -255,3 +267,7 @@ def kind_of(value: object) -> str:
 
 def _type(tensor: Any) -> str:
     return str(tensor.dtype).removeprefix("torch.")
+
+
+def _types(tensors: tuple[Any, ...]) -> str:
+    return ", ".join(map(_type, tensors))

@@ -6,9 +6,12 @@ from other parameters: a zero of those is none of the weight's, or not a number.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 FOLDED = "edgeprune_folded"
+# How PyTorch names the one parameter that a parametrization makes a weight of.
+_ORIGINAL = re.compile(r"(?<![^.])parametrizations\.(\w+)\.original$")
 
 
 def plain_weights(model: Any) -> Any:
@@ -37,3 +40,20 @@ def plain_weights(model: Any) -> Any:
     if found:
         setattr(model, FOLDED, tuple(found))
     return model
+
+
+def without_parametrizations(model: Any) -> Any:
+    """The model, changed in place, with every parametrization folded into a plain parameter of its value now: for what
+    is trained no more. `plain_name` tells how the parameter is called that was the parametrization's."""
+    from torch.nn.utils import parametrize
+
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            for local in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, local, leave_parametrized=True)
+    return model
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter in `without_parametrizations`: a.parametrizations.weight.original -> a.weight."""
+    return _ORIGINAL.sub(r"\1", name)

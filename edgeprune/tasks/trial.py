@@ -6,7 +6,7 @@ import math
 from typing import Any, Optional
 
 from edgeprune.errors import TaskError
-from edgeprune.task import Data, Split, Task
+from edgeprune.task import Data, Split, Task, alone_or_tuple, rows, tuple_of
 from edgeprune.tasks import hooks, source
 from edgeprune.tasks.evaluation import BATCH, CHANGED
 from edgeprune.tasks.seeds import seeded
@@ -37,13 +37,14 @@ def check(task: Task, data: Data) -> None:
 def _check_training(task: Task, model: Any, split: Split) -> None:
     import torch
 
-    inputs, targets = split.inputs[:EXAMPLES].clone(), split.targets[:EXAMPLES].clone()
+    few = tuple(tensor.clone() for tensor in rows((*split.arguments, split.targets), slice(EXAMPLES)))
+    inputs, targets = few[:-1], few[-1]
     who = f"task {task.name}"
     if task.augment is not None:
-        inputs = task.augment(inputs, torch.Generator().manual_seed(0))
+        inputs = tuple_of(task.augment(alone_or_tuple(inputs), torch.Generator().manual_seed(0)))
     model.train()
     outputs = hooks.run_model(model, inputs, who)
-    loss = task.loss(as_returned(outputs), targets)
+    loss = task.loss(alone_or_tuple(outputs), targets)
     with source.user_code(f"{who}: its loss has no gradient"):
         loss.backward()  # type: ignore[no-untyped-call]
     optimizer = task.optimizer(model.parameters())
@@ -62,14 +63,14 @@ def _check_evaluation(task: Task, model: Any, split: Split) -> tuple[Any, ...]:
 
     model.eval()
     with torch.no_grad():
-        hooks.run_model(model, split.inputs[:EXAMPLES], f"task {task.name}")
+        hooks.run_model(model, rows(split.arguments, slice(EXAMPLES)), f"task {task.name}")
         size = max(1, min(BATCH, len(split) // BATCHES, task.recipe.batch_size))
-        rows = [
-            hooks.run_model(model, split.inputs[first * size : (first + 1) * size], f"task {task.name}")
+        outputs = [
+            hooks.run_model(model, rows(split.arguments, slice(first * size, (first + 1) * size)), f"task {task.name}")
             for first in range(min(BATCHES, len(split) // size))
         ]
         with source.user_code(f"task {task.name}: {CHANGED}"):
-            return tuple(torch.cat(column) for column in zip(*rows))
+            return tuple(torch.cat(column) for column in zip(*outputs))
 
 
 def _check_labels(task: Task, data: Data, outputs: tuple[Any, ...]) -> None:
@@ -83,7 +84,7 @@ def _check_labels(task: Task, data: Data, outputs: tuple[Any, ...]) -> None:
     for first in [*range(0, len(train) - size, size), len(train) - size]:
         targets = train[first : first + size].clone()
         try:
-            task.loss(as_returned(tuple(one.clone() for one in batch)), targets)
+            task.loss(alone_or_tuple(tuple(one.clone() for one in batch)), targets)
         except TaskError as problem:
             place = f" (training examples {first} to {first + size - 1}{_extremes(targets)})"
             raise TaskError(problem.message + place, problem.hint) from problem
@@ -115,7 +116,7 @@ def _check_metric(task: Task, outputs: tuple[Any, ...], split: Split) -> None:
     """The metric on all real targets, with the outputs of some examples over and over; and whether it is an error of
     which more is said to be better: one that is 0 for perfect outputs only."""
     arrays = tuple(one.numpy() for one in repeated(outputs, len(split)))
-    value = task.metric(as_returned(arrays), split.targets.numpy())
+    value = task.metric(alone_or_tuple(arrays), split.targets.numpy())
     if task.smaller_is_better:
         return
     if value > 0 and _perfect_score(task, outputs, split) == 0:
@@ -153,8 +154,3 @@ def repeated(outputs: tuple[Any, ...], count: int) -> tuple[Any, ...]:
     import torch
 
     return tuple(one[torch.arange(count) % len(one)] for one in outputs)
-
-
-def as_returned(outputs: tuple[Any, ...]) -> Any:
-    """One output alone, several as a tuple: what a loss and a metric get."""
-    return outputs[0] if len(outputs) == 1 else outputs

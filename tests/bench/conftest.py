@@ -140,7 +140,7 @@ def make_bundle(folder: Path, runtime: str = "onnxruntime", width: int = 16, **c
         "twin": "",
         "model_file": name,
         "files": {**files, "probes.safetensors": probes},
-        "input": Port("input", (-1, INPUTS), "float32", ""),
+        "inputs": (Port("input", (-1, INPUTS), "float32", ""),),
         "outputs": (Port("output_0", (-1, OUTPUTS), "float32", ""),),
         "zeros": {},
         "parity_max_abs": 0.0,

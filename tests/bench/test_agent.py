@@ -264,7 +264,7 @@ def test_probes_are_read_without_the_safetensors_package(tmp_path: Path, dtype: 
     x = np.arange(24).reshape(2, 3, 4).astype(dtype)
     tensors = {"input": x, "output_1": x[:, 0] + 1, "output_0": np.ascontiguousarray(x[:, :1])}
     save_file(tensors, tmp_path / "p", metadata={"a": "b"})
-    inputs, outputs = job.read_probes(str(tmp_path / "p"))
+    (inputs,), outputs = job.read_probes(str(tmp_path / "p"), ["input"])
     np.testing.assert_array_equal(inputs, x)
     np.testing.assert_array_equal(outputs[0], x[:, :1])
     np.testing.assert_array_equal(outputs[1], x[:, 0] + 1)

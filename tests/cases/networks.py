@@ -224,6 +224,29 @@ def weight_normed():
     return task("weight_normed", model, lambda n, seed: inputs(n, seed, 2, 64))
 
 
+class Tamed(nn.Module):
+    """A parametrization of one's own, which no tool folds before it is trained."""
+
+    def forward(self, weight):
+        return torch.tanh(weight)
+
+
+def parametrized():
+    """Layers whose weights are computed at each step from others that can be pruned."""
+
+    def tamed(layer):
+        nn.utils.parametrize.register_parametrization(layer, "weight", Tamed())
+        return layer
+
+    def model():
+        return nn.Sequential(
+            tamed(nn.Conv1d(2, 32, 5, 2)), nn.ReLU(), tamed(nn.ConvTranspose1d(32, 16, 3)), nn.ReLU(), nn.Flatten(),
+            tamed(nn.Linear(16 * 32, 3)),
+        )  # fmt: skip
+
+    return task("parametrized", model, lambda n, seed: inputs(n, seed, 2, 64))
+
+
 def residual():
     """A stream that three blocks write: scored one by one, its dead channels never coincide (--pattern channel)."""
 
@@ -402,6 +425,29 @@ def volumes():
         ),
         lambda n, seed: inputs(n, seed, 1, 6, 10, 10),
     )
+
+
+def grouped_volumes():
+    """Three dimensions in groups, which LiteRT has no operator for."""
+    return task(
+        "grouped_volumes",
+        lambda: nn.Sequential(
+            nn.Conv3d(1, 8, 3, padding=1), nn.Conv3d(8, 8, 3, groups=2), nn.Flatten(), nn.Linear(144, 3)
+        ),
+        lambda n, seed: inputs(n, seed, 1, 4, 5, 5),
+    )
+
+
+def inverted():
+    """A matrix is inverted, for which ONNX has no operator."""
+
+    def run(part, x):
+        return part["fc"](torch.linalg.inv(part["matrix"](x).view(-1, 3, 3) + 9 * torch.eye(3)).flatten(1))
+
+    def model():
+        return Model(run, matrix=nn.Linear(8, 9), fc=nn.Linear(9, 4))
+
+    return task("inverted", model, lambda n, seed: inputs(n, seed, 8))
 
 
 def doubled():

@@ -101,7 +101,8 @@ def test_probes_are_read_with_numpy_alone(agent: Path, python: str, tmp_path: Pa
         if (numpy.parent / name).exists():
             (tmp_path / "only" / name).symlink_to(numpy.parent / name)
     code = (
-        "import sys; sys.path[:0] = sys.argv[1:3]; from device.job import read_probes; print(read_probes(sys.argv[3]))"
+        "import sys; sys.path[:0] = sys.argv[1:3]; from device.job import read_probes; "
+        "print(read_probes(sys.argv[3], ['input']))"
     )
     said = run(python, "-I", "-S", "-c", code, agent, tmp_path / "only", tmp_path / "probes")
     assert "1." in said and "0." in said

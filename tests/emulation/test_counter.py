@@ -60,7 +60,7 @@ def test_each_instruction_between_the_marks_is_counted(root: Path, tmp_path: Pat
 
 
 def test_two_runs_count_the_same_and_half_the_work_is_less(root: Path, models: list[Path], tmp_path: Path) -> None:
-    x = {"input": np.ones((1, 64), np.float32)}
+    x = [np.ones((1, 64), np.float32)]
     wide = count_instructions(models[0], x, "cortex-a72")
     elsewhere = tmp_path / "a" / "longer" / "path"
     elsewhere.mkdir(parents=True)
@@ -74,7 +74,7 @@ def test_two_runs_count_the_same_and_half_the_work_is_less(root: Path, models: l
 def test_a_model_that_does_not_run_is_one_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(DeviceError, match=r"agent.pyz failed on the emulated cortex-a53: .*bad.onnx"):
-        count_instructions(tmp_path / "bad.onnx", {}, "cortex-a53")
+        count_instructions(tmp_path / "bad.onnx", [], "cortex-a53")
 
 
 def test_a_missing_compiler_is_named_once_the_cache_is_empty(no_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

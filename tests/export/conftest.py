@@ -16,8 +16,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeprune.artifact import to_file_layout, to_torch_layout
+from edgeprune.artifact import inputs_to_file_layout, to_torch_layout
 from edgeprune.export.tflite.lowering import Written
+from edgeprune.task import tuple_of
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "tests" / "interpreters" / "run_tflite.py"
@@ -54,12 +55,12 @@ class OtherPython:
         assert line, f"the {self.name} interpreter ended with code {self.process.wait()}"
         return line.strip()
 
-    def run(self, data: bytes, inputs: np.ndarray) -> list[np.ndarray]:
+    def run(self, data: bytes, *inputs: np.ndarray) -> list[np.ndarray]:
         self.count += 1
         stem = self.folder / str(self.count)
         model, entry, exit_ = (stem.with_suffix(suffix) for suffix in (".tflite", ".in.npz", ".out.npz"))
         model.write_bytes(data)
-        np.savez(entry, input=inputs)
+        np.savez(entry, *inputs)
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([str(model), str(entry), str(exit_)]) + "\n")
         self.process.stdin.flush()
@@ -82,14 +83,15 @@ class ThisPython:
 
     name = "ai-edge-litert"
 
-    def run(self, data: bytes, inputs: np.ndarray) -> list[np.ndarray]:
+    def run(self, data: bytes, *inputs: np.ndarray) -> list[np.ndarray]:
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_content=data, num_threads=1)
         interpreter.allocate_tensors()
         rows = []
-        for example in inputs:
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], example[None])
+        for example in zip(*inputs):
+            for detail, array in zip(interpreter.get_input_details(), example):
+                interpreter.set_tensor(detail["index"], array[None])
             interpreter.invoke()
             rows.append([interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()])
         return [np.concatenate(column) for column in zip(*rows)]
@@ -104,7 +106,7 @@ def python_of(name: str) -> Path | None:
 
 @pytest.fixture(scope="session")
 def interpreters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
-    """Every interpreter there is; objects with `name` and `run(data, inputs in the file's layout)`."""
+    """Every interpreter there is; objects with `name` and `run(data, each input in the file's layout)`."""
     found = [(name, python) for name in OTHERS if (python := python_of(name))]
     others = [OtherPython(name, python, tmp_path_factory.mktemp(name)) for name, python in found]
     yield [ThisPython(), *others]
@@ -127,7 +129,8 @@ Check = Callable[..., list[list[np.ndarray]]]
 
 @pytest.fixture(scope="session")
 def check_everywhere(interpreters: list[Any]) -> Check:
-    """check(written, inputs, expected, within): run in every interpreter, arrays in PyTorch's layout.
+    """check(written, inputs, expected, within): run in every interpreter, arrays in PyTorch's layout; several inputs
+    are a tuple.
 
     within: largest difference allowed, one number for each expected output. Gives the outputs of each interpreter.
     """
@@ -137,7 +140,7 @@ def check_everywhere(interpreters: list[Any]) -> Check:
     ) -> list[list[np.ndarray]]:
         results = []
         for interpreter in interpreters:
-            raw = interpreter.run(written.data, to_file_layout(inputs, written.input))
+            raw = interpreter.run(written.data, *inputs_to_file_layout(tuple_of(inputs), written.inputs))
             assert [array.shape[1:] for array in raw] == [port.shape[1:] for port in written.outputs]
             outputs = [to_torch_layout(array, port) for array, port in zip(raw, written.outputs, strict=True)]
             for output, reference, bound in zip(outputs, expected, within, strict=True):
@@ -218,7 +221,8 @@ def run_onnx(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [np.asarray(output) for output in session.run(None, {session.get_inputs()[0].name: inputs})]
+    feed = dict(zip((entry.name for entry in session.get_inputs()), tuple_of(inputs)))
+    return [np.asarray(output) for output in session.run(None, feed)]
 
 
 @pytest.fixture(scope="session")

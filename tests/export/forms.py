@@ -11,8 +11,9 @@ import onnx
 from edgeprune.export import calibrate as calibration
 from edgeprune.export import quantize as quantization
 from edgeprune.export import sparse
-from edgeprune.export.graph import Graph, read_graph
+from edgeprune.export.graph import Graph
 from edgeprune.export.qdq import to_model, with_pairs
+from edgeprune.export.reading import read_graph
 from edgeprune.export.tflite import lowering
 from edgeprune.kernels.costs import Costs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from edgeprune import kernels
 from edgeprune.export.graph import Graph
 from edgeprune.kernels.costs import Costs, Geometry
 from edgeprune.kernels.packing import BLOCKS
+from edgeprune.task import tuple_of
 from tests.export.forms import calibrate, quantized
 from tests.kernels.reference import evaluator
 
+Arrays = np.ndarray | tuple[np.ndarray, ...]  # of the one input, or of each
 STILL = 1e-12  # of a scale: what is no difference
 
 
@@ -47,6 +50,12 @@ class Eager(Costs):
 
     def reorder(self, cells: int) -> float:
         return 1.0
+
+    def between(self, work: str, features: Mapping[str, float]) -> float:
+        return 1.0
+
+    def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
+        return 0.0
 
 
 class Except(Eager):
@@ -124,6 +133,18 @@ class Builder:
         inputs = [x, self.store(f"g{index}.weight", weight), bias]
         return self.node("Gemm", inputs, [outputs], transB=int(transposed))
 
+    def matmul(self, x: str, outputs: int, pattern: str, density: float, bias: str = "") -> str:
+        """Over an input of any rank. bias: "", "before" or "behind" the product in the addition, or "wide": one number
+        for each of one example's outputs, which is no bias."""
+        index, shape = len(self.nodes), [*self.shapes[x][:-1], outputs]
+        weight = np.ascontiguousarray(self.weight((outputs, self.shapes[x][-1]), pattern, density).T)
+        y = self.node("MatMul", [x, self.store(f"m{index}.weight", weight)], shape)
+        if not bias:
+            return y
+        spread = shape if bias == "wide" else [1] * (index % 2) + [outputs]
+        addend = self.store(f"m{index}.bias", self.random.normal(size=spread).astype(np.float32))
+        return self.node("Add", [addend, y] if bias == "before" else [y, addend], shape)
+
     def output(self, x: str) -> None:
         """Make a value an output of the model."""
         name = f"output_{len(self.outputs)}"
@@ -185,7 +206,7 @@ def convolutions(draw: st.DrawFn) -> Builder:
 def block(draw: st.DrawFn, b: Builder, x: str) -> str:
     """One piece of a network, as a layer's reader sees it."""
     channels, *space = b.shapes[x]
-    kind = draw(st.sampled_from(["conv", "residual", "depthwise", "max", "mean", "gate", "bare"]))
+    kind = draw(st.sampled_from(["conv", "residual", "depthwise", "max", "mean", "swish", "gate", "bare"]))
     act = draw(st.sampled_from(["", "Relu", "Clip"]))
     weight = draw(PATTERNS), draw(DENSITIES)
     if kind == "residual":
@@ -202,8 +223,14 @@ def block(draw: st.DrawFn, b: Builder, x: str) -> str:
         op = "MaxPool" if kind == "max" else "AveragePool"
         more = {} if kind == "max" else {"count_include_pad": draw(st.integers(0, 1))}
         return b.node(op, [x], [channels, *b.space(x, window)], **window, **more)
-    if kind == "gate":  # a tensor that a stock float operator reads too
+    if kind == "swish":
         return b.node("Mul", [x, b.node("Sigmoid", [x], b.shapes[x])], b.shapes[x])
+    if kind == "gate":
+        pooled, one = [channels, *[1] * len(space)], windows([1] * len(space), same=True)
+        y = b.node("GlobalAveragePool", [x], pooled)
+        y = b.node(draw(st.sampled_from(["Elu", "HardSwish"])), [b.conv(y, 4, draw(one), *weight)], [4, *pooled[1:]])
+        y = b.node("Sigmoid", [b.conv(y, channels, draw(one), *weight)], pooled)
+        return b.node("Mul", draw(st.permutations([x, y])), b.shapes[x])
     if kind == "bare":
         return b.activation(x, "Relu")
     return b.activation(b.conv(x, draw(st.sampled_from([3, 4, 8])), draw(windows(space)), *weight), act)
@@ -264,6 +291,25 @@ def moving_networks(draw: st.DrawFn) -> Builder:
 
 
 @st.composite
+def token_networks(draw: st.DrawFn) -> Builder:
+    """Products over inputs of two to six dimensions, with whatever stands behind them; one or two outputs."""
+    space = draw(st.lists(st.integers(1, 5), max_size=4))
+    b = Builder([*space, draw(st.integers(1, 9))], draw(st.integers(0, 2**32 - 1)))
+    x = "input"
+    for _ in range(draw(st.integers(1, 3))):
+        before, outputs = x, draw(st.sampled_from([3, 4, 8, 17]))
+        bias = draw(st.sampled_from(["", "before", "behind", "wide"]))
+        x = b.matmul(x, outputs, draw(PATTERNS), draw(DENSITIES), bias)
+        x = b.activation(x, draw(st.sampled_from(["", "Relu", "Clip"])))
+        if draw(st.booleans()) and b.shapes[before] == b.shapes[x]:
+            x = b.node("Add", [before, x], b.shapes[x])
+        if draw(st.booleans()):
+            b.output(x)
+    b.output(b.node("Neg", [x], b.shapes[x]) if b.outputs else x)
+    return b
+
+
+@st.composite
 def networks(draw: st.DrawFn) -> Builder:
     """Some blocks, then (with luck) pooling and matrix products; one or two outputs."""
     space = draw(st.lists(st.integers(3, 8), min_size=1, max_size=2))
@@ -284,19 +330,19 @@ def networks(draw: st.DrawFn) -> Builder:
     return b
 
 
-def to_int8(model: onnx.ModelProto, inputs: np.ndarray) -> Graph:
+def to_int8(model: onnx.ModelProto, inputs: Arrays) -> Graph:
     """Quantized, calibrated on the inputs themselves."""
     return quantized(model, calibrate(model, inputs))
 
 
-def run_stock(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
+def run_stock(model: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
     """In ONNX Runtime without its own rewriting, so that a QDQ graph computes what it says."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": inputs})
+    return session.run(None, dict(zip((entry.name for entry in session.get_inputs()), tuple_of(inputs))))
 
 
 def run_reference(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
@@ -304,14 +350,14 @@ def run_reference(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray
     return evaluator(model).run(None, {"input": inputs})
 
 
-def run_library(model: onnx.ModelProto, inputs: np.ndarray) -> list[np.ndarray]:
+def run_library(model: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
     """In ONNX Runtime with the library of this machine, optimized as usual."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     options.register_custom_ops_library(str(kernels.library(platform.machine())))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {"input": inputs})
+    return session.run(None, dict(zip((entry.name for entry in session.get_inputs()), tuple_of(inputs))))
 
 
 def operators(model: onnx.ModelProto) -> list[str]:

@@ -23,11 +23,16 @@ CELLS = {(runtime, precision) for runtime in ("onnxruntime", "litert") for preci
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("ceiling", "unstructured", {"density": 0.1}),
     ("detector", "block:4x1", {"density": 0.1}),
+    ("parametrized", "block:1x4", {"density": 0.1}),
+    ("encoder", "block:4x1", {"density": 0.1}),
+    ("grouped_up", "unstructured", {"density": 0.1}),
     ("shuffled", "unstructured", {"density": 0.1}),
     ("tied", "unstructured", {"rates": (0.5,)}),
+    ("uneven_pool", "unstructured", {"rates": (0.5,)}),
     ("unsqueezed", "block:1x4", {"density": 0.1}),
     ("unsqueezed", "unstructured", {"density": 0.1}),
     ("variadic", "unstructured", {"rates": (0.5,)}),
+    ("volumes", "unstructured", {"density": 0.1}),
     ("weight_normed", "unstructured", {"density": 0.1}),
 )
 
@@ -52,8 +57,7 @@ def check(artifact: Artifact, expected: list[np.ndarray], inputs: np.ndarray) ->
 
 # Network -> what LiteRT refuses, under the layer's name.
 LITERT_REFUSES = {
-    "grouped_up": "1 (ConvTranspose2d): ConvTranspose (it has 16 groups",
-    "volumes": "0 (Conv3d): Conv (it has 3 spatial dimensions",
+    "grouped_volumes": "1 (Conv3d): Conv (it has 3 spatial dimensions and 2 groups",
 }
 
 

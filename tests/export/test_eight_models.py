@@ -1,4 +1,4 @@
-"""Eight models that the package never names go from a user's task file through every runtime and precision."""
+"""Nine models that the package never names go from a user's task file through every runtime and precision."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edgeprune.export import export
 from edgeprune.export.network import load_network, reload_data, reload_task
 from edgeprune.find import RunFinished, find_levels, prepare
 from edgeprune.options import ExportOptions, FindOptions
+from edgeprune.task import rows
 from edgeprune.tasks.evaluation import outputs_of
 
 FOLDER = Path(__file__).parents[1] / "user_tasks"
@@ -41,8 +42,8 @@ def exported(request, tmp_path_factory):
     return ticket, list(export(ticket, load_target("local"), ExportOptions(), None, out))
 
 
-def test_there_are_eight():
-    assert len(NAMES) == 8
+def test_there_are_nine():
+    assert len(NAMES) == 9
 
 
 def test_all_four_cells_hold_parity_and_every_zero(exported):
@@ -71,11 +72,11 @@ def test_all_four_cells_hold_parity_and_every_zero(exported):
 def test_both_runtimes_carry_the_same_int8_model(exported):
     ticket, artifacts = exported
     data = reload_data(ticket, reload_task(ticket), None)
-    inputs = data.validation.inputs[:32].numpy()
+    inputs = rows(data.validation.arrays, slice(32))
     outputs = {}
     for artifact in artifacts:
         if artifact.variant == "ticket" and artifact.precision == "int8":
-            result = load(artifact.path)(inputs)
+            result = load(artifact.path)(*inputs)
             outputs[artifact.runtime] = result if isinstance(result, tuple) else (result,)
     for mine, theirs in zip(outputs["onnxruntime"], outputs["litert"]):
         steps = np.unique(np.concatenate([mine.ravel(), theirs.ravel()]))
@@ -89,13 +90,15 @@ def test_the_expected_outputs_are_those_of_the_masked_pytorch_model(exported):
     task = reload_task(ticket)
     data = reload_data(ticket, task, None)
     network = load_network(task, ticket.weights(1))
-    expected = outputs_of(network, data.validation.inputs[:16], "test")
+    inputs = rows(data.validation.arguments, slice(16))
+    expected = outputs_of(network, inputs, "test")
     for artifact in artifacts:
         if artifact.variant == "ticket":
             probes = artifact.probes()
             for index, (output, port) in enumerate(zip(expected, artifact.outputs)):
                 assert np.allclose(to_torch_layout(probes[f"output_{index}"], port), output, atol=1e-6)
-            assert np.array_equal(probes["input"], to_file_layout(data.validation.inputs[:16].numpy(), artifact.input))
+            for tensor, port, given in zip(inputs, artifact.inputs, artifact.probe_inputs(), strict=True):
+                assert np.array_equal(given, to_file_layout(tensor.numpy(), port))
 
 
 def test_every_tflite_runs_alike_in_the_other_interpreters(exported, other_interpreter):
@@ -103,9 +106,9 @@ def test_every_tflite_runs_alike_in_the_other_interpreters(exported, other_inter
     for artifact in artifacts:
         if artifact.runtime != "litert" or artifact.variant != "ticket":
             continue
-        probes = artifact.probes()
-        mine = load(artifact.path).run_file_layout(probes["input"])
-        theirs = other_interpreter.run(artifact.model_path.read_bytes(), probes["input"])
+        probes = artifact.probe_inputs()
+        mine = load(artifact.path).run_file_layout(*probes)
+        theirs = other_interpreter.run(artifact.model_path.read_bytes(), *probes)
         for here, there in zip(mine, theirs):
             scale = np.abs(here).max()
             # int8: kernels of different versions round a tie differently.

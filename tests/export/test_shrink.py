@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from edgeprune import tasks
 from edgeprune.export.constancy import find_constants
 from edgeprune.export.shrink import Shrunk, shrink
+from edgeprune.task import Inputs, rows, tuple_of
 from edgeprune.tasks import networks
 
 USER_TASKS = Path(__file__).parents[1] / "user_tasks"
@@ -83,14 +84,17 @@ def kill(model: nn.Module, rows: dict[str, list[int]]) -> dict[str, np.ndarray]:
     return masks
 
 
-def assert_exact(model: nn.Module, shrunk: Shrunk, example: Tensor) -> None:
+def assert_exact(model: nn.Module, shrunk: Shrunk, example: Inputs) -> None:
     """Equal outputs in float64 on inputs that shrink has not seen, and masks that fit the weights."""
-    inputs = example
-    if example.is_floating_point():
-        inputs = torch.randn((6, *example.shape[1:]), generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    random = torch.Generator().manual_seed(9)
+    count = 6 if all(tensor.is_floating_point() for tensor in tuple_of(example)) else 2
+    inputs = [
+        torch.randn((count, *one.shape[1:]), generator=random, dtype=torch.float64) if one.is_floating_point() else one
+        for one in tuple_of(example)
+    ]
     with torch.no_grad():
-        expected = tree_leaves(copy.deepcopy(model).double()(inputs))
-        got = tree_leaves(copy.deepcopy(shrunk.model).double()(inputs))
+        expected = tree_leaves(copy.deepcopy(model).double()(*inputs))
+        got = tree_leaves(copy.deepcopy(shrunk.model).double()(*inputs))
     for a, b in zip(got, expected, strict=True):
         # A bias that took over constants was rounded to float32 once.
         torch.testing.assert_close(a, b, rtol=0, atol=3e-7 * float(b.abs().max()))
@@ -100,13 +104,13 @@ def assert_exact(model: nn.Module, shrunk: Shrunk, example: Tensor) -> None:
         assert not state[name].numpy()[~mask].any()
 
 
-def architecture(name: str) -> tuple[nn.Module, Tensor]:
+def architecture(name: str) -> tuple[nn.Module, Inputs]:
     torch.manual_seed(1)
     if name in BUILT_IN:
         make, shape = BUILT_IN[name]
         return make(), torch.randn(2, *shape)
     task = tasks.load(f"{USER_TASKS / name}.py:make").task
-    return task.model(), task.data(None).train.inputs[:2]
+    return task.model(), rows(task.data(None).train.arguments, slice(2))
 
 
 ARCHITECTURES = sorted([*BUILT_IN, *(path.stem for path in USER_TASKS.glob("*.py"))])
@@ -344,13 +348,50 @@ def recurrent(x: Tensor, a: nn.Module, lstm: nn.Module, b: nn.Module) -> Tensor:
     return b(lstm(a(x))[0])
 
 
-def test_what_a_recurrent_layer_reads_stays_with_the_reason() -> None:
+def test_what_a_recurrent_layer_reads_goes_where_it_is_zero_and_stays_where_it_is_another_constant() -> None:
     model = randomize(Net(recurrent, nn.Linear(4, 6), nn.LSTM(6, 5, batch_first=True), nn.Linear(5, 3)), 4)
     masks = kill(model, {"a": [0, 1]})
+    with torch.no_grad():
+        model.get_parameter("a.bias")[0] = 0
     shrunk = shrink(model, masks, torch.randn(2, 7, 4))
-    assert (shrunk.removed, shrunk.weights_removed) == ({}, 0)
-    assert "2 dead channels stay" in shrunk.notes[0]
-    assert shrunk.model is not model
+    assert (shrunk.removed, shrunk.weights_removed) == ({"a": 1}, 4)
+    assert shrunk.notes == ("a: 1 dead channel stays: b needs it, or what has to leave with it",)
+    assert_exact(model, shrunk, torch.randn(2, 7, 4))
+
+
+def stacked(x: Tensor, rnn: nn.Module, b: nn.Module) -> Tensor:
+    return b(rnn(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_unit_goes_when_nothing_moves_it_and_each_direction_loses_equally_many(kind: Any) -> None:
+    rnn = kind(4, 6, num_layers=2, bidirectional=True, batch_first=True)
+    model = randomize(Net(stacked, rnn, nn.Linear(12, 3)), 4)
+    masks = {name: np.ones(value.shape, np.bool_) for name, value in model.named_parameters() if value.dim() > 1}
+    gates = len(rnn.weight_hh_l0) // 6
+    for ending, units in {"l0": [1, 2], "l0_reverse": [0, 5], "l1": [3, 4, 5], "l1_reverse": [0, 1]}.items():
+        rows = [gate * 6 + unit for gate in range(gates) for unit in units]
+        for name, value in rnn.named_parameters():
+            if name.partition("_")[2].partition("_")[2] == ending:
+                value.data[rows] = 0
+                if value.dim() > 1:
+                    masks[f"a.{name}"][rows] = False
+    shrunk = shrink(model, masks, torch.randn(2, 7, 4))
+    assert shrunk.removed == {"a": 2}
+    [note] = [note for note in shrunk.notes if note.startswith("a: ")][:1]
+    assert "parts of a tensor have to stay equally long" in note
+    assert shrunk.model.get_parameter("a.weight_ih_l1").shape == (4 * gates, 8)
+    assert_exact(model, shrunk, torch.randn(2, 7, 4))
+
+
+def test_a_unit_with_a_bias_stays_since_it_moves_by_itself() -> None:
+    model = randomize(Net(stacked, nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)), 4)
+    masks = {name: np.ones(value.shape, np.bool_) for name, value in model.named_parameters() if value.dim() > 1}
+    for local in ("weight_ih_l0", "weight_hh_l0"):
+        model.get_parameter(f"a.{local}").data[[0, 6, 12, 18]] = 0
+        masks[f"a.{local}"][[0, 6, 12, 18]] = False
+    shrunk = shrink(model, masks, torch.randn(2, 7, 4))
+    assert shrunk.removed == {}
     assert_exact(model, shrunk, torch.randn(2, 7, 4))
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.export.shrink import Shrunk, shrink
+from edgeprune.export.tracing import trace
 from edgeprune.find.pruning import make_pruner
 from edgeprune.patterns import load
 
@@ -68,7 +69,7 @@ class Nested(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """Convolutions over time, then an LSTM, whose inputs stay."""
+    """Convolutions over time, then an LSTM."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,6 +78,20 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.rnn(F.relu(self.b(F.relu(self.a(x)))).transpose(1, 2))[0][:, -1])
+
+
+class Encoder(nn.Module):
+    """A transformer's encoder, whose heads are channels of its attention; the stream is normalised, and stays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(16, 4, 24, batch_first=True, activation="gelu")
+        self.a, self.out = nn.Linear(12, 16), nn.Linear(16, 3)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.ones(3, 3, dtype=torch.bool).triu(1)
+        return self.out(self.encoder(self.a(x), mask=mask).mean(1))
 
 
 class Gated(nn.Module):
@@ -94,14 +109,15 @@ class Gated(nn.Module):
         return self.out(F.adaptive_avg_pool2d(x, 2).flatten(1))
 
 
-OTHERS = {"u_net": UNet, "nested": Nested, "recurrent": Recurrent, "gated": Gated}
-WHOLE = ("residual", "heads", "decoder", "detector", "super_resolution", "volumes", "u_net")
-IN_PART = ("shuffled", "next_block", "patches", "norms", "squeeze_excite", "grouped_up", "nested", "recurrent", "gated")
+OTHERS = {"u_net": UNet, "nested": Nested, "recurrent": Recurrent, "encoder": Encoder, "gated": Gated}
+WHOLE = ("residual", "heads", "decoder", "detector", "super_resolution", "volumes", "u_net", "recurrent")
+IN_PART = ("shuffled", "next_block", "patches", "norms", "squeeze_excite", "grouped_up", "nested", "encoder", "gated")
 
 
 def network(name: str) -> tuple[nn.Module, Tensor]:
     if name in OTHERS:
-        return OTHERS[name](), torch.randn(4, 3, 12) if name == "recurrent" else torch.randn(4, 3, 12, 12)
+        flat = name in ("recurrent", "encoder")
+        return OTHERS[name](), torch.randn(4, 3, 12) if flat else torch.randn(4, 3, 12, 12)
     task = getattr(networks(), name)()
     model, example = task.model(), task.data(None).train.inputs[:4]
     return model, example[..., :32, :32] if name == "detector" else example
@@ -165,6 +181,13 @@ def test_a_stream_loses_half_of_its_channels_in_each_layer() -> None:
 def test_a_decoder_loses_channels_on_both_sides_of_its_bottleneck() -> None:
     _, _, _, shrunk = pruned("decoder", 0, 0.5)
     assert shrunk.removed.keys() == {"0.0", "1.0", "2", "3", "5"}
+
+
+def test_an_encoder_loses_half_of_its_heads_and_can_be_exported() -> None:
+    _, example, _, shrunk = pruned("encoder", 0, 0.5)
+    assert {shrunk.removed[f"encoder.layers.{layer}.self_attn"] for layer in range(2)} == {2}
+    assert shrunk.model.get_parameter("encoder.layers.1.self_attn.out_proj.weight").shape == (16, 8)
+    assert set(trace(shrunk.model, example[:2], shrunk.masks).weights) == set(shrunk.masks)
 
 
 def test_a_shuffled_network_is_shrunk_and_what_stays_is_told() -> None:

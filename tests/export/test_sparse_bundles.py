@@ -18,13 +18,14 @@ from edgeprune.errors import VerificationError
 from edgeprune.export import build, export, files
 from edgeprune.export.certificate import PACKED, Stored, certify, read_weights
 from edgeprune.export.files import SparseKernels, sparse_kernels, write_onnx
-from edgeprune.export.graph import read_graph
+from edgeprune.export.reading import read_graph
 from edgeprune.export.shrink import shrink
 from edgeprune.export.sparse import clock, stock
 from edgeprune.export.tracing import trace
 from edgeprune.find import RunFinished, find_levels, prepare
 from edgeprune.kernels import packing
 from edgeprune.options import ExportOptions, FindOptions
+from edgeprune.task import rows
 from tests.export.forms import pairs
 from tests.export.sparse_graphs import Eager, constants, run_library, run_stock, to_int8
 
@@ -51,12 +52,13 @@ def test_eight_models_keep_results_and_zeros_in_blocks(name: str) -> None:
     task = tasks.load(f"{FOLDER / name}.py:make").task
     torch.manual_seed(3)
     module = task.model().eval()
-    inputs = task.data(None).validation.inputs[:24]
-    small = shrink(module, block_masks(module, 0.1), inputs[:2])
-    traced = trace(small.model, inputs[:2], small.masks)
+    inputs = rows(task.data(None).validation.arguments, slice(24))
+    arrays, two = tuple(tensor.numpy() for tensor in inputs), rows(inputs, slice(2))
+    small = shrink(module, block_masks(module, 0.1), two)
+    traced = trace(small.model, two, small.masks)
     eager = SparseKernels(kernels.library(platform.machine()), Eager())
     for precision in ("fp32", "int8"):
-        graph = traced.graph if precision == "fp32" else to_int8(traced.graph.model, inputs.numpy())
+        graph = traced.graph if precision == "fp32" else to_int8(traced.graph.model, arrays)
         file = write_onnx(graph, traced, eager)
         assert file.library is not None
         assert sum(layer.kernel == "sparse" for layer in file.layers) >= 2
@@ -65,7 +67,7 @@ def test_eight_models_keep_results_and_zeros_in_blocks(name: str) -> None:
         assert all(each.lost == 0 for each in zeros.values())
         assert precision == "int8" or all(each.gained == 0 for each in zeros.values())
         stored = onnx.load_from_string(file.data)
-        mine, theirs = run_library(stored, inputs.numpy()), run_stock(pairs(graph), inputs.numpy())
+        mine, theirs = run_library(stored, arrays), run_stock(pairs(graph), arrays)
         for got, expected in zip(mine, theirs):
             scale = float(np.abs(expected).max()) + 1e-6
             # int8: a quantum is up to 1/128 of the range, and ties fall to either side.
@@ -191,7 +193,7 @@ def test_a_zero_that_is_none_in_the_packed_bytes_is_refused(precision, artifacts
     damaged = np.frombuffer(packing.pack(weight, "unstructured"), np.uint8)
     packed.CopyFrom(numpy_helper.from_array(damaged, packed.name))
     stored = read_weights(model.SerializeToString(), {name: [Stored(packed.name, PACKED, kernel=weight.shape[2:])]})
-    places = {name: (name, lambda array: array)}
+    places = {name: ((name,), lambda weights: weights[name])}
     with pytest.raises(VerificationError, match=f"1 of .* zeros of tensor {name} were lost"):
         certify(stored, {name: mask.reshape(stored[name].shape)}, places)
 

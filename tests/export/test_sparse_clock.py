@@ -12,7 +12,8 @@ import pytest
 from edgeprune import ExportError, kernels, load_target
 from edgeprune.export import export
 from edgeprune.export.files import own_architecture
-from edgeprune.export.graph import Graph, read_graph
+from edgeprune.export.graph import Graph
+from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse import clock, rewrite, stock
 from edgeprune.export.sparse.clock import Clock
 from edgeprune.kernels import costs

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeprune.export.graph import read_graph
+from edgeprune.export.reading import read_graph
 from edgeprune.kernels import DOMAIN
 from tests.export.forms import pairs, rewrite
 from tests.export.sparse_graphs import (
@@ -24,6 +24,7 @@ from tests.export.sparse_graphs import (
     run_reference,
     run_stock,
     to_int8,
+    token_networks,
 )
 
 
@@ -106,6 +107,20 @@ def test_an_integer_network_is_the_original_but_for_ties(unsigned: bool, builder
 @given(moving_networks(), st.sampled_from(["fp32", "int8"]), st.sampled_from([0, 3, 8]))
 def test_layers_behind_any_operators_compute_what_they_did(builder: Builder, precision: str, dense: int) -> None:
     x, model = inputs_of(builder), builder.model()
+    graph = to_int8(model, x) if precision == "int8" else read_graph(model)
+    done = rewrite(graph, Except(dense))
+    onnx.checker.check_model(done.model)
+    if precision == "fp32":
+        check_floats(model, done.model, x)
+    else:
+        for apart, most in steps_apart(pairs(graph, unsigned=True), done.model, x):
+            assert np.quantile(apart, 0.9) <= 1.001 and apart.max() <= most
+
+
+@settings(max_examples=100)
+@given(token_networks(), st.sampled_from(["fp32", "int8"]), st.sampled_from([0, 3, 8]), st.integers(1, 4))
+def test_products_over_tokens_compute_what_they_did(builder: Builder, precision: str, dense: int, batch: int) -> None:
+    x, model = inputs_of(builder, batch), builder.model()
     graph = to_int8(model, x) if precision == "int8" else read_graph(model)
     done = rewrite(graph, Except(dense))
     onnx.checker.check_model(done.model)

@@ -21,8 +21,7 @@ def graphs(draw: st.DrawFn) -> tuple[dict[int, float], dict[int, float], list[Te
     for producer in (None, *keys):
         later = [key for key in keys if producer is None or key > producer]
         readers = draw(st.lists(st.sampled_from([None, *later]), unique=True, max_size=3))
-        leaves = producer is not None and draw(st.integers(0, 5)) == 0
-        tensors.append(Tensor(producer, leaves, tuple(readers), float(draw(TIMES)), float(draw(TIMES))))
+        tensors.append(Tensor(producer, tuple(readers), float(draw(TIMES)), float(draw(TIMES))))
     return (
         {key: float(draw(TIMES)) for key in keys},
         {key: float(draw(TIMES)) for key in keys},
@@ -34,7 +33,7 @@ def cost(inside: set[int], packed: dict[int, float], stock: dict[int, float], te
     """What an assignment costs, counted operator by operator and tensor by tensor."""
     total = sum(packed[key] if key in inside else stock[key] for key in packed)
     for tensor in tensors:
-        written_packed = tensor.producer in inside and not tensor.leaves
+        written_packed = tensor.producer in inside
         needs_packed = any(reader in inside for reader in tensor.readers)
         needs_plain = any(reader not in inside for reader in tensor.readers)
         total += tensor.pack if needs_packed and not written_packed else 0
@@ -55,17 +54,17 @@ def test_no_other_assignment_is_cheaper(graph: tuple[dict[int, float], dict[int,
 
 
 def test_an_island_that_pays_less_than_its_conversions_stays_stock() -> None:
-    tensors = [Tensor(None, False, (0,), 30.0, 30.0), Tensor(0, False, (None,), 30.0, 30.0)]
+    tensors = [Tensor(None, (0,), 30.0, 30.0), Tensor(0, (None,), 30.0, 30.0)]
     assert plan({0: 50.0}, {0: 100.0}, tensors) == set()
     assert plan({0: 30.0}, {0: 100.0}, tensors) == {0}
 
 
 def test_a_slow_packed_operator_between_two_fast_ones_may_join_them() -> None:
     tensors = [
-        Tensor(None, False, (0,), 30.0, 30.0),
-        Tensor(0, False, (1,), 30.0, 30.0),
-        Tensor(1, False, (2,), 30.0, 30.0),
-        Tensor(2, False, (None,), 30.0, 30.0),
+        Tensor(None, (0,), 30.0, 30.0),
+        Tensor(0, (1,), 30.0, 30.0),
+        Tensor(1, (2,), 30.0, 30.0),
+        Tensor(2, (None,), 30.0, 30.0),
     ]
     assert plan({0: 10.0, 1: 50.0, 2: 10.0}, {0: 100.0, 1: 40.0, 2: 100.0}, tensors) == {0, 1, 2}
     assert plan({0: 10.0, 1: 150.0, 2: 10.0}, {0: 100.0, 1: 40.0, 2: 100.0}, tensors) == {0, 2}

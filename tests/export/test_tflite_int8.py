@@ -10,7 +10,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from onnx import helper
 
-from edgeprune.export.graph import Graph, read_graph
+from edgeprune.export.graph import Graph
+from edgeprune.export.reading import read_graph
 from edgeprune.export.scales import Scale
 from edgeprune.export.tflite.lowering import Written
 from edgeprune.export.tflite.read import read_weights

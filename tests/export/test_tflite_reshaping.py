@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -192,7 +193,7 @@ def test_an_embedding(onnx_model: Model, check_both: Check) -> None:
     ]
     inputs = np.random.default_rng(0).integers(0, 11, (3, 7))
     written = check_both(onnx_model(nodes, [7], constants, dtype="int64"), inputs)
-    assert written.input.dtype == "int64" and written.input.shape == (1, 7)
+    assert written.inputs[0].dtype == "int64" and written.inputs[0].shape == (1, 7)
 
 
 @pytest.mark.parametrize("index", [np.array(2), np.array(-1), np.array([3, 0, 3])])
@@ -223,10 +224,29 @@ def test_resize(
     rounding: str,
     mode: str,
 ) -> None:
-    # Elsewhere the two formats pick different pixels: that is an error, tested as such.
+    # Elsewhere the two formats pick different pixels: see the next test.
     assume(mode == "linear" or (coordinates == "asymmetric") == (rounding == "floor"))
     constants = {"scales": np.array([1, 1, *[scale] * spatial], np.float32)}
     attributes = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": rounding}
     shape = [3, 4, 5][: spatial + 1]
     node = helper.make_node("Resize", ["input", "", "scales"], ["output_0"], **attributes)
+    check_both(onnx_model([node], shape, constants), normal(0, 2, *shape))
+
+
+@pytest.mark.parametrize(
+    "spatial, attributes",
+    [
+        (2, {"mode": "cubic", "cubic_coeff_a": -0.75}),
+        (2, {"mode": "cubic", "coordinate_transformation_mode": "align_corners", "exclude_outside": 0}),
+        (2, {"mode": "nearest", "nearest_mode": "ceil"}),
+        (3, {"mode": "linear"}),
+        (3, {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
+    ],
+)
+def test_a_resize_without_an_operator_is_a_product_along_each_axis(
+    onnx_model: Model, check_both: Check, spatial: int, attributes: dict[str, Any]
+) -> None:
+    constants = {"scales": np.array([1, 1, 1.5, 2, 1][: spatial + 2], np.float32)}
+    node = helper.make_node("Resize", ["input", "", "scales"], ["output_0"], **attributes)
+    shape = [3, 4, 5, 2][: spatial + 1]
     check_both(onnx_model([node], shape, constants), normal(0, 2, *shape))

@@ -1,8 +1,8 @@
 """Run .tflite files with whichever interpreter this Python has. Stands alone: the standard library, NumPy and that.
 
 First line on stdout: the interpreter's module. Then, for each line on stdin, a JSON list [model.tflite, in.npz,
-out.npz], one line on stdout: "ok", or what went wrong. in.npz holds `input` [n, ...] in the file's layout; each
-example runs on its own, and out.npz gets `output_0`, `output_1`, ... [n, ...].
+out.npz], one line on stdout: "ok", or what went wrong. in.npz holds an array [n, ...] for each input in the file's
+layout, in order; each example runs on its own, and out.npz gets `output_0`, `output_1`, ... [n, ...].
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ def find_interpreter():
 def run(module, model, inputs, outputs):
     interpreter = module.Interpreter(model_path=model, num_threads=1)
     interpreter.allocate_tensors()
-    entry = interpreter.get_input_details()[0]
+    entries = [detail["index"] for detail in interpreter.get_input_details()]
     exits = [detail["index"] for detail in interpreter.get_output_details()]
     rows = []
-    for example in np.load(inputs)["input"]:
-        interpreter.set_tensor(entry["index"], example[None])
+    arrays = np.load(inputs)
+    for example in zip(*(arrays[name] for name in arrays.files)):
+        for entry, array in zip(entries, example):
+            interpreter.set_tensor(entry, array[None])
         interpreter.invoke()
         rows.append([interpreter.get_tensor(index) for index in exits])
     np.savez(outputs, **{f"output_{i}": np.concatenate(column) for i, column in enumerate(zip(*rows))})

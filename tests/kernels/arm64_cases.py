@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from edgeprune.kernels import DOMAIN, packing
+from tests.kernels.recurrent_cases import GATES, recurrent
 from tests.kernels.reference import magnitude
+from tests.kernels.token_cases import token_cases
 
 Array = NDArray[Any]
 PATTERNS = sorted(packing.BLOCKS)
@@ -89,12 +91,18 @@ def every_operator(seed: int, each: int) -> Cases:
             float_convolution(cases, each_pattern, 0.3, residual=number % 4 == 2, plane=plane)
         float_product(cases, pattern, density, residual=number % 4 == 3)
         float_depthwise(cases)
+        for cell in GATES:
+            recurrent(cases, cell, pattern, density)
         for kind in ("block:1x4", "unstructured"):
-            integer_convolution(cases, kind, density, signed, residual=number % 3 == 2)
+            integer_convolution(cases, kind, density, signed, residual=number % 3 == 2, table=number % 4 > 1)
             integer_product(cases, kind, density, signed)
-        integer_depthwise(cases, signed)
+        token_cases(cases, pattern, density, signed)
+        integer_depthwise(cases, signed, table=number % 4 > 1)
         integer_sum(cases, signed)
+        integer_product_of_two(cases, signed, gate=number % 3 > 0)
+        integer_function(cases, signed)
         pools(cases, signed)
+        gathers(cases, signed)
     return cases
 
 
@@ -181,11 +189,17 @@ def float_convolution(
     cases.output(y, TensorProto.FLOAT, tolerance(magnitude(x, w, b, arguments(conv)), rest))
 
 
+def examples(cases: Cases) -> list[int]:
+    """All dimensions but the last of a matrix product's input."""
+    n, part = int(cases.random.choice(BATCHES)), int(cases.random.choice([1, 3, 5]))
+    return [[n], [n, part], [1, part, 1, 1, n]][int(cases.random.integers(3))]
+
+
 def float_product(cases: Cases, pattern: str, density: float, residual: bool) -> None:
-    n, (_, k, m) = int(cases.random.choice(BATCHES)), sizes(cases, 150)
-    x, b = floats(cases, n, k), floats(cases, m)
+    lead, (_, k, m) = examples(cases), sizes(cases, 150)
+    x, b = floats(cases, *lead, k), floats(cases, m)
     w = sparse(cases, (m, k), np.float32, density, packing.BLOCKS[pattern])
-    rest = floats(cases, n, m) if residual else None
+    rest = floats(cases, *lead, m) if residual else None
     names = [cases.input(x), cases.weight(np.frombuffer(packing.pack(w, pattern), np.uint8)), cases.weight(b)]
     names += [] if rest is None else [cases.input(rest)]
     y = cases.node("SparseGemm", names, **bounds(cases))
@@ -224,7 +238,14 @@ def points(cases: Cases, signed: bool) -> dict[str, int]:
     return {**found, "low": found["y_zero_point"]} if relu else found
 
 
-def integer_convolution(cases: Cases, pattern: str, density: float, signed: bool, residual: bool) -> None:
+def table_of(cases: Cases) -> str:
+    """256 bytes of which none is like another's: a wrong place shows."""
+    return cases.weight(cases.random.permutation(256).astype(np.uint8))
+
+
+def integer_convolution(
+    cases: Cases, pattern: str, density: float, signed: bool, residual: bool, table: bool = False
+) -> None:
     n, c, m = sizes(cases, 40)
     conv = geometry(cases, c)
     x = integers(cases, signed, n, *conv["input_shape"])
@@ -238,31 +259,33 @@ def integer_convolution(cases: Cases, pattern: str, density: float, signed: bool
         extra = {"sum_scale": 0.61, "sum_r_scale": 0.83, "sum_r_zero_point": zero_point(cases, signed)}
         extra = {**extra, "sum_zero_point": zero_point(cases, signed)}
         extra = {**extra, "sum_low": extra["sum_zero_point"], "sum_high": RANGE[signed][1]}
+        extra |= {"sum_q_zero_point": zero_point(cases, signed)} if table else {}
+    if table:
+        names += [*([] if residual else [""]), table_of(cases)]
     y = cases.node("QSparseConv", names, **conv, **points(cases, signed), **extra, signed=int(signed))
     cases.unpacked(y, m, signed)
 
 
 def integer_product(cases: Cases, pattern: str, density: float, signed: bool) -> None:
-    n, (_, k, m) = int(cases.random.choice(BATCHES)), sizes(cases, 150)
+    lead, (_, k, m) = examples(cases), sizes(cases, 150)
     k *= int(cases.random.choice([1, 4]))  # of which 64 x 4 are a window, where inputs are looked up in registers
     w = sparse(cases, (m, k), np.int8, density, packing.BLOCKS[pattern])
     b, s = requantized(cases, m, int(k * density))
-    names = [
-        cases.input(integers(cases, signed, n, k)),
-        cases.weight(np.frombuffer(packing.pack(w, pattern), np.uint8)),
-    ]
+    weight = cases.weight(np.frombuffer(packing.pack(w, pattern), np.uint8))
+    names = [cases.input(integers(cases, signed, *lead, k)), weight]
     op = "QSparseGemmS8" if signed else "QSparseGemm"
     y = cases.node(op, [*names, cases.weight(b), cases.weight(s)], **points(cases, signed))
     cases.output(y, TensorProto.INT8 if signed else TensorProto.UINT8)
 
 
-def integer_depthwise(cases: Cases, signed: bool) -> None:
+def integer_depthwise(cases: Cases, signed: bool, table: bool = False) -> None:
     n, c, _ = sizes(cases, 20)
     conv = geometry(cases, c)
     x = integers(cases, signed, n, *conv["input_shape"])
     w = sparse(cases, (c, 1, *conv["kernel_shape"]), np.int8, 1.0, (1, 1))[:, 0]
     b, s = requantized(cases, c, int(np.prod(conv["kernel_shape"])))
     names = [cases.packed(x), cases.weight(w), cases.weight(b), cases.weight(s)]
+    names += [table_of(cases)] if table else []
     y = cases.node("QDepthwiseConv", names, **conv, **points(cases, signed), signed=int(signed))
     cases.unpacked(y, c, signed)
 
@@ -275,6 +298,23 @@ def integer_sum(cases: Cases, signed: bool) -> None:
     low, high = RANGE[signed]
     scales = {"a_scale": 0.37, "b_scale": 0.71, "low": low + 3, "high": high - 3}
     cases.unpacked(cases.node("QAdd", names, channels=c, signed=int(signed), **zeros, **scales), c, signed)
+
+
+def integer_product_of_two(cases: Cases, signed: bool, gate: bool) -> None:
+    n, c, _ = sizes(cases, 20)
+    shape = (n, c, *geometry(cases, c)["input_shape"][1:])
+    other = (*shape[:2], *[1] * (len(shape) - 2)) if gate else shape
+    names = [cases.packed(integers(cases, signed, *each)) for each in (shape, other)]
+    zeros = {name: zero_point(cases, signed) for name in ("a_zero_point", "b_zero_point", "y_zero_point")}
+    low, high = RANGE[signed]
+    rest = {"scale": float(cases.random.uniform(0.002, 0.02)), "low": low + 3, "high": high - 3}
+    cases.unpacked(cases.node("QMul", names, channels=c, signed=int(signed), **zeros, **rest), c, signed)
+
+
+def integer_function(cases: Cases, signed: bool) -> None:
+    n, c, _ = sizes(cases, 20)
+    x = integers(cases, signed, n, c, *geometry(cases, c)["input_shape"][1:])
+    cases.unpacked(cases.node("QTable", [cases.packed(x), table_of(cases)], signed=int(signed)), c, signed)
 
 
 def pools(cases: Cases, signed: bool) -> None:
@@ -290,7 +330,42 @@ def pools(cases: Cases, signed: bool) -> None:
     include = int(cases.random.integers(2))
     average = cases.node("QAveragePool", [cases.packed(x)], **shaped, **numbers, count_include_pad=include)
     cases.unpacked(average, c, signed)
-    op = "QGlobalAveragePoolS8" if signed else "QGlobalAveragePool"
-    cases.output(
-        cases.node(op, [cases.packed(x)], channels=c, **numbers), TensorProto.INT8 if signed else TensorProto.UINT8
+    whole = cases.node("QGlobalAveragePool", [cases.packed(x)], channels=c, signed=int(signed), **numbers)
+    cases.unpacked(whole, c, signed)
+
+
+def indices(cases: Cases, size: int) -> list[int]:
+    """Along an axis: some of it, with fill around it, every second, each twice, or any."""
+    random = cases.random
+    first, around = int(random.integers(size)), random.integers(0, 4, 2).tolist()
+    some = list(range(first, size))
+    forms = (
+        [-1] * around[0] + some + [-1] * around[1],
+        [-1] * around[0] + some[::2] + [-1] * around[1],
+        [place for place in some for _ in range(2)],
+        random.integers(-1, size, int(random.integers(1, 2 * size + 1))).tolist(),
     )
+    return forms[int(random.integers(len(forms)))]
+
+
+def gathers(cases: Cases, signed: bool) -> None:
+    """Several tensors joined, one of them by halves and mixed, and any choice of channels, rows and columns."""
+    random = cases.random
+    n, c, _ = sizes(cases, 20)
+    space = geometry(cases, c)["input_shape"][1:]
+    fours = bool(random.integers(2))
+    counts = [int(random.integers(1, 12)) * (4 if fours else 1) for _ in range(int(random.integers(1, 6)))]
+    parts = [cases.packed(integers(cases, signed, n, count, *space)) for count in counts]
+    all_channels, numbers = sum(counts), {"signed": int(signed), "x_zero_point": zero_point(cases, signed)}
+    joined = cases.node("QGather", parts, input_channels=counts, **numbers)
+    cases.unpacked(joined, all_channels, signed)
+    halves = np.arange(all_channels // 2 * 2).reshape(2, -1).T.reshape(-1).tolist()
+    chosen = {"channel_indices": halves or [0]} if random.random() < 0.5 else {}
+    if random.random() < 0.5:
+        chosen["channel_indices"] = random.integers(-1, all_channels, int(random.integers(1, 30))).tolist()
+    if len(space) == 2 and random.random() < 0.7:
+        chosen["row_indices"] = indices(cases, space[0])
+    if random.random() < 0.7:
+        chosen["column_indices"] = indices(cases, space[-1])
+    y = cases.node("QGather", parts, input_channels=counts, **numbers, **chosen)
+    cases.unpacked(y, len(chosen.get("channel_indices", range(all_channels))), signed)

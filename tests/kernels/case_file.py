@@ -151,4 +151,4 @@ def _node(node: NodeProto) -> bytes:
         ints = value if kind == INTS else [value] if kind == INT else []
         number = value if kind == FLOAT else 0.0
         parts.append(_name(attribute.name) + struct.pack(f"<IIf{len(ints)}q", kind, len(ints), number, *ints))
-    return b"".join([*parts, _name(node.output[0])])
+    return b"".join([*parts, struct.pack("<I", len(node.output)), *map(_name, node.output)])

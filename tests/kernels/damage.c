@@ -88,7 +88,7 @@ static void damage_attribute(node *n) {
     else if (a->kind == ATTRIBUTE_FLOAT)
         a->number = strange_float();
     else if (a->kind == ATTRIBUTE_INTS && draw(8) == 0)
-        a->count = (uint32_t)draw(MOST_INTS);
+        a->count = (uint32_t)draw(draw(2) ? MOST_INTS : 8);
     else if (a->count)
         a->ints[draw(a->count)] = strange_int(a->ints[draw(a->count)]);
 }
@@ -96,12 +96,13 @@ static void damage_attribute(node *n) {
 void damage(node *n) {
     for (uint64_t count = 1 + draw(3); count; count--) {
         OrtValue *x = n->input[draw(n->input_count)];
+        if (!x) x = n->input[0];
         const uint64_t how = draw(16);
         if (how < 6) damage_attribute(n);
         else if (how < 11) damage_bytes(n->input_count > 1 && n->input[1]->constant && draw(3) ? n->input[1] : x);
         else if (how < 14) reshape(x);
         else if (how < 15) x->constant ^= 1;
-        else if ((n->input_count == 4 && n->input[3]->type == ORT_FLOAT && n->op[0] == 'S') || n->input_count == 5)
+        else if ((n->input_count == 4 && n->input[2]->type == ORT_FLOAT && n->op[0] == 'S') || n->input_count > (n->op[6] == 'M' ? 5 : 4))
             n->input_count--;
     }
 }

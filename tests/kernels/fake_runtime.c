@@ -162,8 +162,10 @@ static OrtStatus *get_input(const OrtKernelContext *context, size_t index, const
     return 0;
 }
 static OrtStatus *get_output(OrtKernelContext *context, size_t index, const int64_t *dims, size_t rank, OrtValue **out) {
-    OrtValue *y = &context->n->output;
-    if (index || rank > MOST_DIMS || y->data) give_up("asks for a wrong output, or twice", context->n->op);
+    OrtValue *y = context->n->output + index;
+    *out = 0;
+    if (index < context->n->output_count ? context->n->left_out[index] : index < MOST_OUTPUTS) return 0;
+    if (index >= MOST_OUTPUTS || rank > MOST_DIMS || y->data) give_up("asks for a wrong output, or twice", context->n->op);
     y->rank = rank;
     uint64_t bytes = element_bytes(y->type);
     for (size_t i = 0; i < rank; i++) {
@@ -294,11 +296,15 @@ void load_operators(void) {
 /* What ONNX Runtime checks before it makes a kernel. */
 static void check_types(const OrtCustomOp *op, const node *n) {
     const size_t count = op->GetInputTypeCount(op);
-    if (n->input_count > count || op->GetOutputTypeCount(op) != 1) give_up("wrong number of inputs", n->op);
-    for (size_t i = 0; i < count; i++) {
+    const int several = op->GetInputCharacteristic(op, count - 1) == 2; /* as many of the last one as there are */
+    if ((n->input_count > count && !several) || n->output_count > op->GetOutputTypeCount(op)) give_up("wrong number of inputs", n->op);
+    for (size_t i = 0; i < op->GetOutputTypeCount(op); i++)
+        if ((i >= n->output_count || n->left_out[i]) && op->GetOutputCharacteristic(op, i) != 1) give_up("an output is left out", n->op);
+    for (size_t i = 0; i < count || i < n->input_count; i++) {
         const OrtValue *value = i < n->input_count ? n->input[i] : 0;
-        const int optional = op->GetInputCharacteristic(op, i) == 1;
-        if (value ? value->type != op->GetInputType(op, i) : !optional) give_up("an input of the wrong type", n->op);
+        const size_t number = i < count ? i : count - 1;
+        const int optional = op->GetInputCharacteristic(op, number) == 1;
+        if (value ? value->type != op->GetInputType(op, number) : !optional) give_up("an input of the wrong type", n->op);
     }
 }
 
@@ -306,10 +312,27 @@ static const OrtCustomOp *operator_of(node *n) {
     for (size_t i = 0; i < operator_count; i++) {
         if (strcmp(operators[i]->GetName(operators[i]), n->op)) continue;
         check_types(operators[i], n);
-        n->output = (OrtValue){.type = operators[i]->GetOutputType(operators[i], 0)};
+        for (size_t k = 0; k < MOST_OUTPUTS; k++) n->output[k] = (OrtValue){0};
+        for (size_t k = 0; k < n->output_count; k++) n->output[k].type = operators[i]->GetOutputType(operators[i], k);
         return operators[i];
     }
     give_up("no such operator", n->op);
+}
+
+void free_outputs(node *n) {
+    for (int i = 0; i < MOST_OUTPUTS; i++) {
+        free(n->output[i].data);
+        n->output[i].data = 0;
+    }
+}
+
+static int outputs_differ(const node *a, const node *b) {
+    for (uint32_t i = 0; i < a->output_count; i++) {
+        const OrtValue *x = a->output + i;
+        if (a->left_out[i]) continue;
+        if (memcmp(x->data, b->output[i].data, element_bytes(x->type) * (size_t)elements_of(x))) return 1;
+    }
+    return 0;
 }
 
 static void check_leaks(const node *n, const OrtStatus *status) {
@@ -326,17 +349,17 @@ OrtStatus *run_node(node *n) {
     if (!status) {
         status = op->KernelComputeV2(kernel, &context);
         for (int i = 0; i < runtime.more_runs && !status; i++) {
-            OrtValue first = n->output;
+            node first = *n;
             runtime.run++;
-            n->output.data = 0;
+            for (int k = 0; k < MOST_OUTPUTS; k++) n->output[k].data = 0;
             status = op->KernelComputeV2(kernel, &context);
-            const size_t bytes = element_bytes(first.type) * (size_t)elements_of(&first);
-            if (!status && memcmp(first.data, n->output.data, bytes)) give_up("a run differs from the one before", n->op);
-            free(first.data);
+            if (!status && outputs_differ(&first, n)) give_up("a run differs from the one before", n->op);
+            free_outputs(&first);
         }
         op->KernelDestroy(kernel);
     }
-    if (!status && !n->output.data) give_up("neither an output nor a status", n->op);
+    for (uint32_t i = 0; i < n->output_count && !status; i++)
+        if (!n->left_out[i] && !n->output[i].data) give_up("neither an output nor a status", n->op);
     check_leaks(n, status);
     return status;
 }
@@ -351,8 +374,7 @@ static void *run_once(void *data) {
     one_run *run = data;
     for (int i = 0; i < 3; i++) {
         OrtKernelContext context = {&run->n};
-        free(run->n.output.data);
-        run->n.output.data = 0;
+        free_outputs(&run->n);
         OrtStatus *status = run->op->KernelComputeV2(run->kernel, &context);
         if (status) give_up("a run that overlaps another one", status->message);
     }
@@ -372,8 +394,7 @@ void run_overlapping(const node *n) {
     run[0].op->KernelDestroy(run[0].kernel);
     check_leaks(n, 0);
     for (int i = 0; i < RUNS; i++) {
-        const size_t bytes = element_bytes(n->output.type) * (size_t)elements_of(&n->output);
-        if (memcmp(run[i].n.output.data, n->output.data, bytes)) give_up("runs that overlap differ", n->op);
-        free(run[i].n.output.data);
+        if (outputs_differ(&run[i].n, n)) give_up("runs that overlap differ", n->op);
+        free_outputs(&run[i].n);
     }
 }

@@ -3,7 +3,7 @@
 #pragma once
 #include "ort.h"
 
-enum { MOST_DIMS = 8, MOST_INPUTS = 8, MOST_ATTRIBUTES = 24, MOST_INTS = 8 };
+enum { MOST_DIMS = 8, MOST_INPUTS = 8, MOST_OUTPUTS = 3, MOST_ATTRIBUTES = 24, MOST_INTS = 256 };
 
 struct OrtValue {
     char name[48];
@@ -24,10 +24,11 @@ typedef struct {
 
 typedef struct OrtKernelInfo {
     char op[32];
-    uint32_t input_count, attribute_count;
+    uint32_t input_count, output_count, attribute_count;
     OrtValue *input[MOST_INPUTS]; /* null: an optional one left out */
     attribute attribute[MOST_ATTRIBUTES];
-    OrtValue output;
+    OrtValue output[MOST_OUTPUTS];
+    int left_out[MOST_OUTPUTS]; /* 1: the node does not name this output */
 } node;
 
 struct OrtStatus {
@@ -67,3 +68,4 @@ OrtStatus *run_node(node *n);
 /* Several runs of one kernel at the same time; gives up unless each has the output that the node has by now. */
 void run_overlapping(const node *n);
 void release_status(OrtStatus *status);
+void free_outputs(node *n);

@@ -15,7 +15,7 @@
 
 typedef struct {
     uint32_t tensor_count, node_count, output_count;
-    OrtValue *tensors; /* the inputs and initializers, then room for one a node */
+    OrtValue *tensors; /* the inputs and initializers, then room for the outputs of each node */
     node *nodes;
     char (*outputs)[48];
 } cases;
@@ -48,8 +48,11 @@ static void get_tensor(FILE *file, OrtValue *out) {
     get(file, out->data, bytes);
 }
 
+static uint32_t room(const cases *all) { return all->tensor_count + MOST_OUTPUTS * all->node_count; }
+static OrtValue *outputs_of(const cases *all, uint32_t number) { return all->tensors + all->tensor_count + MOST_OUTPUTS * number; }
+
 static OrtValue *find_tensor(const cases *all, const char *name) {
-    for (uint32_t i = 0; i < all->tensor_count + all->node_count; i++)
+    for (uint32_t i = 0; i < room(all); i++)
         if (!strcmp(all->tensors[i].name, name)) return all->tensors + i;
     give_up("no such tensor", name);
 }
@@ -61,7 +64,7 @@ static void get_node(FILE *file, cases *all, uint32_t number) {
     n->input_count = get_count(file);
     for (uint32_t i = 0; i < n->input_count; i++) {
         get_name(file, name, sizeof name);
-        n->input[i] = find_tensor(all, name);
+        n->input[i] = *name ? find_tensor(all, name) : 0; /* one that is left out */
     }
     n->attribute_count = get_count(file);
     for (uint32_t i = 0; i < n->attribute_count; i++) {
@@ -72,14 +75,18 @@ static void get_node(FILE *file, cases *all, uint32_t number) {
         get(file, &a->number, 4);
         get(file, a->ints, 8 * a->count);
     }
-    get_name(file, all->tensors[all->tensor_count + number].name, 48);
+    n->output_count = get_count(file);
+    for (uint32_t i = 0; i < n->output_count; i++) {
+        get_name(file, outputs_of(all, number)[i].name, 48);
+        n->left_out[i] = !outputs_of(all, number)[i].name[0];
+    }
 }
 
 static cases read_cases(const char *path) {
     FILE *file = fopen(path, "rb");
     if (!file) give_up("cannot open", path);
     cases all = {.tensor_count = get_count(file), .node_count = get_count(file), .output_count = get_count(file)};
-    all.tensors = calloc(all.tensor_count + all.node_count, sizeof *all.tensors);
+    all.tensors = calloc(room(&all), sizeof *all.tensors);
     all.nodes = calloc(all.node_count, sizeof *all.nodes);
     all.outputs = calloc(all.output_count, sizeof *all.outputs);
     for (uint32_t i = 0; i < all.tensor_count; i++) get_tensor(file, all.tensors + i);
@@ -90,7 +97,7 @@ static cases read_cases(const char *path) {
 }
 
 static void free_cases(cases *all) {
-    for (uint32_t i = 0; i < all->tensor_count + all->node_count; i++) free(all->tensors[i].data);
+    for (uint32_t i = 0; i < room(all); i++) free(all->tensors[i].data);
     free(all->tensors);
     free(all->nodes);
     free(all->outputs);
@@ -98,14 +105,16 @@ static void free_cases(cases *all) {
 
 /* ---- running ---- */
 
-/* Runs a node as it is meant to be; its output becomes the tensor that later nodes name. */
+/* Runs a node as it is meant to be; its outputs become the tensors that later nodes name. */
 static void run_whole(const cases *all, uint32_t number) {
     node *n = all->nodes + number;
-    OrtValue *out = all->tensors + all->tensor_count + number;
+    OrtValue *out = outputs_of(all, number);
     OrtStatus *status = run_node(n);
     if (status) give_up(out->name, status->message);
-    memcpy(n->output.name, out->name, sizeof out->name);
-    *out = n->output;
+    for (uint32_t i = 0; i < n->output_count; i++) {
+        memcpy(n->output[i].name, out[i].name, sizeof out->name);
+        out[i] = n->output[i];
+    }
 }
 
 static void run_all(const cases *all, const char *path) {
@@ -136,7 +145,7 @@ static int64_t starve_node(node *n, int silently) {
         runtime.allocations = 0;
         runtime.fail_at = at;
         OrtStatus *status = run_node(n);
-        free(n->output.data);
+        free_outputs(n);
         const int all_given = runtime.allocations <= at;
         if ((status == 0) != all_given) give_up("does not notice a failed allocation, or fails without one", n->op);
         if (status) check_message(n, status);
@@ -195,6 +204,8 @@ static int try_damaged(const node *whole) {
     OrtValue copy[MOST_INPUTS];
     const uint32_t count = n.input_count;
     for (uint32_t i = 0; i < count; i++) {
+        copy[i] = (OrtValue){0};
+        if (!n.input[i]) continue;
         const size_t bytes = element_bytes(n.input[i]->type) * (size_t)elements_of(n.input[i]);
         copy[i] = *n.input[i];
         copy[i].data = malloc(bytes);
@@ -210,7 +221,7 @@ static int try_damaged(const node *whole) {
     const int refused = status != 0;
     if (status) check_message(&n, status);
     release_status(status);
-    free(n.output.data);
+    free_outputs(&n);
     current = 0;
     for (uint32_t i = 0; i < count; i++) free(copy[i].data);
     return refused;

@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from edgeprune.kernels import DOMAIN, packing
+from tests.kernels.token_reference import attention, called, layer_norm, to_bytes
 
 Array = NDArray[Any]
 
@@ -90,6 +91,12 @@ def add(a: Array, b: Array, scales: tuple[float, float], zero_point: int, bounds
     return clamp(np.rint(mine + theirs), zero_point, *bounds)
 
 
+def look_up(values: Array, table: Array, signed: int) -> Array:
+    """What a table makes of integers, which it goes by their bytes."""
+    kind = np.int8 if signed else np.uint8
+    return table[values.astype(kind).view(np.uint8)].view(kind).astype(np.int64)
+
+
 def whole_range(signed: int) -> tuple[int, int]:
     return (-128, 127) if signed else (0, 255)
 
@@ -117,7 +124,9 @@ class Operator(OpRun):
     defaults: dict[str, Any] = {}
     signed: Optional[int] = None
 
-    def _run(self, *inputs: Array, **_: Any) -> tuple[Array]:
+    def _run(self, *inputs: Optional[Array], **_: Any) -> tuple[Array]:
+        # The evaluator keeps what a node writes to an output that is left out, under no name.
+        inputs = tuple(value if name else None for name, value in zip(self.onnx_node.input, inputs))
         found = {attribute.name: self._value(attribute) for attribute in self.onnx_node.attribute}
         attributes = {"signed": self.signed, **self.defaults, **found}
         low, high = whole_range(attributes["signed"] or 0)
@@ -158,9 +167,152 @@ class SparseGemm(Operator):
     defaults = FLOAT
 
     def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, r: Optional[Array] = None) -> Array:
-        y = x.astype(np.float64) @ packing.unpack(w.tobytes())[:, :, 0].astype(np.float64).T + b
+        y = called(
+            a.get("function", 0), x.astype(np.float64) @ packing.unpack(w.tobytes())[:, :, 0].astype(np.float64).T + b
+        )
         y = y if r is None else y + r
         return np.clip(y, a["low"], a["high"]).astype(np.float32)
+
+
+class SparseMlp(Operator):
+    defaults = FLOAT
+
+    def compute(
+        self, a: dict[str, Any], x: Array, w: Array, b: Array, w2: Array, b2: Array, r: Optional[Array] = None
+    ) -> Array:  # fmt: skip
+        first, second = (packing.unpack(part.tobytes())[:, :, 0].astype(np.float64).T for part in (w, w2))
+        y = called(a.get("function", 0), x.astype(np.float64) @ first + b) @ second + b2
+        return np.clip(y if r is None else y + r, a["low"], a["high"]).astype(np.float32)
+
+
+class LayerNorm(Operator):
+    defaults = {"epsilon": 1e-5}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        return layer_norm(a, *inputs).astype(np.float32)
+
+
+class Attention(Operator):
+    defaults = {"scale": 1.0, "offsets": [0, 0, 0]}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        return attention(a, *inputs).astype(np.float32)
+
+
+class QLayerNorm(Operator):
+    signed = 0
+    defaults = {**LayerNorm.defaults, "y_zero_point": 0, "y_scale": 1.0}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        return to_bytes(layer_norm(a, *inputs), a["y_scale"], a["y_zero_point"], a["signed"])
+
+
+class QLayerNormS8(QLayerNorm):
+    signed = 1
+
+
+class QAttention(Operator):
+    signed = 0
+    defaults = {**Attention.defaults, "y_zero_point": 0, "y_scale": 1.0}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        return to_bytes(attention(a, *inputs), a["y_scale"], a["y_zero_point"], a["signed"])
+
+
+class QAttentionS8(QAttention):
+    signed = 1
+
+
+class QSparseGemmF(Operator):
+    signed = 0
+    defaults = {**FLOAT, "x_zero_point": 0, "function": 0}
+
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array, r: Optional[Array] = None) -> Array:
+        weight = packing.unpack(w.tobytes())[:, :, 0].astype(np.int64)
+        acc = (x.astype(np.int64) - a["x_zero_point"]) @ weight.T + b
+        y = called(a["function"], (acc.astype(np.float32) * s).astype(np.float64))
+        y = y if r is None else y + r
+        return np.clip(y, a["low"], a["high"]).astype(np.float32)
+
+
+class QSparseGemmFS8(QSparseGemmF):
+    signed = 1
+
+
+def logistic(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+State = tuple[Array, Array]  # h and c
+
+
+class Recurrent(Operator):
+    """The weights' rows are those of gates of units, rounded up to four. Outputs: Y, Y_h and, of an LSTM, Y_c."""
+
+    gates = 1
+    defaults = {"reverse": 0, "linear_before_reset": 0, "relu": 0}
+
+    def _run(self, *inputs: Array, **_: Any) -> tuple[Array, ...]:
+        found = {attribute.name: self._value(attribute) for attribute in self.onnx_node.attribute}
+        return self.steps({**self.defaults, **found}, *inputs)
+
+    def steps(self, a: dict[str, Any], x: Array, w: Array, r: Array, b: Array, *states: Array) -> tuple[Array, ...]:
+        steps, batch, _ = x.shape
+        units, padded = a["hidden_size"], -(-a["hidden_size"] // 4) * 4
+        weights, state = (
+            packing.unpack(part.tobytes()).astype(np.float64).reshape(-1, self.gates, padded, columns)[:, :, :units]
+            for part, columns in ((w, x.shape[2]), (r, units))
+        )
+        directions = len(weights)
+        given, own = np.split(b.astype(np.float64).reshape(directions, 2, self.gates, units), 2, axis=1)
+        begun = [*states, *[np.zeros((directions, batch, units))] * (2 - len(states))]
+        y = np.zeros((steps, directions, batch, units), np.float32)
+        last = np.zeros((2, directions, batch, units), np.float32)
+        for way in range(directions):
+            h, c = (part[way].astype(np.float64) for part in begun)
+            order = range(steps)[::-1] if way or a["reverse"] else range(steps)
+            for step in order:
+                sums = np.einsum("nk,guk->gnu", x[step].astype(np.float64), weights[way]) + given[way, 0][:, None]
+                h, c = self.step(a, sums, state[way], own[way, 0][:, None], (h, c))
+                y[step, way] = h
+            last[:, way] = h, c
+        return y, last[0], last[1]
+
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
+        raise NotImplementedError
+
+
+def state_part(h: Array, r: Array) -> Array:
+    return np.einsum("nk,guk->gnu", h, r)
+
+
+class SparseLSTM(Recurrent):
+    gates = 4
+
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
+        i, o, f, g = sums + state_part(state[0], r) + b
+        c = logistic(f) * state[1] + logistic(i) * np.tanh(g)
+        return logistic(o) * np.tanh(c), c
+
+
+class SparseGRU(Recurrent):
+    gates = 3
+
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
+        h = state[0]
+        z, reset = logistic(sums[:2] + state_part(h, r[:2]) + b[:2])
+        if a["linear_before_reset"]:
+            candidate = np.tanh(sums[2] + reset * (state_part(h, r[2:])[0] + b[2]))
+        else:
+            candidate = np.tanh(sums[2] + state_part(reset * h, r[2:])[0] + b[2])
+        return z * h + (1 - z) * candidate, h
+
+
+class SparseRNN(Recurrent):
+    def step(self, a: dict[str, Any], sums: Array, r: Array, b: Array, state: State) -> State:
+        (total,) = sums + state_part(state[0], r) + b
+        return np.maximum(total, 0) if a["relu"] else np.tanh(total), total
 
 
 class DepthwiseConv(Operator):
@@ -175,7 +327,9 @@ class DepthwiseConv(Operator):
 class QSparseConv(Operator):
     defaults = INTEGER
 
-    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array, r: Optional[Array] = None) -> Array:
+    def compute(self, a: dict[str, Any], *inputs: Optional[Array]) -> Array:
+        x, w, b, s, r, table = (*inputs, *[None] * (6 - len(inputs)))
+        assert x is not None and w is not None and b is not None and s is not None
         plain = unpack_channels(x, a["input_shape"][0], a["signed"]).astype(np.int64) - a["x_zero_point"]
         check_conv(a, plain)
         weight = packing.unpack(w.tobytes())
@@ -183,12 +337,13 @@ class QSparseConv(Operator):
         acc = self.accumulate(plain, weight.astype(np.int64), conv_of(a))
         acc = acc + along_channels(b.astype(np.int64), plain.ndim)
         q = requantize(acc, along_channels(s, plain.ndim), a["y_zero_point"], a["low"], a["high"])
+        q = q if table is None else look_up(q, table, a["signed"])
         if r is not None:
             other = unpack_channels(r, q.shape[1], a["signed"]).astype(np.int64) - a["sum_r_zero_point"]
             bounds = whole_range(a["signed"])
             bounds = (a.get("sum_low", bounds[0]), a.get("sum_high", bounds[1]))
             scales = (a["sum_scale"], a["sum_r_scale"])
-            q = add(q - a["y_zero_point"], other, scales, a["sum_zero_point"], bounds)
+            q = add(q - a.get("sum_q_zero_point", a["y_zero_point"]), other, scales, a["sum_zero_point"], bounds)
         return pack_channels(q.astype(np.int8 if a["signed"] else np.uint8))
 
     def accumulate(self, x: Array, weight: Array, conv: dict[str, Any]) -> Array:
@@ -199,13 +354,16 @@ class QSparseConv(Operator):
 class QDepthwiseConv(Operator):
     defaults = INTEGER
 
-    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array) -> Array:
+    def compute(
+        self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array, table: Optional[Array] = None
+    ) -> Array:
         plain = unpack_channels(x, a["input_shape"][0], a["signed"]).astype(np.int64) - a["x_zero_point"]
         check_conv(a, plain)
         assert w.dtype == np.int8
         acc = convolve_depthwise(plain, w.astype(np.int64), conv_of(a))
         acc = acc + along_channels(b.astype(np.int64), plain.ndim)
         y = requantize(acc, along_channels(s, plain.ndim), a["y_zero_point"], a["low"], a["high"])
+        y = y if table is None else look_up(y, table, a["signed"])
         return pack_channels(y.astype(np.int8 if a["signed"] else np.uint8))
 
 
@@ -217,6 +375,9 @@ class QSparseGemm(Operator):
         weight = packing.unpack(w.tobytes())
         assert weight.dtype == np.int8
         acc = (x.astype(np.int64) - a["x_zero_point"]) @ weight[:, :, 0].astype(np.int64).T + b
+        if a.get("function"):
+            y = called(a["function"], (acc.astype(np.float32) * s).astype(np.float64))
+            return to_bytes(y, a["y_scale"], a["y_zero_point"], self.signed)
         return requantize(acc, s, a["y_zero_point"], a["low"], a["high"]).astype(x.dtype)
 
 
@@ -229,6 +390,21 @@ class QAdd(Operator):
         bounds = (a["low"], a["high"])
         result = add(*centred, (a["a_scale"], a["b_scale"]), a["y_zero_point"], bounds)
         return pack_channels(result.astype(np.int8 if a["signed"] else np.uint8))
+
+
+class QMul(Operator):
+    defaults = INTEGER
+
+    def compute(self, a: dict[str, Any], x: Array, y: Array) -> Array:
+        mine, theirs = (unpack_channels(each, a["channels"], a["signed"]).astype(np.int64) for each in (x, y))
+        product = (mine - a["a_zero_point"]) * (theirs - a["b_zero_point"])
+        result = requantize(product, np.float32(a["scale"]), a["y_zero_point"], a["low"], a["high"])
+        return pack_channels(result.astype(np.int8 if a["signed"] else np.uint8))
+
+
+class QTable(Operator):
+    def compute(self, a: dict[str, Any], x: Array, table: Array) -> Array:
+        return table[x]
 
 
 def pool(a: dict[str, Any], x: Array, fill: float) -> Array:
@@ -267,15 +443,29 @@ class QAveragePool(Operator):
 
 
 class QGlobalAveragePool(Operator):
-    signed = 0
-
     def compute(self, a: dict[str, Any], x: Array) -> Array:
-        plain = unpack_channels(x, a["channels"], self.signed or 0).astype(np.int64) - a["x_zero_point"]
+        plain = unpack_channels(x, a["channels"], a["signed"]).astype(np.int64) - a["x_zero_point"]
         space = tuple(range(2, plain.ndim))
         count = np.float32(np.prod(plain.shape[2:]))
         total = plain.sum(axis=space, keepdims=True)
-        y = requantize(total, np.float32(a["scale"]) / count, a["y_zero_point"], *whole_range(self.signed or 0))
-        return y.astype(np.int8 if self.signed else np.uint8)
+        y = requantize(total, np.float32(a["scale"]) / count, a["y_zero_point"], *whole_range(a["signed"]))
+        return pack_channels(y.astype(np.int8 if a["signed"] else np.uint8))
+
+
+class QGather(Operator):
+    defaults = {"x_zero_point": 0, "channel_indices": None, "row_indices": None, "column_indices": None}
+
+    def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
+        assert len(inputs) == len(a["input_channels"])
+        plain = [unpack_channels(x, count, a["signed"]) for x, count in zip(inputs, a["input_channels"])]
+        y = np.concatenate(plain, axis=1)
+        assert y.ndim == 4 or a["row_indices"] is None
+        chosen = (1, a["channel_indices"]), (y.ndim - 2, a["row_indices"]), (y.ndim - 1, a["column_indices"])
+        for axis, indices in chosen:
+            if indices is not None:
+                filled = np.pad(y, [(0, axis == place) for place in range(y.ndim)], constant_values=a["x_zero_point"])
+                y = filled.take(indices, axis)  # -1 is what was filled in at the end
+        return pack_channels(y)
 
 
 class QPack(Operator):
@@ -294,10 +484,6 @@ class QUnpack(Operator):
 
 
 class QSparseGemmS8(QSparseGemm):
-    signed = 1
-
-
-class QGlobalAveragePoolS8(QGlobalAveragePool):
     signed = 1
 
 
@@ -365,6 +551,8 @@ class AveragePool(OpRun):
 StockMaxPool.__name__ = "MaxPool"  # what the evaluator finds an operator by, together with its domain
 STOCK = [QuantizeLinear, DequantizeLinear, StockMaxPool, AveragePool]
 OPERATORS = [
-    SparseConv, SparseGemm, DepthwiseConv, MaxPool, QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMaxPool,
-    QAveragePool, QGlobalAveragePool, QPack, QUnpack, QSparseGemmS8, QGlobalAveragePoolS8, QPackS8, QUnpackS8,
+    SparseConv, SparseGemm, SparseMlp, LayerNorm, Attention, SparseLSTM, SparseGRU, SparseRNN,
+    QSparseGemmF, QSparseGemmFS8, QLayerNorm, QLayerNormS8, QAttention, QAttentionS8, DepthwiseConv, MaxPool,
+    QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMul, QTable, QMaxPool, QAveragePool, QGlobalAveragePool, QGather,
+    QPack, QUnpack, QSparseGemmS8, QPackS8, QUnpackS8,
 ]  # fmt: skip

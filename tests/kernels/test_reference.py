@@ -143,11 +143,29 @@ def test_pools_are_those_of_onnx(pool: dict[str, Any], signed: bool, include: bo
     numbers = {"x_zero_point": 3, "y_zero_point": 5, "scale": 0.7, "count_include_pad": int(include)}
     got = unpack_channels(run("QAveragePool", [pack_channels(x)], **shaped, **numbers), x.shape[1], signed)
     assert np.abs(got.astype(np.float32) - np.clip(mean * 0.7 + 5, low, low + 255)).max() <= 0.501
-    name = "QGlobalAveragePoolS8" if signed else "QGlobalAveragePool"
-    got = run(name, [pack_channels(x)], channels=x.shape[1], x_zero_point=3, y_zero_point=5, scale=0.7)
+    numbers = {"x_zero_point": 3, "y_zero_point": 5, "scale": 0.7, "signed": int(signed)}
+    packed = run("QGlobalAveragePool", [pack_channels(x)], channels=x.shape[1], **numbers)
+    got = unpack_channels(packed, x.shape[1], signed)
     mean = centred.mean(axis=tuple(range(2, x.ndim)), keepdims=True)
     assert got.dtype == dtype and got.shape == mean.shape
     assert np.abs(got.astype(np.float32) - np.clip(mean * 0.7 + 5, low, low + 255)).max() <= 0.501
+
+
+@given(st.booleans(), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_a_gather_is_onnxs_own_joins_parts_and_repetition(signed: bool, left: int, right: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    low = -128 if signed else 0
+    kind = np.int8 if signed else np.uint8
+    x, y = (random.integers(low, low + 256, (2, count, 5, 6)).astype(kind) for count in (left, right))
+    packed, counts = [pack_channels(x), pack_channels(y)], [left, right]
+    numbers = {"signed": int(signed), "input_channels": counts, "x_zero_point": 7}
+    both = np.concatenate([x, y], axis=1)
+    joined = unpack_channels(run("QGather", packed, **numbers), left + right, signed)
+    np.testing.assert_array_equal(joined, both)
+    taken = {"channel_indices": [*range(right), -1], "row_indices": [-1, 4, 2], "column_indices": [0, 0, 1, 1]}
+    got = unpack_channels(run("QGather", packed, **numbers, **taken), right + 1, signed)
+    np.testing.assert_array_equal(got[:, :-1, 1:], both[:, :right, [4, 2]][..., [0, 0, 1, 1]])
+    assert (got[:, :, 0] == 7).all() and (got[:, -1] == 7).all()
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -163,7 +181,11 @@ def test_the_packed_layout_goes_there_and_back(signed: bool, channels: int, spac
 
 def test_every_operator_of_the_contract_is_here() -> None:
     named = {"SparseConv", "SparseGemm", "DepthwiseConv", "QSparseConv", "QSparseGemm", "QDepthwiseConv", "QAdd"}
+    named |= {"QMul", "QTable", "QGather"}
     named |= {"MaxPool", "QMaxPool", "QAveragePool", "QGlobalAveragePool", "QPack", "QUnpack"}
-    spelled = {f"{name}S8" for name in ("QGlobalAveragePool", "QUnpack", "QSparseGemm", "QPack")}
+    named |= {"SparseLSTM", "SparseGRU", "SparseRNN"}
+    named |= {"SparseMlp", "LayerNorm", "Attention", "QLayerNorm", "QAttention", "QSparseGemmF"}
+    either = ("QUnpack", "QSparseGemm", "QPack", "QSparseGemmF", "QLayerNorm", "QAttention")
+    spelled = {f"{name}S8" for name in either}
     assert {operator.__name__ for operator in OPERATORS} == named | spelled
     assert onnx.defs.onnx_opset_version() >= 18

@@ -16,7 +16,7 @@ from edgeprune.kernels.build import LEVEL_SOURCE, SOURCES
 HERE = Path(__file__).parent
 FILES = sorted(path for folder in (SOURCES, HERE) for path in folder.rglob("*") if path.suffix in (".c", ".h", ".inc"))
 # Included once for each width of vectors, with LANES naming it.
-TEMPLATES = ("simd_x86.inc", "float_tiles.inc", "integer_tiles.inc")
+TEMPLATES = ("simd_x86.inc", "float_tiles.inc", "integer_tiles.inc", "turns.inc")
 ONCE = [path for path in FILES if path.suffix != ".c" and path.name not in TEMPLATES]
 
 

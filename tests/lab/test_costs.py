@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from edgeprune.kernels import costs as chosen_by
 from edgeprune.kernels.costs import FILE, FORMATS, TENSOR_WORK
-from lab import chains, costs, grid
+from lab import between, chains, costs, grid, rest
 from lab.stopwatch import LONG, Make, Stopwatch
 
 
@@ -48,7 +48,7 @@ def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_layer_of_the_grid_runs_and_every_constant_is_measured(small_grid: None) -> None:
-    rows = list(grid.measure(Recorded()))
+    rows = [*grid.measure(Recorded()), *rest.measure_rest(Recorded()), *between.measure_between(Recorded())]
     measured = {(row.family, row.kind): set(row.features) for row in rows}
     constants = chosen_by.load("x86_64").constants
     assert measured == {
@@ -82,6 +82,8 @@ def test_a_dry_run_writes_nothing_and_a_run_this_machines_constants(
     monkeypatch.setattr(costs, "platform", type("Here", (), {"machine": staticmethod(lambda: "riscv64")}))
     rows = [grid.Row("fp32 plain", "reorder", {"call": 1.0, "cell": float(cells)}, 1e3 + cells) for cells in (10, 1000)]
     monkeypatch.setattr(costs, "measure", lambda watch: rows)
+    monkeypatch.setattr(costs, "measure_between", lambda watch: [])  # a difference of two made up times
+    monkeypatch.setattr(costs, "measure_rest", lambda watch: [])
     costs.FILE.write_text(FILE.read_text())
     assert CliRunner().invoke(costs.costs, ["--dry-run"], catch_exceptions=False).stdout == ""
     assert costs.FILE.read_text() == FILE.read_text()

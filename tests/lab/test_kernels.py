@@ -42,13 +42,13 @@ from edgeprune import Data, Recipe, Split, Task
 def network():
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4),
+        nn.Conv2d(16, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 4),
     )
 
 def data(folder):
     random = torch.Generator().manual_seed(0)
-    return Data(*[Split(torch.randn(n, 3, 8, 8, generator=random), torch.zeros(n).long()) for n in (32, 16, 2)])
+    return Data(*[Split(torch.randn(n, 3, 16, 16, generator=random), torch.zeros(n).long()) for n in (32, 16, 2)])
 
 def task(name):
     return Task(
@@ -63,8 +63,9 @@ def task(name):
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A work folder in which the four rows of a small network were run."""
     work = tmp_path_factory.mktemp("kernels")
-    source = work / "small_networks.py"
-    source.write_text(SMALL)
+    source = work / "small_networks"
+    source.mkdir()
+    (source / "__init__.py").write_text(SMALL)
     bundles._sources_sha256.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tickets, "SOURCE", source)
@@ -195,8 +196,12 @@ def test_integer_operators_compute_what_the_quantized_graph_does(exported: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "macs"), [("resnet18", 555e6), ("vgg16", 313e6), ("mobilenetv1", 569e6), ("mlp", 8.4e6)]
-)
+    ("name", "macs"),
+    [
+        ("resnet18", 555e6), ("vgg16", 313e6), ("mobilenetv1", 569e6), ("mlp", 8.4e6),
+        ("mobilenetv2", 301e6), ("resnet50", 4.09e9), ("vit-tiny", 1.075e9), ("convnext-atto", 549e6),
+    ],
+)  # fmt: skip
 def test_networks_have_their_known_sizes(name: str, macs: float) -> None:
     network, shape = networks.network_of(name)
     assert networks.macs(network, shape) == pytest.approx(macs, rel=0.01)

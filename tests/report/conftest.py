@@ -176,7 +176,7 @@ def make_artifact(out: Path, ticket: Ticket, cell: tuple[str, str], variant: str
         twin=f"{name}-dense" if variant == "ticket" else "",
         model_file=model_file,
         files=files,
-        input=Port("input", (-1, 1, 28, 28), "float32", "NCHW"),
+        inputs=(Port("input", (-1, 1, 28, 28), "float32", "NCHW"),),
         outputs=(Port("output_0", (-1, 10), "float32", ""),),
         zeros=zeros,
         parity_max_abs=3.8e-6 if precision == "fp32" else 0.31,

@@ -90,6 +90,6 @@ def test_a_wrong_shape_is_told_as_the_caller_gave_it(tmp_path: Path) -> None:
     """The file's layout is none of the caller's business."""
     artifact = make_bundle(tmp_path / "b", runtime="litert")
     pictures = Port("input", (-1, 8, 9, 3), "float32", "NHWC")
-    model = LoadedModel(edgeprune.Artifact(**{**vars(artifact), "input": pictures}), lambda array: [array])
+    model = LoadedModel(edgeprune.Artifact(**{**vars(artifact), "inputs": (pictures,)}), lambda array: [array])
     with pytest.raises(ExportError, match=r"takes float32 \[n, 3, 8, 9\], got \[1, 3, 9, 8\]"):
         model(np.zeros((1, 3, 9, 8), np.float32))

@@ -59,6 +59,61 @@ def test_a_good_task_passes_and_leaves_random_numbers_alone() -> None:
     assert metric_rows == [((6, 3), [0, 1, 2, 0, 1, 2])], "the metric sees all real targets"
 
 
+class TwoInputs(nn.Module):
+    """Ids [n] and numbers [n, 2] -> logits [n, 3]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.layer = nn.Embedding(6, 2), nn.Linear(2, 3)
+
+    def forward(self, ids: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(self.table(ids) + numbers)
+        return out
+
+
+IDS = torch.arange(6)
+PAIR = Split((IDS, INPUTS), SPLIT.targets)
+PAIRS = Data(PAIR, PAIR, PAIR)
+
+
+def test_several_inputs_come_as_the_arguments_and_as_a_tuple_in_augment() -> None:
+    def augment(batch: Any, generator: torch.Generator) -> Any:
+        ids, numbers = batch
+        return ids, numbers + torch.rand(numbers.shape, generator=generator)
+
+    tasks.check(dataclasses.replace(TASK, model=TwoInputs, augment=augment), PAIRS)
+    assert len(PAIR) == 6 and PAIR.arguments[0] is IDS and SPLIT.arguments == (INPUTS,)
+    assert [array.dtype for array in PAIR.arrays] == [np.int64, np.float32]
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        (lambda batch, generator: batch[1], "augment returned float32 [2, 2], expected"),
+        (lambda batch, generator: (batch[0], batch[1][:1]), "augment returned int64, float32 [2], [1, 2], expected"),
+        (lambda batch, generator: [*batch], "augment returned list, expected"),
+    ],
+)
+def test_an_augment_that_gives_other_inputs_is_told(augment: Any, said: str) -> None:
+    with pytest.raises(TaskError) as error:
+        tasks.check(dataclasses.replace(TASK, model=TwoInputs, augment=augment), PAIRS)
+    assert f"task small: {said}" in str(error.value) and "int64, float32 [2], [2, 2]" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ((IDS, INPUTS[:5]), r"got 5 rows of inputs\[1\] and 6 targets"),
+        ([IDS, INPUTS], "a tensor of inputs or a tuple of them, got "),
+        ((), r"a tuple of them, got \(\)"),
+        (INPUTS[:4], "got 4 inputs and 6 targets"),
+    ],
+)
+def test_a_split_has_equally_many_of_everything(inputs: Any, said: str) -> None:
+    with pytest.raises(TaskError, match=said):
+        Split(inputs, SPLIT.targets)
+
+
 def test_several_outputs_an_augment_and_a_schedule() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
@@ -146,6 +201,19 @@ def test_the_part_at_fault_is_named(changed: dict[str, Any], line: str) -> None:
             "task small: test inputs have shape [6, 1], those to train on [6, 2]: all but the first number must be "
             "equal",
         ),
+        (
+            Data(PAIR, PAIR, Split((IDS, INPUTS.double()), SPLIT.targets)),
+            "task small: test inputs[1] are float64, expected float32, which devices compute in: use .float()",
+        ),
+        (
+            Data(PAIR, Split((IDS.int(), INPUTS), SPLIT.targets), PAIR),
+            "task small: validation inputs are int32, float32, those to train on int64, float32",
+        ),
+        (
+            Data(PAIR, SPLIT, PAIR),
+            "task small: validation inputs have shape [6, 2], those to train on [6], [6, 2]: all but the first number "
+            "must be equal",
+        ),
     ],
 )
 def test_wrong_data_are_named(data: Any, line: str) -> None:
@@ -164,7 +232,10 @@ def test_data_hash_sees_values_shapes_types_and_roles() -> None:
         Data(Split(INPUTS, SPLIT.targets.flip(0)), SPLIT, SPLIT),
         Data(Split(INPUTS.double(), SPLIT.targets), SPLIT, SPLIT),
         Data(Split(INPUTS.reshape(6, 1, 2), SPLIT.targets), SPLIT, SPLIT),
+        PAIRS,
+        Data(Split((INPUTS, IDS), SPLIT.targets), PAIR, PAIR),
     ]
+    assert tasks.data_sha256(Data(*(Split((INPUTS,), SPLIT.targets) for _ in range(3)))) == tasks.data_sha256(DATA)
     assert len({tasks.data_sha256(data) for data in variants}) == len(variants)
     strided = Split(INPUTS.t().contiguous().t(), SPLIT.targets)
     assert tasks.data_sha256(Data(strided, SPLIT, SPLIT)) == tasks.data_sha256(DATA), (

@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -41,28 +41,26 @@ class Counted:
     versions: Mapping[str, Any]
 
 
-def count_instructions(
-    model: Path, inputs: Mapping[str, NDArray[Any]], cpu: str, library: Optional[Path] = None
-) -> int:
+def count_instructions(model: Path, inputs: Sequence[NDArray[Any]], cpu: str, library: Optional[Path] = None) -> int:
     """Emulated instructions of one inference of an .onnx file in ONNX Runtime on one thread, in a warm session.
 
-    inputs: name -> array; cpu: one of machine.PROCESSORS; library: the arm64 kernel library that the model needs.
-    The call from Python is part of the count (some ten thousand instructions). Raises DeviceError with the next step
-    where QEMU, the emulated system or the compiler is missing, or the model does not run.
+    inputs: an array for each of the model's, in order; cpu: one of machine.PROCESSORS; library: the arm64 kernel
+    library that the model needs. The call from Python is part of the count (some ten thousand instructions). Raises
+    DeviceError with the next step where QEMU, the emulated system or the compiler is missing, or the model does not
+    run.
     """
     return count("onnxruntime", model, inputs, cpu, library).instructions
 
 
 def count(
-    runtime: str, model: Path, inputs: Mapping[str, NDArray[Any]], cpu: str, library: Optional[Path] = None
+    runtime: str, model: Path, inputs: Sequence[NDArray[Any]], cpu: str, library: Optional[Path] = None
 ) -> Counted:
-    """`count_instructions` for a model of either runtime, with all that came of the inference; an input's name may be
-    "" if there is but one."""
+    """`count_instructions` for a model of either runtime, with all that came of the inference."""
     found = machine.find(cpu)
     plugin = build("instructions.c", HOST)
     clock = build("clock.c", "aarch64-linux-gnu", "-nostdlib")
     with Scratch() as folder:
-        np.savez(folder / "inputs.npz", *inputs.values())
+        np.savez(folder / "inputs.npz", *inputs)
         # By links, since even the lengths of paths show in the last digits.
         (folder / "model").symlink_to(model.absolute().parent)
         if library:
@@ -71,7 +69,6 @@ def count(
             "runtime": runtime,
             "model": f"model/{model.name}",
             "library": str(folder / "library" / library.name) if library else "",
-            "inputs": list(inputs),
         }
         (folder / "job.json").write_text(json.dumps(job))
         options = ("-plugin", str(plugin), "-d", "plugin", "-D", "log", "-E", f"LD_PRELOAD={clock}")

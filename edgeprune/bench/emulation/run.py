@@ -60,8 +60,8 @@ def processor_of(target: Target) -> str:
 
 def _run(artifact: Artifact, role: str, cpu: str) -> Counted:
     library = Bundle.on(ARCH, role, artifact).library or artifact.library_path
-    probe = artifact.probes()["input"][:1]
-    counted = count(artifact.runtime, artifact.model_path, {"": probe}, cpu, library)
+    first = [probes[:1] for probes in artifact.probe_inputs()]
+    counted = count(artifact.runtime, artifact.model_path, first, cpu, library)
     worst = _worst(artifact, counted)
     if not worst <= artifact.tolerance:  # so that NaN fails
         raise DeviceError(

@@ -21,6 +21,9 @@ from onnxscript.rewriter.rules.common import (
     fuse_hardswish_rules,
 )
 
+from edgeprune.export.normal.attention import MASK_RULES
+from edgeprune.export.normal.recurrent import settle_recurrent
+
 # Folding stays within what an initializer may hold anyway; the library's own limits leave larger weights unfolded.
 FOLD_LIMIT = 1 << 40
 LAYERS = ("Conv", "ConvTranspose", "Gemm")
@@ -33,11 +36,13 @@ def simplify(model: ir.Model) -> None:
     The library's whole optimizer is not used: it also merges equal initializers, after which two layers that happen
     to hold equal weights (all zeros, say) could no longer be told apart by name.
     """
+    settle_recurrent(model)
     for _ in range(2):
         optimizer.fold_constants(
             model, onnx_shape_inference=True, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT
         )
         rewriter.rewrite(model)
+        rewriter.rewrite(model, MASK_RULES)
         IdentityEliminationPass()(model)
     split_batch_norms(model)
     for rules in (_BATCH_NORM_RULES, _SEQUENCE_RULES, _RULES, fuse_hardswish_rules()):

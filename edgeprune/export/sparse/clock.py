@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -29,10 +29,12 @@ from edgeprune.errors import ExportError
 from edgeprune.evidence import KernelTimes
 from edgeprune.export.graph import Graph
 from edgeprune.export.sparse import LayerTimes, Rewritten, rewrite, stock
-from edgeprune.export.sparse.layers import DENSE, OWN, find_layers, weigh
+from edgeprune.export.sparse.choice import DENSE, OWN, weigh
+from edgeprune.export.sparse.layers import find_layers
 from edgeprune.kernels import DOMAIN
 from edgeprune.kernels.costs import FORMATS, Costs, Geometry
 from edgeprune.kernels.profile import layers_ns
+from edgeprune.mask import Array
 
 SECONDS = 2.0  # of each comparison, shared by its sessions
 FEWEST, MOST = 12, 400  # runs of each session
@@ -40,6 +42,7 @@ FAST = 0.15  # share of the runs that a time is taken from
 LEAST = 100  # nanoseconds: no kernel takes less
 LAYERS = "layers"
 FASTER = 0.98  # the chosen network must take at most this share of the runtime's own time
+KINDS = {"tensor(float)": "f4", "tensor(int64)": "i8", "tensor(int32)": "i4", "tensor(bool)": "?"}
 Run = Callable[[], object]
 
 
@@ -47,6 +50,7 @@ class Forced(Costs):
     """Makes the sparse kernels of one format the cheapest for every layer."""
 
     full, worth, worth_unsure = 1.0, 0.0, 0.0
+    pairs = False  # each layer is timed by its own name
 
     def __init__(self, pattern: str) -> None:
         super().__init__({})
@@ -72,9 +76,17 @@ class Forced(Costs):
         """Layouts are all the same."""
         return 0.0
 
+    def between(self, work: str, features: Mapping[str, float]) -> float:
+        """Ours is."""
+        return 1.0
+
     def tensor_work(self, work: str, form: str, cells: int) -> float:
         """Packed or not is all the same."""
         return 1.0
+
+    def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:
+        """What ours could take the place of is slower than that."""
+        return 1e9
 
 
 @dataclass(frozen=True)
@@ -238,12 +250,14 @@ def _ours(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def runner(opened: OnnxRuntime) -> Run:
-    """One inference on an example of the model's type and shape; integers are 0, which every table has."""
-    (entry,) = opened.session.get_inputs()
-    shape = [size if isinstance(size, int) else 1 for size in entry.shape]
-    kind = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}[entry.type]
-    random = np.random.default_rng(0).normal(size=shape) if kind is np.float32 else np.zeros(shape)
-    return opened.bound({"": random.astype(kind)})
+    """One inference on an example of the model's types and shapes; integers are 0, which every table has."""
+    random = np.random.default_rng(0)
+
+    def example(entry: Any) -> Array:
+        shape, kind = [size if isinstance(size, int) else 1 for size in entry.shape], KINDS[entry.type]
+        return np.asarray(random.normal(size=shape) if kind == "f4" else np.zeros(shape), kind)
+
+    return opened.bound(*map(example, opened.session.get_inputs()))
 
 
 def _turns(runs: Sequence[Run], seconds: Optional[float] = None) -> Iterator[int]:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeprune.export.certificate import DEPTHWISE, PACKED, TRANSPOSED, Stored
+from edgeprune.export.certificate import DEPTHWISE, GATES, PACKED, TRANSPOSED, Stored
+from edgeprune.export.gelu import fusible
 from edgeprune.export.graph import OPEN_BATCH, Array, Graph, Node, Shape
 from edgeprune.export.qdq import UNSIGNED, with_pairs
+from edgeprune.export.sparse.cells import padded
 from edgeprune.export.sparse.layers import Weighted
 from edgeprune.kernels import DOMAIN, packing
 
@@ -20,7 +22,7 @@ class Draft:
     form (its own, in float32). stored: constant -> each form in which it may lie in the file."""
 
     def __init__(self, graph: Graph, unsigned: bool) -> None:
-        self.graph = graph
+        self.graph = graph = fusible(graph)
         self.paired = with_pairs(graph.named_by_layers(), unsigned)
         self.shift = UNSIGNED if unsigned else 0
         self.dropped: set[int] = set()
@@ -53,17 +55,30 @@ class Draft:
 
     def packed(self, layer: Weighted, pattern: str) -> str:
         """A layer's weight as compact bytes."""
-        data = np.frombuffer(packing.pack(np.ascontiguousarray(layer.weight), pattern), np.uint8)
+        weight = np.ascontiguousarray(layer.read)
+        data = np.frombuffer(packing.pack(weight, pattern), np.uint8)
         form = TRANSPOSED if layer.flipped else PACKED
-        return self._place(layer, data, form, layer.weight.shape[2:])
+        return self._place(layer, data, Stored("", form, kernel=weight.shape[2:], folded=layer.folded))
+
+    def gates(self, name: str, pattern: str, gates: int) -> str:
+        """A recurrent layer's weight [directions, gates * units, columns] as compact bytes, each gate's rows rounded up
+        to four."""
+        weight = self.graph.constants[name]
+        data = np.frombuffer(packing.pack(padded(weight, gates), pattern), np.uint8)
+        made = self.constant(f"{name}_{GATES}", data)
+        self.stored.setdefault(name, []).append(
+            Stored(made, GATES, kernel=(len(weight), gates, weight.shape[1] // gates))
+        )
+        return made
 
     def depthwise(self, layer: Weighted) -> str:
         """A depthwise weight [C, 1, *kernel] as [C, *kernel]."""
-        return self._place(layer, np.ascontiguousarray(layer.weight[:, 0]), DEPTHWISE, layer.weight.shape[2:])
+        stored = Stored("", DEPTHWISE, kernel=layer.weight.shape[2:])
+        return self._place(layer, np.ascontiguousarray(layer.weight[:, 0]), stored)
 
-    def _place(self, layer: Weighted, data: Array, form: str, kernel: Shape) -> str:
-        name = self.constant(f"{layer.initializer}_{form}", data)
-        self.stored.setdefault(layer.initializer, []).append(Stored(name, form, kernel=kernel))
+    def _place(self, layer: Weighted, data: Array, stored: Stored) -> str:
+        name = self.constant(f"{layer.initializer}_{stored.form}", data)
+        self.stored.setdefault(layer.initializer, []).append(replace(stored, tensor=name))
         return name
 
     def value(self, name: str, kind: str, shape: Sequence[int]) -> None:

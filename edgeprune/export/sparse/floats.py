@@ -10,15 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
-from edgeprune.export.graph import Graph
+from edgeprune.export.graph import Graph, Node
+from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
+from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK, Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import DOUBT_DENSE, SLACK, Choice, Window, clipping, window_of
+from edgeprune.export.sparse.layers import Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
+from edgeprune.export.sparse.rest import rest_ns
+from edgeprune.export.sparse.tokens import RELU, Function
+from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
-from edgeprune.operators import CONVOLUTION, EITHER, POOL, row
+from edgeprune.operator_row import CONVOLUTION, EITHER, INTERLEAVE, POOL
+from edgeprune.operators import row
 
 RANK = 4  # [N, C, H, W]
 
@@ -26,13 +34,23 @@ RANK = 4  # [N, C, H, W]
 @dataclass(frozen=True)
 class Tail:
     """What follows a layer and runs inside its operator. last: the node whose output the operator writes; covered:
-    nodes that vanish; residual: the value that is added, "" for none; low, high: of the clipping."""
+    nodes that vanish; residual: the value that is added, "" for none; low, high: of the clipping; function: of
+    docs/kernels.md, of the sums before a residual is added."""
 
     last: int
     covered: tuple[int, ...]
     residual: str
     low: float
     high: float
+    function: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer that an operator of ours runs, and what runs inside it."""
+
+    choice: Choice
+    tail: Tail
 
 
 @dataclass(frozen=True)
@@ -57,15 +75,36 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
             stock += choice.dense
             saved += max(choice.dense - choice.doubted, 0.0)
             chosen |= {choice.layer.number} if choice.pays else set()
+    layers = [choice.layer for choice in choices]
+    rest = rest_ns(graph, layers, costs)
+    called = called_functions(graph, layers, rest, costs)
+    parts: dict[int, Part] = {}
     for choice in choices:
-        if choice.layer.number in chosen:
-            joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise
-            tail = tail_of(graph, choice.layer.number, taken, joins)
+        if choice.layer.number in chosen and choice.layer.parts:
+            replace_recurrent(draft, choice)
+        elif choice.layer.number in chosen:
+            joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise and not choice.layer.after
+            tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
-            _replace(draft, choice, tail)
+            parts[choice.layer.number] = Part(choice, tail)
+    pairs = _pairs(graph, parts) if costs.pairs else {}
+    for number, part in parts.items():
+        draft.dropped.update(part.tail.covered)
+        if number not in pairs.values():
+            _replace(draft, part, parts.get(pairs.get(number, -1)))
     for number in sorted(own - chosen):
         _pool(draft, number)
-    return Planned(chosen, saved, stock)
+    found = between(graph, rest, costs)
+    if any(choice.pattern for choice in choices if choice.layer.number in chosen):
+        replace_floats(draft, found)
+    inside = [timed for number, timed in called.items() if number in chosen]
+    return Planned(chosen, saved, stock, sum(timed.own for timed in (*found, *inside)))
+
+
+def function_of(called: Mapping[int, Timed], choice: Choice) -> Optional[Function]:
+    """The function that a layer computes itself, if any."""
+    timed = called.get(choice.layer.number)
+    return timed.what if timed is not None and isinstance(timed.what, Function) else None
 
 
 def _own(graph: Graph, options: Mapping[int, Option], costs: Costs) -> tuple[set[int], float, float]:
@@ -83,7 +122,7 @@ def _own(graph: Graph, options: Mapping[int, Option], costs: Costs) -> tuple[set
             ]
             time = costs.reorder(math.prod(shape[1:]))
             made = producer if producer in options else None
-            tensors.append(Tensor(made, False, tuple(dict.fromkeys(readers)), time, time))
+            tensors.append(Tensor(made, tuple(dict.fromkeys(readers)), time, time))
     in_blocks = {number: option.blocked for number, option in options.items()}
     times = []
     for plain in (
@@ -106,10 +145,11 @@ def _options(graph: Graph, choices: list[Choice], costs: Costs) -> dict[int, Opt
         if layer.window is None or len(layer.window.input) != RANK - 1:
             continue
         own = choice.doubted
-        if layer.geometry is None:  # in groups, or transposed, which the runtime has no blocked kernel for
+        stock = layer.stock or layer.geometry
+        if stock is None or layer.op != CONVOLUTION:  # transposed, which the runtime has no blocked kernel for
             is_blocked, few = layer.op == CONVOLUTION and layer.weight.shape[0] % NCHWC == 0, False
         else:
-            is_blocked, few = layer.geometry.is_blocked, not layer.geometry.depthwise and layer.geometry.inputs < NCHWC
+            is_blocked, few = stock.is_blocked, not stock.depthwise and stock.inputs < NCHWC and stock.groups == 1
         times = (choice.dense, math.inf) if is_blocked else (math.inf, choice.dense)
         options[layer.number] = Option(*times, own, few)
     return options
@@ -147,12 +187,22 @@ def _pool(draft: Draft, number: int) -> None:
     draft.add(number, "MaxPool", node.inputs[:1], node.output, node.name, **attributes)
 
 
-def tail_of(graph: Graph, number: int, taken: set[int], joins: bool) -> Tail:
-    """The Add (if the operator `joins` one) and the Relu or Clip that alone read a layer's output."""
-    covered, residual = [number], ""
-    reader = graph.only_reader(graph.nodes[number].output)
+def tail_of(
+    graph: Graph, layer: Weighted, taken: set[int], joins: bool, function: Optional[Function] = None
+) -> Tail:  # fmt: skip
+    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that
+    alone read a sum."""
+    covered, residual = [layer.number], ""
+    if layer.biased is not None:
+        covered.append(layer.biased)
+    output = graph.nodes[covered[-1]].output
+    if function is not None:
+        parts = {graph.writer[name] for name in function.parts}
+        covered += [*sorted(parts - {graph.writer[function.output]}), graph.writer[function.output]]
+        output = function.output
+    reader = graph.only_reader(output)
     if joins and reader is not None and reader not in taken:
-        residual = _other_operand(graph, reader, graph.nodes[number].output)
+        residual = _other_operand(graph, reader, output)
         if residual:
             covered.append(reader)
             reader = graph.only_reader(graph.nodes[reader].output)
@@ -160,7 +210,7 @@ def tail_of(graph: Graph, number: int, taken: set[int], joins: bool) -> Tail:
     if reader is not None and bounds is not None:
         covered.append(reader)
     low, high = bounds or (-math.inf, math.inf)
-    return Tail(covered[-1], tuple(covered), residual, low, high)
+    return Tail(covered[-1], tuple(covered), residual, low, high, function.number if function else 0)
 
 
 def _other_operand(graph: Graph, number: int, mine: str) -> str:
@@ -173,23 +223,72 @@ def _other_operand(graph: Graph, number: int, mine: str) -> str:
     return others[0] if shape and graph.shapes.get(others[0]) == shape else ""
 
 
-def _replace(draft: Draft, choice: Choice, tail: Tail) -> None:
+def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
+    """Products over tokens that run inside one operator with the one that alone reads what they give: the second of
+    both -> the first."""
+    pairs: dict[int, int] = {}
+    for number, part in parts.items():
+        geometry, tail = part.choice.layer.geometry, part.tail
+        reader = graph.only_reader(graph.nodes[tail.last].output)
+        second = parts.get(-1 if reader is None else reader)
+        if geometry is None or not geometry.has_columns or second is None or number in pairs:
+            continue
+        alone = not tail.residual and not second.tail.function
+        if second.choice.layer.window is None and alone and between_function(tail) is not None:
+            pairs[second.choice.layer.number] = number
+    return pairs
+
+
+def between_function(tail: Tail) -> Optional[int]:
+    """The function of docs/kernels.md that a layer ends with, None where it clips otherwise."""
+    if (tail.low, tail.high) == (-math.inf, math.inf):
+        return tail.function
+    return RELU if (tail.low, tail.high, tail.function) == (0.0, math.inf, 0) else None
+
+
+def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
+    """first: the product that runs inside the same operator, before."""
+    choice, tail = part.choice, part.tail
     layer, graph = choice.layer, draft.graph
-    draft.dropped.update(tail.covered)
     ours = layer.geometry is not None and layer.geometry.depthwise
     weight = draft.depthwise(layer) if ours else draft.packed(layer, choice.pattern)
     inputs = [graph.nodes[layer.number].inputs[0], weight, _bias(draft, choice)]
+    function = tail.function
+    if first is not None:
+        before = first.choice
+        function = between_function(first.tail) or 0
+        entry = graph.nodes[before.layer.number].inputs[0]
+        inputs = [entry, draft.packed(before.layer, before.pattern), _bias(draft, before), *inputs[1:]]
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
     bounds = {name: value for name, value in bounds.items() if math.isfinite(value)}
-    op = "SparseGemm" if layer.window is None else "DepthwiseConv" if ours else "SparseConv"
+    bounds |= {"function": function} if function else {}
+    op = (
+        ("SparseGemm" if first is None else "SparseMlp")
+        if layer.window is None
+        else "DepthwiseConv"
+        if ours
+        else "SparseConv"
+    )
     output = graph.nodes[tail.last].output
-    draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
+    if not isinstance(layer.folded, Phases):
+        draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
+        return
+    stride, shape, phased = layer.folded.stride, graph.shapes[output], f"{output}_phases"
+    draft.value(phased, "float32", [shape[1] * stride**2, *(size // stride for size in shape[2:])])
+    draft.add(tail.last, op, inputs, phased, layer.name, **attributes, **bounds)
+    interleave = {"blocksize": stride, "mode": "DCR"}
+    draft.add_node(tail.last, Node(f"{layer.name}.{INTERLEAVE}", INTERLEAVE, (phased,), (output,), interleave))
 
 
 def _bias(draft: Draft, choice: Choice) -> str:
     layer = choice.layer
+    if isinstance(layer.folded, Phases):  # one for each phase
+        given = draft.graph.constants[layer.bias] if layer.bias else np.zeros(layer.weight.shape[1], np.float32)
+        return draft.constant(f"{layer.name}.phases_bias", np.tile(given, layer.folded.stride**2))
+    if layer.bias and draft.graph.constants[layer.bias].ndim > 1:
+        return draft.constant(f"{layer.bias}_flat", draft.graph.constants[layer.bias].reshape(-1))
     if layer.bias:
         return layer.bias
     return draft.constant(f"{layer.name}.no_bias", np.zeros(layer.weight.shape[0], np.float32))

@@ -1,28 +1,20 @@
-"""The layers with weights of a graph, float32 or quantized, and the kernel of each: sparse or the runtime's own."""
+"""The layers with weights of a graph, float32 or quantized, as the kernels see them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgeprune.artifact import Layer
 from edgeprune.export.graph import Array, Graph, Node, Shape
-from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
-from edgeprune.operators import MATRIX, TRANSPOSED, row
+from edgeprune.export.sparse import cells
+from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
+from edgeprune.export.unfolded import Folded, Groups, Phases
+from edgeprune.kernels.costs import Geometry
+from edgeprune.operator_row import INTERLEAVE, MATRIX, TRANSPOSED
+from edgeprune.operators import row
 
 LARGEST = float(np.finfo(np.float32).max)
-# How much faster than the runtime's a kernel must be. One prediction in ten of a sparse layer is off by a third, of
-# kernels that are as dense by less: of 735 measured layers four were slower that were predicted faster by so much. Each
-# call is off by a part of a microsecond, much of a small layer. A profile's times are in whole microseconds.
-# Matrix products are bound by where their weights lie in the caches, which a network decides.
-DOUBT, DOUBT_GEMM = 1.4, 1.75
-DOUBT_DENSE = DOUBT_MEASURED = 1.1
-SLACK = 400.0
-MOST_GAIN = 30.0  # the largest that `lab costs` has measured of a layer; above it a formula extrapolates
-DENSE, OWN = "dense", "own"  # kernels of a layer besides the sparse formats: the runtime's, the library's depthwise one
 _MAX_DIMENSIONS = 4  # [N, C, H, W]
 
 
@@ -52,7 +44,10 @@ class Weighted:
     """A node with weights. name: the layer's, from its weight's. op: its kind, as the table of operators has it.
     initializer: the constant that the weight is. weight: [M, C, *kernel] as in PyTorch, float32 or int8. flipped: the
     initializer holds it transposed. bias: a constant, "" for none. refusal: why no kernel of ours can run it, "" if
-    one can."""
+    one can. biased: the addition that brings the bias, None where the node itself has it, or none. parts: of a
+    recurrent layer the constants that its weight is made of, [rows of all gates, inputs + units]. folded: how a kernel
+    reads a weight of groups or phases. stock: geometry of the runtime's own kernel, where that differs. after: what has
+    to follow a kernel of ours, "" for nothing."""
 
     number: int
     name: str
@@ -64,6 +59,16 @@ class Weighted:
     window: Window | None
     geometry: Geometry | None
     refusal: str
+    biased: int | None = None
+    parts: tuple[str, ...] = ()
+    folded: Folded | None = None
+    stock: Geometry | None = None
+    after: str = ""
+
+    @property
+    def read(self) -> Array:
+        """The weight as a kernel of ours reads it, [M, C, *kernel]."""
+        return self.weight if self.folded is None else self.folded.fold(self.weight)
 
 
 def window_of(node: Node, shape: Shape, kernel: Shape) -> Window | str:
@@ -109,7 +114,8 @@ def find_layers(graph: Graph) -> list[Weighted]:
     """Every node with a constant weight, in the graph's order."""
     found = []
     for number, name in graph.layers.items():
-        describe = _product if row(graph.nodes[number].type).weights == MATRIX else _convolution
+        operator = row(graph.nodes[number].type)
+        describe = _recurrent if operator.cell else _product if operator.weights == MATRIX else _convolution
         found.append(describe(graph, number, name))
     return found
 
@@ -129,27 +135,68 @@ def _convolution(graph: Graph, number: int, name: str) -> Weighted:
     kind, bias = row(node.type).weights, node.input(2)
     refusal = ""
     if kind == TRANSPOSED:
-        refusal = "a transposed convolution has no sparse kernel"
-    elif isinstance(window, str):
+        return transposed(graph, number, name, weight)
+    if isinstance(window, str):
         refusal = window
-    elif groups > 1 and not depthwise:
-        refusal = f"a convolution in {groups} groups has no sparse kernel"
     elif len(y) != len(x):
         refusal = "its output's shape is not known"
     elif bias and bias not in graph.constants:
         refusal = "its bias is computed"
-    elif weight.size > MOST_WEIGHTS:
-        refusal = f"it has {weight.size} weights, the kernel takes up to {MOST_WEIGHTS}"
-    geometry = None
+    elif weight.size * (1 if depthwise else groups) > MOST_WEIGHTS:
+        refusal = f"it has {weight.size * groups} weights, the kernel takes up to {MOST_WEIGHTS}"
+    geometry = stock = None
     if not refusal:
-        taps, channels = int(np.prod(weight.shape[2:])), groups if depthwise else weight.shape[1]
+        taps, channels = int(np.prod(weight.shape[2:])), weight.shape[1] * groups
         sizes = int(np.prod(x[2:])), int(np.prod(y[2:]))
         reader = graph.only_reader(node.output)
         clipped = reader is not None and row(graph.nodes[reader].type).bounds
         geometry = Geometry(weight.shape[0], channels, taps, *sizes, depthwise=depthwise, clipped=clipped)
+        stock = None if depthwise or groups == 1 else replace(geometry, inputs=weight.shape[1], groups=groups)
     moved = None if isinstance(window, str) else window
     bias = bias if bias in graph.constants else ""
-    return Weighted(number, name, kind, node.inputs[1], weight, False, bias, moved, geometry, refusal)
+    folded = Groups(groups) if groups > 1 and not depthwise else None
+    return Weighted(
+        number, name, kind, node.inputs[1], weight, False, bias, moved, geometry, refusal, folded=folded, stock=stock
+    )  # fmt: skip
+
+
+def transposed(graph: Graph, number: int, name: str, weight: Array) -> Weighted:
+    """A transposed convolution, weight [C, M, *kernel]: a convolution that makes its phases."""
+    node = graph.nodes[number]
+    x, y = (graph.shapes.get(value, ()) for value in (node.inputs[0], node.output))
+    found, bias = _phases(node, x, y, weight.shape), node.input(2)
+    if bias and bias not in graph.constants:
+        found, bias = "its bias is computed", ""
+    if isinstance(found, str):
+        return Weighted(number, name, TRANSPOSED, node.inputs[1], weight, False, bias, None, None, found)
+    phases, window = found
+    places = int(np.prod(x[2:])), int(np.prod(y[2:])) // phases.stride**2
+    outputs = weight.shape[1] * phases.stride**2
+    geometry = Geometry(outputs, weight.shape[0], int(np.prod(window.kernel)), *places)
+    stock = Geometry(weight.shape[1], weight.shape[0], int(np.prod(weight.shape[2:])), places[0], places[0])
+    return Weighted(
+        number, name, TRANSPOSED, node.inputs[1], weight, False, bias, window, geometry, "",
+        folded=phases, stock=stock, after=INTERLEAVE,
+    )  # fmt: skip
+
+
+def _phases(node: Node, x: Shape, y: Shape, weight: Shape) -> tuple[Phases, Window] | str:
+    """How a transposed convolution is one of phases, or why it is not."""
+    attributes, rank = node.attributes, len(weight) - 2
+    if len(x) != _MAX_DIMENSIONS or len(y) != _MAX_DIMENSIONS or min(*x[1:], *y[1:]) < 1:
+        return f"a transposed convolution over {len(x)} dimensions has no sparse kernel"
+    strides, dilations = (tuple(attributes.get(name, [1] * rank)) for name in ("strides", "dilations"))
+    if attributes.get("group", 1) != 1 or set(dilations) != {1} or len(set(strides)) != 1 or strides[0] < 2:
+        return "a transposed convolution in groups, with dilation or without equal strides has no sparse kernel"
+    if attributes.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in attributes:
+        return "its padding is computed by the runtime"
+    phases = Phases(tuple(weight[2:]), strides[0], tuple(attributes.get("pads", [0] * (2 * rank)))[:rank])
+    window, before = phases.window, phases.before
+    places = [size // phases.stride for size in y[2:]]
+    after = [count - 1 + size - begin - own for count, size, begin, own in zip(places, window, before, x[2:])]
+    if any(size % phases.stride for size in y[2:]) or min(*before, *after) < 0:
+        return "its output is no whole number of strides"
+    return phases, Window(window, (1,) * rank, (*before, *after), (1,) * rank, tuple(x[1:]))
 
 
 def _product(graph: Graph, number: int, name: str) -> Weighted:
@@ -158,113 +205,33 @@ def _product(graph: Graph, number: int, name: str) -> Weighted:
     flipped = not attributes["transB"]
     weight = stored.T if flipped else stored
     bias, shape = node.input(2), graph.shapes.get(node.inputs[0], ())
-    refusal = ""
-    if len(shape) != 2 or stored.ndim != 2:
-        refusal = f"its input has {len(shape)} dimensions, the kernel takes 2"
+    refusal, biased = refusal_of(shape), None
+    if refusal or stored.ndim != 2:
+        refusal = refusal or f"its matrix has {stored.ndim} dimensions, the kernel takes 2"
     elif attributes["transA"] or attributes["alpha"] != 1 or attributes["beta"] != 1:
         refusal = "it scales or transposes its input"
     elif bias and graph.constants.get(bias, np.zeros(0)).shape != weight.shape[:1]:
         refusal = "its bias is not one number per output"
     elif weight.shape[1] > MOST_INPUTS:
         refusal = f"it has {weight.shape[1]} inputs, the kernel takes up to {MOST_INPUTS}"
-    geometry = None if refusal else Geometry(weight.shape[0], weight.shape[1], 1, 1, 1, gemm=True)
+    geometry = None
+    if not refusal:
+        columns, biased = columns_of(shape), bias_after(graph, number, weight.shape[0])
+        geometry = Geometry(weight.shape[0], weight.shape[1], 1, columns, columns, gemm=True)
+    bias = bias if biased is None else bias_name(graph, biased, node.output)
     bias = bias if bias in graph.constants else ""
-    return Weighted(number, name, MATRIX, node.inputs[1], weight, flipped, bias, None, geometry, refusal)
+    return Weighted(
+        number, name, MATRIX, node.inputs[1], weight, flipped, bias, None, geometry, refusal, biased
+    )  # fmt: skip
 
 
-LAYOUT = "less than the changes of layout around it cost"
-FULL = "but no layer is sparse enough to bring a library along"
-LITTLE = "but the network as a whole would hardly gain"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The cheapest sparse kernel for a layer beside the dense one, times in nanoseconds. pattern: its format, "" where
-    only dense works; refusal: why then. blocks_left: share of the format's blocks that are stored. measured: the times
-    are this machine's, not the cost model's."""
-
-    layer: Weighted
-    pattern: str
-    sparse: float
-    dense: float
-    blocks_left: float
-    refusal: str
-    measured: bool = False
-
-    @property
-    def doubted(self) -> float:
-        """The time of the sparse (or our own depthwise) kernel as it is weighed against others: rather too long."""
-        gemm = self.layer.geometry is not None and self.layer.geometry.gemm
-        doubt = DOUBT_GEMM if gemm else DOUBT if self.pattern else DOUBT_DENSE
-        doubt = DOUBT_MEASURED if self.measured else doubt
-        return math.inf if self.refusal else doubt * self.sparse + SLACK
-
-    @property
-    def pays(self) -> bool:
-        """True if the sparse (or our own depthwise) kernel alone is faster, and not just a little."""
-        return self.doubted < self.dense
-
-    @property
-    def gain(self) -> float:
-        """Time of the dense kernel / time of ours, at most what was ever measured of a layer."""
-        return min(self.dense / self.sparse, MOST_GAIN) if self.sparse else 1.0
-
-    def record(self, chosen: bool, against: str = LAYOUT) -> Layer:
-        """The layer's line in the manifest. against: why a kernel that pays is not chosen."""
-        layer, gain, by = self.layer, self.gain, "measured" if self.measured else "predicted"
-        ours = layer.geometry is not None and layer.geometry.depthwise
-        saves = "" if self.pays else ", which saves changes of layout"
-        if self.refusal:
-            why = f"dense: {self.refusal}"
-        elif ours and chosen:
-            why = f"dense: the library's depthwise kernel, {by} {gain:.1f}x{saves}"
-        elif ours:
-            why = f"dense: the library's depthwise kernel {by} {gain:.1f}x"
-        elif chosen:
-            why = f"sparse {self.pattern}: {by} {gain:.1f}x{saves}"
-        elif self.pays:
-            why = f"dense: sparse {by} {gain:.1f}x, {against}"
-        else:
-            why = f"dense: {100 * self.blocks_left:.0f} % of blocks left, sparse {by} {gain:.1f}x"
-        sparse = chosen and not ours
-        return Layer(
-            name=layer.name,
-            op=layer.op,
-            shape=tuple(map(int, layer.weight.shape)),
-            density=float(np.count_nonzero(layer.weight) / max(layer.weight.size, 1)),
-            pattern=self.pattern if sparse else "",
-            kernel="sparse" if sparse else "dense",
-            why=why,
-            predicted_gain=round(gain, 2) if chosen else 1.0,
-        )
-
-
-def weigh(
-    layer: Weighted, precision: str, costs: Costs, formats: Mapping[str, str], measured: Mapping[str, float]
-) -> Choice:
-    """The best format for a layer by its time; of equals the one with fewer stored blocks.
-
-    formats: initializer -> the format that another layer with the same weights has, which this one shares. measured:
-    kernel (DENSE, OWN or a format) -> nanoseconds on this machine, in place of predictions.
-    """
-    if layer.geometry is None:
-        return Choice(layer, "", 0.0, 0.0, 1.0, layer.refusal)
-    dense = measured.get(DENSE, costs.dense(precision, layer.geometry))
-    if layer.geometry.depthwise:
-        own = measured.get(OWN, costs.depthwise(precision, layer.geometry))
-        return Choice(layer, "", own, dense, 1.0, "", {DENSE, OWN} <= measured.keys())
-    fixed = formats.get(layer.initializer)
-    counted = {
-        pattern: stored_blocks(layer.weight, pattern) for pattern in (FORMATS[precision] if fixed is None else (fixed,))
-    }
-    shares = {name: _share(layer.weight, name, blocks) for name, blocks in counted.items()}
-    times = {
-        name: measured.get(name, costs.sparse(precision, name, layer.geometry, blocks))
-        for name, blocks in counted.items()
-    }
-    pattern = min(times, key=lambda name: (times[name], counted[name]))
-    return Choice(layer, pattern, times[pattern], dense, shares[pattern], "", {DENSE, pattern} <= measured.keys())
-
-
-def _share(weight: Array, pattern: str, blocks: int) -> float:
-    return blocks / max(stored_blocks(np.ones(weight.shape, bool), pattern), 1)
+def _recurrent(graph: Graph, number: int, name: str) -> Weighted:
+    node, weight = graph.nodes[number], cells.joined(graph, number)
+    shape, refusal = graph.shapes.get(node.inputs[0], ()), cells.refusal_of(graph, number)
+    if not refusal and weight.size > MOST_WEIGHTS:
+        refusal = f"it has {weight.size} weights, the kernel takes up to {MOST_WEIGHTS}"
+    geometry = None if refusal else cells.geometry_of(graph, number, shape)
+    return Weighted(
+        number, name, row(node.type).weights, node.inputs[1], weight, False, "", None, geometry, refusal,
+        parts=node.inputs[cells.WEIGHTS : cells.STATE_WEIGHTS + 1],
+    )  # fmt: skip

@@ -46,7 +46,7 @@ def pad_zeros(writer: Writer, value: Value, frame: Window) -> Value:
 def conv(writer: Writer, node: Node) -> None:
     """Conv with one or two spatial dimensions: depthwise if every input channel is its own group."""
     value = as_planes(writer, node)
-    kernel = _weights_shape(writer, node)
+    kernel = weights_shape(writer, node)
     frame = window(node, kernel[2:], value.shape, writer.graph.shapes[node.output])
     if not frame.padding:
         value, frame = pad_zeros(writer, value, frame), replace(frame, begin=(0, 0), end=(0, 0))
@@ -75,7 +75,8 @@ def conv(writer: Writer, node: Node) -> None:
         writer.operator("CONV_2D", [value.tensor, weights, bias], output, options_of("Conv2D", **settings))
 
 
-def _weights_shape(writer: Writer, node: Node) -> Shape:
+def weights_shape(writer: Writer, node: Node) -> Shape:
+    """The shape of the constant weights of a convolution."""
     if not writer.is_constant(node, 1):
         raise node.fail(f"its weights {node.inputs[1]} are not constant")
     return tuple(writer.graph.constants[node.inputs[1]].shape)
@@ -108,7 +109,7 @@ def _zero_bias(writer: Writer, node: Node, outputs: int) -> int:
 def conv_transpose(writer: Writer, node: Node) -> None:
     """ConvTranspose without groups and dilations: the whole product, the part of it that ONNX keeps, the activation."""
     value = as_planes(writer, node)
-    kernel, target = _weights_shape(writer, node), writer.graph.shapes[node.output]
+    kernel, target = weights_shape(writer, node), writer.graph.shapes[node.output]
     rank = len(kernel)
     strides, begin = _transposed_geometry(node, rank)
     whole = [(size - 1) * step + k for size, step, k in zip(value.shape[2:], strides, kernel[2:], strict=True)]

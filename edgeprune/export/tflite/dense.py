@@ -11,6 +11,7 @@ from edgeprune.export.graph import Node
 from edgeprune.export.tflite import layout, sparse
 from edgeprune.export.tflite.convolution import activation_of, bias_of
 from edgeprune.export.tflite.file import options_of
+from edgeprune.export.tflite.products import product
 from edgeprune.export.tflite.writer import Placement, Value, Writer
 
 # More nonzero blocks by this factor cost more than putting the input in order.
@@ -35,14 +36,11 @@ def gemm(writer: Writer, node: Node) -> None:
 
 def matmul(writer: Writer, node: Node) -> None:
     """MatMul: with a constant matrix on the right a FULLY_CONNECTED, else of two values."""
-    if not writer.is_constant(node, 1):
-        _batch_matmul(writer, node)
+    rank = len(writer.graph.shape(node.inputs[0]))
+    if not writer.is_constant(node, 1) or writer.graph.constants[node.inputs[1]].ndim != 2 or rank < 2:
+        product(writer, node)
         return
-    if writer.graph.constants[node.inputs[1]].ndim != 2:
-        raise node.fail("its constant has not two dimensions")
     value = writer.value(node, 0)
-    if len(value.shape) < 2:
-        raise node.fail("its left side has not two dimensions or more")
     if value.columns is None:
         value = writer.reorder(value, layout.identity(len(value.shape)))
     _fully_connected(writer, node, value, (1, 0), (1.0, 1.0))
@@ -53,7 +51,8 @@ def _fully_connected(writer: Writer, node: Node, value: Value, axes: layout.Axes
     matrix = writer.graph.constants[node.inputs[1]].transpose(axes)
     if value.columns is not None and _worth_straightening(writer, matrix, value.columns):
         value = writer.straighten(value)
-    weights = _place_matrix(writer, node, axes, value.columns, factors[0])
+    placement = Placement(axes, value.columns, tuple(matrix.shape))
+    weights = place_matrix(writer, node.inputs[1], placement, factors[0])
     bias = bias_of(writer, node, matrix.shape[0], factors[1])
     output = writer.produce(node.output, layout.identity(len(value.shape)))
     options = options_of(
@@ -73,32 +72,17 @@ def _worth_straightening(writer: Writer, matrix: NDArray[Any], columns: tuple[in
     return kept_permuted > SCATTERED * kept
 
 
-def _place_matrix(writer: Writer, node: Node, axes: layout.Axes, columns: tuple[int, ...] | None, factor: float) -> int:
-    """The weights [out, in], stored as blocks if enough of them are zero."""
-    name = node.inputs[1]
+def place_matrix(writer: Writer, name: str, placement: Placement, factor: float = 1.0) -> int:
+    """The weights [out, in] of a constant, stored as blocks if they are floats and enough blocks are zero."""
     array = writer.graph.constants[name]
-    placement = Placement(axes, columns, tuple(array.shape[axis] for axis in axes))
     matrix = placement.store(array)
     if array.dtype != np.float32 or (factor == 1.0 and sparse.zero_share(matrix) < writer.sparse_from):
-        return writer.place(name, axes, columns)
+        return writer.lay(name, placement)
     label = writer.record(name, placement)
     if factor != 1.0:
         matrix = matrix * np.float32(factor)
     if sparse.zero_share(matrix) < writer.sparse_from:
         return writer.file.constant(label, matrix)
-    writer.sparse.append(label)
+    if label not in writer.sparse:
+        writer.sparse.append(label)
     return writer.file.sparse_constant(label, placement.shape, sparse.encode(matrix))
-
-
-def _batch_matmul(writer: Writer, node: Node) -> None:
-    values = [writer.value(node, index) for index in range(2)]
-    if len(values[0].shape) != len(values[1].shape) or len(values[0].shape) < 2:
-        raise node.fail("its two sides have different numbers of dimensions")
-    left, right = (writer.reorder(value, layout.identity(len(value.shape))) for value in values)
-    output = writer.produce(node.output, layout.identity(len(left.shape)))
-    product, result = output, writer.values[node.output]
-    if node.activation:
-        product = writer.temporary(result, result.shape, result.axes, "product").tensor
-    writer.operator("BATCH_MATMUL", [left.tensor, right.tensor], product, options_of("BatchMatMul"))
-    if node.activation:
-        writer.operator(node.activation, [product], output)

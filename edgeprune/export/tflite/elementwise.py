@@ -117,13 +117,21 @@ def hard_sigmoid(writer: Writer, node: Node) -> None:
 
 def binary(writer: Writer, node: Node) -> None:
     """Add, Sub, Mul, Div of values and constants, with broadcasting."""
+    tensors, axes, columns = aligned(writer, node)
+    output = writer.produce(node.output, axes, columns)
+    code, kind = _BINARY[node.type]
+    writer.operator(code, tensors, output, options_of(kind, fusedActivationFunction=activation_of(node)))
+
+
+def aligned(writer: Writer, node: Node) -> tuple[list[int], Axes, tuple[int, ...] | None]:
+    """Tensors of all inputs that broadcast against each other from the right, and axes and columns of the output."""
     shape = writer.graph.shapes[node.output]
-    rank = len(shape)
-    constant = [writer.is_constant(node, index) for index in (0, 1)]
-    values = [None if constant[index] else _raise_rank(writer.value(node, index), rank) for index in (0, 1)]
+    rank, count = len(shape), len(node.inputs)
+    constant = [writer.is_constant(node, index) for index in range(count)]
+    values = [None if constant[index] else _raise_rank(writer.value(node, index), rank) for index in range(count)]
     present = [value for value in values if value is not None]
     if not present:
-        raise node.fail("both of its inputs are constant")
+        raise node.fail("all of its inputs are constant")
     largest = max(present, key=lambda value: int(np.prod(concrete(value.shape))))
     axes, columns = largest.axes, largest.columns
     if any(index not in axes and size != 1 for index, size in enumerate(shape)) or (columns and rank != 2):
@@ -133,9 +141,7 @@ def binary(writer: Writer, node: Node) -> None:
         _operand(writer, value, axes, columns) if value is not None else _constant(writer, node, index, axes, columns)
         for index, value in enumerate(values)
     ]
-    output = writer.produce(node.output, axes, columns)
-    code, kind = _BINARY[node.type]
-    writer.operator(code, tensors, output, options_of(kind, fusedActivationFunction=activation_of(node)))
+    return tensors, axes, columns
 
 
 def _raise_rank(value: Value, rank: int) -> Value:

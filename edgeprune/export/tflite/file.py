@@ -20,7 +20,7 @@ from edgeprune.export.tflite.versions import Signature, version
 
 FILE_IDENTIFIER = b"TFL3"
 ALIGNMENT = 16  # bytes; the schema asks for it so that kernels may read weights in place
-_TYPES = {"float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "int64": "INT64"}
+TYPES = {"bool": "BOOL", "float32": "FLOAT32", "int8": "INT8", "int32": "INT32", "int64": "INT64"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,11 @@ def options_of(kind: str, **fields: Any) -> Any:
     for name, value in fields.items():
         setattr(options, name, value)
     return options
+
+
+def type_number(dtype: str) -> int:
+    """The schema's number for a type."""
+    return int(getattr(schema.TensorType, TYPES[dtype]))
 
 
 class AlignedBuffer(schema.BufferT):  # type: ignore[misc]
@@ -90,8 +95,11 @@ class ModelFile:
         return self._constants[key]
 
     def sparse_constant(self, name: str, shape: tuple[int, ...], matrix: SparseMatrix) -> int:
-        """Add a float32 matrix that is stored as blocks."""
-        return self.tensor(Tensor(name, shape, "float32", None, matrix.values.tobytes(), matrix))
+        """Add a float32 matrix that is stored as blocks; a name stands for one matrix, which is stored once."""
+        key = (name, shape, "sparse", matrix.values.tobytes())
+        if key not in self._constants:
+            self._constants[key] = self.tensor(Tensor(name, shape, "float32", None, matrix.values.tobytes(), matrix))
+        return self._constants[key]
 
     def operator(self, code: str, inputs: Sequence[int], outputs: Sequence[int], options: Any = None) -> None:
         """Add an operator. A reshape of a reshape reads the first one's input."""
@@ -157,7 +165,7 @@ class ModelFile:
 
     def _signature(self, operator: Operator) -> Signature:
         inputs = [self.tensors[index] for index in operator.inputs if index >= 0]
-        data = inputs[2] if operator.code == "TRANSPOSE_CONV" else inputs[0]
+        data = inputs[2] if operator.code in ("TRANSPOSE_CONV", "CONV_3D_TRANSPOSE") else inputs[0]
         binary = operator.code in ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM")
         grouped = operator.code == "CONV_2D" and inputs[0].shape[-1] != inputs[1].shape[-1]
         return Signature(
@@ -182,7 +190,7 @@ def _scale(tensor: Tensor) -> float:
 def _tensor(tensor: Tensor, buffers: list[Any]) -> Any:
     packed = schema.TensorT()
     packed.name, packed.shape = tensor.name, list(tensor.shape)
-    packed.type = getattr(schema.TensorType, _TYPES[tensor.dtype])
+    packed.type = type_number(tensor.dtype)
     packed.hasRank = True
     if tensor.data is not None:
         buffer = AlignedBuffer()

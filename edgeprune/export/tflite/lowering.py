@@ -14,24 +14,29 @@ from edgeprune.export.graph import Port as GraphPort
 from edgeprune.export.qdq import with_pairs
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.file import Tensor
+from edgeprune.export.tflite.folding import fold
 from edgeprune.export.tflite.precision import assign_precision
+from edgeprune.export.tflite.recognition import recognize
 from edgeprune.export.tflite.spelling import fuse_activations, spell
 from edgeprune.export.tflite.writer import Placement, Value, Writer
-from edgeprune.operators import ANY, EXPORTED, LAST, OPERATORS, litert
+from edgeprune.operator_row import ANY, LAST
+from edgeprune.operators import EXPORTED, OPERATORS, litert, row
 
 SUPPORTED = tuple(name for name in EXPORTED if OPERATORS[name].litert is not None)
+INPUTS = ("float32", "int32", "int64", "bool")
 Form = Callable[[Writer, Node], None]
 
 
 @dataclass(frozen=True)
 class Written:
-    """data: the .tflite file. input, outputs: how it is fed and read. placements: initializer -> how it lies in the
-    file, under the same name. sparse: the initializers stored sparse."""
+    """data: the .tflite file. inputs, outputs: how it is fed and read. placements: tensor -> how its initializer lies
+    there; parts: initializer -> its tensors, the first under its own name. sparse: the tensors stored sparse."""
 
     data: bytes
-    input: Port
+    inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     placements: dict[str, Placement]
+    parts: dict[str, tuple[str, ...]]
     sparse: tuple[str, ...]
 
 
@@ -42,21 +47,28 @@ def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
     of a Gemm or MatMul is stored sparse if at least `sparse_from` of its 1x4 blocks (one output, four inputs) are
     zero. RefusedError names all nodes that cannot be written, their types and what is supported.
     """
-    unknown = [node for node in graph.nodes if node.domain or node.type not in SUPPORTED]
+    graph = recognize(fold(with_pairs(graph).graph))
+    unknown = [node for node in graph.nodes if not _is_supported(node)]
     if unknown:
         hint = f"supported: {', '.join(SUPPORTED)}"
         raise RefusedError(REFUSED, [Refusal(node.name or node.output, node.type) for node in unknown], hint)
-    if len(graph.inputs) != 1:
-        raise ExportError(f"the model has {len(graph.inputs)} inputs, expected 1")
-    graph = fuse_activations(assign_precision(spell(with_pairs(graph).graph)))
+    graph = fuse_activations(assign_precision(spell(graph)))
     writer = Writer(graph, sparse_from)
-    entry, source = _enter(writer)
+    entries = [_enter(writer, name) for name in writer.graph.inputs]
     _write_nodes(writer)
-    taken = {source}
+    taken = {tensor for _, tensor in entries}
     exits = [_leave(writer, port, taken) for port in graph.outputs]
     outputs = {port.name: tensor for port, tensor in exits}
-    data = writer.file.finish({entry.name: source}, outputs)
-    return Written(data, entry, tuple(port for port, _ in exits), writer.placements, tuple(writer.sparse))
+    data = writer.file.finish({port.name: tensor for port, tensor in entries}, outputs)
+    inputs, results = (tuple(port for port, _ in side) for side in (entries, exits))
+    parts = {name: tuple(labels) for name, labels in writer.parts.items()}
+    return Written(data, inputs, results, writer.placements, parts, tuple(writer.sparse))
+
+
+def _is_supported(node: Node) -> bool:
+    """True for what has a form; what writers make is none of the network's own."""
+    own = node.source is not None
+    return not node.domain and row(node.type).litert is not None and not (own and row(node.type).inner)
 
 
 def _write_nodes(writer: Writer) -> None:
@@ -68,7 +80,8 @@ def _write_nodes(writer: Writer) -> None:
         except RefusedError as problem:
             refusals += problem.refusals
             # Its readers are written as if it had been, so that they are judged too.
-            writer.produce(node.output, layout.identity(len(writer.graph.shapes[node.output])))
+            for name in filter(None, node.outputs):
+                writer.produce(name, layout.identity(len(writer.graph.shapes[name])))
     if refusals:
         raise RefusedError(REFUSED, refusals)
 
@@ -81,13 +94,12 @@ def _form(kind: str) -> Form:
     return form
 
 
-def _enter(writer: Writer) -> tuple[Port, int]:
-    """The input: images channels last, signals too where they meet a convolution first, all else as ONNX has it."""
+def _enter(writer: Writer, name: str) -> tuple[Port, int]:
+    """An input: images channels last, signals too where they meet a convolution first, all else as ONNX has it."""
     graph = writer.graph
-    (name,) = graph.inputs
     shape, dtype = graph.shapes[name], graph.types[name]
-    if dtype not in ("float32", "int32", "int64"):
-        raise ExportError(f"input {name} is {dtype}, expected float32, int32 or int64")
+    if dtype not in INPUTS:
+        raise ExportError(f"input {name} is {dtype}, expected {', '.join(INPUTS[:-1])} or {INPUTS[-1]}")
     rank = len(shape)
     last = rank == 4 or (rank == 3 and _meets_convolution(graph, name))
     axes = layout.channels_last(rank) if last else layout.identity(rank)

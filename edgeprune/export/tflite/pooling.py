@@ -14,7 +14,8 @@ from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.reshaping import requantize, settle
 from edgeprune.export.tflite.window import Window, padding_of, window
 from edgeprune.export.tflite.writer import Value, Writer
-from edgeprune.operators import KEEPS_SIGN, NEVER_NEGATIVE, row
+from edgeprune.operator_row import KEEPS_SIGN, NEVER_NEGATIVE
+from edgeprune.operators import row
 
 
 def max_pool(writer: Writer, node: Node) -> None:

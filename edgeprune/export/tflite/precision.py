@@ -15,6 +15,7 @@ import numpy as np
 from edgeprune.export.graph import Graph, Node
 from edgeprune.export.qdq import DEQUANTIZE, QUANTIZE
 from edgeprune.export.tflite.pooling import average_is_plain
+from edgeprune.operator_row import TRANSPOSED
 from edgeprune.operators import litert, row
 
 
@@ -65,7 +66,9 @@ def _with_folded_constants(graph: Graph) -> Graph:
 
 def _weighted(graph: Graph, node: Node) -> bool:
     data, weights = node.inputs[:2]
-    return data not in graph.constants and weights in graph.constants
+    if row(node.type).weights == TRANSPOSED and set(node.attributes.get("dilations") or [1]) != {1}:
+        return False  # its kernel lies turned round
+    return data not in graph.constants and weights in graph.constants and 2 <= len(graph.shapes[data]) < 5
 
 
 def _fixed_scale(graph: Graph, node: Node) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from edgeprune.export.graph import Node, Shape, concrete
+from edgeprune.export.graph import OPEN_BATCH, Node, Shape, concrete
 from edgeprune.export.tflite import layout
 from edgeprune.export.tflite.file import options_of
 from edgeprune.export.tflite.writer import Value, Writer
@@ -49,6 +50,8 @@ def pass_on(writer: Writer, node: Node, value: Value) -> None:
 def reshape(writer: Writer, node: Node) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: to the output's shape, whatever the layout."""
     value, target = writer.value(node, 0), writer.graph.shapes[node.output]
+    if OPEN_BATCH * math.prod(value.shape) == math.prod(target):  # a constant that was repeated for the batch
+        value = replace(value, shape=(OPEN_BATCH * value.shape[0], *value.shape[1:]))
     if target == value.shape:
         pass_on(writer, node, value)
         return
@@ -155,7 +158,7 @@ def _pad_constant(writer: Writer, node: Node) -> float:
 
 
 def slice_(writer: Writer, node: Node) -> None:
-    """Slice with positive steps; each output of a Split."""
+    """Slice; each output of a Split."""
     value, bounds = writer.straighten(writer.value(node, 0)), node.attributes["bounds"]
     if any(axis not in value.axes for axis in bounds):
         value = writer.reorder(value, layout.complete(layout.significant(value.axes, value.shape), value.shape))
@@ -166,11 +169,13 @@ def slice_(writer: Writer, node: Node) -> None:
 
 
 def cut(writer: Writer, value: Value, bounds: Bounds, output: int) -> None:
-    """Fill `output` with a part of `value`. bounds: ONNX axis -> first, last (exclusive), step; other axes whole."""
+    """Fill `output` with a part of `value`. bounds: ONNX axis -> first, last (exclusive, -1 for all the
+    way back), step; other axes whole."""
     rows = [bounds.get(axis, (0, 0, 1)) for axis in value.axes]
     mask = sum(1 << place for place, axis in enumerate(value.axes) if axis not in bounds)
+    back = sum(1 << place for place, (_, last, _) in enumerate(rows) if last < 0)
     begin, end, step = (writer.integers("bounds", column) for column in zip(*rows, strict=True))
-    options = options_of("StridedSlice", beginMask=mask, endMask=mask)
+    options = options_of("StridedSlice", beginMask=mask, endMask=mask | back)
     writer.operator("STRIDED_SLICE", [value.tensor, begin, end, step], output, options)
 
 
@@ -210,13 +215,24 @@ def depth_to_space(writer: Writer, node: Node) -> None:
     settle(writer, node, filled)
 
 
+def space_to_depth(writer: Writer, node: Node) -> None:
+    """SpaceToDepth: both formats put the places of a square before the channels."""
+    value = writer.value(node, 0)
+    value = writer.reorder(value, layout.planes(len(value.shape)))
+    writer.produce(node.output, value.axes)
+    filled = requantize(writer, value, node)
+    options = options_of("SpaceToDepth", blockSize=int(node.attributes["blocksize"]))
+    writer.operator("SPACE_TO_DEPTH", [value.tensor], filled, options)
+    settle(writer, node, filled)
+
+
 def resize(writer: Writer, node: Node) -> None:
     """Resize of the spatial dimensions, nearest or linear, where a .tflite kernel picks the very same pixels."""
     value, target = writer.value(node, 0), writer.graph.shapes[node.output]
     if target[:2] != value.shape[:2] or len(target) not in (3, 4):
         raise node.fail(f"it resizes {list(concrete(value.shape))} to {list(concrete(target))}")
     value = writer.reorder(value, layout.planes(len(target)))
-    code, flags = _resize_form(node, value.shape[2:], target[2:])
+    code, flags = resize_form(node, value.shape[2:], target[2:])
     sizes = writer.integers("size", ([1, *target[2:]])[-2:])
     writer.produce(node.output, value.axes)
     filled = requantize(writer, value, node)
@@ -226,7 +242,7 @@ def resize(writer: Writer, node: Node) -> None:
     settle(writer, node, filled)
 
 
-def _resize_form(node: Node, before: Shape, after: Shape) -> tuple[str, tuple[bool, bool]]:
+def resize_form(node: Node, before: Shape, after: Shape) -> tuple[str, tuple[bool, bool]]:
     """The operator, and its align_corners and half_pixel_centers."""
     mode = node.attributes.get("mode", "nearest")
     where = node.attributes.get("coordinate_transformation_mode", "half_pixel")

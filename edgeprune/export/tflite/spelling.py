@@ -8,15 +8,19 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.export.graph import Graph, Node
+from edgeprune.export.tflite import constants, products, resizing, volumes
+from edgeprune.export.tflite.composed import COMPOSED, fuse_gelus
 from edgeprune.operators import litert
 
 _ACTIVATIONS = {"Relu": "RELU", "Relu6": "RELU6"}
 
 
 def spell(graph: Graph) -> Graph:
-    """The graph without Identity, BatchNormalization, Flatten, Squeeze, Unsqueeze, global pooling and a bias after a
-    MatMul; a Clip from 0 is a Relu or Relu6, and activations are part of what they follow."""
-    graph = _without_identities(replace(graph, constants=dict(graph.constants), shapes=dict(graph.shapes)))
+    """The graph without Identity, BatchNormalization, Flatten, Squeeze, Unsqueeze, global pooling, a bias after a
+    MatMul and functions that have no operator; a Clip from 0 is a Relu or Relu6, what makes up a GELU is one, and
+    activations are part of what they follow."""
+    constants, shapes, types = dict(graph.constants), dict(graph.shapes), dict(graph.types)
+    graph = fuse_gelus(_without_identities(replace(graph, constants=constants, shapes=shapes, types=types)))
     nodes = []
     for node in graph.nodes:
         spelling = litert(node.type).spelling
@@ -70,15 +74,22 @@ def _global_average(graph: Graph, node: Node) -> list[Node]:
 
 
 def _global_max(graph: Graph, node: Node) -> list[Node]:
-    return [Node(node.name, "MaxPool", node.inputs, node.outputs, {"kernel_shape": graph.shapes[node.inputs[0]][2:]})]
+    whole = graph.shapes[node.inputs[0]][2:]
+    return volumes.pool(graph, Node(node.name, "MaxPool", node.inputs, node.outputs, {"kernel_shape": whole}))
 
 
-def _reduce_mean(graph: Graph, node: Node) -> list[Node]:
+def _gemm(graph: Graph, node: Node) -> list[Node]:
+    """As it is with a constant matrix and bias."""
+    given = [name for name in node.inputs[1:] if name]
+    return [node] if all(weight_of(graph, name) for name in given) else products.gemm(graph, node)
+
+
+def _reduction(graph: Graph, node: Node) -> list[Node]:
     """The axes as an attribute, counted from the front."""
     rank = len(graph.shapes[node.inputs[0]])
     if node.input(1) and node.input(1) not in graph.constants:
         raise node.fail("its axes are not constant")
-    axes = graph.constants[node.input(1)].tolist() if node.input(1) else []
+    axes = graph.constants[node.input(1)].tolist() if node.input(1) else node.attributes.get("axes", [])
     if not axes and not node.attributes.get("noop_with_empty_axes", 0):
         axes = range(rank)
     attributes = {"axes": [axis % rank for axis in axes], "keepdims": node.attributes.get("keepdims", 1)}
@@ -109,8 +120,6 @@ def _slice(graph: Graph, node: Node) -> list[Node]:
     bounds = {}
     for position, axis in enumerate(which):
         step = int(steps[position]) if steps is not None else 1
-        if step < 1:
-            raise node.fail(f"step {step}, expected a positive one")
         first, last, _ = slice(int(starts[position]), int(ends[position]), step).indices(shape[axis])
         bounds[axis] = (first, last, step)
     return [replace(node, inputs=node.inputs[:1], attributes={"bounds": bounds})]
@@ -130,12 +139,20 @@ def _split(graph: Graph, node: Node) -> list[Node]:
 
 # By the name that the table of operators has for each.
 SPELLINGS: dict[str, Callable[[Graph, Node], list[Node]]] = {
+    **COMPOSED,
     "batch_norm": _batch_norm,
     "clip": _clip,
+    "constant": constants.constant,
+    "constant_of_shape": constants.constant_of_shape,
+    "einsum": products.einsum,
+    "expand": constants.expand,
+    "gemm": _gemm,
     "global_average": _global_average,
     "global_max": _global_max,
-    "reduce_mean": _reduce_mean,
+    "pool": volumes.pool,
+    "reduction": _reduction,
     "reshape": _reshape,
+    "resize": resizing.resize,
     "slice_": _slice,
     "split": _split,
 }
@@ -146,7 +163,7 @@ def _with_matmul_bias(graph: Graph) -> Graph:
     fused: dict[str, Node | None] = {}
     for node in graph.nodes:
         readers = graph.consumers(node.output)
-        if node.type != "MatMul" or not weight_of(graph, node.inputs[1]) or node.output in graph.output_values:
+        if node.type != "MatMul" or not _is_matrix(graph, node) or node.output in graph.output_values:
             continue
         if len(readers) == 1 and readers[0].type == "Add":
             add = readers[0]
@@ -156,6 +173,12 @@ def _with_matmul_bias(graph: Graph) -> Graph:
                 fused[node.output] = replace(node, inputs=(*node.inputs, bias), outputs=add.outputs)
                 fused[add.output] = None
     return graph.replaced(fused)
+
+
+def _is_matrix(graph: Graph, node: Node) -> bool:
+    """True for rows times a constant matrix."""
+    weight = weight_of(graph, node.inputs[1])
+    return bool(weight) and graph.constants[weight].ndim == 2 <= len(graph.shape(node.inputs[0]))
 
 
 def fuse_activations(graph: Graph) -> Graph:

@@ -13,11 +13,13 @@ from typing import Any
 
 # Operators whose int8 form is version 2 and whose float form is version 1.
 _INT8_IS_VERSION_2 = frozenset(
-    ("ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "DEQUANTIZE", "GATHER", "LOGISTIC", "MAXIMUM")
+    ("ADD", "AVERAGE_POOL_2D", "CONCATENATION", "DEQUANTIZE", "GATHER", "LOGISTIC", "MAXIMUM", "SPACE_TO_DEPTH")
 ) | frozenset(
     ("MAX_POOL_2D", "MEAN", "MINIMUM", "MIRROR_PAD", "MUL", "PAD", "PADV2", "RELU", "RELU6", "RESIZE_BILINEAR")
     + ("RESIZE_NEAREST_NEIGHBOR", "SOFTMAX", "STRIDED_SLICE", "SUB", "TANH", "TRANSPOSE", "TRANSPOSE_CONV")
 )
+# Operators with one version for all that is written here.
+_FIXED = {"TRANSPOSE_CONV": 3, "BROADCAST_TO": 2}
 # Operators that need another version for tensors of more than four dimensions (of different shapes, for arithmetic).
 _ARITHMETIC = {"SUB": 3, "DIV": 2, "MAXIMUM": 3, "MINIMUM": 3}
 _MORE_THAN_FOUR = {"TRANSPOSE": 4, "PAD": 4, "PADV2": 4, "STRIDED_SLICE": 4, **_ARITHMETIC}
@@ -52,8 +54,10 @@ def version(signature: Signature) -> int:
     if code == "FULLY_CONNECTED":
         # Any other version makes the default delegate run a sparse matrix as if it were dense.
         return 8 if signature.sparse else 5 if options.keepNumDims else 4 if signature.int8 else 1
-    if code == "TRANSPOSE_CONV":
-        return 3
+    if code in _FIXED:
+        return _FIXED[code]
+    if code == "TILE":
+        return 3 if signature.int8 else 1
     if code in ("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR") and (options.halfPixelCenters or options.alignCorners):
         return 3
     if code == "MUL" and signature.rescale >= 1.0:

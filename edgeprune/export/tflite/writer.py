@@ -36,27 +36,38 @@ class Value:
 class Placement:
     """How an ONNX initializer lies in the file: `stored == array.transpose(axes)[..., columns].reshape(shape)`.
 
-    columns None: left as they are. A factor that an operation puts on its weights (Gemm's alpha) is not part of it.
+    columns None: left as they are. split: the shape that it is given before, which may part an axis in groups; flipped:
+    axes of that shape that run backwards. rows: (first, one after the last) of those that are stored, where the array
+    is brought to the width of `shape` and not all of them are. A factor that an operation puts on its weights (Gemm's
+    alpha) is not part of it.
     """
 
     axes: Axes
     columns: tuple[int, ...] | None
     shape: Shape
+    split: Shape = ()
+    flipped: Axes = ()
+    rows: tuple[int, int] | None = None
 
     def store(self, array: NDArray[Any]) -> NDArray[Any]:
         """The initializer, or a mask of its shape, as it lies in the file."""
-        moved = array.transpose(self.axes)
-        return (moved if self.columns is None else moved[..., list(self.columns)]).reshape(self.shape)
+        moved = np.flip(array.reshape(self.split or array.shape), self.flipped).transpose(self.axes)
+        picked = moved if self.columns is None else moved[..., list(self.columns)]
+        if self.rows is not None:
+            picked = picked.reshape(-1, *self.shape[1:])[slice(*self.rows)]
+        return picked.reshape(self.shape)
 
 
 class Writer:
-    """Adds tensors and operators to a file, value by value. `values`, `placements` and `sparse` fill as it goes."""
+    """Adds tensors and operators to a file, value by value. `values`, `placements`, `parts` and `sparse` fill as it
+    goes."""
 
     def __init__(self, graph: Graph, sparse_from: float) -> None:
         self.graph = graph
         self.file = ModelFile()
         self.values: dict[str, Value] = {}
         self.placements: dict[str, Placement] = {}
+        self.parts: dict[str, list[str]] = {}
         self.sparse_from = sparse_from
         self.sparse: list[str] = []
         self._reordered: dict[tuple[int, Axes], Value] = {}
@@ -89,9 +100,11 @@ class Writer:
         """An ONNX value whose bytes are those of another one."""
         self.values[name] = value
 
-    def temporary(self, source: Value, shape: Shape, axes: Axes, label: str) -> Value:
-        """A tensor between the operators of one node: type and scale as `source`."""
+    def temporary(self, source: Value, shape: Shape, axes: Axes, label: str, dtype: str = "") -> Value:
+        """A tensor between the operators of one node: type and scale as `source`, or another type without a scale."""
         like = self.file.tensors[source.tensor]
+        if dtype:
+            like = replace(like, dtype=dtype, grid=None)
         name = f"{like.name}/{label}"
         stored = concrete(layout.stored_shape(axes, shape))
         return Value(self.file.tensor(replace(like, name=name, shape=stored, data=None, sparse=None)), shape, axes)
@@ -188,10 +201,13 @@ class Writer:
 
     def place(self, name: str, axes: Axes, columns: tuple[int, ...] | None = None, shape: Shape | None = None) -> int:
         """Lay an initializer down: transposed by `axes`, its last axis picked by `columns`, reshaped to `shape`."""
-        array, grid = self.graph.constants[name], self.graph.grids.get(name)
-        placement = Placement(axes, columns, shape or ())
         if shape is None:
-            placement = replace(placement, shape=tuple(array.shape[axis] for axis in axes))
+            shape = tuple(self.graph.constants[name].shape[axis] for axis in axes)
+        return self.lay(name, Placement(axes, columns, shape))
+
+    def lay(self, name: str, placement: Placement) -> int:
+        """Lay an initializer down as a placement says."""
+        array, grid = self.graph.constants[name], self.graph.grids.get(name)
         if grid is not None and grid.axis is not None and not grid.per_tensor:
             grid = replace(grid, axis=_stored_axis(array.shape, grid.axis, placement))
         label = self.record(name, placement)
@@ -203,7 +219,22 @@ class Writer:
         while self.placements.setdefault(label, placement) != placement:
             count += 1
             label = f"{self.graph.label(name)}/{count}"
+        labels = self.parts.setdefault(self.graph.label(name), [])
+        if label not in labels:
+            labels.append(label)
         return label
+
+
+def gather(shape: Shape, parts: Sequence[tuple[NDArray[Any], Placement]]) -> NDArray[Any]:
+    """An initializer from the tensors in which it lies: NaN where none has it; where several have an element, it is
+    zero only if it is zero in all of them."""
+    flat = np.full(int(np.prod(shape)), np.nan, np.float32)
+    numbers = np.arange(flat.size).reshape(shape)
+    for stored, placement in parts:
+        where = placement.store(numbers).ravel()
+        present = flat[where]
+        flat[where] = np.where(np.isnan(present) | (present == 0), stored.ravel(), present)
+    return flat.reshape(shape)
 
 
 def _stored_axis(shape: Shape, axis: int, placement: Placement) -> int:

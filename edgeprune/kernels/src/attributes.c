@@ -2,6 +2,7 @@
 #include "kernel.h"
 
 enum { INTEGER, FLOAT, INTEGERS, OTHER, ABSENT };
+enum { MOST_INDICES = 1 << 20 };
 
 static const char *const type_names[] = {"an integer", "a float", "a list of integers"};
 
@@ -18,17 +19,26 @@ static const struct {
     {"high", FLOAT, TAKES_FLOAT_BOUNDS}, {"low", INTEGER, TAKES_BOUNDS}, {"high", INTEGER, TAKES_BOUNDS},
     {"signed", INTEGER, TAKES_SIGN}, {"x_zero_point", INTEGER, TAKES_X_POINT}, {"y_zero_point", INTEGER, TAKES_Y_POINT},
     {"sum_scale", FLOAT, TAKES_SUM}, {"sum_r_scale", FLOAT, TAKES_SUM}, {"sum_r_zero_point", INTEGER, TAKES_SUM},
+    {"sum_q_zero_point", INTEGER, TAKES_SUM},
     {"sum_zero_point", INTEGER, TAKES_SUM}, {"sum_low", INTEGER, TAKES_SUM}, {"sum_high", INTEGER, TAKES_SUM},
-    {"a_scale", FLOAT, TAKES_TWO}, {"b_scale", FLOAT, TAKES_TWO}, {"a_zero_point", INTEGER, TAKES_TWO},
+    {"a_scale", FLOAT, TAKES_TWO_SCALES}, {"b_scale", FLOAT, TAKES_TWO_SCALES}, {"a_zero_point", INTEGER, TAKES_TWO},
     {"b_zero_point", INTEGER, TAKES_TWO}, {"channels", INTEGER, TAKES_CHANNELS}, {"scale", FLOAT, TAKES_SCALE},
-    {"count_include_pad", INTEGER, TAKES_COUNT},
+    {"function", INTEGER, TAKES_FUNCTION}, {"epsilon", FLOAT, TAKES_EPSILON}, {"heads", INTEGER, TAKES_HEADS},
+    {"size", INTEGER, TAKES_HEADS}, {"offsets", INTEGERS, TAKES_HEADS}, {"y_scale", FLOAT, TAKES_Y_SCALE},
+    {"count_include_pad", INTEGER, TAKES_COUNT}, {"hidden_size", INTEGER, TAKES_UNITS}, {"reverse", INTEGER, TAKES_UNITS},
+    {"linear_before_reset", INTEGER, TAKES_RESET}, {"relu", INTEGER, TAKES_RELU},
+    {"input_channels", INTEGERS, TAKES_INDICES},
+    {"channel_indices", INTEGERS, TAKES_INDICES}, {"row_indices", INTEGERS, TAKES_INDICES},
+    {"column_indices", INTEGERS, TAKES_INDICES},
     {"group", INTEGER, 0}, {"groups", INTEGER, 0}, {"auto_pad", OTHER, 0}, {"ceil_mode", INTEGER, 0},
     {"storage_order", INTEGER, 0}, {"output_padding", INTEGERS, 0}, {"alpha", FLOAT, 0}, {"beta", FLOAT, 0},
     {"transA", INTEGER, 0}, {"transB", INTEGER, 0}, {"activation", OTHER, 0}, {"activation_params", OTHER, 0},
     {"axis", INTEGER, 0}, {"axes", INTEGERS, 0}, {"min", FLOAT, 0}, {"max", FLOAT, 0}, {"bias", OTHER, 0},
     {"stride", OTHER, 0}, {"pad", OTHER, 0}, {"padding", OTHER, 0}, {"dilation", OTHER, 0}, {"kernel", OTHER, 0},
     {"kernel_size", OTHER, 0}, {"shape", OTHER, 0}, {"zero_point", OTHER, 0}, {"w_zero_point", OTHER, 0},
-    {"x_scale", OTHER, 0}, {"y_scale", OTHER, 0}, {"w_scale", OTHER, 0}, {"is_signed", OTHER, 0}, {"relu", OTHER, 0},
+    {"x_scale", OTHER, 0}, {"w_scale", OTHER, 0}, {"is_signed", OTHER, 0},
+    {"direction", OTHER, 0}, {"activations", OTHER, 0}, {"activation_alpha", OTHER, 0}, {"activation_beta", OTHER, 0},
+    {"clip", FLOAT, 0}, {"input_forget", INTEGER, 0}, {"layout", INTEGER, 0},
 };
 
 static int has_tensor(const kernel *k, const OrtKernelInfo *info, const char *name) {
@@ -110,6 +120,13 @@ const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *na
     return 0;
 }
 
+const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out) {
+    float scale = 1;
+    CHECK(scale_attribute(k, info, "y_scale", &scale));
+    *out = 1 / scale;
+    return scale >= 1e-30f ? 0 : problem_with(k, "y_scale", "must be a number from 1e-30 to 1e30");
+}
+
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high) {
     *low = -__builtin_inff();
     *high = __builtin_inff();
@@ -141,4 +158,24 @@ const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int
         out[i] = (int32_t)values[i];
     }
     return 0;
+}
+
+const char *long_list(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_list *out) {
+    size_t size = list_size(k, info, name);
+    if (size > MOST_INDICES) return problem_with(k, name, "holds too many integers");
+    const char *problem = 0;
+    *out = (int32_list){.count = (int32_t)size};
+    if (!size) return 0;
+    int64_t *values = allocate_bytes(k, size * sizeof *values);
+    out->values = own(k, size * sizeof *out->values);
+    if (!values || !out->values)
+        problem = "out of memory";
+    else if (!succeeded(k->api, k->api->KernelInfoGetAttributeArray_int64(info, name, values, &size)))
+        problem = problem_with(k, name, "cannot be read");
+    for (size_t i = 0; i < size && !problem; i++) {
+        if (values[i] < low || values[i] > high) problem = out_of_range(k, name, values[i], low, high);
+        out->values[i] = (int32_t)values[i];
+    }
+    free_bytes(k, values);
+    return problem;
 }

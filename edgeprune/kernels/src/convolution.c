@@ -7,6 +7,7 @@ typedef struct {
     sparse_conv weights;
     layer_end end;
     int32_t tile_lanes, tiles;
+    int32_t adds; /* int8: 1 with a residual */
     thread_count threads;
 } convolution;
 
@@ -75,6 +76,7 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     tensor residual;
     TRY(open_run(k, context, &c->window, integer, &run));
     TRY(run_input(k, context, integer ? 4 : 3, &residual));
+    if (integer && c->adds != (residual.data != 0)) return fail(k->api, k->name, "R and sum_scale go together");
     int same = !residual.rank || residual.rank == run.rank;
     for (size_t i = 0; residual.rank && same && i < run.rank; i++) same = residual.dims[i] == run.dims[i];
     if (!same) return fail(k->api, k->name, "R does not have the output's shape");
@@ -145,10 +147,14 @@ const char *create_conv(kernel *k, const OrtKernelInfo *info) {
 
 /* The residual and what is done with it go together. */
 static const char *check_sum(kernel *k, const OrtKernelInfo *info) {
-    static const char *const names[] = {"sum_scale", "sum_r_scale", "sum_r_zero_point", "sum_zero_point", "sum_low", "sum_high"};
+    static const char *const names[] = {"sum_scale", "sum_r_scale", "sum_r_zero_point", "sum_zero_point", "sum_low", "sum_high",
+                                        "sum_q_zero_point"};
     size_t inputs = 0;
     if (!succeeded(k->api, k->api->KernelInfo_GetInputCount(info, &inputs))) return "the number of inputs is unknown";
-    const int residual = inputs > 4;
+    int residual = inputs == 5;
+    /* With a table behind it, R may be left out: the attributes say whether it is there. */
+    for (size_t i = 0; inputs > 5 && i < sizeof names / sizeof *names; i++) residual |= has_attribute(k, info, names[i]);
+    ((convolution *)k->state)->adds = residual;
     for (size_t i = 0; i < (residual ? 2 : sizeof names / sizeof *names); i++)
         if (has_attribute(k, info, names[i]) != residual)
             return problem_with(k, names[i], residual ? "is missing, which R needs" : "stands without R");
@@ -159,6 +165,7 @@ static const char *read_sum(kernel *k, const OrtKernelInfo *info, requantization
     byte_range *range = &q->sum_range;
     const int32_t least = least_value(k);
     const point points[] = {
+        {"sum_q_zero_point", &q->sum_q_zero_point, q->range.zero_point - k->shift},
         {"sum_r_zero_point", &q->sum_r_zero_point, 0},
         {"sum_zero_point", &range->zero_point, 0},
         {"sum_low", &range->low, least},
@@ -176,6 +183,9 @@ const char *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     convolution *c = k->state;
     CHECK(read_layer_points(k, info, &c->end));
     CHECK(read_sum(k, info, &c->end.integers));
+    size_t inputs = 0;
+    if (succeeded(k->api, k->api->KernelInfo_GetInputCount(info, &inputs)) && inputs > 5)
+        CHECK(read_table(k, info, 5, &c->end.integers.table));
     CHECK(read_sparse_weights(k, info, KIND_INT8, &row_sums));
     return read_integer_bias(k, info, 2, c->window.outputs, row_sums, &c->end);
 }

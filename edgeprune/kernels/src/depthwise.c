@@ -145,5 +145,8 @@ const char *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info) {
     depthwise *d = k->state;
     CHECK(read_layer_points(k, info, &d->end));
     CHECK(read_quads(k, info, &row_sums));
+    size_t inputs = 0;
+    if (succeeded(k->api, k->api->KernelInfo_GetInputCount(info, &inputs)) && inputs > 4)
+        CHECK(read_table(k, info, 4, &d->end.integers.table));
     return read_integer_bias(k, info, 2, d->window.outputs, row_sums, &d->end);
 }

@@ -76,10 +76,15 @@ OrtStatus *run_input(const kernel *k, OrtKernelContext *context, size_t index, t
     return value ? describe(k, value, out) : 0;
 }
 
-OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data) {
+OrtStatus *output_at(const kernel *k, OrtKernelContext *context, size_t index, const int64_t *dims, size_t rank, void **data) {
     OrtValue *value = 0;
-    TRY(k->api->KernelContext_GetOutput(context, 0, dims, rank, &value));
-    return k->api->GetTensorMutableData(value, data);
+    *data = 0;
+    TRY(k->api->KernelContext_GetOutput(context, index, dims, rank, &value));
+    return value ? k->api->GetTensorMutableData(value, data) : 0;
+}
+
+OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data) {
+    return output_at(k, context, 0, dims, rank, data);
 }
 
 const char *read_sign(kernel *k, const OrtKernelInfo *info) {

@@ -7,7 +7,9 @@
 enum {
     TAKES_WINDOW = 1 << 0, TAKES_OUTPUT_SHAPE = 1 << 1, TAKES_FLOAT_BOUNDS = 1 << 2, TAKES_BOUNDS = 1 << 3,
     TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
-    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11,
+    TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11, TAKES_UNITS = 1 << 12, TAKES_RESET = 1 << 13,
+    TAKES_RELU = 1 << 14, TAKES_TWO_SCALES = 1 << 15, TAKES_INDICES = 1 << 16, TAKES_FUNCTION = 1 << 17,
+    TAKES_EPSILON = 1 << 18, TAKES_HEADS = 1 << 19, TAKES_Y_SCALE = 1 << 20,
 };
 
 enum { MOST_TEXT = 256 };
@@ -55,26 +57,36 @@ void free_scratch(const kernel *k, void *memory);
 /* A kernel begins (1) or ends (-1) to use scratch memory; with the last one all of it is freed. */
 void count_user(const kernel *k, int change);
 
+typedef struct {
+    int32_t *values;
+    int32_t count;
+} int32_list;
+
 /* Attributes (attributes.c). These give null, or what is wrong, in words that name the attribute. */
 const char *check_attributes(kernel *k, const OrtKernelInfo *info); /* none that the operator has not, none of a wrong type */
 const char *problem_with(kernel *k, const char *name, const char *problem);
 /* An integer in [low, high]; a node that does not have it leaves `out` alone. */
 const char *int_attribute(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_t *out);
 const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *name, float *out); /* 1 if it is missing */
+const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out); /* 1 / y_scale */
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high); /* infinite where one is missing */
 /* Exactly `count` integers, from 0 to 2^24. */
 const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count);
+/* As many integers from `low` to `high` as the list holds, in memory that the kernel owns. */
+const char *long_list(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_list *out);
 size_t list_size(const kernel *k, const OrtKernelInfo *info, const char *name);
 int has_attribute(const kernel *k, const OrtKernelInfo *info, const char *name);
 /* With such scales no product of an integer and no sum of two products is NaN. */
 static inline int is_scale(float value) { return value >= 0 && value <= 1e30f; }
 #define NO_SCALE "must be a number from 0 to 1e30"
 
+enum { MOST_DIMENSIONS = 6 };
+
 typedef struct {
     const void *data;
     int32_t type;
     size_t rank;
-    int64_t dims[6];
+    int64_t dims[MOST_DIMENSIONS];
     int64_t elements;
 } tensor;
 
@@ -83,6 +95,8 @@ int constant_input(const kernel *k, const OrtKernelInfo *info, size_t index, ten
 /* An input of this run; data is null for an optional one that is not there. */
 OrtStatus *run_input(const kernel *k, OrtKernelContext *context, size_t index, tensor *out);
 OrtStatus *run_output(const kernel *k, OrtKernelContext *context, const int64_t *dims, size_t rank, void **data);
+/* One of several outputs; null where the node leaves it out. */
+OrtStatus *output_at(const kernel *k, OrtKernelContext *context, size_t index, const int64_t *dims, size_t rank, void **data);
 
 /* A zero point or a bound: an integer of the operator's type; `to` gets it in the level's domain. */
 typedef struct {
@@ -109,6 +123,13 @@ const char *read_layer_points(kernel *k, const OrtKernelInfo *info, layer_end *e
 const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, activation *out);
 const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, const int32_t *row_sums,
                               layer_end *end);
+
+/* A sparse matrix product (product.c): compact weights in a constant input, expanded for the level, and a run of it, whose
+ * job says weights, end, input, residual, output and batch. row_sums: of int8 weights. */
+const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, sparse_gemm *out, int32_t **row_sums);
+OrtStatus *multiply(const kernel *k, OrtKernelContext *context, gemm_job *job);
+/* A table of 256 bytes, a constant input, in the level's domain. */
+const char *read_table(kernel *k, const OrtKernelInfo *info, size_t index, const uint8_t **out);
 
 /* Several threads share what is more than about this many pieces; one thread loses little by them. */
 enum { PIECES = 8 };
@@ -143,4 +164,6 @@ static inline uint32_t flip_of(const kernel *k) { return k->shift ? 0x80808080u 
 typedef const char *create(kernel *k, const OrtKernelInfo *info);
 create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
 create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
-create create_add, create_pack, create_unpack;
+create create_add, create_multiply, create_table, create_pack, create_unpack, create_gather;
+create create_lstm, create_gru, create_rnn, create_mlp, create_gemm_to_floats;
+create create_norm, create_quantized_norm, create_attention, create_quantized_attention;

@@ -112,17 +112,22 @@ typedef struct {
 
 /* Requantization of an integer layer, in the domain of the level's bytes. */
 typedef struct {
+    const uint8_t *table;  /* what each byte becomes before a residual is added, or null */
     const int32_t *bias;   /* [outputs, rounded up to 4], with the zero point of the input taken off */
     const float *scale;    /* [outputs, rounded up to 4] */
     byte_range range;
-    int32_t sum_r_zero_point; /* what is done with a residual */
+    int32_t sum_q_zero_point, sum_r_zero_point; /* what is done with a residual */
     float sum_scale, sum_r_scale;
     byte_range sum_range;
 } requantization;
 
+/* What a float operator computes of its sums, one by one (levels/functions.inc). */
+typedef enum { IDENTITY, GELU, GELU_TANH, SILU, SIGMOID, TANH, RELU } function;
+
 typedef struct {
     const float *bias; /* [outputs, rounded up to 4] */
     float low, high;
+    int32_t function; /* of a matrix product, of its sums before a residual is added */
 } activation;
 
 /* The threads that took part in one run, or, where they copy for themselves, in one example: the first one to arrive is
@@ -195,19 +200,32 @@ typedef struct {
     int32_t panel_parts;  /* the inputs of a panel are shared out in so many pieces */
     int32_t batch, parts;
     uint32_t flip;        /* int8: xor that takes a byte of the tensor to the level's domain */
+    int32_t to_floats;    /* int8: 1: outputs are floats */
+    float y_steps;        /* int8 outputs of a function: 1 / the output's scale; 0 without one */
+    const float *ones;    /* as many as outputs: what is left of their scales then */
+    void *next;           /* panels of the product that reads this one's outputs, which go there alone, or null */
 } gemm_job;
 
 #define PANEL 64 /* most columns of a panel */
+enum { MOST_BATCH = 1 << 24 };
 
 typedef struct {
     const uint8_t *a, *b;
     uint8_t *output;
     int64_t cells;
     int32_t parts;
-    float a_scale, b_scale;
+    float a_scale, b_scale; /* of a product the first alone */
     int32_t a_zero_point, b_zero_point;
     byte_range range;
-} add_job;
+    int64_t positions;      /* of a product: cells of A that share one of B */
+} pair_job;
+
+typedef struct {
+    const uint8_t *input, *table;
+    uint8_t *output;
+    int64_t cells;
+    int32_t parts;
+} table_job;
 
 typedef struct {
     const uint8_t *input;
@@ -218,6 +236,105 @@ typedef struct {
     float scale;           /* global average pooling: x_scale / y_scale / positions */
     int32_t x_zero_point, y_zero_point; /* both in the level's domain */
 } move_job;
+
+/* The end of an operator that computes floats and writes bytes: rint(value * steps) + zero point. */
+typedef struct {
+    float steps; /* 1 / the output's scale */
+    byte_range range;
+    uint32_t flip; /* xor that takes four bytes of the level's domain to the tensor's */
+} byte_end;
+
+/* Rows of `width` floats, each less its mean, over its deviation. */
+typedef struct {
+    const float *x, *scale, *bias; /* bias: or null */
+    void *y;
+    const byte_end *bytes; /* null: y are floats */
+    float *scratch;        /* [parts][width, whole vectors]: a row before it becomes bytes, or null */
+    int64_t rows;
+    int32_t width, parts;
+    float epsilon;
+} norm_job;
+
+/* softmax(scale * Q K^T) V for each head: `size` neighbouring floats of each token's row. */
+enum { QUERY_ROWS = 6 };
+typedef struct {
+    const float *q, *k, *v; /* the first example's first head */
+    int64_t q_row, k_row, v_row; /* floats from one token to the next */
+    int64_t queries, keys;       /* tokens of an example */
+    void *y;                     /* [batch, queries, heads * size] */
+    const byte_end *bytes;       /* null: y are floats */
+    float *copies;               /* [batch * heads] K^T [size][key_columns], then V [keys][value_columns] */
+    float *scores;               /* [pieces][QUERY_ROWS][the larger of key_columns and value_columns] */
+    int64_t copy_floats, piece_floats;
+    int32_t key_columns, value_columns; /* whole vectors */
+    int32_t heads, size, parts;  /* the queries of a head are shared out in so many pieces */
+    float scale;
+} attention_job;
+
+/* Weights that multiply one column, the state of a recurrent layer, by slices of rows; each step of a slice takes as many
+ * values of all of its rows. In the first three forms these are four rows, or blocks of four rows, of about the same length:
+ * blocks of 4x1 or 1x4, or four single weights of each row. IN_LANES: as many rows as two of the widest vectors have lanes,
+ * each with the weight that it has in the step's window of two neighbouring vectors of inputs, if any. */
+typedef enum { FOUR_ROWS, FOUR_INPUTS, SINGLES, IN_LANES } step_form;
+enum { STEP_VALUES = 16, LANE_ROWS = 2 * WIDEST, LANE_WINDOW = 2 * WIDEST, LANE_TAKEN = 1 << 7 };
+typedef struct {
+    step_form form;
+    int32_t slices;  /* of a gate */
+    uint32_t *start; /* [gates * slices + 1] first step */
+    uint16_t *index; /* [steps][4] inputs, FOUR_INPUTS: groups of four; SINGLES: [steps][16]; IN_LANES: [steps] first vector */
+    uint8_t *place;  /* IN_LANES: [steps][LANE_ROWS] LANE_TAKEN and the place in the window, or 0 */
+    float *value;    /* [steps][STEP_VALUES], IN_LANES: [LANE_ROWS] */
+    int32_t *row;    /* not IN_LANES: [gates * slices][4] first row of each of the four in its gate */
+} step_weights;
+
+/* Recurrent layers, by ONNX's order of the gates: LSTM i, o, f, c; GRU z, r, h. */
+typedef enum { LSTM, GRU, RNN } cell_kind;
+
+/* The steps of a recurrent layer. Rows of weights and sums are [direction][gate][padded]: units, rounded up to four. */
+typedef struct {
+    const step_weights *weights; /* of h */
+    cell_kind cell;
+    int32_t gates, units, padded, directions, steps, batch;
+    int32_t backwards;        /* 1: the first direction begins at the last step, as the second always does */
+    int32_t reset_after;      /* GRU: r multiplies h's product, not h */
+    int32_t rectified;        /* RNN: Relu in place of tanh */
+    const float *given;       /* [steps, batch, rows]: the inputs' product with the biases */
+    const float *reset_bias;  /* GRU: [directions][padded], added before r multiplies */
+    const float *first_h, *first_c; /* [directions, batch, units], or null for zeros */
+    float *states;            /* [directions * batch] pieces of piece_floats */
+    int64_t piece_floats;
+    float *y, *last_h, *last_c; /* [steps, directions, batch, units], [directions, batch, units]; or null */
+} recurrent_job;
+
+/* Bytes of an output cell: those of the same place in group `group` of an input, moved up by `bytes` places (negative:
+ * down), where `mask` has them. */
+typedef struct {
+    int32_t input, group, bytes;
+    uint32_t mask;
+} cell_part;
+
+/* Where a cell along an axis comes from. RUN: `before` cells of fill, then `count` from `first` on, then fill. EVEN: so with
+ * every second cell. TWICE: each cell two times. ANY: index says it, -1 for fill. */
+typedef enum { RUN, EVEN, TWICE, ANY } axis_form;
+typedef struct {
+    axis_form form;
+    int32_t size, before, first, count; /* size: of the output */
+    const int32_t *index;               /* [size] */
+} axis;
+
+enum { MOST_JOINED = 256 }; /* inputs of one operator */
+
+typedef struct {
+    const uint32_t *input[MOST_JOINED]; /* of one example */
+    const cell_part *parts;
+    const uint32_t *first_part; /* [groups + 1] */
+    const uint32_t *filled;     /* [groups] what of a cell is fill, whatever its place */
+    axis rows, columns;
+    int32_t height, width;      /* of the inputs */
+    int32_t groups, pieces;
+    uint32_t fill;
+    uint32_t *output;
+} gather_job;
 
 /* Does one piece of a job's work, by its number. */
 typedef void piece_of_work(void *job, size_t number);
@@ -230,10 +347,17 @@ typedef struct {
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
     int32_t masked;        /* 1: blocks of four rows can read their input by masks */
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
+    int32_t in_lanes;      /* 1: recurrent layers take single weights in lanes */
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
-    piece_of_work *add, *pack, *unpack, *global_average;       /* of an add_job; the others of a move_job */
+    piece_of_work *norm;                                       /* of a norm_job */
+    piece_of_work *copy_head, *attention;                      /* of an attention_job */
+    piece_of_work *recurrent;                                  /* of a recurrent_job: a direction of an example */
+    piece_of_work *add, *multiply, *multiply_planes;           /* of a pair_job */
+    piece_of_work *table;                                      /* of a table_job */
+    piece_of_work *pack, *unpack, *global_average;             /* of a move_job */
+    piece_of_work *gather;                                     /* of a gather_job */
 } level;
 
 const level *choose_level(const char **problem);

@@ -5,9 +5,11 @@ typedef struct {
     OrtCustomOp op; /* first, so that a pointer to it is one to this */
     const char *name;
     create *create;
-    int8_t inputs[5]; /* element types; 0 ends the list */
-    int8_t optional;  /* number of the input that may be left out, or -1 */
+    int8_t inputs[6]; /* element types; 0 ends the list */
+    int8_t optional;  /* the input from which on they may be left out, or -1 */
+    int8_t several;   /* any number of inputs of one type */
     int8_t output;
+    int8_t outputs;   /* how many there are, 0 for one; of several any may be left out */
     int8_t is_signed;
     uint32_t takes; /* groups of attributes */
 } operator;
@@ -20,13 +22,18 @@ static const char *get_name(const OrtCustomOp *op) { return of(op)->name; }
 static const char *get_provider(UNUSED const OrtCustomOp *op) { return 0; /* the CPU's */ }
 static size_t input_count(const OrtCustomOp *op) {
     size_t count = 0;
-    while (count < 5 && of(op)->inputs[count]) count++;
+    while (count < 6 && of(op)->inputs[count]) count++;
     return count;
 }
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
-static size_t output_count(UNUSED const OrtCustomOp *op) { return 1; }
+static size_t output_count(const OrtCustomOp *op) { return of(op)->outputs ? (size_t)of(op)->outputs : 1; }
 static int output_type(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->output; }
-static int input_characteristic(const OrtCustomOp *op, size_t index) { return (int)index == of(op)->optional; }
+enum { REQUIRED, OPTIONAL, VARIADIC };
+static int input_characteristic(const OrtCustomOp *op, size_t index) {
+    if (of(op)->several) return VARIADIC;
+    return of(op)->optional >= 0 && (int)index >= of(op)->optional ? OPTIONAL : REQUIRED;
+}
+static int output_characteristic(const OrtCustomOp *op, UNUSED size_t index) { return of(op)->outputs > 1; }
 static int zero_of_index(UNUSED const OrtCustomOp *op, UNUSED size_t index) { return 0; }
 static int one(UNUSED const OrtCustomOp *op) { return 1; }
 static int last_version(UNUSED const OrtCustomOp *op) { return 0x7fffffff; }
@@ -63,7 +70,7 @@ static OrtStatus *compute(void *data, OrtKernelContext *context) {
         .version = ORT_API_VERSION, .GetName = get_name, .GetExecutionProviderType = get_provider, \
         .GetInputType = input_type, .GetInputTypeCount = input_count, .GetOutputType = output_type, \
         .GetOutputTypeCount = output_count, .KernelDestroy = destroy_kernel, \
-        .GetInputCharacteristic = input_characteristic, .GetOutputCharacteristic = zero_of_index, \
+        .GetInputCharacteristic = input_characteristic, .GetOutputCharacteristic = output_characteristic, \
         .GetInputMemoryType = zero_of_index, .GetVariadicInputMinArity = one, .GetVariadicInputHomogeneity = one, \
         .GetVariadicOutputMinArity = one, .GetVariadicOutputHomogeneity = one, .CreateKernelV2 = create_kernel, \
         .KernelComputeV2 = compute, .GetStartVersion = one, .GetEndVersion = last_version, \
@@ -77,6 +84,7 @@ enum {
     POOL = TAKES_WINDOW | TAKES_OUTPUT_SHAPE,
     AVERAGE = POINTS | TAKES_SCALE,
     LAYER = POINTS | TAKES_BOUNDS,
+    BYTES = TAKES_Y_SCALE | TAKES_Y_POINT,
     WINDOW = TAKES_WINDOW | TAKES_SIGN | LAYER,
 };
 
@@ -84,20 +92,43 @@ enum {
 #pragma GCC diagnostic ignored "-Woverride-init"
 static const operator operators[] = {
     OPERATOR("SparseConv", create_conv, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
-    OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_FLOAT_BOUNDS),
+    OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
+    OPERATOR("LayerNorm", create_norm, F, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON),
+    OPERATOR("QLayerNorm", create_quantized_norm, U, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON | BYTES),
+    OPERATOR("QLayerNormS8", create_quantized_norm, S, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON | BYTES,
+             .is_signed = 1),
+    OPERATOR("Attention", create_attention, F, .inputs = {F, F, F}, .takes = TAKES_HEADS | TAKES_SCALE),
+    OPERATOR("QAttention", create_quantized_attention, U, .inputs = {F, F, F}, .takes = TAKES_HEADS | TAKES_SCALE | BYTES),
+    OPERATOR("QAttentionS8", create_quantized_attention, S, .inputs = {F, F, F}, .takes = TAKES_HEADS | TAKES_SCALE | BYTES,
+             .is_signed = 1),
+    OPERATOR("SparseLSTM", create_lstm, F, .inputs = {F, U, U, F, F, F}, .optional = 4, .outputs = 3, .takes = TAKES_UNITS),
+    OPERATOR("SparseGRU", create_gru, F, .inputs = {F, U, U, F, F}, .optional = 4, .outputs = 2,
+             .takes = TAKES_UNITS | TAKES_RESET),
+    OPERATOR("SparseRNN", create_rnn, F, .inputs = {F, U, U, F, F}, .optional = 4, .outputs = 2,
+             .takes = TAKES_UNITS | TAKES_RELU),
     OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
-    OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U}, .optional = 4, .takes = WINDOW | TAKES_SUM),
-    OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER),
-    OPERATOR("QSparseGemmS8", create_quantized_gemm, S, .inputs = {S, U, I, F}, .takes = LAYER, .is_signed = 1),
-    OPERATOR("QDepthwiseConv", create_quantized_depthwise, U, .inputs = {U, S, I, F}, .takes = WINDOW),
+    OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U, U}, .optional = 4,
+             .takes = WINDOW | TAKES_SUM),
+    OPERATOR("SparseMlp", create_mlp, F, .inputs = {F, U, F, U, F, F}, .optional = 5, .takes = TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
+    OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F}, .takes = LAYER | TAKES_FUNCTION | TAKES_Y_SCALE),
+    OPERATOR("QSparseGemmS8", create_quantized_gemm, S, .inputs = {S, U, I, F}, .takes = LAYER | TAKES_FUNCTION | TAKES_Y_SCALE,
+             .is_signed = 1),
+    OPERATOR("QSparseGemmF", create_gemm_to_floats, F, .inputs = {U, U, I, F, F}, .optional = 4,
+             .takes = TAKES_X_POINT | TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
+    OPERATOR("QSparseGemmFS8", create_gemm_to_floats, F, .inputs = {S, U, I, F, F}, .optional = 4,
+             .takes = TAKES_X_POINT | TAKES_FLOAT_BOUNDS | TAKES_FUNCTION, .is_signed = 1),
+    OPERATOR("QDepthwiseConv", create_quantized_depthwise, U, .inputs = {U, S, I, F, U}, .optional = 4, .takes = WINDOW),
     OPERATOR("QAdd", create_add, U, .inputs = {U, U},
-             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_Y_POINT | TAKES_BOUNDS),
+             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_TWO_SCALES | TAKES_Y_POINT | TAKES_BOUNDS),
+    OPERATOR("QMul", create_multiply, U, .inputs = {U, U},
+             .takes = TAKES_SIGN | TAKES_CHANNELS | TAKES_TWO | TAKES_SCALE | TAKES_Y_POINT | TAKES_BOUNDS),
+    OPERATOR("QTable", create_table, U, .inputs = {U, U}, .takes = TAKES_SIGN),
     OPERATOR("MaxPool", create_max_pool, F, .inputs = {F}, .takes = POOL),
     OPERATOR("QMaxPool", create_quantized_max_pool, U, .inputs = {U}, .takes = TAKES_SIGN | POOL),
     OPERATOR("QAveragePool", create_average_pool, U, .inputs = {U}, .takes = TAKES_SIGN | POOL | AVERAGE | TAKES_COUNT),
-    OPERATOR("QGlobalAveragePool", create_global_average_pool, U, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE),
-    OPERATOR("QGlobalAveragePoolS8", create_global_average_pool, S, .inputs = {U}, .takes = TAKES_CHANNELS | AVERAGE,
-             .is_signed = 1),
+    OPERATOR("QGlobalAveragePool", create_global_average_pool, U, .inputs = {U},
+             .takes = TAKES_SIGN | TAKES_CHANNELS | AVERAGE),
+    OPERATOR("QGather", create_gather, U, .inputs = {U}, .several = 1, .takes = TAKES_SIGN | TAKES_X_POINT | TAKES_INDICES),
     OPERATOR("QPack", create_pack, U, .inputs = {U}),
     OPERATOR("QPackS8", create_pack, U, .inputs = {S}, .is_signed = 1),
     OPERATOR("QUnpack", create_unpack, U, .inputs = {U}, .takes = TAKES_CHANNELS),

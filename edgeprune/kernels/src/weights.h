@@ -32,3 +32,6 @@ typedef struct {
 const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t channel_bytes, int32_t slab,
                         sparse_conv *out, int32_t *row_sums);
 const char *expand_gemm(const expansion *e, sparse_gemm *out, int32_t *row_sums, int32_t by_lane);
+/* Expanded float weights of so many gates as a recurrent layer's steps read them; in_lanes: single weights may lie in lanes.
+ * e: the weights that they come from, and the memory for these. */
+const char *put_step_weights(const expansion *e, const sparse_gemm *w, int32_t gates, int32_t in_lanes, step_weights *out);

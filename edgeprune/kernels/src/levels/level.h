@@ -2,19 +2,6 @@
 #pragma once
 #include "simd128.h"
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-/* For loops of a few rounds, which vectors would only slow down. */
-#define ONE_BY_ONE _Pragma("clang loop vectorize(disable) unroll(disable)")
-/* For loops that take most of the time: how fast they are must not hang on where in a line of code they begin. */
-#define ALIGNED [[clang::code_align(CODE_LINE)]]
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#define ONE_BY_ONE
-#define ALIGNED
-#endif
-
 /* The widest vectors: W(name) is what a name of simd*.h means for them. SUM: a function for vectors of as many lanes. */
 #define W(name) JOINED(name, WIDE)
 #if defined(__AVX512F__)

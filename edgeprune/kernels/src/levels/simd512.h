@@ -18,6 +18,22 @@ static inline vi16 transpose_bytes_16(vi16 a) {
     return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(order));
 }
 
+static inline vi16 look_up_16(vi16 a, const uint8_t *table) {
+#ifdef __AVX512VBMI__
+    const vi16 low = _mm512_permutex2var_epi8(load_i16(table), a, load_i16(table + 64));
+    const vi16 high = _mm512_permutex2var_epi8(load_i16(table + 128), a, load_i16(table + 192));
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(a), low, high);
+#else
+    vi16 found = _mm512_setzero_si512();
+    UNROLL for (int i = 0; i < 16; i++) {
+        const vi16 place = _mm512_adds_epu8(_mm512_xor_si512(a, _mm512_set1_epi8((char)(16 * i))), _mm512_set1_epi8(0x70));
+        const vi16 part = _mm512_broadcast_i32x4(load_i4(table + 16 * i));
+        found = _mm512_or_si512(found, _mm512_shuffle_epi8(part, place));
+    }
+    return found;
+#endif
+}
+
 #define LANES 16
 #define INTEL(name) JOINED(_mm512_, name)
 #include "simd_x86.inc"
@@ -35,7 +51,21 @@ static inline vi16 even_i16(vi16 a, vi16 b) { return PICKED(0, 2, 4, 6, 8, 10, 1
 static inline vi16 even_odd_i16(vi16 a, vi16 b) { return PICKED(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31); }
 static inline vi16 odd_i16(vi16 a, vi16 b) { return PICKED(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
 #undef PICKED
+static inline void twice_i16(vi16 a, vi16 *low, vi16 *high) {
+    *low = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), a);
+    *high = _mm512_permutexvar_epi32(_mm512_setr_epi32(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15), a);
+}
 static inline vi16 one_before_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 15); }
 static inline vi16 one_after_i16(vi16 a, vi16 b) { return _mm512_alignr_epi32(b, a, 1); }
 static inline vf16 as_f16(vi16 a) { return (vf16)a; }
 static inline vi16 select_i16(vi16 mask, vi16 a, vi16 b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xca); }
+static inline vi16 load_apart_i16(const char *from, int64_t step) {
+    vi16 all = _mm512_castsi128_si512(load_i4(from));
+    all = _mm512_inserti32x4(all, load_i4(from + step), 1);
+    all = _mm512_inserti32x4(all, load_i4(from + 2 * step), 2);
+    return _mm512_inserti32x4(all, load_i4(from + 3 * step), 3);
+}
+static inline void store_apart_i16(char *to, int64_t step, vi16 a) {
+    store_apart_i8(to, step, _mm512_castsi512_si256(a));
+    store_apart_i8(to + 2 * step, step, _mm512_extracti64x4_epi64(a, 1));
+}

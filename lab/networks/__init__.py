@@ -1,90 +1,30 @@
 """The networks that the sparse kernels are timed on, as plain torch modules, and the task that each becomes.
 
-A ticket's task is a copy of this file, so it imports nothing of the laboratory. `random-SEED` is drawn from its seed:
-any stack of plain, residual and inverted blocks with any numbers of channels. The weights are random, since a kernel's
-speed depends on where the zeros lie and not on what the others are worth.
+A ticket's task is a copy of this folder, so it imports nothing else of the laboratory. `random-SEED` is drawn from its
+seed: any stack of plain, residual and inverted blocks with any numbers of channels. The weights are random, since a
+kernel's speed depends on where the zeros lie and not on what the others are worth.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeprune import Data, Recipe, Split, Task
-from edgeprune.tasks.networks import mlp, vgg16
+from edgeprune.tasks.networks import mlp
+
+from .blocks import Inverted, Residual, convolution, head
+from .images import IMAGES
+from .recurrent import STEPS, gru, lstm
+from .tokens import LENGTH, VOCABULARY, bert_tiny, convnext_atto, vit_tiny
 
 EXAMPLES = {"train": 64, "validation": 32, "test": 2}
 MACS = (0.3e9, 0.8e9)
-IMAGE = (3, 32, 32)
+IMAGE, LARGE = (3, 32, 32), (3, 224, 224)
 WIDTHS = (1024, 2048, 2048, 1024, 16)  # of "mlp"
-
-
-class Residual(nn.Module):
-    """Two convolutions beside a shortcut (He et al. 2016), of any kernel size and stride."""
-
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Sequential(*convolution(inputs, outputs, size, stride, nn.ReLU()))
-        self.second = nn.Sequential(*convolution(outputs, outputs, size))
-        same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(inputs, outputs, 1, stride))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, inputs, H, W] -> [n, outputs, H / stride, W / stride]."""
-        return F.relu(self.second(self.first(x)) + self.shortcut(x))
-
-
-class Inverted(nn.Module):
-    """Wider, depthwise, narrower again, without an activation at the end (Sandler et al. 2018)."""
-
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int, factor: int) -> None:
-        super().__init__()
-        width = inputs * factor
-        self.body = nn.Sequential(
-            *convolution(inputs, width, 1, activation=nn.ReLU6()),
-            *convolution(width, width, size, stride, nn.ReLU6(), groups=width),
-            *convolution(width, outputs, 1),
-        )
-        self.joins = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, inputs, H, W] -> [n, outputs, H / stride, W / stride]."""
-        y: Tensor = self.body(x)
-        return x + y if self.joins else y
-
-
-def convolution(
-    inputs: int, outputs: int, size: int, stride: int = 1, activation: nn.Module | None = None, groups: int = 1
-) -> list[nn.Module]:
-    """Convolution, batch norm and an activation, if any."""
-    layer = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
-    return [layer, nn.BatchNorm2d(outputs), *([activation] if activation else [])]
-
-
-def head(inputs: int, classes: int) -> list[nn.Module]:
-    """Mean over space and a linear layer."""
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
-
-
-def resnet18() -> nn.Module:
-    """ResNet-18 in its CIFAR form: a 3x3 stem and no pooling behind it."""
-    layers, channels = convolution(3, 64, 3, activation=nn.ReLU()), 64
-    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        layers += [Residual(channels, outputs, 3, stride), Residual(outputs, outputs, 3, 1)]
-        channels = outputs
-    return nn.Sequential(*layers, *head(512, 10))
-
-
-def mobilenetv1() -> nn.Module:
-    """MobileNetV1 1.0 for 224x224 (Howard et al. 2017)."""
-    layers, channels = convolution(3, 32, 3, 2, nn.ReLU6()), 32
-    plan = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
-    for outputs, stride in plan:
-        layers += convolution(channels, channels, 3, stride, nn.ReLU6(), groups=channels)
-        layers += convolution(channels, outputs, 1, activation=nn.ReLU6())
-        channels = outputs
-    return nn.Sequential(*layers, *head(1024, 1000))
 
 
 def drawn(seed: int) -> nn.Module:
@@ -141,6 +81,25 @@ def small(seed: int) -> tuple[nn.Module, tuple[int, ...]]:
     return nn.Sequential(*layers, *head(channels, 10)), (inputs, side, side)
 
 
+MAKERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    **{name: (make, (3, side, side)) for name, (make, side) in IMAGES.items()},
+    "vit-tiny": (vit_tiny, LARGE),
+    "bert-tiny": (bert_tiny, (LENGTH,)),
+    "convnext-atto": (convnext_atto, LARGE),
+    "gru": (gru, STEPS),
+    "lstm": (lstm, STEPS),
+}
+IDS = {"bert-tiny": VOCABULARY}  # networks that take ids, and how many there are
+
+
+def noise(name: str, examples: int, generator: torch.Generator) -> Tensor:
+    """Inputs [examples, *shape] of a network: from a normal distribution, or ids."""
+    shape = (examples, *network_of(name)[1])
+    if name in IDS:
+        return torch.randint(IDS[name], shape, generator=generator)
+    return torch.randn(shape, generator=generator)
+
+
 def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Multiply-adds of the convolutions and linear layers for one input."""
     total = 0
@@ -149,13 +108,14 @@ def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
         nonlocal total
         weight = module.weight
         assert isinstance(weight, Tensor)
-        total += weight.numel() * (output[0, 0].numel() if output.dim() > 2 else 1)
+        total += weight.numel() * output[0].numel() // len(weight)
 
     layers = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     hooks = [layer.register_forward_hook(count) for layer in layers]
     training = network.training
     with torch.inference_mode():
-        network.eval()(torch.zeros(1, *shape))
+        words = any(isinstance(module, nn.Embedding) for module in network.modules())
+        network.eval()(torch.zeros(1, *shape, dtype=torch.int64 if words else None))
     for hook in hooks:
         hook.remove()
     network.train(training)
@@ -163,30 +123,36 @@ def macs(network: nn.Module, shape: tuple[int, ...]) -> int:
 
 
 def network_of(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network by its name, one of `tickets.NETWORKS`, random-SEED or small-SEED, and the shape of one input."""
+    """A network by its name, "mlp", one of IMAGES, random-SEED or small-SEED, and the shape of one input."""
     if name.startswith("random-"):
         return drawn(int(name.removeprefix("random-"))), IMAGE
     if name.startswith("small-"):
         return small(int(name.removeprefix("small-")))
     if name == "mlp":
         return mlp(WIDTHS), WIDTHS[:1]
-    makers = {"resnet18": (resnet18, IMAGE), "vgg16": (vgg16, IMAGE), "mobilenetv1": (mobilenetv1, (3, 224, 224))}
-    make, shape = makers[name]
+    make, shape = MAKERS[name]
     return make(), shape
+
+
+def kept_dense(network: nn.Module) -> list[str]:
+    """The weights that are not pruned: a stem's, which reads the image's three colours, and depthwise ones."""
+    return [
+        f"{name}.weight"
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d) and (layer.in_channels == IMAGE[0] or layer.groups > 1)
+    ]
 
 
 def task(name: str) -> Task:
     """A network as a task whose inputs are noise. Nothing is learned, so there is nothing to judge: the metric is 0."""
-    shape = network_of(name)[1]
 
     def splits(folder: object) -> Data:
         generator = torch.Generator().manual_seed(0)
 
-        def noise(examples: int) -> Split:
-            inputs = torch.randn(examples, *shape, generator=generator)
-            return Split(inputs, torch.zeros(examples, dtype=torch.int64))
+        def split(examples: int) -> Split:
+            return Split(noise(name, examples, generator), torch.zeros(examples, dtype=torch.int64))
 
-        return Data(*[noise(examples) for examples in EXAMPLES.values()])
+        return Data(*[split(examples) for examples in EXAMPLES.values()])
 
     return Task(
         name=name,
@@ -196,5 +162,5 @@ def task(name: str) -> Task:
         metric=lambda outputs, targets: 0.0,
         metric_name="nothing",
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
-        recipe=Recipe(iterations=1, batch_size=1),
+        recipe=Recipe(iterations=1, batch_size=1, rate_scale=dict.fromkeys(kept_dense(network_of(name)[0]), 0.0)),
     )

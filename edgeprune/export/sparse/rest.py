@@ -1,0 +1,69 @@
+"""What is neither a layer nor has a kernel of ours: operators without weights, which take their time whatever is zero.
+A transformer spends half of its time in them, so that no gain of a network can be predicted without them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edgeprune.export.gelu import gelus
+from edgeprune.export.graph import Graph, Node, concrete
+from edgeprune.export.sparse.layers import Weighted
+from edgeprune.kernels.costs import Costs
+from edgeprune.operator_row import POOL
+from edgeprune.operators import row
+
+PLANES = (3, 4)  # dimensions of what packed operators work on
+IMAGE = 4
+GELU = "gelu"  # as the cost model calls it, however a network spells it
+
+
+def rest_ns(graph: Graph, layers: Sequence[Weighted], costs: Costs) -> dict[int, float]:
+    """The number of each node that no layer and no region of packed or blocked operators weighs -> nanoseconds in the
+    runtime. Left out is what it runs inside the kernel before it (a bias; an activation or an addition behind a
+    convolution or a product of one column), and what only gives a tensor another shape."""
+    counted = {layer.number for layer in layers} | {layer.biased for layer in layers if layer.biased is not None}
+    whole = {gelu.output: gelu.value for gelu in gelus(graph)}
+    parts = {part for gelu in gelus(graph) for part in gelu.parts} - whole.keys()
+    taking = {layer.number for layer in layers if not _over_tokens(layer)}
+    found: dict[int, float] = {}
+    for number, node in enumerate(graph.nodes):
+        if number in counted or node.output in parts or row(node.type).moves or _is_weighed(graph, node):
+            continue
+        if node.output in whole:
+            node = replace(node, type=GELU, inputs=(whole[node.output],))
+        if row(node.type).behind and taking & {graph.writer.get(name, -1) for name in node.inputs}:
+            taking.add(number)
+        else:
+            found[number] = _time(graph, node, costs)
+    return found
+
+
+def _over_tokens(layer: Weighted) -> bool:
+    return layer.geometry is not None and layer.geometry.gemm and layer.geometry.positions_out > 1
+
+
+def _is_weighed(graph: Graph, node: Node) -> bool:
+    """True for an operator that the packed region, or that of blocked channels, has times for."""
+    operator, rank = row(node.type), len(graph.shapes.get(node.output, ()))
+    if graph.precision == "int8":
+        return bool(rank in PLANES and operator.packed and node.output in graph.scales)
+    return rank == IMAGE and operator.channels == POOL
+
+
+def _time(graph: Graph, node: Node, costs: Costs) -> float:
+    """One operator; where it computes in float between quantized tensors, with their conversions."""
+    inputs = [name for name in node.inputs if name in graph.shapes and graph.is_float(name)]
+    touched = [name for name in (*inputs, node.output) if name in graph.scales]
+    cells = max(_cells(graph, name) for name in (*inputs, node.output))
+    rules = row(node.type).int8
+    if rules and rules[0].integer and len(touched) == len(inputs) + 1:
+        return costs.rest("int8", node.type, cells)
+    changes = sum(costs.rest("int8", "convert", _cells(graph, name)) for name in touched)
+    products = _cells(graph, node.output) * graph.shapes[inputs[0]][-1] if row(node.type).weights and inputs else 0
+    return changes + costs.rest("fp32", node.type, cells, products)
+
+
+def _cells(graph: Graph, name: str) -> int:
+    return math.prod(concrete(graph.shapes.get(name, (0,))))

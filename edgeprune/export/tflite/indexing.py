@@ -1,0 +1,161 @@
+"""Picking and putting by positions: GatherND, GatherElements, ScatterND, ScatterElements, OneHot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.export.graph import Node, Shape, concrete
+from edgeprune.export.tflite import layout
+from edgeprune.export.tflite.file import options_of
+from edgeprune.export.tflite.reshaping import requantize, settle
+from edgeprune.export.tflite.writer import Value, Writer
+
+
+def plain(writer: Writer, node: Node, index: int) -> Value:
+    """An input as ONNX has it, its shape for a batch of one."""
+    value = writer.value(node, index)
+    value = writer.reorder(value, layout.identity(len(value.shape)))
+    return Value(value.tensor, concrete(value.shape), value.axes)
+
+
+def positions_of(writer: Writer, node: Node, index: int, sizes: list[int]) -> Value:
+    """Computed positions as int32, those that count from the end counted from the front. sizes: of the dimension that
+    they are in, or of each one for vectors of positions."""
+    value = plain(writer, node, index)
+    kind = writer.file.tensors[value.tensor].dtype
+    if kind != "int32":
+        value = _integer(writer, value, "CAST", [], "positions")
+    behind = writer.temporary(value, value.shape, value.axes, "is_behind", "bool")
+    writer.operator("LESS", [value.tensor, writer.integers("zero", [0])], behind.tensor, options_of("Less"))
+    behind = _integer(writer, behind, "CAST", [], "behind")
+    more = _integer(writer, behind, "MUL", [writer.integers("sizes", sizes)], "more")
+    return _integer(writer, value, "ADD", [more.tensor], "from_front")
+
+
+def _integer(writer: Writer, value: Value, code: str, others: list[int], label: str) -> Value:
+    """A step of arithmetic on positions, in int32."""
+    result = writer.temporary(value, value.shape, value.axes, label, "int32")
+    options = options_of({"CAST": "Cast", "MUL": "Mul", "ADD": "Add"}[code])
+    writer.operator(code, [value.tensor, *others], result.tensor, options)
+    return result
+
+
+def gather_nd(writer: Writer, node: Node) -> None:
+    """GatherND; batch dimensions of size one only."""
+    data, shared = plain(writer, node, 0), int(node.attributes.get("batch_dims", 0))
+    if any(size != 1 for size in data.shape[:shared]):
+        raise node.fail(f"it has batch dimensions of sizes {list(data.shape[:shared])}, expected none")
+    data = writer.reshape(data, data.shape[shared:], layout.identity(len(data.shape) - shared))
+    if writer.is_constant(node, 1):
+        array = writer.graph.constants[node.inputs[1]]
+        depth = array.shape[-1]
+        chosen = writer.integers("positions", (array % data.shape[:depth]).reshape(array.shape[shared:]))
+    else:
+        depth = writer.graph.shapes[node.inputs[1]][-1]
+        value = positions_of(writer, node, 1, list(data.shape[:depth]))
+        chosen = writer.reshape(value, value.shape[shared:], layout.identity(len(value.shape) - shared)).tensor
+    writer.produce(node.output, layout.identity(len(writer.graph.shapes[node.output])))
+    filled = requantize(writer, data, node)
+    shape = writer.file.tensors[filled].shape
+    if shared:
+        short = writer.temporary(data, shape[shared:], layout.identity(len(shape) - shared), "picked")
+        writer.operator("GATHER_ND", [data.tensor, chosen], short.tensor, options_of("GatherNd"))
+        sizes = writer.integers("shape", shape)
+        writer.operator("RESHAPE", [short.tensor, sizes], filled, options_of("Reshape", newShape=list(shape)))
+    else:
+        writer.operator("GATHER_ND", [data.tensor, chosen], filled, options_of("GatherNd"))
+    settle(writer, node, filled)
+
+
+def gather_elements(writer: Writer, node: Node) -> None:
+    """GatherElements: one GATHER from the data as a list, by the place of each element in it."""
+    data = plain(writer, node, 0)
+    rank = len(data.shape)
+    axis = node.attributes.get("axis", 0) % rank
+    target = concrete(writer.graph.shapes[node.output])
+    step = int(np.prod(data.shape[axis + 1 :]))
+    if writer.is_constant(node, 1):
+        places = _places(data.shape, writer.graph.constants[node.inputs[1]], axis)
+        chosen = writer.integers("places", places)
+    else:
+        value = positions_of(writer, node, 1, [data.shape[axis]])
+        value = _integer(writer, value, "MUL", [writer.integers("step", [step])], "scaled")
+        origin = writer.integers("origins", _places(data.shape, np.zeros(target, np.int64), axis))
+        chosen = _integer(writer, value, "ADD", [origin], "places").tensor
+    listed = writer.reshape(data, (int(np.prod(data.shape)),), layout.identity(1))
+    writer.produce(node.output, layout.identity(rank))
+    filled = requantize(writer, data, node)
+    writer.operator("GATHER", [listed.tensor, chosen], filled, options_of("Gather", axis=0))
+    settle(writer, node, filled)
+
+
+def _places(shape: Shape, indices: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Place in a list of all elements, for each element that GatherElements or ScatterElements means."""
+    grid: list[NDArray[Any]] = list(np.indices(indices.shape))
+    grid[axis] = indices % shape[axis]
+    return np.asarray(np.ravel_multi_index(tuple(grid), shape))
+
+
+def scatter_nd(writer: Writer, node: Node) -> None:
+    """ScatterND at constant positions: rows picked from the data and the updates, one behind the other."""
+    data = plain(writer, node, 0)
+    indices = _positions(writer, node)
+    depth = indices.shape[-1]
+    lead, rest = data.shape[:depth], int(np.prod(data.shape[depth:]))
+    places = np.moveaxis(indices % lead, -1, 0).reshape(depth, -1)
+    written = np.asarray(np.ravel_multi_index(tuple(places), lead))
+    _put(writer, node, data, written, rest)
+
+
+def scatter_elements(writer: Writer, node: Node) -> None:
+    """ScatterElements at constant positions, likewise."""
+    data = plain(writer, node, 0)
+    axis = node.attributes.get("axis", 0) % len(data.shape)
+    _put(writer, node, data, _places(data.shape, _positions(writer, node), axis).ravel(), 1)
+
+
+def _positions(writer: Writer, node: Node) -> NDArray[Any]:
+    if node.attributes.get("reduction", "none") != "none":
+        raise node.fail(f"its reduction is {node.attributes['reduction']}, expected none")
+    if not writer.is_constant(node, 1):
+        raise node.fail("its positions are not constant")
+    return writer.graph.constants[node.inputs[1]]
+
+
+def _put(writer: Writer, node: Node, data: Value, written: NDArray[Any], rest: int) -> None:
+    """written: the row of the data, of `rest` elements each, that each row of the updates takes the place of."""
+    count = int(np.prod(data.shape)) // rest
+    picks = np.arange(count)
+    picks[written] = count + np.arange(written.size)
+    parts = [plain(writer, node, index) for index in (0, 2)]
+    rows = [writer.reshape(part, (int(np.prod(part.shape)) // rest, rest), layout.identity(2)) for part in parts]
+    joined = writer.temporary(data, (count + written.size, rest), layout.identity(2), "and_updates")
+    writer.operator("CONCATENATION", [row.tensor for row in rows], joined.tensor, options_of("Concatenation", axis=0))
+    picked = writer.temporary(data, (count, rest), layout.identity(2), "scattered")
+    chosen = writer.integers("rows", picks)
+    writer.operator("GATHER", [joined.tensor, chosen], picked.tensor, options_of("Gather", axis=0))
+    shape = writer.graph.shapes[node.output]
+    writer.alias(node.output, writer.reshape(picked, shape, layout.identity(len(shape))))
+
+
+def one_hot(writer: Writer, node: Node) -> None:
+    """OneHot with a constant depth and constant values."""
+    if not (writer.is_constant(node, 1) and writer.is_constant(node, 2)):
+        raise node.fail("its depth and its values are not constant")
+    depth = int(writer.graph.constants[node.inputs[1]].reshape(()))
+    values = writer.graph.constants[node.inputs[2]]
+    if writer.is_constant(node, 0):
+        array = writer.graph.constants[node.inputs[0]].astype(np.int64)
+        chosen = writer.integers("positions", np.where(array < 0, array + depth, array))
+        rank = array.ndim
+    else:
+        value = positions_of(writer, node, 0, [depth])
+        chosen, rank = value.tensor, len(value.shape)
+    output = writer.produce(node.output, layout.identity(rank + 1))
+    axis = node.attributes.get("axis", -1) % (rank + 1)
+    count = writer.file.constant("depth", np.array(depth, np.int32))
+    off, on = (writer.file.constant(label, value) for label, value in zip(("off", "on"), values, strict=True))
+    writer.operator("ONE_HOT", [chosen, count, on, off], output, options_of("OneHot", axis=axis))
