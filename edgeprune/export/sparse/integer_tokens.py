@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from edgeprune.export.scales import Scale
+from edgeprune.export.sparse import functions
 from edgeprune.export.sparse.between import Timed, attention_attributes
 from edgeprune.export.sparse.choice import Choice
-from edgeprune.export.sparse import functions
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.functions import table
 from edgeprune.export.sparse.packed import named, points, requantize, zero_point
