@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,9 @@ class Eager(Costs):
         return 1.0 if form == "own" else 1e6
 
     def reorder(self, cells: int) -> float:
+        return 1.0
+
+    def between(self, work: str, features: Mapping[str, float]) -> float:
         return 1.0
 
     def rest(self, precision: str, operator: str, cells: int, products: int = 0) -> float:

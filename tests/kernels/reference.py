@@ -124,7 +124,9 @@ class Operator(OpRun):
     defaults: dict[str, Any] = {}
     signed: Optional[int] = None
 
-    def _run(self, *inputs: Array, **_: Any) -> tuple[Array]:
+    def _run(self, *inputs: Optional[Array], **_: Any) -> tuple[Array]:
+        # The evaluator keeps what a node writes to an output that is left out, under no name.
+        inputs = tuple(value if name else None for name, value in zip(self.onnx_node.input, inputs))
         found = {attribute.name: self._value(attribute) for attribute in self.onnx_node.attribute}
         attributes = {"signed": self.signed, **self.defaults, **found}
         low, high = whole_range(attributes["signed"] or 0)

@@ -42,13 +42,13 @@ from edgeprune import Data, Recipe, Split, Task
 def network():
     return nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4),
+        nn.Conv2d(16, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 4),
     )
 
 def data(folder):
     random = torch.Generator().manual_seed(0)
-    return Data(*[Split(torch.randn(n, 3, 8, 8, generator=random), torch.zeros(n).long()) for n in (32, 16, 2)])
+    return Data(*[Split(torch.randn(n, 3, 16, 16, generator=random), torch.zeros(n).long()) for n in (32, 16, 2)])
 
 def task(name):
     return Task(
