@@ -24,8 +24,9 @@ def rest_ns(graph: Graph, layers: Sequence[Weighted], costs: Costs) -> dict[int,
     runtime. Left out is what it runs inside the kernel before it (a bias; an activation or an addition behind a
     convolution or a product of one column), and what only gives a tensor another shape."""
     counted = {layer.number for layer in layers} | {layer.biased for layer in layers if layer.biased is not None}
-    whole = {gelu.output: gelu.value for gelu in gelus(graph)}
-    parts = {part for gelu in gelus(graph) for part in gelu.parts} - whole.keys()
+    spelled = list(gelus(graph))
+    whole = {gelu.output: gelu.value for gelu in spelled}
+    parts = {part for gelu in spelled for part in gelu.parts} - whole.keys()
     taking = {layer.number for layer in layers if not _over_tokens(layer)}
     found: dict[int, float] = {}
     for number, node in enumerate(graph.nodes):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeprune.artifact import Layer
-from edgeprune.export.graph import OPEN_BATCH, Graph, Shape
+from edgeprune.export.graph import Graph, Shape, concrete
 from edgeprune.export.sparse.choice import FULL, LAYOUT, LITTLE, Choice, weigh
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.floats import rewrite_floats
@@ -28,7 +28,8 @@ LayerTimes = Mapping[str, Mapping[str, float]]
 class Weighing:
     """draft: the graph with the library's operators, where they are worth it. choices: of each layer, in the graph's
     order. planned: which of them the library runs. against: why it runs none, "" where it does. dense_ns: layer ->
-    predicted time of the runtime's own kernel, estimated where no kernel of the library could take its place."""
+    predicted time of the runtime's own kernel, estimated where no kernel of the library could take its place. rest_ns:
+    what the runtime takes for operators without weights; left_ns: what they take beside the library's."""
 
     draft: Draft
     choices: tuple[Choice, ...]
@@ -125,4 +126,4 @@ def estimated_ns(graph: Graph, layer: Weighted, costs: Costs) -> float:
 
 def _places(shape: Shape) -> int:
     """The size of some axes together, for one example."""
-    return max(1, math.prod(size // OPEN_BATCH if size and size % OPEN_BATCH == 0 else size for size in shape))
+    return max(1, math.prod(concrete(shape)))
