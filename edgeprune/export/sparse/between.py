@@ -12,7 +12,7 @@ from edgeprune.export.graph import Graph, concrete
 from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK
 from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Weighted
-from edgeprune.export.sparse.rest import GELU
+from edgeprune.export.sparse.rest import GELU, Rest
 from edgeprune.export.sparse.tokens import Attention, Function, Norm, attentions, functions, norms
 from edgeprune.kernels.costs import Costs, attention_features, function_features, norm_features
 
@@ -29,9 +29,6 @@ class Timed:
     def pays(self) -> bool:
         """True if the library's is faster, and not just a little."""
         return DOUBT_DENSE * self.own + SLACK < self.stock
-
-
-Rest = Mapping[int, float]  # node -> nanoseconds in the runtime, as `rest_ns` has them
 
 
 def called_functions(graph: Graph, layers: Iterable[Weighted], rest: Rest, costs: Costs) -> dict[int, Timed]:

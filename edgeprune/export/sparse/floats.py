@@ -21,7 +21,7 @@ from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.layers import Weighted, Window, clipping, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
-from edgeprune.export.sparse.rest import rest_ns
+from edgeprune.export.sparse.rest import Rest
 from edgeprune.export.sparse.tokens import RELU, Function
 from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
@@ -64,7 +64,7 @@ class Option:
     reads_plain: bool = False
 
 
-def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned:
+def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs, rest: Rest) -> Planned:
     """Replace every layer and MaxPool whose own kernel pays off."""
     graph, taken = draft.graph, set[int]()
     options = _options(graph, choices, costs)
@@ -76,7 +76,6 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs) -> Planned
             saved += max(choice.dense - choice.doubted, 0.0)
             chosen |= {choice.layer.number} if choice.pays else set()
     layers = [choice.layer for choice in choices]
-    rest = rest_ns(graph, layers, costs)
     called = called_functions(graph, layers, rest, costs)
     parts: dict[int, Part] = {}
     for choice in choices:

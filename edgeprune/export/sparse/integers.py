@@ -13,7 +13,7 @@ from edgeprune.export.sparse.products import added_bias
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.region import Region
 from edgeprune.export.sparse.regions import Planned
-from edgeprune.export.sparse.rest import rest_ns
+from edgeprune.export.sparse.rest import Rest
 from edgeprune.export.sparse.steps import step_of, weighted_step
 from edgeprune.kernels.costs import Costs
 from edgeprune.operators import row
@@ -31,7 +31,7 @@ def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
     return judged
 
 
-def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs) -> Planned:
+def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs, rest: Rest) -> Planned:
     """Put sparse layers, and what is best packed with them, in place of operators between pairs of
     QuantizeLinear and DequantizeLinear."""
     chosen, saved, stock, products = set[int](), 0.0, 0.0, list[Choice]()
@@ -47,7 +47,6 @@ def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs) -> Plann
                 chosen.add(choice.layer.number)
                 saved += choice.dense - choice.doubted
     layers = [choice.layer for choice in choices]
-    rest = rest_ns(draft.graph, layers, costs)
     called = called_functions(draft.graph, layers, rest, costs)
     found = between(draft.graph, rest, costs)
     inside = [timed for number, timed in called.items() if number in chosen]

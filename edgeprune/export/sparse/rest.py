@@ -4,7 +4,7 @@ A transformer spends half of its time in them, so that no gain of a network can 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edgeprune.export.gelu import gelus
@@ -16,6 +16,7 @@ from edgeprune.operators import row
 
 PLANES = (3, 4)  # dimensions of what packed operators work on
 IMAGE = 4
+Rest = Mapping[int, float]  # node -> nanoseconds in the runtime, as `rest_ns` has them
 GELU = "gelu"  # as the cost model calls it, however a network spells it
 
 

@@ -75,12 +75,12 @@ def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bo
         choices.append(choice)
         if choice.pattern:
             formats.setdefault(layer.initializer, choice.pattern)
-    planned = (rewrite_integers if precision == "int8" else rewrite_floats)(draft, choices, costs)
+    rest = rest_ns(graph, layers, costs)
+    planned = (rewrite_integers if precision == "int8" else rewrite_floats)(draft, choices, costs, rest)
     times = {
         choice.layer.name: estimated_ns(graph, choice.layer, costs) if choice.refusal else choice.dense
         for choice in choices
     }
-    rest = rest_ns(graph, layers, costs)
     kept = {(node.type, node.output) for node in draft.finish().nodes if not node.domain}
     before = draft.paired.graph.nodes
     stay = {
