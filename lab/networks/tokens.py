@@ -98,6 +98,14 @@ class ChannelsLastNorm(nn.LayerNorm):
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class SpatialMean(nn.Module):
+    """Mean over the positions of [n, C, H, W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, C, H, W] -> [n, C]."""
+        return x.mean((2, 3))
+
+
 class ConvNeXtBlock(nn.Module):
     """Depthwise 7x7, then an MLP over channels, which lie last (Liu et al. 2022)."""
 
@@ -133,5 +141,5 @@ def convnext_atto() -> nn.Module:
         else:
             layers += [ChannelsLastNorm(before, 1e-6), nn.Conv2d(before, width, 2, 2)]
         layers += [ConvNeXtBlock(width) for _ in range(depth)]
-    end = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(widths[-1], 1e-6), nn.Linear(widths[-1], 1000)]
+    end = [SpatialMean(), nn.LayerNorm(widths[-1], 1e-6), nn.Linear(widths[-1], 1000)]
     return nn.Sequential(*layers, *end)

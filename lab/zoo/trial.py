@@ -105,7 +105,8 @@ def settle_batch_norms(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         layer.reset_running_stats()
         layer.train().momentum = None
         if layer.affine:
-            nn.init.uniform_(layer.weight, 0.75, 1.25)
+            with torch.no_grad():
+                layer.weight.mul_(torch.empty_like(layer.weight).uniform_(0.75, 1.25))
             nn.init.normal_(layer.bias, 1.0, 0.25)
     if norms:
         with torch.no_grad():

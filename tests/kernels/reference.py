@@ -370,15 +370,15 @@ class QDepthwiseConv(Operator):
 class QSparseGemm(Operator):
     defaults, signed = INTEGER, 0
 
-    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array) -> Array:
+    def compute(
+        self, a: dict[str, Any], x: Array, w: Array, b: Array, s: Array, table: Optional[Array] = None
+    ) -> Array:
         assert x.dtype == (np.int8 if self.signed else np.uint8)
         weight = packing.unpack(w.tobytes())
         assert weight.dtype == np.int8
         acc = (x.astype(np.int64) - a["x_zero_point"]) @ weight[:, :, 0].astype(np.int64).T + b
-        if a.get("function"):
-            y = called(a["function"], (acc.astype(np.float32) * s).astype(np.float64))
-            return to_bytes(y, a["y_scale"], a["y_zero_point"], self.signed)
-        return requantize(acc, s, a["y_zero_point"], a["low"], a["high"]).astype(x.dtype)
+        y = requantize(acc, s, a["y_zero_point"], a["low"], a["high"])
+        return (y if table is None else look_up(y, table, int(self.signed or 0))).astype(x.dtype)
 
 
 class QAdd(Operator):

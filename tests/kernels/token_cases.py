@@ -24,7 +24,7 @@ def token_cases(cases: Cases, pattern: str, density: float, signed: bool) -> Non
     pair_of_products(cases, pattern, density)
     product_with_function(cases, pattern, density)
     for kind in ("block:1x4", "unstructured"):
-        integer_product_with_function(cases, kind, density, signed)
+        integer_product_with_table(cases, kind, density, signed)
         product_to_floats(cases, kind, density, signed)
     layer_norm(cases, signed)
     attention(cases, signed)
@@ -95,12 +95,13 @@ def quantized(
     return [cases.input(x), name, cases.weight(bias), cases.weight(scales)], point, (n, m)
 
 
-def integer_product_with_function(cases: Cases, pattern: str, density: float, signed: bool) -> None:
+def integer_product_with_table(cases: Cases, pattern: str, density: float, signed: bool) -> None:
     names, point, _ = quantized(cases, pattern, density, signed)
-    ends = {**point, "y_zero_point": int(cases.random.integers(-100, 100)) + 128 * (not signed), "y_scale": 0.03}
-    op = "QSparseGemmS8" if signed else "QSparseGemm"
-    y = cases.node(op, names, function=int(cases.random.choice(FUNCTIONS[1:])), **ends)
-    cases.output(y, TensorProto.INT8 if signed else TensorProto.UINT8, 1)  # where a value lies between two integers
+    names[3] = cases.weight(cases.weights[names[3]] * np.float32(30))  # over the whole range
+    names.append(cases.weight(cases.random.integers(0, 256, 256).astype(np.uint8)))
+    ends = {**point, "y_zero_point": int(cases.random.integers(-100, 100)) + 128 * (not signed)}
+    y = cases.node("QSparseGemmS8" if signed else "QSparseGemm", names, **ends)
+    cases.output(y, TensorProto.INT8 if signed else TensorProto.UINT8)
 
 
 def product_to_floats(cases: Cases, pattern: str, density: float, signed: bool) -> None:

@@ -7,13 +7,15 @@ rounding to a grid is left between them. Norms and attention give the integers t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from edgeprune.export.scales import Scale
+from edgeprune.export.sparse import functions
 from edgeprune.export.sparse.between import Timed, attention_attributes
 from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.draft import Draft
+from edgeprune.export.sparse.functions import table
 from edgeprune.export.sparse.packed import named, points, requantize, zero_point
 from edgeprune.export.sparse.steps import Step, weighted_step
 from edgeprune.export.sparse.tokens import Attention, Function, Norm, only_reader
@@ -24,15 +26,22 @@ VALUES = Scale(1.0, 0)  # of sums that stay real numbers
 @dataclass
 class IntegerTokens:
     """The operators of one draft. floats: values that an operator of the library gives as floats; attended: those that
-    attention reads."""
+    attention reads; tables: value -> the function, as a table, of which all that reads it is a part."""
 
     draft: Draft
     floats: set[str] = field(default_factory=set)
     attended: set[str] = field(default_factory=set)
+    tables: dict[str, Step] = field(default_factory=dict)
 
     def rewrite(self, choices: Iterable[Choice], called: Mapping[int, Timed], found: Iterable[Timed]) -> None:
         """Put operators in place of these products, with the functions that they call, and of what is found between."""
         chosen = [timed.what for timed in found]
+        graph = self.draft.graph
+        self.tables = {
+            step.inputs[0]: step
+            for step in functions.steps(self.draft)
+            if {*graph.readers[step.inputs[0]]} <= {*step.nodes} and step.inputs[0] not in graph.output_values
+        }
         self.attended = {name for what in chosen if isinstance(what, Attention) for name in what.inputs}
         for choice in choices:
             timed = called.get(choice.layer.number)
@@ -53,8 +62,8 @@ class IntegerTokens:
             raise ValueError(step)
         graph = self.draft.graph
         residual = None if function or step.clips else self._residual(step.output)
-        if function is not None and function.output in graph.scales:
-            self._integers(choice, step, function)
+        if step.output in self.tables:
+            self._integers(choice, step, self.tables[step.output])
         elif function is not None:
             self._floats(choice, step, function.output, function, "")
         elif residual is not None:
@@ -75,19 +84,17 @@ class IntegerTokens:
         same = same and graph.shapes.get(others[0], ()) == graph.shapes.get(output)
         return (number, others[0]) if same and graph.is_float(others[0]) else None
 
-    def _integers(self, choice: Choice, step: Step, function: Optional[Function]) -> None:
+    def _integers(self, choice: Choice, step: Step, function: Optional[Step]) -> None:
+        """function: one of all that reads the output, as a table of its integers."""
         draft, layer = self.draft, choice.layer
         output = step.output if function is None else function.output
         last = draft.paired.quantizers[output]
-        source = draft.paired.integers[step.inputs[0]]
-        attributes: dict[str, Any] = points(draft, replace(step, output=output))
-        grid = None
-        if function is not None:
-            grid = VALUES
-            attributes |= {"function": function.number, "y_scale": draft.graph.scales[output].scale}
-        inputs = [source, draft.packed(layer, choice.pattern), *requantize(draft, layer, step, grid)]
-        draft.dropped.update((*step.covered, last))
-        draft.add(last, named("QSparseGemm", draft), inputs, draft.paired.integers[output], layer.name, **attributes)
+        inputs = [draft.paired.integers[step.inputs[0]], draft.packed(layer, choice.pattern)]
+        inputs += requantize(draft, layer, step)
+        inputs += [] if function is None else [table(draft, function)]
+        draft.dropped.update((*step.covered, *(() if function is None else function.covered)))
+        integers = draft.paired.integers[output]
+        draft.add(last, named("QSparseGemm", draft), inputs, integers, layer.name, **points(draft, step))
 
     def _floats(self, choice: Choice, step: Step, output: str, function: Optional[Function], residual: str) -> None:
         draft, layer = self.draft, choice.layer

@@ -201,8 +201,6 @@ typedef struct {
     int32_t batch, parts;
     uint32_t flip;        /* int8: xor that takes a byte of the tensor to the level's domain */
     int32_t to_floats;    /* int8: 1: outputs are floats */
-    float y_steps;        /* int8 outputs of a function: 1 / the output's scale; 0 without one */
-    const float *ones;    /* as many as outputs: what is left of their scales then */
     void *next;           /* panels of the product that reads this one's outputs, which go there alone, or null */
 } gemm_job;
 

@@ -6,8 +6,6 @@ typedef struct {
     sparse_gemm weights;
     layer_end end;
     int32_t to_floats;
-    float y_steps;
-    const float *ones;
 } product;
 
 /* From so many examples on a row of weights meets vectors of them. Below, each goes alone or, where int8 inputs are looked
@@ -26,7 +24,7 @@ static OrtStatus *check(const kernel *k, const tensor *x, int32_t inputs, const 
 static gemm_job job_of(const product *p, int64_t batch) {
     return (gemm_job){
         .weights = &p->weights, .float_end = &p->end.floats, .integer_end = &p->end.integers, .batch = (int32_t)batch,
-        .to_floats = p->to_floats, .y_steps = p->y_steps, .ones = p->ones,
+        .to_floats = p->to_floats,
     };
 }
 
@@ -180,23 +178,17 @@ static const char *read_quantized(kernel *k, const OrtKernelInfo *info) {
     int32_t *row_sums = 0;
     product *p = k->state;
     CHECK(read_product(k, info, 1, &p->weights, &row_sums));
-    CHECK(read_function(k, info, p));
     return read_integer_bias(k, info, 2, p->weights.outputs, row_sums, &p->end);
 }
 
 const char *create_quantized_gemm(kernel *k, const OrtKernelInfo *info) {
+    size_t count = 0;
     CHECK(begin(k, 1));
     product *p = k->state;
     CHECK(read_layer_points(k, info, &p->end));
     CHECK(read_quantized(k, info));
-    if (!p->end.floats.function) return has_attribute(k, info, "y_scale") ? "y_scale goes with a function" : 0;
-    CHECK(steps_attribute(k, info, &p->y_steps));
-    const size_t count = whole_fours(p->weights.outputs);
-    float *ones = own(k, 4 * count);
-    if (!ones) return "out of memory for the scales";
-    for (size_t m = 0; m < count; m++) ones[m] = 1;
-    p->ones = ones;
-    return 0;
+    if (!succeeded(k->api, k->api->KernelInfo_GetInputCount(info, &count))) return "its inputs cannot be counted";
+    return count > 4 ? read_table(k, info, 4, &p->end.integers.table) : 0;
 }
 
 const char *create_gemm_to_floats(kernel *k, const OrtKernelInfo *info) {
@@ -207,5 +199,6 @@ const char *create_gemm_to_floats(kernel *k, const OrtKernelInfo *info) {
     const point points[] = {{"x_zero_point", &p->end.x_zero_point, 0}};
     CHECK(read_points(k, info, points, 1));
     CHECK(read_quantized(k, info));
+    CHECK(read_function(k, info, p));
     return float_bounds(k, info, &p->end.floats.low, &p->end.floats.high);
 }
