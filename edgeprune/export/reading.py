@@ -119,9 +119,10 @@ def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
 
 
 def _is_known(value: onnx.ValueInfoProto) -> bool:
-    """True if each dimension is a number or a named one, which can only be the batch."""
+    """True if each dimension is a number or the batch. A name of the exporter's own may be a multiple of the batch, or a
+    number that it did not work out."""
     kind = value.type.tensor_type
-    return kind.HasField("shape") and all(dim.HasField("dim_value") or dim.dim_param for dim in kind.shape.dim)
+    return kind.HasField("shape") and all(dim.HasField("dim_value") or dim.dim_param == BATCH for dim in kind.shape.dim)
 
 
 def _node(proto: onnx.NodeProto, index: int) -> Node:
@@ -141,7 +142,7 @@ def _constant_value(proto: onnx.NodeProto) -> Array:
 
 def _shape(value: onnx.ValueInfoProto) -> Shape:
     dims = value.type.tensor_type.shape.dim
-    return tuple(OPEN_BATCH if dim.dim_param else dim.dim_value for dim in dims)
+    return tuple(OPEN_BATCH if dim.dim_param == BATCH else dim.dim_value for dim in dims)
 
 
 def _type(value: onnx.ValueInfoProto) -> str:

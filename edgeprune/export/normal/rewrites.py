@@ -23,6 +23,7 @@ from onnxscript.rewriter.rules.common import (
 
 from edgeprune.export.normal.attention import MASK_RULES
 from edgeprune.export.normal.recurrent import settle_recurrent
+from edgeprune.export.normal.sizes import settle_sizes
 
 # Folding stays within what an initializer may hold anyway; the library's own limits leave larger weights unfolded.
 FOLD_LIMIT = 1 << 40
@@ -43,6 +44,7 @@ def simplify(model: ir.Model) -> None:
         )
         rewriter.rewrite(model)
         rewriter.rewrite(model, MASK_RULES)
+        settle_sizes(model)
         IdentityEliminationPass()(model)
     split_batch_norms(model)
     for rules in (_BATCH_NORM_RULES, _SEQUENCE_RULES, _RULES, fuse_hardswish_rules()):
