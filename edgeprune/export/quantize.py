@@ -24,9 +24,10 @@ from edgeprune.export.scales import (
     to_int8,
     weight_scales,
 )
-from edgeprune.export.scheme import Scheme, operands, scheme_of
-from edgeprune.operator_row import Rule
+from edgeprune.export.scheme import Scheme, behind_layers, operands, scheme_of
+from edgeprune.operator_row import SHARED, Rule
 
+UNEVEN = 8  # times as large, so that of the smaller range's eight bits five or fewer are left
 FINEST = 128  # XNNPACK wants less than 256
 
 
@@ -38,10 +39,37 @@ def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Graph:
     """
     scheme = scheme_of(graph)
     apart = masked(graph, scheme, ranges)
-    if apart:
+    plain = uneven(graph, scheme, ranges)
+    if apart or plain:
         fixed = {name: scheme.fixed[group].bounds() for name, group in scheme.groups.items() if group in scheme.fixed}
-        scheme, ranges = scheme_of(graph, apart), {**fixed, **ranges}
+        scheme, ranges = scheme_of(graph, apart, plain), {**fixed, **ranges}
     return _Quantizer(graph, scheme, tensor_scales(graph, scheme, ranges)).run()
+
+
+def uneven(graph: Graph, scheme: Scheme, ranges: Mapping[str, tuple[float, float]]) -> frozenset[str]:
+    """What is computed behind the last layers, where a Concat there joins values of very different ranges: a detector's
+    boxes in pixels and its scores, of which one scale would leave nothing. All of it stays float, as detectors' heads
+    are run. Nothing where the values are even."""
+
+    def span(name: str) -> float:
+        """The range of an activation, 0 where nothing is known."""
+        rule = scheme.rules.get(graph.writer.get(name, -1))
+        if name in ranges or rule is None:
+            low, high = ranges.get(name, (0.0, 0.0))
+        elif isinstance(rule.output, tuple):
+            low, high = Scale(*rule.output).bounds()
+        elif rule.output == SHARED:
+            return max(span(part) for part in operands(graph.nodes[graph.writer[name]], rule))
+        else:
+            return 0.0
+        return high - low
+
+    last = behind_layers(graph)
+    for concat in (node for node in last if node.type == "Concat"):
+        spans = [width for name in concat.inputs if (width := span(name)) > 0]
+        if spans and max(spans) > UNEVEN * min(spans):
+            return frozenset(name for node in last for name in node.outputs)
+    return frozenset()
 
 
 def masked(graph: Graph, scheme: Scheme, ranges: Mapping[str, tuple[float, float]]) -> frozenset[str]:

@@ -40,12 +40,14 @@ def operands(node: Node, rule: Rule) -> list[str]:
     return list(node.inputs[: rule.operands or None])
 
 
-def scheme_of(graph: Graph, apart: frozenset[str] = frozenset()) -> Scheme:
-    """Apply the rules to a float32 graph. apart: activations that stay float, with all that reads or computes them.
-    ExportError for an opset without per-channel DequantizeLinear (below 13)."""
+def scheme_of(graph: Graph, apart: frozenset[str] = frozenset(), plain: frozenset[str] = frozenset()) -> Scheme:
+    """Apply the rules to a float32 graph. apart: activations that stay float, with all that reads or computes them;
+    plain: results of nodes that stay float alone. ExportError for an opset without per-channel DequantizeLinear (below
+    13)."""
     if graph.opset < 13:
         raise ExportError(f"int8 needs ONNX opset 13 or later, got {graph.opset}", "export the model again")
     one = {part for gelu in gelus(graph) for part in gelu.parts}  # a runtime computes it at once, in float
+    one |= plain
     nodes = ((number, node) for number, node in enumerate(graph.nodes) if node.outputs[0] not in one)
     rules = {
         number: rule
@@ -54,6 +56,17 @@ def scheme_of(graph: Graph, apart: frozenset[str] = frozenset()) -> Scheme:
     }
     rules = read_as_integers(graph, rules)
     return _Builder(graph, rules, dict(_fusions(graph, rules))).build()
+
+
+def behind_layers(graph: Graph) -> list[Node]:
+    """The nodes behind the last layers with weights, in the graph's order: what makes results of these layers'."""
+    before = set[int]()
+    for number in reversed(range(len(graph.nodes))):
+        readers = [reader for name in graph.nodes[number].outputs for reader in graph.readers.get(name, ())]
+        is_layer = bool(row(graph.nodes[number].type).weights)
+        if is_layer or any(reader in before for reader in readers):
+            before.add(number)
+    return [node for number, node in enumerate(graph.nodes) if number not in before]
 
 
 def _rule_of(node: Node, graph: Graph) -> Optional[Rule]:

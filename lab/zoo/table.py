@@ -111,7 +111,7 @@ def write(outcomes: Sequence[Outcome], names: Sequence[str], machine: str, folde
         "commands": ["scripts/lab zoo", f"scripts/lab zoo --result {machine}"],
         "about": f"{len(outcomes)} networks. fp32: the largest error over the output's largest value, at most "
         f"{BARS['fp32']:.0e}; int8: the signal-to-noise ratio of the worst output, at least {BARS['int8']:g} dB, on "
-        "examples that calibration has not seen. Seconds are processor time.",
+        "the examples that calibrate it. Seconds are processor time.",
         "tables": [
             {
                 "title": "Networks that run in both precisions, each close enough to PyTorch",

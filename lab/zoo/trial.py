@@ -33,7 +33,6 @@ from lab.zoo.entry import Entry
 from lab.zoo.outcome import CELLS, CRASHED, REFUSED, RUNS, Cell, Outcome
 
 SEED = 0
-CALIBRATED = 16  # examples; the others are what a cell is judged by
 
 
 @dataclass
@@ -106,8 +105,8 @@ def settle_batch_norms(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         layer.train().momentum = None
         if layer.affine:
             with torch.no_grad():
+                layer.bias.normal_(1.0, 0.25).mul_(layer.weight)
                 layer.weight.mul_(torch.empty_like(layer.weight).uniform_(0.75, 1.25))
-            nn.init.normal_(layer.bias, 1.0, 0.25)
     if norms:
         with torch.no_grad():
             module(*inputs)
@@ -131,17 +130,16 @@ def _follow_channels(trial: Trial, entry: Entry) -> Collection[str]:
 
 def _trace(trial: Trial, entry: Entry, computed: Collection[str]) -> Ready:
     trial.enter("trace")
-    judged = rows(entry.inputs, slice(CALIBRATED, None))
-    expected = outputs_of(entry.module, judged, trial.outcome.name)
+    expected = outputs_of(entry.module, entry.inputs, trial.outcome.name)
     began = time.process_time()
     traced = trace(entry.module, rows(entry.inputs, slice(2)), _masks(entry.module, computed))
     trial.outcome = replace(trial.outcome, trace_s=round(time.process_time() - began, 2))
     trial.enter("calibration")
-    arrays = tuple(tensor[:CALIBRATED].numpy() for tensor in entry.inputs)
+    arrays = tuple(tensor.numpy() for tensor in entry.inputs)
     forms = {"fp32": traced.graph}
     with trial.told(*(cell for cell in CELLS if cell[1] == "int8")):
         forms["int8"] = quantize(traced.graph, calibrate(traced.graph, arrays, "minmax"))
-    return Ready(traced, judged, expected, forms)
+    return Ready(traced, entry.inputs, expected, forms)
 
 
 def _masks(module: nn.Module, computed: Collection[str]) -> dict[str, BoolArray]:

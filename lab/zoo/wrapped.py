@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lab.zoo.layers import TRAINED
+
 DRAWN = {"initializer_range": 0.1}
 
 
@@ -29,3 +31,11 @@ class Wrapped(nn.Module):
             return outputs[0]
         found = tuple(outputs[name] for name in self.wanted)
         return found[0] if len(found) == 1 else found
+
+
+def as_trained(network: nn.Module, *ends: str) -> nn.Module:
+    """Its batch norms that end a residual body, by how their names end, with the gain that training leaves them."""
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and name.endswith(ends):
+            nn.init.constant_(layer.weight, TRAINED)
+    return network

@@ -65,6 +65,25 @@ class Added(Attention):
         return {"attn_mask": x[:, None, :, :LENGTH]}
 
 
+class Placed(Attention):
+    """A bias for each pair of places, hidden where a mask of True alone would hide it."""
+
+    def mask(self, x: Tensor) -> dict[str, Tensor]:
+        places = torch.arange(LENGTH, device=x.device)
+        bias = (places[:, None] - places[None]).float()
+        seen = (places[:, None] >= 0 * places[None]).expand(x.shape[0], 1, LENGTH, LENGTH)
+        return {"attn_mask": torch.where(seen, bias, torch.finfo(torch.float32).min)}
+
+
+class Dropped(nn.Module):
+    """Weights that are hidden only after the softmax."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(LENGTH, device=x.device)
+        weights = torch.softmax(x @ x.transpose(1, 2), -1)
+        return torch.where(places[:, None] >= places[None], weights, 0.0) @ x
+
+
 class Single(nn.Module):
     """Without heads."""
 
@@ -81,6 +100,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "earlier": (Earlier, {"Add"}),
     "padded": (Padded, {"Add", "Where"}),
     "added": (Added, {"Add"}),
+    "placed": (Placed, {"Add"}),
+    "dropped": (Dropped, {"Where"}),
     "single": (Single, set()),
 }
 

@@ -239,6 +239,11 @@ IMAGE_FORMS: dict[str, tuple[nn.Module, list[str]]] = {
         Net(lambda x: x.view(x.size(0), 2, 2, 12, 12).transpose(1, 2).flatten(1, 2)),
         ["Reshape", "Transpose", "Reshape"],
     ),
+    "windows": (nn.Unfold(3, padding=1), ["Pad", "Gather", "Gather", "Transpose", "Reshape"]),
+    "a constant for each example": (
+        Net(lambda x: x + torch.arange(48.0).reshape(4, 12, 1).repeat(x.shape[0], 1, 1).reshape(-1, 4, 12, 1)),
+        ["Shape", "Concat", "Expand", "Reshape", "Add"],
+    ),
     "global pool": (nn.AdaptiveAvgPool2d(1), ["GlobalAveragePool"]),
     "global pool by window": (nn.AvgPool2d(12), ["GlobalAveragePool"]),
     "global mean": (Net(lambda x: x.mean((2, 3))), ["GlobalAveragePool", "Flatten"]),

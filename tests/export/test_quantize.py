@@ -253,6 +253,32 @@ def test_a_concatenation_of_values_with_different_fixed_scales_stays_float() -> 
     assert form.graph.node[-1].op_type == "Concat"
 
 
+HEAD = """(float[batch,4] input) => (float[batch,12] output_0) {
+  l = Gemm<transB=1>(input, w, b)
+  a = Add(l, far)
+  s = Sigmoid(l)
+  output_0 = Concat<axis=1>(a, s)
+}"""
+
+
+@pytest.mark.parametrize(("far", "apart"), [(200.0, True), (2.0, False)])
+def test_boxes_and_scores_are_joined_as_floats_where_one_scale_would_leave_nothing(far: float, apart: bool) -> None:
+    model = model_of(HEAD, w=0.2 * normal(6, 4), b=normal(6), far=np.float32(far))
+    inputs = normal(50, 4)
+    form = quantize(model, calibrate(model, inputs, "minmax"))
+    assert bool({"a", "s"} & {node.input[0] for node in nodes(form, "QuantizeLinear")}) is not apart
+    boxes, scores = np.split(run(model, inputs)[0], 2, 1)
+    mine, their = np.split(run(form, inputs)[0], 2, 1)
+    assert sqnr(boxes, mine) > 30 and (sqnr(scores, their) > 30 or not apart)
+
+
+def test_values_of_different_ranges_are_joined_as_integers_before_a_layer() -> None:
+    text = HEAD.replace("output_0 = Concat", "j = Concat").replace("}", "output_0 = Gemm<transB=1>(j, v, c)\n}")
+    model = model_of(text, w=normal(6, 4), b=normal(6), far=np.float32(200), v=normal(12, 12), c=normal(12))
+    form = quantize(model, calibrate(model, normal(50, 4), "minmax"))
+    assert {"a", "s"} & {node.input[0] for node in nodes(form, "QuantizeLinear")}
+
+
 def test_an_embedding_is_int8_with_zero_point_0_and_shares_its_scale_with_what_is_looked_up() -> None:
     model = model_of(
         """(int64[batch,6] input) => (float[batch,6,8] output_0) {

@@ -67,38 +67,67 @@ def _mask(value: Optional[ir.Value]) -> Optional[np.ndarray[Any, Any]]:
     return None if tensor is None else tensor.numpy()
 
 
-def _hides_nothing(context: Any, mask: ir.Value, **_: Any) -> bool:
-    array = _mask(mask)
-    return array is not None and bool(array.all())
+def _number(value: Optional[ir.Value]) -> Optional[float]:
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return float(tensor.numpy().reshape(())) if tensor is not None and tensor.size == 1 else None
 
 
-def _hides_no_row(context: Any, mask: ir.Value, **_: Any) -> bool:
+def _hides_nothing(context: Any, scores: ir.Value, mask: ir.Value, shown: ir.Value, sum: ir.Value, **_: Any) -> bool:
     array = _mask(mask)
-    return array is not None and bool(array.any(-1).all())
+    same = scores.shape is not None and scores.shape == sum.shape
+    return same and array is not None and bool(array.all())
+
+
+def _hides_no_row(context: Any, mask: ir.Value, sum: ir.Value, nothing: ir.Value, **_: Any) -> bool:
+    """Then what the mask hides has no weight anyway, if it was hidden from the softmax too."""
+    array, add = _mask(mask), sum.producer()
+    if array is None or not array.any(-1).all():
+        return False
+    if array.all():
+        return True
+    added = add.inputs if add is not None and add.op_type == "Add" else ()
+    return _number(nothing) == 0 and any(_hides(part, mask, array) for part in added)
+
+
+def _hides(added: Optional[ir.Value], mask: ir.Value, array: np.ndarray[Any, Any]) -> bool:
+    """What is added to the scores is the lowest number wherever the mask is False."""
+    where = None if added is None else added.producer()
+    if where is not None and where.op_type == "Where" and where.inputs[0] is mask:
+        lowest = _number(where.inputs[2])
+        return lowest is not None and lowest <= LOWEST
+    constant = _mask(added)
+    if constant is None:
+        return False
+    constant, array = np.broadcast_arrays(constant, array)
+    return bool((constant[~array] <= LOWEST).all())
 
 
 def _is_one_for_all(context: Any, mask: ir.Value, **_: Any) -> bool:
     return mask.producer() is not None and _mask(mask) is not None
 
 
-def _smaller(op: Any, scores: Any, mask: ir.Value, shown: Any, hidden: Any) -> Any:
+def _smaller(op: Any, scores: Any, mask: ir.Value, shown: Any, hidden: Any, **_: Any) -> Any:
     """Without the batch, which the scores have anyway."""
     array = np.asarray(_mask(mask))
     alone = op.initializer(ir.tensor(array), name=f"{mask.name}_{scores.name}")
     return op.Add(scores, op.Where(alone, shown, hidden))
 
 
+def _all_shown(op: Any, scores: Any, shown: ir.Value, **_: Any) -> Any:
+    return op.Identity(scores) if _number(shown) == 0 else op.Add(scores, shown)
+
+
 def _hidden(op: Any, scores: Any, mask: Any, shown: Any, hidden: Any) -> Any:
-    return op.Add(scores, op.Where(mask, shown, hidden))
+    return op.Add(scores, op.Where(mask, shown, hidden), _outputs=["sum"])
 
 
-def _shown(op: Any, weights: Any, mask: Any, nothing: Any) -> Any:
-    return op.Where(mask, op.Softmax(weights, axis=-1), nothing)
+def _shown(op: Any, sum: Any, mask: Any, nothing: Any) -> Any:
+    return op.Where(mask, op.Softmax(sum, axis=-1), nothing)
 
 
 # Masks are constants by now, or an Expand of one over the batch.
 MASK_RULES = (
-    RewriteRule(_shown, lambda op, weights, **_: op.Softmax(weights, axis=-1), _hides_no_row),
-    RewriteRule(_hidden, lambda op, scores, **_: op.Identity(scores), _hides_nothing),
+    RewriteRule(_shown, lambda op, sum, **_: op.Softmax(sum, axis=-1), _hides_no_row),
+    RewriteRule(_hidden, _all_shown, _hides_nothing),
     RewriteRule(_hidden, _smaller, _is_one_for_all),
 )

@@ -8,8 +8,9 @@ import transformers as hf
 from torch import nn
 
 from lab.zoo.entry import Entry, noise
-from lab.zoo.wrapped import Wrapped
+from lab.zoo.wrapped import Wrapped, as_trained
 
+ENDS = "reduce_1x1.normalization"  # of MobileNetV2's blocks
 SIDE, CLASSES = 64, {"num_labels": 10}
 STAGES = {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]}
 
@@ -40,12 +41,13 @@ def _mobilenet_v1() -> Entry:
 
 
 def _mobilenet_v2() -> Entry:
-    return _seen(hf.MobileNetV2ForImageClassification(hf.MobileNetV2Config(depth_multiplier=0.35, **CLASSES)))
+    network = hf.MobileNetV2ForImageClassification(hf.MobileNetV2Config(depth_multiplier=0.35, **CLASSES))
+    return _seen(as_trained(network, ENDS))
 
 
 def _mobilenet_v2_deeplab() -> Entry:
     config = hf.MobileNetV2Config(depth_multiplier=0.35, output_stride=16, **CLASSES)
-    return _seen(hf.MobileNetV2ForSemanticSegmentation(config))
+    return _seen(as_trained(hf.MobileNetV2ForSemanticSegmentation(config), ENDS))
 
 
 def _efficientnet() -> Entry:

@@ -9,7 +9,7 @@ import transformers as hf
 from torch import nn
 
 from lab.zoo.entry import Entry, noise
-from lab.zoo.wrapped import DRAWN, Wrapped
+from lab.zoo.wrapped import DRAWN, Wrapped, as_trained
 
 SIDE = 48
 PLAIN: dict[str, Any] = {
@@ -101,7 +101,10 @@ def _levit() -> Entry:
         image_size=64, hidden_sizes=[32, 48, 64], num_attention_heads=[2, 3, 4], depths=[1, 1, 1], key_dim=[8, 8, 8],
         num_labels=10, **DRAWN,
     )  # fmt: skip
-    return _seen(hf.LevitForImageClassificationWithTeacher(config), side=64)
+    network = as_trained(
+        hf.LevitForImageClassificationWithTeacher(config), "projection.batch_norm", "linear_down.batch_norm"
+    )
+    return _seen(network, side=64)
 
 
 def _swiftformer() -> Entry:
