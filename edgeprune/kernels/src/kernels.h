@@ -291,7 +291,7 @@ typedef struct {
     step_form form;
     int32_t slices;  /* of a gate */
     uint32_t *start; /* [gates * slices + 1] first step */
-    uint16_t *index; /* [steps][4] inputs, FOUR_INPUTS: groups of four; SINGLES: [steps][16]; IN_LANES: [steps] first vector */
+    uint16_t *index; /* [steps][4] inputs, FOUR_INPUTS: the first of four; SINGLES: [steps][16]; IN_LANES: [steps] first vector */
     uint8_t *place;  /* IN_LANES: [steps][LANE_ROWS] LANE_TAKEN and the place in the window, or 0 */
     float *value;    /* [steps][STEP_VALUES], IN_LANES: [LANE_ROWS] */
     int32_t *row;    /* not IN_LANES: [gates * slices][4] first row of each of the four in its gate */
