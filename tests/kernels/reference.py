@@ -164,32 +164,49 @@ class SparseConv(Operator):
 
 
 class SparseGemm(Operator):
-    defaults = FLOAT
+    defaults = {**FLOAT, "channels_first": 0, "epsilon": 1e-5, "function": 0}
 
-    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, r: Optional[Array] = None) -> Array:
-        y = called(
-            a.get("function", 0), x.astype(np.float64) @ packing.unpack(w.tobytes())[:, :, 0].astype(np.float64).T + b
-        )
-        y = y if r is None else y + r
-        return np.clip(y, a["low"], a["high"]).astype(np.float32)
+    def compute(self, a: dict[str, Any], x: Array, w: Array, b: Array, *others: Optional[Array]) -> Array:
+        r, *norm = (*others, *[None] * (3 - len(others)))
+        y = called(a["function"], columns(a, x, *norm) @ dense(w).T + b)
+        return placed(a, y, r)
 
 
 class SparseMlp(Operator):
-    defaults = FLOAT
+    defaults = SparseGemm.defaults
 
     def compute(
-        self, a: dict[str, Any], x: Array, w: Array, b: Array, w2: Array, b2: Array, r: Optional[Array] = None
+        self, a: dict[str, Any], x: Array, w: Array, b: Array, w2: Array, b2: Array, *others: Optional[Array]
     ) -> Array:  # fmt: skip
-        first, second = (packing.unpack(part.tobytes())[:, :, 0].astype(np.float64).T for part in (w, w2))
-        y = called(a.get("function", 0), x.astype(np.float64) @ first + b) @ second + b2
-        return np.clip(y if r is None else y + r, a["low"], a["high"]).astype(np.float32)
+        r, *norm = (*others, *[None] * (3 - len(others)))
+        y = called(a["function"], columns(a, x, *norm) @ dense(w).T + b) @ dense(w2).T + b2
+        return placed(a, y, r)
+
+
+def dense(weight: Array) -> Array:
+    return packing.unpack(weight.tobytes())[:, :, 0].astype(np.float64)
+
+
+def columns(a: dict[str, Any], x: Array, scale: Optional[Array], bias: Optional[Array]) -> Array:
+    """What a product multiplies, channels last."""
+    x = np.moveaxis(x, 1, -1) if a["channels_first"] else x
+    return x.astype(np.float64) if scale is None else layer_norm(a, x, scale, bias)
+
+
+def placed(a: dict[str, Any], y: Array, r: Optional[Array]) -> Array:
+    """A product's values, channels last -> its output."""
+    y = np.moveaxis(y, -1, 1) if a["channels_first"] else y
+    return np.clip(y if r is None else y + r, a["low"], a["high"]).astype(np.float32)
 
 
 class LayerNorm(Operator):
-    defaults = {"epsilon": 1e-5}
+    defaults = {"epsilon": 1e-5, "channels_first": 0}
 
     def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
-        return layer_norm(a, *inputs).astype(np.float32)
+        x, *factors = inputs
+        if not a["channels_first"]:
+            return layer_norm(a, x, *factors).astype(np.float32)
+        return np.moveaxis(layer_norm(a, np.moveaxis(x, 1, -1), *factors), -1, 1).astype(np.float32)
 
 
 class Attention(Operator):
@@ -201,7 +218,7 @@ class Attention(Operator):
 
 class QLayerNorm(Operator):
     signed = 0
-    defaults = {**LayerNorm.defaults, "y_zero_point": 0, "y_scale": 1.0}
+    defaults = {"epsilon": 1e-5, "y_zero_point": 0, "y_scale": 1.0}
 
     def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
         return to_bytes(layer_norm(a, *inputs), a["y_scale"], a["y_zero_point"], a["signed"])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from edgeprune.kernels import packing
-from tests.kernels.token_reference import FUNCTIONS, called, normed
+from tests.kernels.token_reference import FUNCTIONS, normed
 
 if TYPE_CHECKING:
     from tests.kernels.arm64_cases import Cases
@@ -52,33 +52,61 @@ def function_of(cases: Cases) -> int:
     return int(cases.random.choice(FUNCTIONS))
 
 
+def drawn_columns(cases: Cases, k: int, m: int) -> tuple[Array, Array, dict[str, Any]]:
+    """X, a residual, and where the channels stand."""
+    n = int(cases.random.choice(TOKENS))
+    space = [1, n] if cases.random.random() < 0.5 else [2, 3, n]
+    if cases.random.random() < 0.5:
+        return floats(cases, space[0], k, *space[1:]), floats(cases, space[0], m, *space[1:]), {"channels_first": 1}
+    return floats(cases, *space, k), floats(cases, *space, m), {}
+
+
+def normed_columns(cases: Cases, x: Array, a: dict[str, Any]) -> tuple[list[str], Array, Array]:
+    """Maybe the factors of a norm; what is multiplied then, channels last, and how close it is."""
+    x = np.moveaxis(x, 1, -1) if a else x
+    if cases.random.random() < 0.5:
+        return [], np.abs(x), np.zeros_like(x)
+    scale, bias = floats(cases, x.shape[-1]), floats(cases, x.shape[-1])
+    a["epsilon"] = 1e-2
+    rows = normed(x, 1e-2) * scale + bias
+    return [cases.weight(scale), cases.weight(bias)], np.abs(rows), 1e-5 * (1 + np.abs(rows) + np.abs(bias))
+
+
+def turned(a: dict[str, Any], y: Array) -> Array:
+    return np.moveaxis(y, -1, 1) if "channels_first" in a else y
+
+
 def product_with_function(cases: Cases, pattern: str, density: float) -> None:
-    n, k, m = int(cases.random.choice(TOKENS)), drawn(cases, 60), drawn(cases, 60)
-    x, b, rest = floats(cases, 1, n, k), floats(cases, m), floats(cases, 1, n, m)
+    k, m = drawn(cases, 60), drawn(cases, 60)
+    x, rest, a = drawn_columns(cases, k, m)
+    factors, rows, off = normed_columns(cases, x, a)
+    b = floats(cases, m)
     name, w = weight(cases, (m, k), np.float32, density, pattern)
-    y = cases.node(
-        "SparseGemm", [cases.input(x), name, cases.weight(b), cases.input(rest)], function=function_of(cases)
-    )
-    cases.output(y, TensorProto.FLOAT, CLOSE + 2e-5 * (np.abs(x) @ np.abs(w).T + np.abs(b) + np.abs(rest)))
+    names = [cases.input(x), name, cases.weight(b), cases.input(rest), *factors]
+    y = cases.node("SparseGemm", names, function=function_of(cases), **a)
+    close = CLOSE + (2e-5 * rows + 2 * off) @ np.abs(w).T + 2e-5 * np.abs(b)
+    cases.output(y, TensorProto.FLOAT, turned(a, close) + 2e-5 * np.abs(rest))
 
 
 def pair_of_products(cases: Cases, pattern: str, density: float) -> None:
-    n, k, hidden, m = int(cases.random.choice(TOKENS)), drawn(cases, 40), drawn(cases, 60), drawn(cases, 40)
-    x, rest, function = floats(cases, n, k), floats(cases, n, m), function_of(cases)
-    biases = floats(cases, hidden), floats(cases, m)
+    k, hidden, m = drawn(cases, 40), drawn(cases, 60), drawn(cases, 40)
+    x, rest, a = drawn_columns(cases, k, m)
+    if cases.random.random() < 0.2:  # so many panels that each goes through both products alone
+        shape = [2, 520] if cases.random.random() < 0.5 else [1, 570]
+        a = {} if cases.random.random() < 0.5 else {"channels_first": 1}
+        x, rest = ((floats(cases, shape[0], c, shape[1]) if a else floats(cases, *shape, c)) for c in (k, m))
+    factors, rows, off = normed_columns(cases, x, a)
+    function, biases = function_of(cases), (floats(cases, hidden), floats(cases, m))
     first, w = weight(cases, (hidden, k), np.float32, density, pattern)
     second, w2 = weight(cases, (m, hidden), np.float32, density, pattern)
     names = [cases.input(x), first, cases.weight(biases[0]), second, cases.weight(biases[1])]
-    names += [cases.input(rest)] if cases.random.random() < 0.5 else []
-    bounds: dict[str, Any] = {"low": -0.5} if cases.random.random() < 0.5 else {}
-    y = cases.node("SparseMlp", names, function=function, **bounds)
-    between = CLOSE + 2e-5 * (np.abs(x) @ np.abs(w).T + np.abs(biases[0]))
-    middle = np.abs(called(function, x.astype(np.float64) @ w.T + biases[0]))
-    cases.output(
-        y,
-        TensorProto.FLOAT,
-        CLOSE + (between + 2e-5 * middle) @ np.abs(w2).T + 2e-5 * (np.abs(biases[1]) + np.abs(rest)),
-    )
+    names += [cases.input(rest)] if cases.random.random() < 0.5 else [""] * bool(factors)
+    a |= {"low": -0.5} if cases.random.random() < 0.5 else {}
+    y = cases.node("SparseMlp", [*names, *factors], function=function, **a)
+    sums = rows @ np.abs(w).T + np.abs(biases[0])
+    between = CLOSE + 2e-5 * sums + 2 * off @ np.abs(w).T
+    close = CLOSE + (between + 2e-5 * np.maximum(sums, 1)) @ np.abs(w2).T + 2e-5 * np.abs(biases[1])
+    cases.output(y, TensorProto.FLOAT, turned(a, close) + 2e-5 * np.abs(rest))
 
 
 def quantized(
@@ -132,6 +160,9 @@ def layer_norm(cases: Cases, signed: bool) -> None:
     names = [cases.input(x), cases.weight(scale)] + ([cases.weight(bias)] if cases.random.random() < 0.7 else [])
     close = 1e-5 * (1 + np.abs(normed(x, 1e-3) * scale) + np.abs(bias))
     both_ends(cases, "LayerNorm", names, signed, close, epsilon=1e-3)
+    planes = cases.input(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+    y = cases.node("LayerNorm", [planes, *names[1:]], epsilon=1e-3, channels_first=1)
+    cases.output(y, TensorProto.FLOAT, np.moveaxis(close, -1, 1))
 
 
 def attention(cases: Cases, signed: bool) -> None:

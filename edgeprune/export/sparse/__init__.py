@@ -17,6 +17,7 @@ from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.folding import fold_gathers
 from edgeprune.export.sparse.layers import find_layers
+from edgeprune.export.sparse.layouts import join_layouts
 from edgeprune.export.sparse.weighing import LayerTimes, weigh_network
 from edgeprune.kernels.costs import Costs
 
@@ -55,7 +56,7 @@ def rewrite(graph: Graph, costs: Costs, measured: Optional[LayerTimes] = None, u
     draft = weighing.draft
     if weighing.against:
         return Rewritten(draft.paired.graph, weighing.records, draft.stored)
-    return Rewritten(fold_gathers(draft.finish()), weighing.records, draft.stored, weighing.gain)
+    return Rewritten(join_layouts(fold_gathers(draft.finish())), weighing.records, draft.stored, weighing.gain)
 
 
 def stock(graph: Graph, why: str = "") -> Rewritten:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
@@ -18,31 +18,18 @@ from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK, Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.layers import Weighted, Window, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.rest import Rest
-from edgeprune.export.sparse.tokens import RELU, Function
+from edgeprune.export.sparse.tails import Tail, between_function, tail_of
+from edgeprune.export.sparse.tokens import Function
 from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
 from edgeprune.operator_row import CONVOLUTION, EITHER, INTERLEAVE, POOL
 from edgeprune.operators import row
 
 RANK = 4  # [N, C, H, W]
-
-
-@dataclass(frozen=True)
-class Tail:
-    """What follows a layer and runs inside its operator. last: the node whose output the operator writes; covered:
-    nodes that vanish; residual: the value that is added, "" for none; low, high: of the clipping; function: of
-    docs/kernels.md, of the sums before a residual is added."""
-
-    last: int
-    covered: tuple[int, ...]
-    residual: str
-    low: float
-    high: float
-    function: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,7 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs, rest: Rest
             joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise and not choice.layer.after
             tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
-            parts[choice.layer.number] = Part(choice, tail)
+            parts[choice.layer.number] = Part(scaled(draft, choice, tail.factor), tail)
     pairs = _pairs(graph, parts) if costs.pairs else {}
     for number, part in parts.items():
         draft.dropped.update(part.tail.covered)
@@ -186,42 +173,6 @@ def _pool(draft: Draft, number: int) -> None:
     draft.add(number, "MaxPool", node.inputs[:1], node.output, node.name, **attributes)
 
 
-def tail_of(
-    graph: Graph, layer: Weighted, taken: set[int], joins: bool, function: Optional[Function] = None
-) -> Tail:  # fmt: skip
-    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that
-    alone read a sum."""
-    covered, residual = [layer.number], ""
-    if layer.biased is not None:
-        covered.append(layer.biased)
-    output = graph.nodes[covered[-1]].output
-    if function is not None:
-        parts = {graph.writer[name] for name in function.parts}
-        covered += [*sorted(parts - {graph.writer[function.output]}), graph.writer[function.output]]
-        output = function.output
-    reader = graph.only_reader(output)
-    if joins and reader is not None and reader not in taken:
-        residual = _other_operand(graph, reader, output)
-        if residual:
-            covered.append(reader)
-            reader = graph.only_reader(graph.nodes[reader].output)
-    bounds = None if reader is None or reader in taken else clipping(graph, reader)
-    if reader is not None and bounds is not None:
-        covered.append(reader)
-    low, high = bounds or (-math.inf, math.inf)
-    return Tail(covered[-1], tuple(covered), residual, low, high, function.number if function else 0)
-
-
-def _other_operand(graph: Graph, number: int, mine: str) -> str:
-    """What an Add adds to a value of the same shape, "" if there is no such operand."""
-    node = graph.nodes[number]
-    others = [name for name in node.inputs if name != mine]
-    if node.type != "Add" or len(others) != 1 or others[0] in graph.constants:
-        return ""
-    shape = graph.shapes.get(mine)
-    return others[0] if shape and graph.shapes.get(others[0]) == shape else ""
-
-
 def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
     """Products over tokens that run inside one operator with the one that alone reads what they give: the second of
     both -> the first."""
@@ -236,13 +187,6 @@ def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
         if second.choice.layer.window is None and alone and between_function(tail) is not None:
             pairs[second.choice.layer.number] = number
     return pairs
-
-
-def between_function(tail: Tail) -> Optional[int]:
-    """The function of docs/kernels.md that a layer ends with, None where it clips otherwise."""
-    if (tail.low, tail.high) == (-math.inf, math.inf):
-        return tail.function
-    return RELU if (tail.low, tail.high, tail.function) == (0.0, math.inf, 0) else None
 
 
 def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
@@ -281,11 +225,23 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     draft.add_node(tail.last, Node(f"{layer.name}.{INTERLEAVE}", INTERLEAVE, (phased,), (output,), interleave))
 
 
+def scaled(draft: Draft, choice: Choice, factor: str) -> Choice:
+    """The layer with the factor in its weights and bias."""
+    if not factor:
+        return choice
+    layer = choice.layer
+    factors = draft.graph.constants[factor].reshape(-1)
+    bias = layer.bias and draft.constant(f"{layer.name}.scaled_bias", draft.graph.constants[layer.bias].reshape(-1) * factors)
+    return replace(choice, layer=replace(layer, weight=layer.weight * factors[:, None], bias=bias))
+
+
 def _bias(draft: Draft, choice: Choice) -> str:
     layer = choice.layer
     if isinstance(layer.folded, Phases):  # one for each phase
         given = draft.graph.constants[layer.bias] if layer.bias else np.zeros(layer.weight.shape[1], np.float32)
         return draft.constant(f"{layer.name}.phases_bias", np.tile(given, layer.folded.stride**2))
+    if layer.bias in draft.constants:
+        return layer.bias
     if layer.bias and draft.graph.constants[layer.bias].ndim > 1:
         return draft.constant(f"{layer.bias}_flat", draft.graph.constants[layer.bias].reshape(-1))
     if layer.bias:

@@ -13,6 +13,7 @@ from edgeprune.export.sparse.draft import Draft
 from edgeprune.export.sparse.floats import rewrite_floats
 from edgeprune.export.sparse.integers import refuse_floats, rewrite_integers
 from edgeprune.export.sparse.layers import Weighted, find_layers
+from edgeprune.export.sparse.layouts import join_layouts
 from edgeprune.export.sparse.regions import Planned
 from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.kernels.costs import Costs, Geometry
@@ -81,7 +82,7 @@ def weigh_network(graph: Graph, costs: Costs, measured: LayerTimes, unsigned: bo
         choice.layer.name: estimated_ns(graph, choice.layer, costs) if choice.refusal else choice.dense
         for choice in choices
     }
-    kept = {(node.type, node.output) for node in draft.finish().nodes if not node.domain}
+    kept = {(node.type, node.output) for node in join_layouts(draft.finish()).nodes if not node.domain}
     before = draft.paired.graph.nodes
     stay = {
         number for number, place in draft.paired.places.items() if (before[place].type, before[place].output) in kept

@@ -25,6 +25,7 @@ static const struct {
     {"b_zero_point", INTEGER, TAKES_TWO}, {"channels", INTEGER, TAKES_CHANNELS}, {"scale", FLOAT, TAKES_SCALE},
     {"function", INTEGER, TAKES_FUNCTION}, {"epsilon", FLOAT, TAKES_EPSILON}, {"heads", INTEGER, TAKES_HEADS},
     {"size", INTEGER, TAKES_HEADS}, {"offsets", INTEGERS, TAKES_HEADS}, {"y_scale", FLOAT, TAKES_Y_SCALE},
+    {"channels_first", INTEGER, TAKES_CHANNELS_FIRST},
     {"count_include_pad", INTEGER, TAKES_COUNT}, {"hidden_size", INTEGER, TAKES_UNITS}, {"reverse", INTEGER, TAKES_UNITS},
     {"linear_before_reset", INTEGER, TAKES_RESET}, {"relu", INTEGER, TAKES_RELU},
     {"input_channels", INTEGERS, TAKES_INDICES},
@@ -118,6 +119,12 @@ const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *na
         return problem_with(k, name, NO_SCALE);
     *out = value;
     return 0;
+}
+
+const char *epsilon_attribute(kernel *k, const OrtKernelInfo *info, float *out) {
+    *out = 1e-5f;
+    succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, "epsilon", out));
+    return *out >= 0 && *out <= 1e30f ? 0 : "epsilon must be a number from 0 to 1e30";
 }
 
 const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out) {

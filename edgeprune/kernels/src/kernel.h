@@ -10,6 +10,7 @@ enum {
     TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11, TAKES_UNITS = 1 << 12, TAKES_RESET = 1 << 13,
     TAKES_RELU = 1 << 14, TAKES_TWO_SCALES = 1 << 15, TAKES_INDICES = 1 << 16, TAKES_FUNCTION = 1 << 17,
     TAKES_EPSILON = 1 << 18, TAKES_HEADS = 1 << 19, TAKES_Y_SCALE = 1 << 20,
+    TAKES_CHANNELS_FIRST = 1 << 21,
 };
 
 enum { MOST_TEXT = 256 };
@@ -68,6 +69,7 @@ const char *problem_with(kernel *k, const char *name, const char *problem);
 /* An integer in [low, high]; a node that does not have it leaves `out` alone. */
 const char *int_attribute(kernel *k, const OrtKernelInfo *info, const char *name, int64_t low, int64_t high, int32_t *out);
 const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *name, float *out); /* 1 if it is missing */
+const char *epsilon_attribute(kernel *k, const OrtKernelInfo *info, float *out); /* 1e-5 if it is missing */
 const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out); /* 1 / y_scale */
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high); /* infinite where one is missing */
 /* Exactly `count` integers, from 0 to 2^24. */

@@ -192,9 +192,12 @@ typedef struct {
     const sparse_gemm *weights;
     const activation *float_end;
     const requantization *integer_end;
-    const void *input;    /* [batch, inputs] */
+    const void *input;    /* [batch, inputs], or planes [inputs, positions] of which the batch is a part */
     const float *residual;
-    void *output;         /* [batch, outputs] */
+    void *output;         /* [batch, outputs], or planes */
+    int64_t positions;    /* floats of a plane; 0: the tensors' channels come last */
+    const float *norm_scale, *norm_bias; /* of what is done with each column first, or null */
+    float epsilon;
     void *panels;         /* [panel][inputs, or groups][pitch] cells, or null */
     int32_t pitch;        /* columns of a panel, examples side by side: whole vectors, or 1 */
     int32_t panel_parts;  /* the inputs of a panel are shared out in so many pieces */
@@ -203,6 +206,14 @@ typedef struct {
     int32_t to_floats;    /* int8: 1: outputs are floats */
     void *next;           /* panels of the product that reads this one's outputs, which go there alone, or null */
 } gemm_job;
+
+/* A product and the one that reads its outputs, panel by panel, all of each at once. */
+typedef struct {
+    const gemm_job *first, *second;
+    char *buffers;        /* [parts][buffer_bytes]: a panel of the first, one of the second */
+    int64_t buffer_bytes, second_at;
+    int32_t parts;
+} chain_job;
 
 #define PANEL 64 /* most columns of a panel */
 enum { MOST_BATCH = 1 << 24 };
@@ -246,6 +257,7 @@ typedef struct {
 typedef struct {
     const float *x, *scale, *bias; /* bias: or null */
     void *y;
+    int64_t positions;     /* of planes [width, positions], whose columns are the rows; 0: rows lie as such */
     const byte_end *bytes; /* null: y are floats */
     float *scratch;        /* [parts][width, whole vectors]: a row before it becomes bytes, or null */
     int64_t rows;
@@ -279,7 +291,7 @@ typedef struct {
     step_form form;
     int32_t slices;  /* of a gate */
     uint32_t *start; /* [gates * slices + 1] first step */
-    uint16_t *index; /* [steps][4] inputs, FOUR_INPUTS: groups of four; SINGLES: [steps][16]; IN_LANES: [steps] first vector */
+    uint16_t *index; /* [steps][4] inputs, FOUR_INPUTS: the first of four; SINGLES: [steps][16]; IN_LANES: [steps] first vector */
     uint8_t *place;  /* IN_LANES: [steps][LANE_ROWS] LANE_TAKEN and the place in the window, or 0 */
     float *value;    /* [steps][STEP_VALUES], IN_LANES: [LANE_ROWS] */
     int32_t *row;    /* not IN_LANES: [gates * slices][4] first row of each of the four in its gate */
@@ -349,7 +361,8 @@ typedef struct {
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
-    piece_of_work *norm;                                       /* of a norm_job */
+    piece_of_work *gemm_chain;                                 /* of a chain_job */
+    piece_of_work *norm, *norm_planes;                         /* of a norm_job */
     piece_of_work *copy_head, *attention;                      /* of an attention_job */
     piece_of_work *recurrent;                                  /* of a recurrent_job: a direction of an example */
     piece_of_work *add, *multiply, *multiply_planes;           /* of a pair_job */

@@ -6,37 +6,95 @@ typedef struct {
     sparse_gemm weights;
     layer_end end;
     int32_t to_floats;
+    int32_t channels_first;
+    float epsilon;
 } product;
 
 /* From so many examples on a row of weights meets vectors of them. Below, each goes alone or, where int8 inputs are looked
  * up in registers, with a few others. */
 enum { BATCH_IN_COLUMNS = 3, BATCH_BY_LANE = 16 };
 
-/* One of a kernel's tensors of rows: of `inputs` numbers each. */
-static OrtStatus *check(const kernel *k, const tensor *x, int32_t inputs, const tensor *residual, int32_t outputs) {
-    if (x->rank < 2 || x->rank > MOST_DIMENSIONS || x->dims[x->rank - 1] != inputs || (!x->data && x->elements))
+/* A run's tensors of floats or bytes: rows of `inputs` numbers, or with the channels first planes of positions. */
+typedef struct {
+    tensor x, residual, norm_scale, norm_bias;
+    void *y;
+    size_t axis;       /* of the channels */
+    int64_t positions; /* of an example's planes; 0: channels last */
+    int64_t examples;  /* products of their own: with the channels first each example is one */
+    int64_t batch;     /* columns of each */
+} operands;
+
+/* first: the product whose inputs X are, last: the one whose outputs Y are. */
+static OrtStatus *check(const kernel *k, const operands *o, const product *first, const product *last) {
+    const tensor *x = &o->x, *r = &o->residual;
+    const int32_t inputs = first->weights.inputs;
+    if (x->rank < 2 || x->rank > MOST_DIMENSIONS || x->dims[o->axis] != inputs || (!x->data && x->elements))
         return fail(k->api, k->name, "X does not have as many columns as the weights have inputs");
-    int fits = !residual->rank || (residual->rank == x->rank && residual->dims[x->rank - 1] == outputs);
-    for (size_t i = 0; residual->rank && fits && i + 1 < x->rank; i++) fits = residual->dims[i] == x->dims[i];
-    return fits ? 0 : fail(k->api, k->name, "R does not have the output's shape");
+    int fits = !r->rank || (r->rank == x->rank && r->dims[o->axis] == last->weights.outputs);
+    for (size_t i = 0; r->rank && fits && i < x->rank; i++) fits = i == o->axis || r->dims[i] == x->dims[i];
+    if (!fits) return fail(k->api, k->name, "R does not have the output's shape");
+    const int64_t scales = o->norm_scale.elements, shifts = o->norm_bias.elements;
+    if ((o->norm_scale.data && scales != inputs) || (o->norm_bias.data && (shifts != inputs || !o->norm_scale.data)))
+        return fail(k->api, k->name, "the norm's scale and bias must be as long as a column of X");
+    return 0;
 }
 
-static gemm_job job_of(const product *p, int64_t batch) {
+/* The tensors from input `residual` on are optional. */
+static OrtStatus *read_operands(const kernel *k, OrtKernelContext *context, size_t residual, const product *last, operands *o) {
+    const product *first = k->state;
+    *o = (operands){.examples = 1};
+    TRY(run_input(k, context, 0, &o->x));
+    if (residual) TRY(run_input(k, context, residual, &o->residual));
+    if (residual && first->weights.kind == KIND_FLOAT) {
+        TRY(run_input(k, context, residual + 1, &o->norm_scale));
+        TRY(run_input(k, context, residual + 2, &o->norm_bias));
+    }
+    o->axis = first->channels_first ? 1 : o->x.rank - 1;
+    TRY(check(k, o, first, last));
+    int64_t dims[MOST_DIMENSIONS];
+    for (size_t i = 0; i < o->x.rank; i++) dims[i] = o->x.dims[i];
+    dims[o->axis] = last->weights.outputs;
+    TRY(run_output(k, context, dims, o->x.rank, &o->y));
+    if (!o->x.elements) return 0;
+    o->batch = o->x.elements / first->weights.inputs;
+    if (first->channels_first) {
+        o->examples = o->x.dims[0];
+        o->positions = o->batch /= o->examples;
+    }
+    return o->batch > MOST_BATCH ? fail(k->api, k->name, "the batch is too large") : 0;
+}
+
+static gemm_job job_of(const product *p, const operands *o) {
     return (gemm_job){
-        .weights = &p->weights, .float_end = &p->end.floats, .integer_end = &p->end.integers, .batch = (int32_t)batch,
-        .to_floats = p->to_floats,
+        .weights = &p->weights, .float_end = &p->end.floats, .integer_end = &p->end.integers, .batch = (int32_t)o->batch,
+        .to_floats = p->to_floats, .positions = o->positions,
     };
+}
+
+/* X and the norm of its columns. */
+static void read_from(gemm_job *job, const product *p, const operands *o, int64_t example) {
+    job->input = (const char *)o->x.data + 4 * example * o->batch * p->weights.inputs;
+    job->norm_scale = o->norm_scale.data;
+    job->norm_bias = o->norm_bias.data;
+    job->epsilon = p->epsilon;
+}
+
+static void write_to(gemm_job *job, const product *p, const operands *o, int64_t example) {
+    const int64_t at = example * o->batch * p->weights.outputs;
+    job->output = (char *)o->y + 4 * at;
+    if (o->residual.data) job->residual = (const float *)o->residual.data + at;
 }
 
 /* Whether a weight meets vectors of examples, and the panels' sizes. */
 static void plan_job(const kernel *k, gemm_job *job) {
     const int integer = job->weights->kind == KIND_INT8;
-    const int columns = job->batch >= (integer && k->level->by_lane ? BATCH_BY_LANE : BATCH_IN_COLUMNS);
+    const int32_t least = integer && k->level->by_lane ? BATCH_BY_LANE : BATCH_IN_COLUMNS;
+    const int columns = job->batch >= least || job->positions || job->norm_scale;
     const int32_t lanes = k->level->lanes, wanted = (job->batch + lanes - 1) / lanes * lanes;
     job->parts = PIECES;
     job->flip = flip_of(k);
     job->pitch = !columns ? 1 : wanted < PANEL ? wanted : PANEL;
-    job->panel_parts = columns ? PIECES : 1;
+    job->panel_parts = columns && !job->norm_scale ? PIECES : 1;
 }
 
 static int64_t panels_of(const gemm_job *job) {
@@ -67,62 +125,67 @@ OrtStatus *multiply(const kernel *k, OrtKernelContext *context, gemm_job *job) {
     return status;
 }
 
-static OrtStatus *begin_run(const kernel *k, OrtKernelContext *context, const tensor *x, int32_t outputs, void **y) {
-    int64_t dims[MOST_DIMENSIONS];
-    for (size_t i = 0; i < x->rank; i++) dims[i] = x->dims[i];
-    dims[x->rank - 1] = outputs;
-    TRY(run_output(k, context, dims, x->rank, y));
-    const int64_t batch = x->elements / x->dims[x->rank - 1];
-    return batch > MOST_BATCH ? fail(k->api, k->name, "the batch is too large") : 0;
-}
-
 static OrtStatus *compute_gemm(kernel *k, OrtKernelContext *context) {
     const product *p = k->state;
     const int integer = p->weights.kind == KIND_INT8;
-    tensor x, residual = {0};
-    void *y = 0;
-    TRY(run_input(k, context, 0, &x));
-    if (!integer || p->to_floats) TRY(run_input(k, context, integer ? 4 : 3, &residual));
-    TRY(check(k, &x, p->weights.inputs, &residual, p->weights.outputs));
-    TRY(begin_run(k, context, &x, p->weights.outputs, &y));
-    if (x.elements == 0) return 0;
-    gemm_job job = job_of(p, x.elements / p->weights.inputs);
-    job.input = x.data;
-    job.residual = residual.data;
-    job.output = y;
-    return multiply(k, context, &job);
+    operands o;
+    TRY(read_operands(k, context, !integer ? 3 : p->to_floats ? 4 : 0, p, &o));
+    for (int64_t example = 0; example < o.examples && o.x.elements; example++) {
+        gemm_job job = job_of(p, &o);
+        read_from(&job, p, &o, example);
+        write_to(&job, p, &o, example);
+        TRY(multiply(k, context, &job));
+    }
+    return 0;
+}
+
+/* Both products by panels, each from a panel of X to outputs, so that what is between stays near. */
+static OrtStatus *run_chain(const kernel *k, OrtKernelContext *context, const gemm_job *job, const gemm_job *next) {
+    chain_job chain = {
+        .first = job, .second = next, .parts = PIECES,
+        .second_at = 4 * (int64_t)job->pitch * job->weights->inputs + OVER_READ,
+    };
+    chain.buffer_bytes = chain.second_at + 4 * (int64_t)next->pitch * next->weights->inputs + OVER_READ;
+    chain.buffers = scratch_memory(k, (size_t)(PIECES * chain.buffer_bytes), 0);
+    if (!chain.buffers) return fail(k->api, k->name, "out of memory");
+    OrtStatus *status = k->api->KernelContext_ParallelFor(context, k->level->gemm_chain, PIECES, 0, &chain);
+    free_scratch(k, chain.buffers);
+    return status;
 }
 
 /* Two products, of which the second reads what the first gives: in panels, or as rows where examples go alone. */
-static OrtStatus *compute_mlp(kernel *k, OrtKernelContext *context) {
-    const product *first = k->state, *second = first + 1;
-    tensor x, residual;
-    void *y = 0;
-    TRY(run_input(k, context, 0, &x));
-    TRY(run_input(k, context, 5, &residual));
-    TRY(check(k, &x, first->weights.inputs, &residual, second->weights.outputs));
-    TRY(begin_run(k, context, &x, second->weights.outputs, &y));
-    if (x.elements == 0) return 0;
-    const int64_t batch = x.elements / first->weights.inputs;
-    gemm_job job = job_of(first, batch), next = job_of(second, batch);
-    plan_job(k, &job);
-    plan_job(k, &next);
-    const size_t bytes = panel_bytes(&job), rows = 4 * (size_t)(batch * second->weights.inputs), panels = panel_bytes(&next);
+static OrtStatus *run_both(const kernel *k, OrtKernelContext *context, gemm_job *job, gemm_job *next) {
+    plan_job(k, job);
+    plan_job(k, next);
+    next->pitch = job->pitch; /* which a norm may have made a panel's */
+    if (job->pitch > 1 && panels_of(job) >= PIECES) return run_chain(k, context, job, next);
+    const int32_t between_inputs = next->weights->inputs;
+    const size_t bytes = panel_bytes(job), rows = 4 * (size_t)next->batch * (size_t)between_inputs, panels = panel_bytes(next);
     char *memory = scratch_memory(k, bytes + OVER_READ + (panels ? panels : rows), 0);
     if (!memory) return fail(k->api, k->name, "out of memory");
     void *between = memory + bytes + OVER_READ;
-    job.input = x.data;
-    job.panels = bytes ? memory : 0;
+    job->panels = bytes ? memory : 0;
     if (panels)
-        job.next = next.panels = between;
+        job->next = next->panels = between;
     else
-        next.input = job.output = between;
-    next.output = y;
-    next.residual = residual.data;
-    OrtStatus *status = run_job(k, context, &job);
-    if (!status) status = run_job(k, context, &next);
+        next->input = job->output = between;
+    OrtStatus *status = run_job(k, context, job);
+    if (!status) status = run_job(k, context, next);
     free_scratch(k, memory);
     return status;
+}
+
+static OrtStatus *compute_mlp(kernel *k, OrtKernelContext *context) {
+    const product *first = k->state, *second = first + 1;
+    operands o;
+    TRY(read_operands(k, context, 5, second, &o));
+    for (int64_t example = 0; example < o.examples && o.x.elements; example++) {
+        gemm_job job = job_of(first, &o), next = job_of(second, &o);
+        read_from(&job, first, &o, example);
+        write_to(&next, second, &o, example);
+        TRY(run_both(k, context, &job, &next));
+    }
+    return 0;
 }
 
 const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, sparse_gemm *out, int32_t **row_sums) {
@@ -147,7 +210,10 @@ static const char *begin(kernel *k, size_t products) {
     return own_state(k, products * sizeof(product)) ? 0 : "out of memory";
 }
 
+/* What a float product does besides multiplying. */
 static const char *read_function(kernel *k, const OrtKernelInfo *info, product *p) {
+    CHECK(epsilon_attribute(k, info, &p->epsilon));
+    CHECK(int_attribute(k, info, "channels_first", 0, 1, &p->channels_first));
     return int_attribute(k, info, "function", IDENTITY, RELU, &p->end.floats.function);
 }
 

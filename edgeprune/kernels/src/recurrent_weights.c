@@ -53,7 +53,7 @@ static void put_part(step_form form, row_walk *row, uint16_t none, float *value,
     for (uint32_t k = 0; k < singles; k++) index[k] = none;
     if (!row->left) return;
     if (form == FOUR_INPUTS) {
-        for (*index = *row->index / 4; row->left && *row->index / 4 == *index; pass_entry(row)) value[*row->index % 4] = *row->value;
+        for (*index = *row->index & ~3; row->left && (*row->index & ~3) == *index; pass_entry(row)) value[*row->index % 4] = *row->value;
         return;
     }
     for (uint32_t k = 0; k < singles && row->left; k++, pass_entry(row)) {
@@ -79,7 +79,7 @@ static int32_t sort_rows(const gate_rows *g, int32_t gate, int32_t of_block, int
 static const char *put_rows(allocate get, void *owner, const gate_rows *g, step_weights *out) {
     const int32_t of_block = out->form == FOUR_ROWS ? 4 : 1, in_gate = g->width / of_block;
     const int64_t slices = (int64_t)g->gates * (in_gate / 4);
-    const uint16_t none = (uint16_t)(out->form == FOUR_INPUTS ? g->width / 4 : g->width);
+    const uint16_t none = (uint16_t)g->width;
     const size_t indices = out->form == SINGLES ? STEP_VALUES : 4;
     out->slices = in_gate / 4;
     int32_t *steps = get(owner, 4 * (size_t)in_gate);
@@ -156,10 +156,19 @@ static const char *put_lanes(allocate get, void *owner, const gate_rows *g, step
     return 0;
 }
 
+/* Whether single weights come mostly in fours of neighbouring inputs, as those of a block:1x4 do. */
+static int are_blocks(const sparse_gemm *w) {
+    int64_t groups = 0;
+    for (int32_t row = 0; row < w->row_blocks; row++)
+        for (uint32_t i = w->start[row]; i < w->start[row + 1]; i++)
+            groups += i == w->start[row] || w->index[i] / 4 != w->index[i - 1] / 4;
+    return w->start[w->row_blocks] >= 3 * groups;
+}
+
 const char *put_step_weights(const expansion *e, const sparse_gemm *w, int32_t gates, int32_t in_lanes, step_weights *out) {
     const int32_t padded = w->outputs / gates;
     const gate_rows g = {w, gates, padded, (int32_t)whole_vectors(padded)};
     const step_form single = in_lanes ? IN_LANES : SINGLES;
-    *out = (step_weights){.form = w->rows == 4 ? FOUR_ROWS : e->packed->columns == 4 ? FOUR_INPUTS : single};
+    *out = (step_weights){.form = w->rows == 4 ? FOUR_ROWS : are_blocks(w) ? FOUR_INPUTS : single};
     return (out->form == IN_LANES ? put_lanes : put_rows)(e->get, e->owner, &g, out);
 }

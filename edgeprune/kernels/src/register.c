@@ -1,11 +1,13 @@
 /* The operators' table, and the entry point that ONNX Runtime calls. */
 #include "kernel.h"
 
+enum { MOST_INPUTS = 8 };
+
 typedef struct {
     OrtCustomOp op; /* first, so that a pointer to it is one to this */
     const char *name;
     create *create;
-    int8_t inputs[6]; /* element types; 0 ends the list */
+    int8_t inputs[MOST_INPUTS]; /* element types; 0 ends the list */
     int8_t optional;  /* the input from which on they may be left out, or -1 */
     int8_t several;   /* any number of inputs of one type */
     int8_t output;
@@ -22,7 +24,7 @@ static const char *get_name(const OrtCustomOp *op) { return of(op)->name; }
 static const char *get_provider(UNUSED const OrtCustomOp *op) { return 0; /* the CPU's */ }
 static size_t input_count(const OrtCustomOp *op) {
     size_t count = 0;
-    while (count < 6 && of(op)->inputs[count]) count++;
+    while (count < MOST_INPUTS && of(op)->inputs[count]) count++;
     return count;
 }
 static int input_type(const OrtCustomOp *op, size_t index) { return of(op)->inputs[index]; }
@@ -85,6 +87,7 @@ enum {
     AVERAGE = POINTS | TAKES_SCALE,
     LAYER = POINTS | TAKES_BOUNDS,
     BYTES = TAKES_Y_SCALE | TAKES_Y_POINT,
+    PRODUCT = TAKES_FLOAT_BOUNDS | TAKES_FUNCTION | TAKES_EPSILON | TAKES_CHANNELS_FIRST,
     WINDOW = TAKES_WINDOW | TAKES_SIGN | LAYER,
 };
 
@@ -92,8 +95,8 @@ enum {
 #pragma GCC diagnostic ignored "-Woverride-init"
 static const operator operators[] = {
     OPERATOR("SparseConv", create_conv, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
-    OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F}, .optional = 3, .takes = TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
-    OPERATOR("LayerNorm", create_norm, F, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON),
+    OPERATOR("SparseGemm", create_gemm, F, .inputs = {F, U, F, F, F, F}, .optional = 3, .takes = PRODUCT),
+    OPERATOR("LayerNorm", create_norm, F, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON | TAKES_CHANNELS_FIRST),
     OPERATOR("QLayerNorm", create_quantized_norm, U, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON | BYTES),
     OPERATOR("QLayerNormS8", create_quantized_norm, S, .inputs = {F, F, F}, .optional = 2, .takes = TAKES_EPSILON | BYTES,
              .is_signed = 1),
@@ -109,7 +112,7 @@ static const operator operators[] = {
     OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
     OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U, U}, .optional = 4,
              .takes = WINDOW | TAKES_SUM),
-    OPERATOR("SparseMlp", create_mlp, F, .inputs = {F, U, F, U, F, F}, .optional = 5, .takes = TAKES_FLOAT_BOUNDS | TAKES_FUNCTION),
+    OPERATOR("SparseMlp", create_mlp, F, .inputs = {F, U, F, U, F, F, F, F}, .optional = 5, .takes = PRODUCT),
     OPERATOR("QSparseGemm", create_quantized_gemm, U, .inputs = {U, U, I, F, U}, .optional = 4, .takes = LAYER),
     OPERATOR("QSparseGemmS8", create_quantized_gemm, S, .inputs = {S, U, I, F, U}, .optional = 4, .takes = LAYER, .is_signed = 1),
     OPERATOR("QSparseGemmF", create_gemm_to_floats, F, .inputs = {U, U, I, F, F}, .optional = 4,

@@ -5,6 +5,7 @@ typedef struct {
     float epsilon, scale;
     int32_t heads, size;
     int32_t offsets[3]; /* of Q, K and V: floats before the first head of a token's row */
+    int32_t channels_first;
     int32_t to_bytes;
     byte_end bytes;
 } between;
@@ -31,7 +32,8 @@ static OrtStatus *compute_norm(kernel *k, OrtKernelContext *context) {
     TRY(run_input(k, context, 0, &x));
     TRY(run_input(k, context, 1, &scale));
     TRY(run_input(k, context, 2, &bias));
-    const int64_t width = x.rank ? x.dims[x.rank - 1] : 0;
+    const size_t axis = b->channels_first ? 1 : x.rank - 1;
+    const int64_t width = x.rank > axis ? x.dims[axis] : 0;
     if (x.rank < 1 || width < 1 || width > 1 << 24) return fail(k->api, k->name, "X must have rows of 1 to 2^24 numbers");
     if (scale.elements != width || (bias.data && bias.elements != width))
         return fail(k->api, k->name, "scale and bias must be as long as a row of X");
@@ -41,6 +43,10 @@ static OrtStatus *compute_norm(kernel *k, OrtKernelContext *context) {
         .x = x.data, .scale = scale.data, .bias = bias.data, .y = y, .bytes = b->to_bytes ? &b->bytes : 0,
         .rows = x.elements / width, .width = (int32_t)width, .parts = PIECES, .epsilon = b->epsilon,
     };
+    if (b->channels_first) {
+        job.positions = job.rows / x.dims[0];
+        return k->api->KernelContext_ParallelFor(context, k->level->norm_planes, PIECES, 0, &job);
+    }
     if (job.bytes) job.scratch = scratch_memory(k, 4 * PIECES * (size_t)whole_vectors(width), 0);
     if (job.bytes && !job.scratch) return fail(k->api, k->name, "out of memory");
     OrtStatus *status = k->api->KernelContext_ParallelFor(context, k->level->norm, PIECES, 0, &job);
@@ -52,12 +58,14 @@ static const char *begin_norm(kernel *k, const OrtKernelInfo *info) {
     between *b = own_state(k, sizeof *b);
     if (!b) return "out of memory";
     k->compute = compute_norm;
-    b->epsilon = 1e-5f;
-    succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, "epsilon", &b->epsilon));
-    return b->epsilon >= 0 && b->epsilon <= 1e30f ? 0 : "epsilon must be a number from 0 to 1e30";
+    return epsilon_attribute(k, info, &b->epsilon);
 }
 
-const char *create_norm(kernel *k, const OrtKernelInfo *info) { return begin_norm(k, info); }
+const char *create_norm(kernel *k, const OrtKernelInfo *info) {
+    CHECK(begin_norm(k, info));
+    between *b = k->state;
+    return int_attribute(k, info, "channels_first", 0, 1, &b->channels_first);
+}
 
 const char *create_quantized_norm(kernel *k, const OrtKernelInfo *info) {
     CHECK(begin_norm(k, info));

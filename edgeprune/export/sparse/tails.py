@@ -1,0 +1,89 @@
+"""What follows a float32 layer and runs inside its operator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Optional
+
+import numpy as np
+
+from edgeprune.export.graph import Graph
+from edgeprune.export.sparse.layers import Weighted, clipping
+from edgeprune.export.sparse.tokens import RELU, Function
+
+
+@dataclass(frozen=True)
+class Tail:
+    """What follows a layer and runs inside its operator. last: the node whose output the operator writes; covered:
+    nodes that vanish; residual: the value that is added, "" for none; low, high: of the clipping; function: of
+    docs/kernels.md, of the sums before a residual is added. factor: a constant by which each output is multiplied, ""
+    for none."""
+
+    last: int
+    covered: tuple[int, ...]
+    residual: str
+    low: float
+    high: float
+    function: int = 0
+    factor: str = ""
+
+
+def tail_of(
+    graph: Graph, layer: Weighted, taken: set[int], joins: bool, function: Optional[Function] = None
+) -> Tail:  # fmt: skip
+    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that
+    alone read a sum."""
+    covered, residual = [layer.number], ""
+    if layer.biased is not None:
+        covered.append(layer.biased)
+    output = graph.nodes[covered[-1]].output
+    if function is not None:
+        parts = {graph.writer[name] for name in function.parts}
+        covered += [*sorted(parts - {graph.writer[function.output]}), graph.writer[function.output]]
+        output = function.output
+    factor = factor_after(graph, layer, output) if function is None else ""
+    if factor:
+        covered.append(graph.readers[output][0])
+        output = graph.nodes[covered[-1]].output
+    reader = graph.only_reader(output)
+    if joins and reader is not None and reader not in taken:
+        residual = _other_operand(graph, reader, output)
+        if residual:
+            covered.append(reader)
+            reader = graph.only_reader(graph.nodes[reader].output)
+    bounds = None if reader is None or reader in taken else clipping(graph, reader)
+    if reader is not None and bounds is not None:
+        covered.append(reader)
+    low, high = bounds or (-math.inf, math.inf)
+    return Tail(covered[-1], tuple(covered), residual, low, high, function.number if function else 0, factor)
+
+
+def factor_after(graph: Graph, layer: Weighted, output: str) -> str:
+    """The constant, one finite number for each output, that a Mul alone reads a matrix product's output for; "" if there
+    is none. A ConvNeXt's layer scale is one."""
+    number = graph.only_reader(output)
+    node = None if number is None else graph.nodes[number]
+    if node is None or node.type != "Mul" or layer.window is not None:
+        return ""
+    names = [name for name in node.inputs if name in graph.constants]
+    array = graph.constants[names[0]] if len(names) == 1 else np.zeros(0)
+    fits = array.shape[-1:] == layer.weight.shape[:1] and array.size == layer.weight.shape[0] and np.isfinite(array).all()
+    return names[0] if fits and array.ndim <= len(graph.shapes.get(output, ())) else ""
+
+
+def _other_operand(graph: Graph, number: int, mine: str) -> str:
+    """What an Add adds to a value of the same shape, "" if there is no such operand."""
+    node = graph.nodes[number]
+    others = [name for name in node.inputs if name != mine]
+    if node.type != "Add" or len(others) != 1 or others[0] in graph.constants:
+        return ""
+    shape = graph.shapes.get(mine)
+    return others[0] if shape and graph.shapes.get(others[0]) == shape else ""
+
+
+def between_function(tail: Tail) -> Optional[int]:
+    """The function of docs/kernels.md that a layer ends with, None where it clips otherwise."""
+    if (tail.low, tail.high) == (-math.inf, math.inf):
+        return tail.function
+    return RELU if (tail.low, tail.high, tail.function) == (0.0, math.inf, 0) else None
