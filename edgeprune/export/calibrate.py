@@ -2,13 +2,13 @@
 
 ONNX Runtime's own calibrators are not used: its entropy search is pure Python (half a minute for a ResNet-20), looks
 at ranges symmetric about zero only, and its histograms grow without bound when a later batch reaches further than the
-first.
+first. Here the bins become wider then, so that the examples run once.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Union
 
@@ -26,12 +26,14 @@ from edgeprune.task import rows, tuple_of
 METHODS = ("minmax", "percentile", "entropy")
 
 Range = tuple[float, float]
-Activations = Callable[[], Iterator[tuple[int, str, NDArray[Any]]]]
+Activations = Iterator[tuple[int, str, NDArray[Any]]]
 Counts = NDArray[np.float64]
 
 BATCH = 32
 HELD = 1 << 24  # numbers of a batch's activations; of a network with more, fewer examples run at once
 BINS = 2048
+FINE = 1 << 14  # bins on either side of zero while the extremes are not known
+LEAST_POWER = -112  # of two: values that lie far nearer to zero are counted as one
 VALUES_PER_BATCH = 1 << 17  # of one tensor that go into its histogram; more would only cost time
 CLIPPED = 1e-4  # share of the nonzero values that the percentile method leaves outside, half of it on either side
 # Share of the nonzero values that the entropy method leaves outside at most. Without a bound a band away from zero has
@@ -61,15 +63,18 @@ def calibrate(graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]
 def calibrate_by(
     graph: Graph, inputs: Union[NDArray[Any], tuple[NDArray[Any], ...]], methods: Sequence[str]
 ) -> dict[str, dict[str, Range]]:
-    """What `calibrate` gives for each of some methods; the examples run once for the extremes and once for counts."""
+    """What `calibrate` gives for each of some methods; the examples run once for all of them."""
     examples = tuple_of(inputs)
     if len(examples[0]) == 0:
         raise ExportError("calibration got no examples, expected at least one")
     choosers = {"percentile": percentile_range, "entropy": entropy_range}
+    counting = bool(choosers.keys() & set(methods))
+    seen: dict[str, _Seen] = {}
     with Scratch() as folder:
-        activations = _watch(graph, list(scheme_of(graph).calibrated), examples, folder / "watched.onnx")
-        ranges = _extremes(activations)
-        counts = _histograms(activations, ranges) if choosers.keys() & set(methods) else {}
+        for place, name, values in _run(graph, list(scheme_of(graph).calibrated), examples, folder / "watched.onnx"):
+            seen.setdefault(name, _Seen(name)).add(values, place, counting)
+    ranges = {name: (one.low, one.high) for name, one in seen.items()}
+    counts = {name: one.counts() for name, one in seen.items() if counting and np.isfinite(one.low)}
 
     def chosen(method: str) -> dict[str, Range]:
         if method not in choosers:
@@ -81,9 +86,9 @@ def calibrate_by(
     return {method: chosen(method) for method in methods}
 
 
-def _watch(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], file: Path) -> Activations:
-    """A function that runs all examples, and yields each named activation for each batch: with the place that the first
-    example has in a whole one, where so much is computed that fewer run at once."""
+def _run(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], file: Path) -> Activations:
+    """Run all examples, and yield each named activation for each batch: with the place that the first example has in a
+    whole one, where so much is computed that fewer run at once."""
     watched = onnx.ModelProto()
     watched.CopyFrom(graph.model)
     given = {*graph.inputs, *(value.name for value in watched.graph.output)}
@@ -95,43 +100,54 @@ def _watch(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], f
     session = runtimes.load("onnxruntime").open_session(file, threads=0)
     held = sum(math.prod(concrete(graph.shapes[name])) for name in computed)
     most = max(size for size in (1, 2, 4, 8, 16, BATCH) if size == 1 or size * held <= HELD)
-
-    def run() -> Iterator[tuple[int, str, NDArray[Any]]]:
-        for first in range(0, len(examples[0]), most):
-            batch = rows(examples, slice(first, first + most))
-            values = dict(zip(computed, session(*batch)))
-            values.update(zip(graph.inputs, batch))
-            yield from ((first % BATCH, name, values[name]) for name in names)
-
-    return run
+    for first in range(0, len(examples[0]), most):
+        batch = rows(examples, slice(first, first + most))
+        values = dict(zip(computed, session(*batch)))
+        values.update(zip(graph.inputs, batch))
+        yield from ((first % BATCH, name, values[name]) for name in names)
 
 
-def _extremes(activations: Activations) -> dict[str, Range]:
-    ranges: dict[str, Range] = {}
-    for _, name, values in activations():
-        low, high = ranges.get(name, (0.0, 0.0))
+class _Seen:
+    """What was seen of one tensor. low, high: the extremes, with zero; and counts without exact zeros: those cost
+    nothing in any range, and behind a ReLU they would outweigh everything else."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.low, self.high = name, 0.0, 0.0
+        # Of FINE equal bins on either side of zero, up to this power of two.
+        self._fine, self._power = np.zeros(2 * FINE), LEAST_POWER
+
+    def add(self, values: NDArray[Any], place: int, counting: bool) -> None:
+        """Take in a part of a batch [n, ...] whose first example has a place in it; ExportError if it is not finite."""
         least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
         if not (least == -np.inf or np.isfinite(least)) or not np.isfinite(most):
-            raise ExportError(f"tensor {name} is not finite on the calibration examples", "check the data for NaN")
-        ranges[name] = (min(low, least), max(high, most))
-    return ranges
+            raise ExportError(f"tensor {self.name} is not finite on the calibration examples", "check the data for NaN")
+        self.low, self.high = min(self.low, least), max(self.high, most)
+        reach = max(-least, most)
+        if counting and 0 < reach < np.inf:
+            rows = max(1, VALUES_PER_BATCH // max(1, values[:1].size)) - place
+            some = values[: max(rows, 0)].ravel()
+            self._widen(math.frexp(reach)[1])
+            bins = (some[some != 0] * np.float32(FINE * 2.0**-self._power) + np.float32(FINE)).astype(np.int64)
+            self._fine += np.bincount(np.minimum(bins, 2 * FINE - 1), minlength=2 * FINE)
 
+    def _widen(self, power: int) -> None:
+        """Have the bins reach at least as far as this power of two: two of them become one."""
+        if not self._fine.any():
+            self._power = max(self._power, power)
+        while self._power < power:
+            pairs = self._fine.reshape(-1, 2).sum(axis=1)
+            self._fine[:] = 0
+            self._fine[FINE // 2 : FINE // 2 + FINE] = pairs
+            self._power += 1
 
-def _histograms(activations: Activations, ranges: dict[str, Range]) -> dict[str, Counts]:
-    """Counts in BINS equal bins over each tensor's range, without exact zeros: those cost nothing in any range, and
-    behind a ReLU they would outweigh everything else."""
-    counts = {name: np.zeros(BINS) for name, (low, _) in ranges.items() if np.isfinite(low)}
-    for place, name, values in activations():
-        if name not in counts:
-            continue
-        low, high = ranges[name]
-        rows = max(1, VALUES_PER_BATCH // max(1, values[:1].size)) - place
-        some = values[: max(rows, 0)].ravel()
-        some = some[some != 0]
-        if high > low:
-            bins = ((some - np.float32(low)) * np.float32(BINS / (high - low))).astype(np.int64)
-            counts[name] += np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
-    return counts
+    def counts(self) -> Counts:
+        """Counts in BINS equal bins from `low` to `high`."""
+        if not self.low < self.high:
+            return np.zeros(BINS)
+        ends = np.arange(-FINE, FINE + 1) * (2.0**self._power / FINE)
+        up_to = np.interp(np.linspace(self.low, self.high, BINS + 1), ends, np.append(0.0, np.cumsum(self._fine)))
+        up_to[[0, -1]] = 0.0, self._fine.sum()
+        return np.diff(up_to)
 
 
 def percentile_range(counts: Counts, low: float, high: float) -> Range:

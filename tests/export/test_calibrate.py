@@ -171,3 +171,16 @@ def test_an_outlier_on_one_side_costs_the_other_side_nothing() -> None:
     inputs[77, 2] = -100
     low, high = calibrate(model(np.eye(4)), inputs, "entropy")["input"]
     assert low > -15 and high > 4.5
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+@pytest.mark.parametrize("size", [1.0, 1e-33, 3e34])
+def test_batches_that_reach_further_and_further_count_as_one(method: str, size: float) -> None:
+    """The bins are wider from batch to batch; in the end it is as if the extremes had been known before."""
+    inputs = normal(6400, 4) * np.float32(size) * np.geomspace(1e-3, 1, 6400, dtype=np.float32)[:, None]
+    low, high = float(inputs.min()), float(inputs.max())
+    counts = np.histogram(inputs[inputs != 0].astype(float), BINS, (low, high))[0].astype(float)
+    choose = {"percentile": percentile_range, "entropy": entropy_range}[method]
+    found = calibrate(model(np.eye(4)), inputs, method)["input"]
+    assert found == pytest.approx(choose(counts, low, high), abs=1.5 * (high - low) / BINS)
+    assert low < found[0] and found[1] < high
