@@ -99,6 +99,11 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     return status;
 }
 
+/* Whether so many weights are there that one load for four rows is worth the zeros that it meets. */
+static int is_dense(const packed_weights *p) {
+    return 4 * (uint64_t)p->count * (uint64_t)(p->rows * p->columns) >= 3 * (uint64_t)p->outputs * p->inputs * p->taps;
+}
+
 /* row_sums: of int8 weights, [outputs, rounded up to 4]; null for float. */
 static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
     convolution *c = k->state;
@@ -117,15 +122,16 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     *row_sums = kind ? own(k, 4 * whole_fours(c->window.outputs)) : 0;
     if (kind && !*row_sums) return "out of memory for the weights";
     tap_offsets(g, offset);
+    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k, 0};
+    if (!e.window) return "out of memory for the weights";
+    e.shared = kind && k->level->shared_rows && is_dense(&packed);
     /* Blocks of four rows, and int8, use what they load often enough. With one vector a tile, weights are the limit. */
     const int32_t sparse_rows = kind == KIND_FLOAT && !four_rows;
-    const int32_t most = kind ? k->level->tile_i4 : sparse_rows ? k->level->tile_f1 : k->level->tile_f4;
+    const int32_t most = kind && !e.shared ? k->level->tile_i4 : sparse_rows ? k->level->tile_f1 : k->level->tile_f4;
     plan_tiles(g, k->level->lanes, most, &c->tile_lanes, &c->tiles);
     const int32_t cells = g->run < k->level->tile_f1 * c->tile_lanes ? g->run : k->level->tile_f1 * c->tile_lanes;
     const int64_t row_entries = (int64_t)packed.count * packed.columns / packed.outputs;
     const int32_t slab = sparse_rows && cells > 2 * k->level->lanes ? plan_slab(g, cells, row_entries) : g->channels;
-    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
-    if (!e.window) return "out of memory for the weights";
     const char *problem = expand_conv(&e, offset, 4 * g->plane * g->views, g->form == MASKED ? 0 : slab, &c->weights, *row_sums);
     free_scratch(k, e.window);
     return problem;

@@ -25,6 +25,11 @@ typedef struct {
     int32_t weight; /* four int8, input channels 4g .. 4g+3 */
 } entry_i4;
 
+typedef struct {
+    int32_t offset;
+    int32_t weight[4]; /* of four rows, each four int8 */
+} entry_q4;
+
 /* Four entry_f1 in three quarters of the bytes: offsets are index << shift. */
 typedef struct {
     uint16_t index[4];
@@ -356,6 +361,7 @@ typedef struct {
     int32_t signed_bytes;  /* 1: packed bytes are int8 (value - 128), 0: uint8 */
     int32_t tile_f1, tile_f4, tile_i4; /* vectors of columns that one tile holds in registers */
     int32_t masked;        /* 1: blocks of four rows can read their input by masks */
+    int32_t shared_rows;   /* 1: dense int8 convolutions take their weights by four rows */
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
     int32_t in_lanes;      /* 1: recurrent layers take single weights in lanes */
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */

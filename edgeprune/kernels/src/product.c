@@ -198,7 +198,7 @@ const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, spa
     int32_t *sums = row_sums ? own(k, 4 * whole_fours((int32_t)packed.outputs)) : 0;
     if (row_sums && !sums) return "out of memory for the weights";
     if (row_sums) *row_sums = sums;
-    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k};
+    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k, 0};
     if (!e.window) return "out of memory for the weights";
     const char *problem = expand_gemm(&e, out, sums, k->level->by_lane);
     free_scratch(k, e.window);

@@ -136,7 +136,7 @@ static const char *read_recurrent(kernel *k, const OrtKernelInfo *info, recurren
     CHECK(read_weights(bytes.data, (size_t)bytes.elements, &packed));
     if (packed.kind != KIND_FLOAT) return "the recurrent weights are not float";
     passing p = {.k = k};
-    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), for_now, &p};
+    expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), for_now, &p, 0};
     const char *problem = e.window ? expand_recurrent(k, &e, layer) : "out of memory for the weights";
     free_scratch(k, e.window);
     while (p.count) free_bytes(k, p.pieces[--p.count]);

@@ -264,7 +264,8 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
                         sparse_conv *out, int32_t *row_sums) {
     const packed_weights *p = e->packed;
     window w = open_window(e);
-    const int32_t rows = p->kind == KIND_FLOAT && p->rows == 4 ? 4 : 1, channels = w.row_cells / (int32_t)p->taps;
+    const int32_t rows = e->shared || (p->kind == KIND_FLOAT && p->rows == 4) ? 4 : 1;
+    const int32_t channels = w.row_cells / (int32_t)p->taps;
     const int32_t quads = (int32_t)((p->outputs + 3) / 4), row_blocks = rows == 4 ? quads : 4 * quads;
     const runs at = {tap_offset, channel_bytes, (int32_t)p->taps};
     const int by_tap = slab == 0;
@@ -291,7 +292,7 @@ const char *expand_conv(const expansion *e, const int64_t *tap_offset, int64_t c
         for (int32_t block = 0; block < row_blocks; block++) {
             if (rows == 4 || block % 4 == 0) {
                 fill_window(&w, (uint32_t)(rows == 4 ? block : block / 4));
-                if (row_sums && i == 0) sum_rows(&w, block / 4, row_sums);
+                if (row_sums && i == 0) sum_rows(&w, rows == 4 ? block : block / 4, row_sums);
             }
             if (by_tap)
                 put_by_tap(&w, block, at, start[block], out);

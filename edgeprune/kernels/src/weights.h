@@ -24,6 +24,7 @@ typedef struct {
     uint32_t *window; /* window_bytes of memory */
     allocate get;
     void *owner;
+    int32_t shared; /* 1: entries of int8 rows by four */
 } expansion;
 
 /* tap_offset: bytes from a channel's (int8: group's) first copied plane to the run of each tap; channel_bytes: from one

@@ -16,7 +16,7 @@
 extern const level JOINED(level_, LEVEL);
 const level JOINED(level_, LEVEL) = {
     .name = TEXT(LEVEL), .lanes = WIDE, .signed_bytes = SIGNED_BYTES, .tile_f1 = TILE_F1, .tile_f4 = TILE_F4,
-    .tile_i4 = TILE_I4, .by_lane = BY_LANE, .in_lanes = WIDE == 16, .masked = MASKED_TILES, .copy_planes = copy_planes, .conv = conv,
+    .tile_i4 = TILE_I4, .by_lane = BY_LANE, .shared_rows = SHARED_ROWS, .in_lanes = WIDE == 16, .masked = MASKED_TILES, .copy_planes = copy_planes, .conv = conv,
     .conv_chunk = conv_chunk, .depthwise = depthwise, .quantized_depthwise = quantized_depthwise, .max_pool = max_pool,
     .gemm = gemm, .gemm_panel = gemm_panel, .gemm_chain = gemm_chain, .norm = norm, .norm_planes = norm_planes, .copy_head = copy_head, .attention = attention,
     .recurrent = recurrent, .add = add, .multiply = multiply, .multiply_planes = multiply_planes, .table = table,

@@ -42,6 +42,9 @@
 #define BY_LANE 0
 #endif
 
+/* Whether a load of integers may serve four rows, where these are dense: elsewhere not loads are the limit. */
+#define SHARED_ROWS BY_LANE
+
 /* As vectors add: a file's numbers may be senseless. */
 static inline int32_t wrapping_sum(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
 
