@@ -74,7 +74,7 @@ static int32_t fitting_lanes(int32_t run, int32_t lanes) {
  * that are split fast. */
 static int fits_masks(const geometry *g, int32_t lanes) {
     const int64_t cells = (int64_t)g->out_h * g->out_w, least = g->stride_y * g->stride_x == 1 ? lanes : 4 * lanes;
-    return g->kernel_h * g->kernel_w > 1 && g->stride_y <= 2 && g->stride_x <= 2 && g->height == g->out_h * g->stride_y &&
+    return g->stride_y <= 2 && g->stride_x <= 2 && g->height == g->out_h * g->stride_y &&
            g->width == g->out_w * g->stride_x && cells >= least && cells * g->kernel_h * g->kernel_w <= MOST_MASKED;
 }
 
