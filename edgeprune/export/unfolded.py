@@ -1,8 +1,8 @@
-"""Weights as a plain sparse convolution reads them: of groups, or of a transposed convolution.
+"""Weights as a plain sparse convolution reads them: of groups, of a transposed convolution, or of one over volumes.
 
 A sparse kernel passes over what is zero, so that a convolution in groups is one of all channels with zeros between the
 groups, and a transposed one a convolution whose outputs are the phases of its own (Shi et al. 2016, arXiv 1609.07009):
-taps that a phase does not have are zeros.
+taps that a phase does not have are zeros. One over volumes is one over images with the channels of several frames.
 """
 
 from __future__ import annotations
@@ -101,6 +101,31 @@ class Phases:
             yield number, tuple(tap for _, tap, _ in taps), places
 
 
+@dataclass(frozen=True)
+class Frames:
+    """A weight over volumes [outputs, inputs, depth, *kernel] as one over images, which have the channels of as many
+    frames, one frame's behind the other's. stride, dilation, pads: along the depth, pads begin and end."""
+
+    depth: int
+    stride: int
+    dilation: int
+    pads: tuple[int, int]
+
+    def fold(self, weight: Array) -> Array:
+        """[outputs, depth * inputs, *kernel]."""
+        return np.ascontiguousarray(weight.swapaxes(1, 2)).reshape(len(weight), -1, *weight.shape[3:])
+
+    def unfold(self, whole: Array) -> Array:
+        """The opposite of `fold`."""
+        return whole.reshape(len(whole), self.depth, -1, *whole.shape[2:]).swapaxes(1, 2)
+
+    def places(self, frames: int) -> Array:
+        """Which of some frames, padded, each frame of the output reads: [frames of the output, depth]."""
+        reach = (self.depth - 1) * self.dilation
+        first = np.arange(0, frames + sum(self.pads) - reach, self.stride, dtype=np.int64)
+        return first[:, None] + self.dilation * np.arange(self.depth, dtype=np.int64)
+
+
 def _at(weight: Array, place: Shape) -> Array:
     """The matrix of a weight at one place of its kernel, as a view."""
     for index in reversed(place):
@@ -108,4 +133,4 @@ def _at(weight: Array, place: Shape) -> Array:
     return weight
 
 
-Folded = Groups | Phases
+Folded = Groups | Phases | Frames

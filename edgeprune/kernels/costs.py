@@ -42,7 +42,7 @@ OTHER = "other"  # an operator without weights whose time was not measured
 class Geometry:
     """One layer: outputs [M], inputs [C], taps of the kernel, input and output positions (of a matrix product: its
     columns for one example, such as tokens). depthwise: C groups of one channel each. clipped: a Clip is behind it.
-    groups: more than one, of C channels each."""
+    groups: more than one, of C channels each. volumes: positions are those of volumes."""
 
     outputs: int
     inputs: int
@@ -53,6 +53,7 @@ class Geometry:
     depthwise: bool = False
     clipped: bool = False
     groups: int = 1
+    volumes: bool = False
 
     @property
     def products(self) -> int:
@@ -68,6 +69,8 @@ class Geometry:
     @property
     def is_blocked(self) -> bool:
         """True if the runtime's own float convolution blocks the channels."""
+        if self.volumes:
+            return False
         if self.groups > 1:
             return self.inputs % NCHWC == 0 and self.outputs // self.groups % NCHWC == 0
         few = self.inputs < NCHWC and not self.depthwise

@@ -11,7 +11,7 @@ import numpy as np
 from edgeprune.artifact import Layer
 from edgeprune.export.sparse import cells
 from edgeprune.export.sparse.layers import Weighted
-from edgeprune.kernels.costs import FORMATS, Costs, Geometry, stored_blocks
+from edgeprune.kernels.costs import FORMATS, Costs, stored_blocks
 
 # How much faster than the runtime's a kernel must be. One prediction in ten of a sparse layer is off by a third, of
 # kernels that are as dense by less: of 735 measured layers four were slower that were predicted faster by so much. Each
@@ -112,9 +112,9 @@ def weigh(
     }
     counted = {pattern: blocks for pattern, (_, blocks) in of_formats.items()}
     shares = {name: _share(layer, name, blocks) for name, blocks in counted.items()}
-    behind = costs.rest(precision, layer.after, _cells(layer.geometry)) if layer.after else 0.0
+    around = sum(costs.rest(precision, operator, cells) for operator, cells in layer.around)
     times = {
-        name: measured.get(name, costs.sparse(precision, name, geometry, blocks) + behind)
+        name: measured.get(name, costs.sparse(precision, name, geometry, blocks) + around)
         for name, (geometry, blocks) in of_formats.items()
     }
     pattern = min(times, key=lambda name: (times[name], counted[name]))
@@ -124,7 +124,3 @@ def weigh(
 def _share(layer: Weighted, pattern: str, blocks: int) -> float:
     dense = np.ones(layer.weight.shape, bool)
     return blocks / max(stored_blocks(dense if layer.folded is None else layer.folded.fold(dense), pattern), 1)
-
-
-def _cells(geometry: Geometry) -> int:
-    return geometry.outputs * geometry.positions_out

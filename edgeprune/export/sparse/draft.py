@@ -81,9 +81,9 @@ class Draft:
         self.stored.setdefault(layer.initializer, []).append(replace(stored, tensor=name))
         return name
 
-    def value(self, name: str, kind: str, shape: Sequence[int]) -> None:
-        """The type and shape of a new value; the first dimension is the batch."""
-        self.values[name] = (OPEN_BATCH, *shape), kind
+    def value(self, name: str, kind: str, shape: Sequence[int], each: int = 1) -> None:
+        """The type and shape of a new value, [rows, *shape]: so many rows for each example of the batch."""
+        self.values[name] = (each * OPEN_BATCH, *shape), kind
 
     def finish(self) -> Graph:
         """The new graph, without nodes that nothing needs."""

@@ -8,7 +8,7 @@ whose channels do not come in whole blocks it runs in [N, C, H, W], a depthwise 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -18,13 +18,13 @@ from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK, Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Weighted, Window, window_of
+from edgeprune.export.sparse.layers import GATHER, TRANSPOSE, Weighted, Window, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.rest import Rest
 from edgeprune.export.sparse.tails import Tail, between_function, tail_of
 from edgeprune.export.sparse.tokens import Function
-from edgeprune.export.unfolded import Phases
+from edgeprune.export.unfolded import Frames, Phases
 from edgeprune.kernels.costs import NCHWC, Costs
 from edgeprune.operator_row import CONVOLUTION, EITHER, INTERLEAVE, POOL
 from edgeprune.operators import row
@@ -69,7 +69,9 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs, rest: Rest
         if choice.layer.number in chosen and choice.layer.parts:
             replace_recurrent(draft, choice)
         elif choice.layer.number in chosen:
-            joins = choice.layer.geometry is not None and not choice.layer.geometry.depthwise and not choice.layer.after
+            joins = (
+                choice.layer.geometry is not None and not choice.layer.geometry.depthwise and not choice.layer.around
+            )
             tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
             parts[choice.layer.number] = Part(scaled(draft, choice, tail.factor), tail)
@@ -215,14 +217,56 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
         else "SparseConv"
     )
     output = graph.nodes[tail.last].output
-    if not isinstance(layer.folded, Phases):
-        draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)
-        return
-    stride, shape, phased = layer.folded.stride, graph.shapes[output], f"{output}_phases"
-    draft.value(phased, "float32", [shape[1] * stride**2, *(size // stride for size in shape[2:])])
-    draft.add(tail.last, op, inputs, phased, layer.name, **attributes, **bounds)
-    interleave = {"blocksize": stride, "mode": "DCR"}
-    draft.add_node(tail.last, Node(f"{layer.name}.{INTERLEAVE}", INTERLEAVE, (phased,), (output,), interleave))
+    if isinstance(layer.folded, Frames):
+        inputs[0] = _frames(draft, tail.last, layer, layer.folded)
+    made = f"{output}_parts" if layer.around else output
+    draft.add(tail.last, op, inputs, made, layer.name, **attributes, **bounds)
+    if isinstance(layer.folded, Frames):
+        _join_frames(draft, tail.last, made, output)
+    elif isinstance(layer.folded, Phases):
+        stride, shape = layer.folded.stride, graph.shapes[output]
+        draft.value(made, "float32", [shape[1] * stride**2, *(size // stride for size in shape[2:])])
+        interleave = {"blocksize": stride, "mode": "DCR"}
+        draft.add_node(tail.last, Node(f"{layer.name}.{INTERLEAVE}", INTERLEAVE, (made,), (output,), interleave))
+
+
+def _frames(draft: Draft, position: int, layer: Weighted, frames: Frames) -> str:
+    """Volumes [n, C, D, H, W] -> images [n * frames of the output, depth * C, H, W]."""
+    name = draft.graph.nodes[layer.number].inputs[0]
+    _, channels, depth, *sizes = draft.graph.shapes[name]
+    stem = f"{layer.name}.frames"
+
+    def moved(kind: str, source: str, shape: Sequence[int], *constants: str, **attributes: object) -> str:
+        made = f"{stem}_{kind.lower()}"
+        draft.value(made, "float32", shape)
+        draft.add_node(position, Node(f"{stem}.{kind}", kind, (source, *constants), (made,), attributes))
+        return made
+
+    value = moved(TRANSPOSE, name, [depth, channels, *sizes], perm=[0, 2, 1, 3, 4])
+    if any(frames.pads):
+        begin, end = frames.pads
+        pads = draft.constant(f"{stem}_pads", np.array([0, begin, 0, 0, 0, 0, end, 0, 0, 0], np.int64))
+        value = moved("Pad", value, [begin + depth + end, channels, *sizes], pads)
+    places = frames.places(depth)
+    picked = draft.constant(f"{stem}_places", places.reshape(-1))
+    value = moved(GATHER, value, [places.size, channels, *sizes], picked, axis=1)
+    shape = draft.constant(f"{stem}_shape", np.array([-1, frames.depth * channels, *sizes], np.int64))
+    images = f"{stem}_images"
+    draft.value(images, "float32", [frames.depth * channels, *sizes], len(places))
+    draft.add_node(position, Node(f"{stem}.Reshape", "Reshape", (value, shape), (images,)))
+    return images
+
+
+def _join_frames(draft: Draft, position: int, images: str, output: str) -> None:
+    """Images [n * D, M, H, W] -> the volumes [n, M, D, H, W] of the output."""
+    _, channels, depth, *sizes = draft.graph.shapes[output]
+    draft.value(images, "float32", [channels, *sizes], depth)
+    shape = draft.constant(f"{output}_frames_shape", np.array([-1, depth, channels, *sizes], np.int64))
+    joined = f"{output}_frames"
+    draft.value(joined, "float32", [depth, channels, *sizes])
+    draft.add_node(position, Node(f"{output}.Reshape", "Reshape", (images, shape), (joined,)))
+    turned = {"perm": [0, 2, 1, 3, 4]}
+    draft.add_node(position, Node(f"{output}.{TRANSPOSE}", TRANSPOSE, (joined,), (output,), turned))
 
 
 def scaled(draft: Draft, choice: Choice, factor: str) -> Choice:
@@ -231,7 +275,9 @@ def scaled(draft: Draft, choice: Choice, factor: str) -> Choice:
         return choice
     layer = choice.layer
     factors = draft.graph.constants[factor].reshape(-1)
-    bias = layer.bias and draft.constant(f"{layer.name}.scaled_bias", draft.graph.constants[layer.bias].reshape(-1) * factors)
+    bias = layer.bias and draft.constant(
+        f"{layer.name}.scaled_bias", draft.graph.constants[layer.bias].reshape(-1) * factors
+    )
     return replace(choice, layer=replace(layer, weight=layer.weight * factors[:, None], bias=bias))
 
 

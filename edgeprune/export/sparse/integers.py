@@ -25,7 +25,7 @@ def refuse_floats(draft: Draft, layers: list[Weighted]) -> list[Weighted]:
     for layer in layers:
         if layer.biased is not None and added_bias(draft.graph, layer.number, layer.biased) is None:
             layer = replace(layer, bias="", biased=None)
-        apart = "the phases of a transposed convolution lie apart in the packed layout" if layer.after else ""
+        apart = "its phases or frames lie apart in the packed layout" if layer.around else ""
         step = layer.refusal or apart or (layer if layer.parts else weighted_step(draft, layer))
         judged.append(replace(layer, refusal=step, geometry=None) if isinstance(step, str) else layer)
     return judged

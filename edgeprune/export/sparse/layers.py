@@ -9,13 +9,15 @@ import numpy as np
 from edgeprune.export.graph import Array, Graph, Node, Shape
 from edgeprune.export.sparse import cells
 from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
-from edgeprune.export.unfolded import Folded, Groups, Phases
+from edgeprune.export.unfolded import Folded, Frames, Groups, Phases
 from edgeprune.kernels.costs import Geometry
-from edgeprune.operator_row import INTERLEAVE, MATRIX, TRANSPOSED
+from edgeprune.operator_row import CONVOLUTION, INTERLEAVE, MATRIX, TRANSPOSED
 from edgeprune.operators import row
 
 LARGEST = float(np.finfo(np.float32).max)
 _MAX_DIMENSIONS = 4  # [N, C, H, W]
+VOLUMES = 5  # dimensions of [N, C, D, H, W]
+TRANSPOSE, GATHER = "Transpose", "Gather"
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Weighted:
     initializer holds it transposed. bias: a constant, "" for none. refusal: why no kernel of ours can run it, "" if
     one can. biased: the addition that brings the bias, None where the node itself has it, or none. parts: of a
     recurrent layer the constants that its weight is made of, [rows of all gates, inputs + units]. folded: how a kernel
-    reads a weight of groups or phases. stock: geometry of the runtime's own kernel, where that differs. after: what has
-    to follow a kernel of ours, "" for nothing."""
+    reads a weight of groups, phases or frames. stock: geometry of the runtime's own kernel, where that differs. around:
+    the runtime's operators that a kernel of ours needs around it, and how many numbers each writes."""
 
     number: int
     name: str
@@ -63,7 +65,7 @@ class Weighted:
     parts: tuple[str, ...] = ()
     folded: Folded | None = None
     stock: Geometry | None = None
-    after: str = ""
+    around: tuple[tuple[str, int], ...] = ()
 
     @property
     def read(self) -> Array:
@@ -136,6 +138,8 @@ def _convolution(graph: Graph, number: int, name: str) -> Weighted:
     refusal = ""
     if kind == TRANSPOSED:
         return transposed(graph, number, name, weight)
+    if len(weight.shape) == VOLUMES == len(x) == len(y) and min(*x[1:], *y[1:]) > 0:
+        return _over_volumes(graph, number, name, weight)
     if isinstance(window, str):
         refusal = window
     elif len(y) != len(x):
@@ -176,7 +180,43 @@ def transposed(graph: Graph, number: int, name: str, weight: Array) -> Weighted:
     stock = Geometry(weight.shape[1], weight.shape[0], int(np.prod(weight.shape[2:])), places[0], places[0])
     return Weighted(
         number, name, TRANSPOSED, node.inputs[1], weight, False, bias, window, geometry, "",
-        folded=phases, stock=stock, after=INTERLEAVE,
+        folded=phases, stock=stock, around=((INTERLEAVE, outputs * places[1]),),
+    )  # fmt: skip
+
+
+def _over_volumes(graph: Graph, number: int, name: str, weight: Array) -> Weighted:
+    """A convolution over volumes [batch, C, D, H, W], weight [M, C, *kernel]: one over images, one for each frame of
+    the output, whose channels are those of the frames that it reads."""
+    node = graph.nodes[number]
+    x, y = (graph.shapes[value] for value in (node.inputs[0], node.output))
+    attributes, bias = node.attributes, node.input(2)
+    strides, dilations = (tuple(attributes.get(name, [1] * 3)) for name in ("strides", "dilations"))
+    pads = tuple(attributes.get("pads", [0] * 6))
+    frames = Frames(weight.shape[2], strides[0], dilations[0], (pads[0], pads[3]))
+    refusal = ""
+    if bias and bias not in graph.constants:
+        refusal, bias = "its bias is computed", ""
+    elif attributes.get("group", 1) != 1:
+        refusal = "a convolution in groups over volumes has no sparse kernel"
+    elif attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        refusal = "its padding is computed by the runtime (auto_pad)"
+    elif weight.size > MOST_WEIGHTS:
+        refusal = f"it has {weight.size} weights, the kernel takes up to {MOST_WEIGHTS}"
+    if refusal:
+        return Weighted(number, name, CONVOLUTION, node.inputs[1], weight, False, bias, None, None, refusal)
+    taps, channels = int(np.prod(weight.shape[3:])), weight.shape[1] * frames.depth
+    window = Window(
+        tuple(weight.shape[3:]), strides[1:], (*pads[1:3], *pads[4:]), dilations[1:], (channels, *map(int, x[3:]))
+    )
+    sizes = y[2] * int(np.prod(x[3:])), int(np.prod(y[2:]))
+    geometry = Geometry(weight.shape[0], channels, taps, *sizes)
+    places = int(np.prod(x[2:]))
+    whole = Geometry(weight.shape[0], weight.shape[1], frames.depth * taps, places, sizes[1], volumes=True)
+    cells = int(np.prod(x[1:])), channels * sizes[0], weight.shape[0] * sizes[1]
+    around = ((TRANSPOSE, cells[0]), (GATHER, cells[1]), (TRANSPOSE, cells[2]))
+    return Weighted(
+        number, name, CONVOLUTION, node.inputs[1], weight, False, bias, window, geometry, "",
+        folded=frames, stock=whole, around=around,
     )  # fmt: skip
 
 

@@ -68,7 +68,9 @@ def factor_after(graph: Graph, layer: Weighted, output: str) -> str:
         return ""
     names = [name for name in node.inputs if name in graph.constants]
     array = graph.constants[names[0]] if len(names) == 1 else np.zeros(0)
-    fits = array.shape[-1:] == layer.weight.shape[:1] and array.size == layer.weight.shape[0] and np.isfinite(array).all()
+    fits = (
+        array.shape[-1:] == layer.weight.shape[:1] and array.size == layer.weight.shape[0] and np.isfinite(array).all()
+    )
     return names[0] if fits and array.ndim <= len(graph.shapes.get(output, ())) else ""
 
 
