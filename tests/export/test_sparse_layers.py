@@ -184,11 +184,11 @@ class Odd(nn.Module):
         self.up = nn.ConvTranspose2d(8, 4, 2, stride=2, groups=2)
         self.tokens = nn.Linear(12, 6)
         self.shared = nn.Conv2d(4, 4, 3, padding=1)
-        self.volume = nn.Conv3d(1, 2, 1)
+        self.volume = nn.Conv3d(2, 2, 1, groups=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.shared(torch.relu(self.shared(x)))
-        y = self.volume(y[:, None]).mean(1)
+        y = self.volume(torch.stack([y, -y], 1)).mean(1)
         return self.tokens(self.up(torch.relu(self.grouped(y))))
 
 
@@ -204,7 +204,7 @@ def test_what_has_no_sparse_kernel_is_dense_and_says_why() -> None:
     done = rewrite(traced.graph, Eager())
     why = {layer.name: layer.why for layer in done.layers if layer.kernel == "dense"}
     assert "transposed convolution in groups" in why["up"]
-    assert "5 dimensions" in why["volume"]
+    assert "in groups over volumes" in why["volume"]
     assert [layer.name for layer in done.layers if layer.kernel == "sparse"] == [
         "shared",
         "shared#2",
