@@ -206,9 +206,20 @@ def float_product(cases: Cases, pattern: str, density: float, residual: bool) ->
     cases.output(y, TensorProto.FLOAT, tolerance(magnitude(x, w, b, None), rest))
 
 
+def square_window(cases: Cases, channels: int) -> dict[str, Any]:
+    """Attributes of a depthwise convolution that blocks of outputs are made for, over planes narrow and wide."""
+    random = cases.random
+    conv = plain(int(random.choice([3, 5, 7])), int(random.integers(1, 3)), 2)
+    if random.random() < 0.3:
+        conv |= {"pads": random.integers(0, 4, 4).tolist(), "dilations": [1, int(random.integers(1, 3))]}
+    least = [(k - 1) * d + 1 for k, d in zip(conv["kernel_shape"], conv["dilations"])]
+    return {**conv, "input_shape": [channels, *(int(random.integers(size, 48)) for size in least)]}
+
+
 def float_depthwise(cases: Cases) -> None:
     n, c, _ = sizes(cases, 20)
-    conv = geometry(cases, c)
+    conv = square_window(cases, min(c, 6)) if cases.random.random() < 0.6 else geometry(cases, c)
+    c = conv["input_shape"][0]
     x, b, w = floats(cases, n, *conv["input_shape"]), floats(cases, c), floats(cases, c, *conv["kernel_shape"])
     y = cases.node("DepthwiseConv", [cases.input(x), cases.weight(w), cases.weight(b)], **conv, **bounds(cases))
     one_channel_each = np.zeros((c, c, *w.shape[1:]), np.float32)
