@@ -65,6 +65,16 @@ class Added(Attention):
         return {"attn_mask": x[:, None, :, :LENGTH]}
 
 
+class Biased(Attention):
+    """A bias of each place where a mask of True alone shows it, as T5 has it."""
+
+    def mask(self, x: Tensor) -> dict[str, Tensor]:
+        places = torch.arange(LENGTH, device=x.device)
+        distances = (places[:, None] - places[None]).abs()
+        seen = (distances >= 0).expand(x.shape[0], 1, LENGTH, LENGTH)
+        return {"attn_mask": torch.where(seen, distances / 4.0, torch.finfo(torch.float32).min)}
+
+
 class Single(nn.Module):
     """Without heads."""
 
@@ -81,6 +91,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "earlier": (Earlier, {"Add"}),
     "padded": (Padded, {"Add", "Where"}),
     "added": (Added, {"Add"}),
+    "biased": (Biased, {"Add"}),
     "single": (Single, set()),
 }
 

@@ -92,6 +92,13 @@ def _hidden(op: Any, scores: Any, mask: Any, shown: Any, hidden: Any) -> Any:
     return op.Add(scores, op.Where(mask, shown, hidden))
 
 
+def _all_shown(op: Any, scores: Any, shown: ir.Value, **_: Any) -> Any:
+    """What is added where nothing is hidden: nothing, or a bias of each place, as T5 has it."""
+    tensor = ir.convenience.get_const_tensor(shown)
+    zero = tensor is not None and not tensor.numpy().any()
+    return op.Identity(scores) if zero else op.Add(scores, shown)
+
+
 def _shown(op: Any, weights: Any, mask: Any, nothing: Any) -> Any:
     return op.Where(mask, op.Softmax(weights, axis=-1), nothing)
 
@@ -99,6 +106,6 @@ def _shown(op: Any, weights: Any, mask: Any, nothing: Any) -> Any:
 # Masks are constants by now, or an Expand of one over the batch.
 MASK_RULES = (
     RewriteRule(_shown, lambda op, weights, **_: op.Softmax(weights, axis=-1), _hides_no_row),
-    RewriteRule(_hidden, lambda op, scores, **_: op.Identity(scores), _hides_nothing),
+    RewriteRule(_hidden, _all_shown, _hides_nothing),
     RewriteRule(_hidden, _smaller, _is_one_for_all),
 )
