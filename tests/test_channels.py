@@ -161,6 +161,31 @@ def test_computed_weights_are_told_from_weights():
     assert "1.weight" not in channels.computed
 
 
+class Biases(nn.Module):
+    """Biases of each place from a table, by two layers; the numbers of tokens reach a third one."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 3))
+        self.words, self.layer = nn.Embedding(9, 3), nn.Linear(3, 3)
+        self.written, self.twice = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):
+        table = self.twice(self.table(torch.linspace(0, 1, x.shape[1])[:, None]))
+        part = torch.zeros(x.shape[0], x.shape[1], 3)
+        part[:, 1:] = self.twice(self.layer(self.words(x)))[:, 1:]
+        return self.written(part) + table
+
+
+def test_layers_that_read_constants_alone_are_told():
+    channels = trace(Biases(), torch.zeros(2, 5, dtype=torch.long))
+    assert channels.still == {"table.0.weight", "table.2.weight"}
+
+
+def test_a_recurrent_layer_of_one_step_reads_its_own_state():
+    assert not trace(Net(lambda x, a: a(x)[0], a=nn.LSTM(4, 3, batch_first=True)), torch.randn(2, 1, 4)).still
+
+
 @given(
     groups=st.sampled_from([1, 2, 4]),
     order=st.permutations(range(3)),

@@ -68,8 +68,9 @@ def _see(watch: Watch, function: Any, arguments: dict[str, Any], result: Any) ->
     """One operation has run."""
     import torch
 
-    outputs = watch.tensors_in(result)
-    if not outputs or not any(map(watch.knows, watch.tensors_in(*arguments.values()))):
+    outputs, read = watch.tensors_in(result), watch.tensors_in(*arguments.values())
+    watch.reach.see(read, outputs)
+    if not outputs or not any(map(watch.knows, read)):
         return
     call = Call(function._schema.name.partition("::")[2], function, arguments, outputs)
     if watch.turn(call):

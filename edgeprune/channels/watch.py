@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
+from edgeprune.channels.reach import Reach
 from edgeprune.channels.unions import INPUT, Ids, Unions, compact, varies
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Channels:
     layers, which pass channels on, have none. axes: (parameter or buffer, axis) -> group of each index, for whatever
     is shortened when a channel leaves. fixed: group -> why it must stay. outputs: groups whose values reach an
     output of the network without another layer between. balanced: blocks of channels [blocks, length] that must lose
-    equally many each. computed: weights that no layer reads as they are.
+    equally many each. computed: weights that no layer reads as they are. still: weights of layers that read nothing
+    that depends on the network's input.
     """
 
     makes: Mapping[str, Ids]
@@ -36,6 +38,7 @@ class Channels:
     outputs: frozenset[int]
     balanced: Sequence[Ids]
     computed: frozenset[str]
+    still: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Watch:
     """What is known while a network runs."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.unions = Unions()
+        self.unions, self.reach = Unions(), Reach(model)
         named = [*model.named_parameters(), *model.named_buffers()]
         self._names = {id(tensor): name for name, tensor in named}
         self._recurrent = _recurrent_weights(model, self._names)
@@ -100,6 +103,7 @@ class Watch:
 
     def enter(self, example: tuple[Tensor, ...]) -> None:
         """The network's inputs."""
+        self.reach.enter(example)
         for tensor in example:
             if tensor.is_floating_point():
                 self.set(tensor, np.full((), INPUT))
@@ -232,6 +236,8 @@ class Watch:
             outputs=frozenset(reached),
             balanced=[roots(blocks) for blocks in self._balanced],
             computed=frozenset((self._whole.keys() | self._kept.keys()) - self._rows.keys()),
+            # A recurrent layer is one operator in every file, however few steps it runs here.
+            still=frozenset(self._rows.keys() - self.reach.reached - self._recurrent),
         )
 
     def _keep_views_regular(self) -> None:

@@ -77,13 +77,14 @@ class _Weight:
     whole: str
 
 
-def find_prunable(model: nn.Module, computed: Collection[str] = ()) -> Prunable:
+def find_prunable(model: nn.Module, computed: Collection[str] = (), still: Collection[str] = ()) -> Prunable:
     """The weights of linear and convolution layers, transposed ones too, of recurrent layers, cells and attention, but
     no biases, norms, embeddings, and nothing that is frozen (requires_grad False). TaskError if there is none.
 
     A weight that layers share counts once, under the name that PyTorch lists it by. That of a parametrized layer is the
     parametrization's own parameter, where each zero of it is one of the weight. computed: weights that no layer reads
-    as they are, so that a zero is none there; what a recurrent layer or attention makes of its own is known here."""
+    as they are, so that a zero is none there; what a recurrent layer or attention makes of its own is known here.
+    still: weights of layers that read nothing that depends on the input, so that a file has but their result."""
     first = {id(parameter): name for name, parameter in model.named_parameters()}
     layouts: dict[str, Layout] = {}
     dense: dict[str, str] = {}
@@ -101,9 +102,14 @@ def find_prunable(model: nn.Module, computed: Collection[str] = ()) -> Prunable:
                 why = "computed from other parameters" if inside else f"a parameter of {type(module).__name__}"
                 dense[first[id(parameter)]] = why
     for name, parameter in model.named_parameters():
-        if name in layouts and (not parameter.requires_grad or (name in computed and name not in whole)):
+        why = "" if parameter.requires_grad else "frozen"
+        if name in still:
+            why = why or "its layer reads nothing that depends on the input"
+        elif name in computed and name not in whole:
+            why = why or "its layer computes other weights from it"
+        if name in layouts and why:
             del layouts[name]
-            dense[name] = "its layer computes other weights from it" if parameter.requires_grad else "frozen"
+            dense[name] = why
     if not layouts:
         raise TaskError(
             "the model has no linear, convolution, recurrent or attention layer that is trained, "

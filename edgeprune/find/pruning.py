@@ -134,7 +134,7 @@ def make_pruner(
     """What can be pruned of a model. example: two of each input. rate_scale, scope: as in `Recipe`. TaskError where
     nothing can."""
     channels = _follow(model, example, pattern)
-    prunable = find_prunable(model, channels.computed if channels else ())
+    prunable = find_prunable(model, channels.computed, channels.still) if channels else find_prunable(model)
     factors = rate_factors(prunable, channels, rate_scale, pattern)
     sizes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     coupled = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from edgeprune import channels, kernels, runtimes
 from edgeprune.artifact import inputs_to_file_layout, to_torch_layout
+from edgeprune.channels import Channels
 from edgeprune.errors import EdgepruneError, TaskError
 from edgeprune.export.calibrate import calibrate
 from edgeprune.export.files import WRITERS, ModelFile, own_architecture, sparse_kernels
@@ -113,26 +115,26 @@ def settle_batch_norms(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     module.eval()
 
 
-def _follow_channels(trial: Trial, entry: Entry) -> Collection[str]:
-    """Weights that no layer reads as they are, and the time of the channels' graph. A network that cannot be followed
-    is kept whole, so that refuses no cell."""
-    computed: Collection[str] = ()
+def _follow_channels(trial: Trial, entry: Entry) -> Optional[Channels]:
+    """The network's channels, and how long they took. A network that cannot be followed is kept whole, so that refuses
+    no cell."""
+    found = None
     trial.enter("channels")
     began = time.process_time()
     try:
-        computed = channels.trace(entry.module, rows(entry.inputs, slice(2))).computed
+        found = channels.trace(entry.module, rows(entry.inputs, slice(2)))
     except Exception as problem:  # noqa: BLE001  as `shrink` does: whatever the network's own code raises
         words = " ".join(f"{type(problem).__name__}: {problem}".split())
         trial.outcome = replace(trial.outcome, graph_line=words[:300])
     trial.outcome = replace(trial.outcome, graph_s=round(time.process_time() - began, 2))
-    return computed
+    return found
 
 
-def _trace(trial: Trial, entry: Entry, computed: Collection[str]) -> Ready:
+def _trace(trial: Trial, entry: Entry, followed: Optional[Channels]) -> Ready:
     trial.enter("trace")
     expected = outputs_of(entry.module, entry.inputs, trial.outcome.name)
     began = time.process_time()
-    traced = trace(entry.module, rows(entry.inputs, slice(2)), _masks(entry.module, computed))
+    traced = trace(entry.module, rows(entry.inputs, slice(2)), _masks(entry.module, followed))
     trial.outcome = replace(trial.outcome, trace_s=round(time.process_time() - began, 2))
     trial.enter("calibration")
     arrays = tuple(tensor.numpy() for tensor in entry.inputs)
@@ -142,13 +144,13 @@ def _trace(trial: Trial, entry: Entry, computed: Collection[str]) -> Ready:
     return Ready(traced, entry.inputs, expected, forms)
 
 
-def _masks(module: nn.Module, computed: Collection[str]) -> dict[str, BoolArray]:
+def _masks(module: nn.Module, followed: Optional[Channels]) -> dict[str, BoolArray]:
     """Nothing is pruned, but every weight that could be is followed to its file."""
     try:
-        shapes = find_prunable(module, computed).shapes
+        found = find_prunable(module, followed.computed, followed.still) if followed else find_prunable(module)
     except TaskError:  # a network without such a weight still has to run
         return {}
-    return {name: np.ones(shape, dtype=np.bool_) for name, shape in shapes.items()}
+    return {name: np.ones(shape, dtype=np.bool_) for name, shape in found.shapes.items()}
 
 
 def _judged(ready: Ready, runtime: str, precision: str) -> float:

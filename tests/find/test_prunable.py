@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from edgeprune.channels import trace
 from edgeprune.errors import TaskError
+from edgeprune.export.tracing import trace as export_trace
 from edgeprune.find.prunable import Layout, find_prunable, rate_factors
 from edgeprune.find.pruning import make_pruner
 from edgeprune.patterns import load
@@ -108,6 +109,27 @@ def test_what_is_frozen_or_computed_is_left_alone_with_a_word():
     assert "1.parametrizations.weight.original (64: computed from other parameters)" in told
     assert "2.weight (64: its layer computes other weights from it)" in told
     assert told.endswith("biases and norms (32)")
+
+
+class Biased(nn.Module):
+    """Biases of each place by a layer that reads a table, as Swin Transformer V2 has them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.biases = nn.Linear(8, 8), nn.Linear(1, 8)
+        self.register_buffer("table", torch.linspace(0, 1, 8)[:, None])
+
+    def forward(self, x):
+        return self.layer(x) + self.biases(self.get_buffer("table")).sum(0)
+
+
+def test_a_layer_that_reads_constants_alone_stays_dense_with_a_word_and_the_rest_is_exported():
+    model = Biased().eval()
+    pruner = make_pruner(model, torch.zeros(2, 8), None, load("unstructured"), "layer")
+    assert list(pruner.factors) == ["layer.weight"]
+    assert "biases.weight (8: its layer reads nothing that depends on the input)" in pruner.told()[0]
+    masks = {name: np.ones(shape, dtype=np.bool_) for name, shape in pruner.prunable.shapes.items()}
+    assert list(export_trace(model, torch.zeros(2, 8), masks).weights) == ["layer.weight"]
 
 
 class Half(nn.Module):
