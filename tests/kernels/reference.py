@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from edgeprune.kernels import DOMAIN, packing
-from tests.kernels.token_reference import attention, called, layer_norm, to_bytes
+from tests.kernels.token_reference import attention, byte_attention, called, layer_norm, to_bytes
 
 Array = NDArray[Any]
 
@@ -233,7 +233,7 @@ class QAttention(Operator):
     defaults = {**Attention.defaults, "y_zero_point": 0, "y_scale": 1.0}
 
     def compute(self, a: dict[str, Any], *inputs: Array) -> Array:
-        return to_bytes(attention(a, *inputs), a["y_scale"], a["y_zero_point"], a["signed"])
+        return to_bytes(byte_attention(a, *inputs), a["y_scale"], a["y_zero_point"], a["signed"])
 
 
 class QAttentionS8(QAttention):

@@ -143,7 +143,7 @@ def product_to_floats(cases: Cases, pattern: str, density: float, signed: bool) 
 
 
 def bytes_of(cases: Cases, signed: bool) -> dict[str, Any]:
-    return {"y_scale": 0.05, "y_zero_point": int(cases.random.integers(-100, 100)) + 128 * (not signed)}
+    return {"y_scale": 0.02, "y_zero_point": int(cases.random.integers(-100, 100)) + 128 * (not signed)}
 
 
 def both_ends(cases: Cases, op: str, names: list[str], signed: bool, close: Array, **attributes: Any) -> None:

@@ -42,13 +42,34 @@ def layer_norm(a: dict[str, Any], x: Array, scale: Array, bias: Optional[Array] 
     return normed(x, a["epsilon"]) * scale + (0 if bias is None else bias)
 
 
-def attention(a: dict[str, Any], q: Array, k: Array, v: Array) -> Array:
-    width = a["heads"] * a["size"]
-
-    def heads(x: Array, offset: int) -> Array:
+def heads_of(a: dict[str, Any], q: Array, k: Array, v: Array) -> list[Array]:
+    """Each [N, heads, tokens, size]."""
+    width, parts = a["heads"] * a["size"], []
+    for x, offset in zip((q, k, v), a["offsets"]):
         part = x[..., offset : offset + width].astype(np.float64)
-        return part.reshape(*part.shape[:2], a["heads"], a["size"]).transpose(0, 2, 1, 3)
+        parts.append(part.reshape(*part.shape[:2], a["heads"], a["size"]).transpose(0, 2, 1, 3))
+    return parts
 
-    q, k, v = (heads(x, offset) for x, offset in zip((q, k, v), a["offsets"]))
-    mixed = softmax(a["scale"] * (q @ k.swapaxes(-1, -2)), axis=-1) @ v
-    return mixed.transpose(0, 2, 1, 3).reshape(q.shape[0], q.shape[2], width)
+
+def side_by_side(mixed: Array) -> Array:
+    """[N, heads, tokens, size] -> [N, tokens, heads * size]."""
+    return mixed.transpose(0, 2, 1, 3).reshape(mixed.shape[0], mixed.shape[2], -1)
+
+
+def attention(a: dict[str, Any], *inputs: Array) -> Array:
+    q, k, v = heads_of(a, *inputs)
+    return side_by_side(softmax(a["scale"] * (q @ k.swapaxes(-1, -2)), axis=-1) @ v)
+
+
+def rounded(x: Array, axis: int) -> Array:
+    """In 127 steps of the largest along an axis."""
+    step = np.abs(x).max(axis, keepdims=True) / 127
+    return np.rint(x / np.where(step > 0, step, 1)) * step
+
+
+def byte_attention(a: dict[str, Any], *inputs: Array) -> Array:
+    """Of what bytes hold of Q, K, V and of the powers."""
+    q, k, v = heads_of(a, *inputs)
+    scores = a["scale"] * (rounded(q, -1) @ rounded(k, -1).swapaxes(-1, -2))
+    powers = np.rint(255 * np.exp(scores - scores.max(-1, keepdims=True)))
+    return side_by_side(powers / powers.sum(-1, keepdims=True) @ rounded(v, -2))

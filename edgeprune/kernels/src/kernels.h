@@ -370,6 +370,7 @@ typedef struct {
     piece_of_work *gemm_chain;                                 /* of a chain_job */
     piece_of_work *norm, *norm_planes;                         /* of a norm_job */
     piece_of_work *copy_head, *attention;                      /* of an attention_job */
+    piece_of_work *copy_head_bytes, *attention_bytes;          /* of one whose products multiply bytes */
     piece_of_work *recurrent;                                  /* of a recurrent_job: a direction of an example */
     piece_of_work *add, *multiply, *multiply_planes;           /* of a pair_job */
     piece_of_work *table;                                      /* of a table_job */

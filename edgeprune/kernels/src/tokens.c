@@ -87,6 +87,21 @@ static OrtStatus *check_heads(const kernel *k, const tensor *inputs) {
     return 0;
 }
 
+/* Of more keys the sums of bytes might not fit. */
+enum { MOST_BYTE_KEYS = 1 << 15 };
+
+/* Memory of its pieces (levels/tokens.inc, levels/integer_attention.inc), in whole lines. */
+static void plan_attention(attention_job *job, int of_bytes) {
+    const int64_t size = job->size, keys = job->key_columns, values = job->value_columns;
+    const int64_t channel_cells = (size + 3) / 4, key_cells = (job->keys + 3) / 4;
+    job->copy_floats = size * keys + job->keys * values;
+    job->piece_floats = QUERY_ROWS * (keys + values);
+    if (of_bytes) {
+        job->copy_floats = 5 * channel_cells * keys + keys + 2 * values + key_cells * values;
+        job->piece_floats += whole_vectors(QUERY_ROWS * (channel_cells + key_cells));
+    }
+}
+
 static OrtStatus *compute_attention(kernel *k, OrtKernelContext *context) {
     const between *b = k->state;
     tensor inputs[3];
@@ -104,14 +119,16 @@ static OrtStatus *compute_attention(kernel *k, OrtKernelContext *context) {
         .key_columns = (int32_t)whole_vectors(keys), .value_columns = (int32_t)whole_vectors(b->size), .heads = b->heads,
         .size = b->size, .scale = b->scale, .parts = PIECES,
     };
-    job.copy_floats = b->size * (int64_t)job.key_columns + keys * job.value_columns;
-    job.piece_floats = QUERY_ROWS * ((int64_t)job.key_columns + job.value_columns);
+    const int of_bytes = b->to_bytes && keys <= MOST_BYTE_KEYS;
+    plan_attention(&job, of_bytes);
     const int64_t heads = batch * b->heads, pieces = heads * job.parts;
     job.copies = scratch_memory(k, 4 * (size_t)(heads * job.copy_floats + pieces * job.piece_floats), 0);
     if (!job.copies) return fail(k->api, k->name, "out of memory");
     job.scores = job.copies + heads * job.copy_floats;
-    OrtStatus *status = k->api->KernelContext_ParallelFor(context, k->level->copy_head, (size_t)heads, 0, &job);
-    if (!status) status = k->api->KernelContext_ParallelFor(context, k->level->attention, (size_t)pieces, 0, &job);
+    OrtStatus *status = k->api->KernelContext_ParallelFor(context, of_bytes ? k->level->copy_head_bytes : k->level->copy_head,
+                                                              (size_t)heads, 0, &job);
+    if (!status) status = k->api->KernelContext_ParallelFor(context, of_bytes ? k->level->attention_bytes : k->level->attention,
+                                                            (size_t)pieces, 0, &job);
     free_scratch(k, job.copies);
     return status;
 }
