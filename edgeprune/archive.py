@@ -10,16 +10,17 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import ExportError
 from edgeprune.scratch import Scratch
-from edgeprune.store import MEND, is_plain_name, naming
+from edgeprune.store import MEND, is_plain_name, naming, writing
 
 LARGEST = 1 << 32  # bytes unpacked: an .onnx file of more cannot be made
 MOST_FILES = 64
+CHUNK = 1 << 20  # bytes of a file in memory at once
 # (path, inode, size, time of change) -> folder: a bundle that is opened twice is unpacked once
 _unpacked: dict[tuple[str, int, int, int], Path] = {}
 
@@ -68,6 +69,22 @@ def _unpack(archive: Path) -> Path:
     except BaseException:
         scratch.close()
         raise
+
+
+def pack(folder: Path, files: Iterable[str], others: Mapping[str, bytes]) -> None:
+    """Write the archive of a bundle's folder beside it, the same bytes for the same files; others: what it holds that
+    is not in the folder yet."""
+    with writing(folder.with_name(f"{folder.name}.zip")) as whole, zipfile.ZipFile(whole, "w") as bundle:
+        for name in sorted((*files, *others)):
+            entry = zipfile.ZipInfo(f"{folder.name}/{name}")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            if name in others:
+                bundle.writestr(entry, others[name])
+                continue
+            entry.file_size = (folder / name).stat().st_size
+            with bundle.open(entry, "w") as packed, (folder / name).open("rb") as file:
+                shutil.copyfileobj(file, packed, CHUNK)
 
 
 def _remove(scratch: Scratch, maker: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -254,14 +252,7 @@ class Artifact:
     def save(self) -> None:
         """Write the bundle as one .zip beside the folder (reproducible bytes), then manifest.json, to complete it."""
         manifest = store.sealed_json({**self.content(), "zeros_lost": self.zeros_lost})
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle:
-            for name in sorted((*self.files, "manifest.json")):
-                entry = zipfile.ZipInfo(f"{self.path.name}/{name}")
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                entry.external_attr = 0o644 << 16
-                bundle.writestr(entry, manifest if name == "manifest.json" else (self.path / name).read_bytes())
-        store.write_bytes(self.path.with_name(f"{self.path.name}.zip"), packed.getvalue())
+        archive.pack(self.path, self.files, {"manifest.json": manifest})
         store.write_bytes(self.path / "manifest.json", manifest)
 
     @classmethod

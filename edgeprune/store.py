@@ -20,7 +20,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import IO, TYPE_CHECKING, Any, TypeVar, Union
 
 from edgeprune import typed
 from edgeprune.errors import EdgepruneError
@@ -71,6 +71,13 @@ def sha256_file(path: Path) -> str:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file as `writing` does."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file so that it is either absent (or as it was) or complete, whenever the process is killed; what another
     one that was killed left beside it is removed. An OSError names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +87,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         with temporary.open("wb") as file:
             with contextlib.suppress(OSError):  # some networks' disks have no locks
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)

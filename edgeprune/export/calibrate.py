@@ -122,18 +122,17 @@ class _Seen:
         if not (least == -np.inf or np.isfinite(least)) or not np.isfinite(most):
             raise ExportError(f"tensor {self.name} is not finite on the calibration examples", "check the data for NaN")
         self.low, self.high = min(self.low, least), max(self.high, most)
-        reach = max(-least, most)
-        if counting and 0 < reach < np.inf:
-            rows = max(1, VALUES_PER_BATCH // max(1, values[:1].size)) - place
-            some = values[: max(rows, 0)].ravel()
+        reach, left = max(-least, most), max(1, VALUES_PER_BATCH // max(1, values[:1].size)) - place
+        if counting and left > 0 and 0 < reach < np.inf:
+            some = values[:left].ravel()
             self._widen(math.frexp(reach)[1])
             bins = (some[some != 0] * np.float32(FINE * 2.0**-self._power) + np.float32(FINE)).astype(np.int64)
             self._fine += np.bincount(np.minimum(bins, 2 * FINE - 1), minlength=2 * FINE)
 
     def _widen(self, power: int) -> None:
         """Have the bins reach at least as far as this power of two: two of them become one."""
-        if not self._fine.any():
-            self._power = max(self._power, power)
+        if power > self._power and not self._fine.any():
+            self._power = power
         while self._power < power:
             pairs = self._fine.reshape(-1, 2).sum(axis=1)
             self._fine[:] = 0

@@ -9,6 +9,7 @@ largest of many values behind a ReLU6 is 6 whenever one of them is large.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -140,8 +141,8 @@ def _noise_of(least: float, most: float, sign: int) -> Callable[[tuple[int, ...]
     generator = torch.Generator().manual_seed(0)
 
     def noise(shape: tuple[int, ...]) -> Tensor:
-        signs = torch.randint(2, shape, generator=generator, dtype=torch.float64) * 2 - 1
         powers = least + (most - least) * torch.rand(shape, generator=generator, dtype=torch.float64)
-        return (signs if sign == 0 else sign) * 10**powers
+        values = torch.exp(math.log(10) * powers)  # many times as fast as a power of 10
+        return values * (torch.randint(2, shape, generator=generator) * 2 - 1 if sign == 0 else sign)
 
     return noise

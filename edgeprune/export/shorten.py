@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,13 +14,13 @@ from torch.nn.modules.conv import _ConvNd
 from edgeprune.export.cuts import Cut, Removals
 from edgeprune.export.heads import few_heads
 
+Masks = Mapping[str, Tensor]  # parameter, as PyTorch lists it -> True where the weight survives
 
-def shorten(model: nn.Module, cuts: Sequence[Cut]) -> nn.Module:
-    """A copy with the cuts made, each axis of each tensor once: all indices are those of the uncut model. Gradients are
-    cut as their parameters are."""
-    trial = copy.deepcopy(model)
-    for ours, theirs in zip(trial.parameters(), model.parameters(), strict=True):
-        ours.grad = None if theirs.grad is None else theirs.grad.clone()
+
+def shorten(model: nn.Module, masks: Masks, cuts: Sequence[Cut]) -> tuple[nn.Module, Masks]:
+    """A copy with the cuts made, each axis of each tensor once: all indices are those of the uncut model. Masks are cut
+    as their parameters are."""
+    trial, left = copy.deepcopy(model), dict(masks)
     removals: Removals = {}
     for cut in cuts:
         for key, gone in cut.removals.items():
@@ -32,12 +32,16 @@ def shorten(model: nn.Module, cuts: Sequence[Cut]) -> nn.Module:
         rows = removals.get((names[id(layer.weight)], row_axis(layer)), set()) if layer.bias is None else ()
         _add_to_bias(layer, taken[[row for row in range(len(taken)) if row not in rows]])
     for (name, axis), gone in removals.items():
-        old = tensors[name]
-        tensors[name] = _shorter(old, axis, gone, _groups(trial, name))
+        old, groups = tensors[name], _groups(trial, name)
+        new = _shorter(old.detach(), axis, gone, groups)
+        parameter = isinstance(old, nn.Parameter)
+        tensors[name] = nn.Parameter(new, requires_grad=old.requires_grad) if parameter else new
         _replace(trial, old, tensors[name])
+        if name in left:
+            left[name] = _shorter(left[name], axis, gone, groups)
     for module in trial.modules():
         _describe(module)
-    return trial
+    return trial, left
 
 
 def _add_to_bias(layer: nn.Module, taken: Tensor) -> None:
@@ -58,25 +62,16 @@ def _groups(model: nn.Module, name: str) -> int:
     return owner.groups if isinstance(owner, _ConvNd) else 1
 
 
-def _shorter(old: Tensor, axis: int | None, gone: set[int], groups: int) -> Tensor:
+def _shorter(values: Tensor, axis: int | None, gone: set[int], groups: int) -> Tensor:
     """A tensor without some indices of an axis; axis None: without some inputs of a grouped convolution, equally many
     in each group, at any places."""
-
-    def without(values: Tensor) -> Tensor:
-        if axis is not None:
-            kept = [index for index in range(values.shape[axis]) if index not in gone]
-            return values.index_select(axis, torch.tensor(kept))
-        inputs, outputs = values.shape[1], len(values) // groups
-        places = [[place for place in range(inputs) if group * inputs + place not in gone] for group in range(groups)]
-        rows = torch.tensor(places).repeat_interleave(outputs, dim=0)
-        return values[torch.arange(len(values))[:, None], rows]
-
-    new = without(old.detach())
-    if not isinstance(old, nn.Parameter):
-        return new
-    parameter = nn.Parameter(new, requires_grad=old.requires_grad)
-    parameter.grad = None if old.grad is None else without(old.grad)
-    return parameter
+    if axis is not None:
+        kept = [index for index in range(values.shape[axis]) if index not in gone]
+        return values.index_select(axis, torch.tensor(kept))
+    inputs, outputs = values.shape[1], len(values) // groups
+    places = [[place for place in range(inputs) if group * inputs + place not in gone] for group in range(groups)]
+    rows = torch.tensor(places).repeat_interleave(outputs, dim=0)
+    return values[torch.arange(len(values))[:, None], rows]
 
 
 def _replace(model: nn.Module, old: Tensor, new: Tensor) -> None:

@@ -16,11 +16,12 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_leaves
 
 from edgeprune.export.cuts import Cut, Plan, layers_by_weight, plan_cuts
-from edgeprune.export.shorten import row_axis, shorten
+from edgeprune.export.shorten import Masks, row_axis, shorten
 from edgeprune.export.standins import Double, wider
 from edgeprune.task import Inputs, tuple_of
 
 BoolArray = NDArray[np.bool_]
+Masked = tuple[nn.Module, Masks]
 TOLERANCE = 1e-9
 # A round takes about as long as the network on 40 examples; this many seconds after the first, no further one begins.
 LIMIT_SECONDS = 300.0
@@ -50,11 +51,9 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Inputs, to
     cannot be followed comes back whole, with a note. together: channels go in aligned groups of so many, or stay.
     """
     work = copy.deepcopy(model).eval().double().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    for name, parameter in work.named_parameters():
+    for parameter in work.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
-        if name in masks:
-            # A gradient is cut as its parameter is, so a mask laid there keeps in step.
-            parameter.grad = torch.from_numpy(masks[name].astype(np.float64))
+    left: Masks = {name: torch.from_numpy(masks[name]) for name, _ in work.named_parameters() if name in masks}
     refused: dict[str, str] = {}
     began = time.monotonic()
     try:
@@ -64,13 +63,15 @@ def shrink(model: nn.Module, masks: Mapping[str, BoolArray], example: Inputs, to
             if time.monotonic() - began > LIMIT_SECONDS:
                 refused = dict.fromkeys([*refused, *(cut.root for cut in plan.cuts)], "the time for it ran out")
                 continue
-            work = _apply_exactly(work, plan.cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused)
+            work, left = _apply_exactly(
+                (work, left), plan.cuts, lambda trial: _equal(_outputs(trial, probes), expected), refused
+            )
     except Exception as problem:  # noqa: BLE001
         # Whatever the network's own code raises where its values are followed: the network as it is will do.
         reason = (str(problem).splitlines() or [""])[0]
         note = f"no channel was removed: the network cannot be followed ({type(problem).__name__}: {reason})"
         return Shrunk(copy.deepcopy(model), dict(masks), {}, 0, (note,))
-    return _finish(model, work, masks, plan)
+    return _finish(model, work, masks, left, plan)
 
 
 def _probes(example: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
@@ -100,17 +101,17 @@ def _equal(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
 
 
 def _apply_exactly(
-    model: nn.Module, cuts: Sequence[Cut], is_exact: Callable[[nn.Module], bool], refused: dict[str, str]
-) -> nn.Module:
-    """The model after all the cuts or, if that changes its outputs, after those that do not; the others are noted in
-    `refused` under the layer they start from."""
-    shrunk = _try(model, cuts, is_exact)
+    masked: Masked, cuts: Sequence[Cut], is_exact: Callable[[nn.Module], bool], refused: dict[str, str]
+) -> Masked:
+    """The model and its masks after all the cuts or, if that changes its outputs, after those that do not; the others
+    are noted in `refused` under the layer they start from."""
+    shrunk = _try(masked, cuts, is_exact)
     if shrunk is not None:
         return shrunk
     kept: list[Cut] = []
-    shrunk = model
+    shrunk = masked
     for cut in cuts:
-        trial = _try(model, [*kept, cut], is_exact)
+        trial = _try(masked, [*kept, cut], is_exact)
         if trial is None:
             refused[cut.root] = "removing it would change the outputs"
         else:
@@ -118,21 +119,17 @@ def _apply_exactly(
     return shrunk
 
 
-def _try(model: nn.Module, cuts: Sequence[Cut], is_exact: Callable[[nn.Module], bool]) -> nn.Module | None:
+def _try(masked: Masked, cuts: Sequence[Cut], is_exact: Callable[[nn.Module], bool]) -> Masked | None:
     try:
-        trial = shorten(model, cuts)
-        return trial if is_exact(trial) else None
+        trial = shorten(*masked, cuts)
+        return trial if is_exact(trial[0]) else None
     except Exception:  # noqa: BLE001
         # The network's own code may count on a number of channels, and raise whatever it likes without them.
         return None
 
 
-def _finish(model: nn.Module, work: nn.Module, masks: Mapping[str, BoolArray], plan: Plan) -> Shrunk:
-    left: dict[str, BoolArray] = {}
-    for name, parameter in work.named_parameters():
-        if name in masks and parameter.grad is not None:
-            left[name] = parameter.grad.numpy() != 0
-        parameter.grad = None
+def _finish(model: nn.Module, work: nn.Module, masks: Mapping[str, BoolArray], masks_left: Masks, plan: Plan) -> Shrunk:
+    left = {name: mask.numpy() for name, mask in masks_left.items()}
     removed = {}
     for name, layer in work.named_modules():
         if isinstance(layer, (_ConvNd, nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
