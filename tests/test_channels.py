@@ -186,6 +186,15 @@ def test_a_recurrent_layer_of_one_step_reads_its_own_state():
     assert not trace(Net(lambda x, a: a(x)[0], a=nn.LSTM(4, 3, batch_first=True)), torch.randn(2, 1, 4)).still
 
 
+def test_a_parameter_of_no_numbers_is_passed_over():
+    """As the registers of a vision transformer that has none."""
+    net = Net(lambda x, a: torch.cat([net.none.expand(2, -1, -1), a(x)], 1), a=nn.Linear(4, 3))
+    net.none = nn.Parameter(torch.zeros(1, 0, 3))
+    assert set(trace(net, torch.randn(2, 5, 4)).axes) == {("layers.a.weight", axis) for axis in (0, 1)} | {
+        ("layers.a.bias", 0)
+    }
+
+
 @given(
     groups=st.sampled_from([1, 2, 4]),
     order=st.permutations(range(3)),

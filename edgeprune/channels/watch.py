@@ -258,6 +258,8 @@ class Watch:
             if name in self._rows or name in self._columns:
                 self.unions.fix(whole, f"{name} is used in several ways")
                 continue
+            if not whole.size:
+                continue  # there are none, such as a vision transformer's registers
             roots = compact(self.unions.roots(whole))
             long = [axis for axis in range(roots.ndim) if roots.shape[axis] > 1]
             varying = [axis for axis in long if varies(roots, axis)] or long

@@ -114,7 +114,7 @@ def _port(value: onnx.ValueInfoProto) -> Port:
 def write_litert(graph: Graph, traced: Traced, wanted: MaybeKernels) -> ModelFile:
     """The .tflite file of a float32 or quantized graph; LiteRT decides itself what runs a layer."""
     try:
-        written = write_tflite(graph)
+        written = write_tflite(graph, weights={weight.initializer for weight in traced.weights.values()})
     except RefusedError as problem:
         raise problem.moved(traced.origins) from None
     stored: dict[str, Array] = dict(read.read_weights(written.data))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper
 from torch import Tensor, nn
 
+from edgeprune.export.files import write_litert
 from edgeprune.export.quantize import quantize
 from edgeprune.export.reading import infer_graph
 from edgeprune.export.tflite.folding import fold
@@ -101,6 +103,48 @@ def test_a_weight_stays_where_it_can_be_found(onnx_model: Model) -> None:
     constants = {"rest": np.array([2, 3]), "weight": normal(0, 1, 2, 3)}
     graph = fold(infer_graph(onnx_model(nodes, [2, 3], constants)))
     assert [(node.type, node.inputs[0]) for node in graph.nodes] == [("Neg", "weight"), ("Add", "input")]
+
+
+class Masked(nn.Module):
+    """Biases of each place and a mask repeated for the batch, added before they meet the input, as BEiT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.biases = nn.Linear(6, 6), nn.Parameter(torch.randn(5, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = (torch.arange(6)[None] <= torch.arange(5)[:, None]).expand(x.shape[0], 5, 6).float()
+        return torch.softmax(self.layer(x) + (self.biases + mask), -1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_constants_of_which_none_is_a_weight_are_added_once(
+    check_everywhere: Any, onnx_outputs: Any, operators_of: Operators, precision: str
+) -> None:
+    torch.manual_seed(0)
+    inputs = normal(0, 3, 5, 6)
+    traced = trace(Masked().eval(), torch.from_numpy(inputs[:2]), {"layer.weight": np.ones((6, 6), np.bool_)})
+    graph, expected = traced.graph, onnx_outputs(traced.graph.model, inputs)
+    if precision == "int8":
+        graph = quantize(graph, calibrate(graph.model, inputs))
+    file = write_litert(graph, traced, "")
+    check_everywhere(file, inputs, expected, [1e-5 if precision == "fp32" else 0.03])
+    # In int8 the layer's bias is one of its own.
+    assert Counter(name for name, _ in operators_of(file.data))["ADD"] == (1 if precision == "fp32" else 2)
+    assert list(file.stored) and file.places["layer.weight"][0]
+
+
+def test_a_weight_that_is_known_stays_alone(onnx_model: Model) -> None:
+    nodes = [
+        helper.make_node("Neg", ["weight"], ["negative"]),
+        helper.make_node("Neg", ["other"], ["positive"]),
+        helper.make_node("Add", ["negative", "positive"], ["sum"]),
+        helper.make_node("Add", ["input", "sum"], ["output_0"]),
+    ]
+    graph = infer_graph(onnx_model(nodes, [3], {"weight": normal(0, 3), "other": normal(1, 3)}))
+    assert [node.output for node in fold(graph, {"weight"}).nodes] == ["negative", "sum", "output_0"]
+    assert [node.output for node in fold(graph, ()).nodes] == ["output_0"]
+    assert len(fold(graph).nodes) == 4
 
 
 def test_what_is_random_stays(onnx_model: Model) -> None:

@@ -6,8 +6,9 @@ on it stand in the graph, though all but the batch is known. Here they vanish.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Optional
 
 import numpy as np
 import onnx
@@ -21,14 +22,15 @@ from edgeprune.export.graph import Array, Graph, Node, concrete, open_shape
 _RANDOM = frozenset(("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"))
 
 
-def fold(graph: Graph) -> Graph:
+def fold(graph: Graph, weights: Optional[Collection[str]] = None) -> Graph:
     """The graph for batches of one without what is the same for every input: Shape, Size, and whatever reads constants
     alone. The target of a Reshape keeps -1 where the batch goes through.
 
-    What reads a constant of the model with several floats stays, since that may be a weight that was pruned and has to
-    be found in the file, unless it gives just this constant (an Expand over a batch of one).
+    What reads a weight stays, since that has to be found in the file, unless it gives just this constant (an Expand
+    over a batch of one). weights: their names; None where they are not known: any constant of the model with several
+    floats.
     """
-    folding = _Folding(graph)
+    folding = _Folding(graph, weights)
     nodes = tuple(node for node in graph.nodes if not folding.folds(node))
     shapes = graph.shapes | {name: folding.constants[name].shape for name in folding.made}
     folded = replace(graph, nodes=nodes, constants=folding.constants, shapes=shapes).renamed(folding.same)
@@ -38,8 +40,8 @@ def fold(graph: Graph) -> Graph:
 class _Folding:
     """constants: with those that nodes gave so far, named in `made`; same: value -> the constant that it is."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, weights: Optional[Collection[str]]) -> None:
+        self.graph, self.weights = graph, weights
         self.constants = dict(graph.constants)
         self.made: set[str] = set()
         self.same: dict[str, str] = {}
@@ -52,7 +54,7 @@ class _Folding:
         inputs = [self.same.get(name, name) for name in node.inputs]
         if not self._is_foldable(node, inputs):
             return False
-        weights = [name for name in inputs if self._may_be_pruned(name)]
+        weights = [name for name in inputs if self._is_weight(name)]
         results = evaluated(node, [self.constants.get(name) for name in inputs], self.graph.model)
         if not weights:
             self._keep(node, results)
@@ -74,7 +76,9 @@ class _Folding:
             and not any(isinstance(value, onnx.GraphProto) for value in node.attributes.values())
         )
 
-    def _may_be_pruned(self, name: str) -> bool:
+    def _is_weight(self, name: str) -> bool:
+        if self.weights is not None:
+            return name in self.weights
         array = self.constants.get(name)
         return array is not None and name not in self.made and array.dtype.kind == "f" and array.size > 1
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from typing import Optional
 
 from edgeprune.artifact import Port
 from edgeprune.errors import ExportError, Refusal, RefusedError
@@ -40,14 +41,15 @@ class Written:
     sparse: tuple[str, ...]
 
 
-def write_tflite(graph: Graph, sparse_from: float = 0.5) -> Written:
+def write_tflite(graph: Graph, sparse_from: float = 0.5, weights: Optional[Collection[str]] = None) -> Written:
     """Write a float32 or quantized graph as a .tflite file for batches of one.
 
     Images go in and come out channels last (the ports' layout says so), float32 in both precisions. A float32 matrix
     of a Gemm or MatMul is stored sparse if at least `sparse_from` of its 1x4 blocks (one output, four inputs) are
-    zero. RefusedError names all nodes that cannot be written, their types and what is supported.
+    zero. weights: the constants that have to be found in the file, None where any of several floats may be one.
+    RefusedError names all nodes that cannot be written, their types and what is supported.
     """
-    graph = recognize(fold(with_pairs(graph).graph))
+    graph = recognize(fold(with_pairs(graph).graph, weights))
     unknown = [node for node in graph.nodes if not _is_supported(node)]
     if unknown:
         hint = f"supported: {', '.join(SUPPORTED)}"
