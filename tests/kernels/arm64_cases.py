@@ -113,11 +113,11 @@ def plain(size: int, stride: int, rank: int) -> dict[str, Any]:
 
 
 def geometry(cases: Cases, channels: int) -> dict[str, Any]:
-    """Attributes of a convolution, 1-D or 2-D; half of them plain 1x1 or 3x3, as most layers are."""
+    """Attributes of a convolution, 1-D or 2-D; half of them plain 1x1, 3x3 or 5x5, as most layers are."""
     random = cases.random
     rank = int(random.integers(1, 3))
     if random.random() < 0.5:
-        conv = plain(int(random.choice([1, 3])), 1, rank)
+        conv = plain(int(random.choice([1, 3, 3, 5])), int(random.choice([1, 1, 2])), rank)
     else:
         kernel, dilations, strides = (random.integers(1, top, rank).tolist() for top in (6, 3, 4))
         pads = random.integers(0, 3, 2 * rank).tolist()
@@ -238,9 +238,13 @@ def zero_point(cases: Cases, signed: bool) -> int:
 
 
 def requantized(cases: Cases, outputs: int, terms: int) -> tuple[Array, Array]:
-    """Bias int32 and scales, such that the results spread over the whole range."""
+    """Bias int32 and scales, such that the results spread over the whole range; sometimes with a scale that takes sums
+    past every integer."""
     bias = cases.random.integers(-2000, 2000, outputs).astype(np.int32)
-    return bias, (cases.random.uniform(0.2, 2.0, outputs) * 0.02 / np.sqrt(max(terms, 1))).astype(np.float32)
+    scales = (cases.random.uniform(0.2, 2.0, outputs) * 0.02 / np.sqrt(max(terms, 1))).astype(np.float32)
+    if cases.random.random() < 0.2:
+        scales[cases.random.integers(outputs)] = 1e9
+    return bias, scales
 
 
 def points(cases: Cases, signed: bool) -> dict[str, int]:

@@ -193,5 +193,8 @@ const char *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     if (succeeded(k->api, k->api->KernelInfo_GetInputCount(info, &inputs)) && inputs > 5)
         CHECK(read_table(k, info, 5, &c->end.integers.table));
     CHECK(read_sparse_weights(k, info, KIND_INT8, &row_sums));
-    return read_integer_bias(k, info, 2, c->window.outputs, row_sums, &c->end);
+    CHECK(read_integer_bias(k, info, 2, c->window.outputs, row_sums, &c->end));
+    const int64_t taps = (int64_t)c->window.shape.kernel_h * c->window.shape.kernel_w;
+    c->end.integers.bounded = is_bounded(&c->end.integers, c->window.outputs, taps * c->window.channels);
+    return 0;
 }

@@ -148,5 +148,8 @@ const char *create_quantized_depthwise(kernel *k, const OrtKernelInfo *info) {
     size_t inputs = 0;
     if (succeeded(k->api, k->api->KernelInfo_GetInputCount(info, &inputs)) && inputs > 4)
         CHECK(read_table(k, info, 4, &d->end.integers.table));
-    return read_integer_bias(k, info, 2, d->window.outputs, row_sums, &d->end);
+    CHECK(read_integer_bias(k, info, 2, d->window.outputs, row_sums, &d->end));
+    const int64_t taps = (int64_t)d->window.shape.kernel_h * d->window.shape.kernel_w;
+    d->end.integers.bounded = is_bounded(&d->end.integers, d->window.outputs, taps);
+    return 0;
 }

@@ -15,10 +15,22 @@ static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
  *   limit and the input is not read too often. */
 enum { OFTEN = 40, MOST_MASKED = 1 << 24 };
 
+/* Bytes of the input that a tile may take up in the nearest cache (32 or 48 KiB on all targets), and entries that a row
+ * must have in a slab for its sums to be worth putting down and taking up again. */
+enum { NEAR = 40 << 10, WORTH = 14 };
+
+/* Whether a small plane, padded, stays in the nearest cache with all its channels while a copy for each column would not:
+ * a load from further off costs more than one that crosses a cache line. */
+static int fits_near(const geometry *g) {
+    const int64_t rows = g->out_h + (int64_t)g->dilation_y * (g->kernel_h - 1), padding = (int64_t)g->dilation_x * (g->kernel_w - 1);
+    const int64_t shared = rows * (g->out_w + padding / 2), columns = rows * g->out_w * g->kernel_w;
+    return g->stride_y * g->stride_x == 1 && 4 * g->channels * shared <= NEAR && 4 * g->channels * columns > NEAR;
+}
+
 static copy_form form_of(const geometry *g, int32_t lanes, int64_t reads) {
     const int32_t cells = g->out_h * g->out_w;
     if (g->kernel_h * g->kernel_w > 1 && cells <= lanes && reads > 1) return TAPS;
-    if (g->kernel_w > 1 && g->out_w < lanes && cells <= 8 * lanes && reads > 1) return COLUMNS;
+    if (g->kernel_w > 1 && g->out_w < lanes && cells <= 8 * lanes && reads > 1) return fits_near(g) ? PHASES : COLUMNS;
     if (g->kernel_w > 1 && g->out_w % lanes == 0 && (g->stride_x == 1 || g->out_w == lanes) && reads >= OFTEN)
         return COLUMNS;
     return PHASES;
@@ -195,10 +207,6 @@ void plan_tiles(const geometry *g, int32_t lanes, int32_t most, int32_t *tile_la
      * tile. */
     if (g->direct && g->form != MASKED && *tiles == 1 && g->run % lanes) *tiles = 2;
 }
-
-/* Bytes of the input that a tile may take up in the nearest cache (32 or 48 KiB on all targets), and entries that a row
- * must have in a slab for its sums to be worth putting down and taking up again. */
-enum { NEAR = 40 << 10, WORTH = 14 };
 
 int32_t plan_slab(const geometry *g, int32_t tile_cells, int64_t row_entries) {
     const int64_t reach = g->form == TAPS ? 0 : (int64_t)g->dilation_y * (g->kernel_h - 1) / g->stride_y * g->pitch;

@@ -156,6 +156,16 @@ const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index
     return 0;
 }
 
+int32_t is_bounded(const requantization *q, int32_t outputs, int64_t terms) {
+    const float most = 1 << 20; /* of what multiplies bytes */
+    int32_t bounded = q->sum_scale < most && q->sum_r_scale < most;
+    for (int32_t m = 0; m < outputs; m++) {
+        const double bias = q->bias[m], sum = (double)terms * 128 * 255 + (bias < 0 ? -bias : bias);
+        bounded &= q->scale[m] < 1 || (double)q->scale[m] * sum < 2e9;
+    }
+    return bounded;
+}
+
 /* The interface does not tell how many threads the runtime has, so the first runs are shared out in many pieces, to see
  * how many threads take some; and every so often, as long as there seems to be but one, for others may have slept. Runs at
  * the same time may try at once; nothing depends on it. */

@@ -126,6 +126,9 @@ const char *read_float_bias(kernel *k, const OrtKernelInfo *info, size_t index, 
 const char *read_integer_bias(kernel *k, const OrtKernelInfo *info, size_t index, int32_t outputs, const int32_t *row_sums,
                               layer_end *end);
 
+/* Whether what is rounded lies below 2^31 for any sums of so many products of bytes. */
+int32_t is_bounded(const requantization *q, int32_t outputs, int64_t terms);
+
 /* A sparse matrix product (product.c): compact weights in a constant input, expanded for the level, and a run of it, whose
  * job says weights, end, input, residual, output and batch. row_sums: of int8 weights. */
 const char *read_product(kernel *k, const OrtKernelInfo *info, size_t index, sparse_gemm *out, int32_t **row_sums);

@@ -121,6 +121,7 @@ typedef struct {
     const int32_t *bias;   /* [outputs, rounded up to 4], with the zero point of the input taken off */
     const float *scale;    /* [outputs, rounded up to 4] */
     byte_range range;
+    int32_t bounded;       /* 1: what is rounded lies below 2^31, whatever the sums */
     int32_t sum_q_zero_point, sum_r_zero_point; /* what is done with a residual */
     float sum_scale, sum_r_scale;
     byte_range sum_range;

@@ -120,6 +120,7 @@ static inline vi4 add_i4(vi4 a, vi4 b) { return vaddq_s32(a, b); }
 static inline vi4 sub_i4(vi4 a, vi4 b) { return vsubq_s32(a, b); }
 static inline vf4 to_f4(vi4 a) { return vcvtq_f32_s32(a); }
 static inline vi4 rint_i4(vf4 a) { return vcvtnq_s32_f32(a); }
+static inline vi4 nearest_i4(vf4 a) { return rint_i4(a); }
 static inline vf4 power_of_two_f4(vf4 a) { return (vf4)vaddq_s32(vshlq_n_s32((vi4)a, 23), vdupq_n_s32(127 << 23)); }
 static inline vi4 byte_i4(vi4 a, int k) {
     const vi4 top = vshlq_s32(a, vdupq_n_s32(24 - 8 * k));
