@@ -18,39 +18,18 @@ from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK, Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Weighted, Window, clipping, window_of
+from edgeprune.export.sparse.layers import Window, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.rest import Rest
-from edgeprune.export.sparse.tokens import RELU, Function
+from edgeprune.export.sparse.tails import Part, between_function, pairs_of, tail_of
+from edgeprune.export.sparse.tokens import Function
 from edgeprune.export.unfolded import Phases
 from edgeprune.kernels.costs import NCHWC, Costs
 from edgeprune.operator_row import CONVOLUTION, EITHER, INTERLEAVE, POOL
 from edgeprune.operators import row
 
 RANK = 4  # [N, C, H, W]
-
-
-@dataclass(frozen=True)
-class Tail:
-    """What follows a layer and runs inside its operator. last: the node whose output the operator writes; covered:
-    nodes that vanish; residual: the value that is added, "" for none; low, high: of the clipping; function: of
-    docs/kernels.md, of the sums before a residual is added."""
-
-    last: int
-    covered: tuple[int, ...]
-    residual: str
-    low: float
-    high: float
-    function: int = 0
-
-
-@dataclass(frozen=True)
-class Part:
-    """A layer that an operator of ours runs, and what runs inside it."""
-
-    choice: Choice
-    tail: Tail
 
 
 @dataclass(frozen=True)
@@ -86,7 +65,7 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs, rest: Rest
             tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
             parts[choice.layer.number] = Part(choice, tail)
-    pairs = _pairs(graph, parts) if costs.pairs else {}
+    pairs = pairs_of(graph, parts) if costs.pairs else {}
     for number, part in parts.items():
         draft.dropped.update(part.tail.covered)
         if number not in pairs.values():
@@ -186,65 +165,6 @@ def _pool(draft: Draft, number: int) -> None:
     draft.add(number, "MaxPool", node.inputs[:1], node.output, node.name, **attributes)
 
 
-def tail_of(
-    graph: Graph, layer: Weighted, taken: set[int], joins: bool, function: Optional[Function] = None
-) -> Tail:  # fmt: skip
-    """The Add of a bias, the function, the Add of a value (if the operator `joins` one), and the Relu or Clip, that
-    alone read a sum."""
-    covered, residual = [layer.number], ""
-    if layer.biased is not None:
-        covered.append(layer.biased)
-    output = graph.nodes[covered[-1]].output
-    if function is not None:
-        parts = {graph.writer[name] for name in function.parts}
-        covered += [*sorted(parts - {graph.writer[function.output]}), graph.writer[function.output]]
-        output = function.output
-    reader = graph.only_reader(output)
-    if joins and reader is not None and reader not in taken:
-        residual = _other_operand(graph, reader, output)
-        if residual:
-            covered.append(reader)
-            reader = graph.only_reader(graph.nodes[reader].output)
-    bounds = None if reader is None or reader in taken else clipping(graph, reader)
-    if reader is not None and bounds is not None:
-        covered.append(reader)
-    low, high = bounds or (-math.inf, math.inf)
-    return Tail(covered[-1], tuple(covered), residual, low, high, function.number if function else 0)
-
-
-def _other_operand(graph: Graph, number: int, mine: str) -> str:
-    """What an Add adds to a value of the same shape, "" if there is no such operand."""
-    node = graph.nodes[number]
-    others = [name for name in node.inputs if name != mine]
-    if node.type != "Add" or len(others) != 1 or others[0] in graph.constants:
-        return ""
-    shape = graph.shapes.get(mine)
-    return others[0] if shape and graph.shapes.get(others[0]) == shape else ""
-
-
-def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
-    """Products over tokens that run inside one operator with the one that alone reads what they give: the second of
-    both -> the first."""
-    pairs: dict[int, int] = {}
-    for number, part in parts.items():
-        geometry, tail = part.choice.layer.geometry, part.tail
-        reader = graph.only_reader(graph.nodes[tail.last].output)
-        second = parts.get(-1 if reader is None else reader)
-        if geometry is None or not geometry.has_columns or second is None or number in pairs:
-            continue
-        alone = not tail.residual and not second.tail.function
-        if second.choice.layer.window is None and alone and between_function(tail) is not None:
-            pairs[second.choice.layer.number] = number
-    return pairs
-
-
-def between_function(tail: Tail) -> Optional[int]:
-    """The function of docs/kernels.md that a layer ends with, None where it clips otherwise."""
-    if (tail.low, tail.high) == (-math.inf, math.inf):
-        return tail.function
-    return RELU if (tail.low, tail.high, tail.function) == (0.0, math.inf, 0) else None
-
-
 def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     """first: the product that runs inside the same operator, before."""
     choice, tail = part.choice, part.tail
@@ -255,21 +175,25 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     function = tail.function
     if first is not None:
         before = first.choice
-        function = between_function(first.tail) or 0
+        function = 0 if ours else between_function(first.tail) or 0
         entry = graph.nodes[before.layer.number].inputs[0]
         inputs = [entry, draft.packed(before.layer, before.pattern), _bias(draft, before), *inputs[1:]]
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
+    if ours and first is not None and first.choice.layer.window is not None:
+        attributes = {**attributes, "input_shape": list(first.choice.layer.window.input)}
+        bounds |= {"inner_low": first.tail.low, "inner_high": first.tail.high}
     bounds = {name: value for name, value in bounds.items() if math.isfinite(value)}
     bounds |= {"function": function} if function else {}
-    op = (
-        ("SparseGemm" if first is None else "SparseMlp")
+    alone, joined = (
+        ("SparseGemm", "SparseMlp")
         if layer.window is None
-        else "DepthwiseConv"
+        else ("DepthwiseConv", "SparseConvDepthwise")
         if ours
-        else "SparseConv"
+        else ("SparseConv", "")
     )
+    op = alone if first is None else joined
     output = graph.nodes[tail.last].output
     if not isinstance(layer.folded, Phases):
         draft.add(tail.last, op, inputs, output, layer.name, **attributes, **bounds)

@@ -188,6 +188,17 @@ typedef struct {
     uint32_t fill;
 } depthwise_job;
 
+/* A sparse 1x1 convolution and the depthwise one that alone reads it. A piece of the memory: a line, planes of four channels
+ * between both, and the depthwise one's ring. */
+typedef struct {
+    conv_job point;
+    depthwise_job deep;
+    char *pieces; /* [parts] */
+    int64_t planes_bytes, piece_bytes;
+    int32_t parts; /* of the channels between */
+    thread_set *threads;
+} conv_depthwise_job;
+
 typedef struct {
     const sparse_gemm *weights;
     const activation *float_end;
@@ -348,6 +359,7 @@ typedef struct {
     int32_t in_lanes;      /* 1: recurrent layers take single weights in lanes */
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
+    piece_of_work *conv_depthwise;                             /* of a conv_depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
     piece_of_work *norm;                                       /* of a norm_job */
     piece_of_work *copy_head, *attention;                      /* of an attention_job */
