@@ -8,6 +8,25 @@ typedef struct {
     depthwise deep;
 } conv_depthwise;
 
+/* Bytes of the nearest cache that four planes may take up, and rows of outputs that bands hold a multiple of. */
+enum { NEAR_PLANES = 28 << 10, BAND_ROWS = 7 };
+
+/* Rows of outputs for which what lies between stays near the core. */
+static int32_t band_of(const geometry *g) {
+    const int32_t more = g->dilation_y * (g->kernel_h - 1) + 1 - g->stride_y, all = NEAR_PLANES / (16 * g->width);
+    if (all >= g->height) return g->out_h;
+    const int32_t rows = (all - more) / g->stride_y / BAND_ROWS * BAND_ROWS;
+    const int32_t band = rows < BAND_ROWS ? BAND_ROWS : rows, count = (g->out_h + band - 1) / band;
+    const int32_t even = ((g->out_h + count - 1) / count + BAND_ROWS - 1) / BAND_ROWS * BAND_ROWS;
+    return even < g->out_h ? even : g->out_h;
+}
+
+/* Cells of a plane's band: its rows of the input, from a whole vector on. */
+static int64_t band_cells(const geometry *g, int32_t band) {
+    const int64_t rows = (int64_t)(band - 1) * g->stride_y + (int64_t)g->dilation_y * (g->kernel_h - 1) + 1;
+    return whole_vectors((rows < g->height ? rows : g->height) * g->width) + WIDEST;
+}
+
 static OrtStatus *run_example(const kernel *k, OrtKernelContext *context, conv_depthwise_job *job) {
     conv_job *point = &job->point;
     point->input = point->copied ? point->copies : point->source;
@@ -32,7 +51,9 @@ static OrtStatus *compute_conv_depthwise(kernel *k, OrtKernelContext *context) {
     job.parts = threads ? threads : PIECES;
     if (job.parts > blocks) job.parts = blocks;
     const int64_t copies = (bytes_of_copies(&job.point) + LINE - 1) / LINE * LINE;
-    job.planes_bytes = 2 * LINE + 16 * whole_vectors((int64_t)g->height * g->width) + OVER_READ;
+    job.band = band_of(&c->deep.window.shape);
+    job.deep.plane = band_cells(&c->deep.window.shape, job.band);
+    job.planes_bytes = 2 * LINE + 16 * job.deep.plane + OVER_READ;
     job.piece_bytes = job.planes_bytes + 4 * (int64_t)job.deep.row_cells * (job.deep.slots + 1) + OVER_READ;
     char *memory = scratch_memory(k, (size_t)(copies + job.parts * job.piece_bytes), 0);
     if (!memory) return fail(k->api, k->name, "out of memory");

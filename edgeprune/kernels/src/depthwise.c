@@ -12,6 +12,7 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     TRY(open_run(k, context, &d->window, integer, &run));
     depthwise_job job = d->job;
     job.shape = g;
+    job.plane = (int64_t)g->height * g->width;
     job.float_end = &d->end.floats;
     job.integer_end = &d->end.integers;
     thread_set seen = {0};

@@ -184,17 +184,19 @@ typedef struct {
     const activation *float_end;
     const requantization *integer_end;
     const void *source;
+    int64_t plane; /* cells from one of its planes to the next */
     void *copies, *output;
     uint32_t fill;
 } depthwise_job;
 
-/* A sparse 1x1 convolution and the depthwise one that alone reads it. A piece of the memory: a line, planes of four channels
- * between both, and the depthwise one's ring. */
+/* A sparse 1x1 convolution and the depthwise one that alone reads it. A piece of the memory: a line, what lies between for a
+ * band of four channels' planes, and the depthwise one's ring. */
 typedef struct {
     conv_job point;
-    depthwise_job deep;
+    depthwise_job deep; /* plane: of a band */
     char *pieces; /* [parts] */
     int64_t planes_bytes, piece_bytes;
+    int32_t band;  /* rows of outputs */
     int32_t parts; /* of the channels between */
     thread_set *threads;
 } conv_depthwise_job;
