@@ -21,7 +21,14 @@ from edgeprune.operators import row
 Attributes = dict[str, Any]
 CLIP = {"low": 0.0, "high": 6.0}
 SCALE = 0.02
-WINDOW: Attributes = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4}
+
+
+def window_of(kernel: int) -> Attributes:
+    """A square window whose output is as large as its input."""
+    return {"kernel_shape": [kernel] * 2, "strides": [1, 1], "pads": [kernel // 2] * 4}
+
+
+WINDOW = window_of(3)
 GLOBAL = "global_average_pool"
 STOCK = {
     "add": "Add", "max_pool": "MaxPool", "average_pool": "AveragePool", GLOBAL: "GlobalAveragePool",
@@ -40,10 +47,10 @@ def weights(shape: tuple[int, ...], pattern: str, density: float, seed: int) -> 
     return (random.normal(size=alive.shape) * alive * scale).astype(np.float32)
 
 
-def deep_weights(channels: int, seed: int) -> Array:
-    """Random full weights [channels, 1, 3, 3] of a depthwise convolution."""
-    shape = channels, 1, 3, 3
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32) / 3
+def deep_weights(channels: int, seed: int, kernel: int = 3) -> Array:
+    """Random full weights [channels, 1, kernel, kernel] of a depthwise convolution."""
+    shape = channels, 1, kernel, kernel
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32) / kernel
 
 
 def chain(shape: tuple[int, ...], layers: list[Array], clipped: bool = False) -> onnx.ModelProto:
@@ -108,13 +115,13 @@ def recurrent(kind: str, steps: int, sizes: list[tuple[int, int]], pattern: str,
     return (rewrite(graph, Forced(pattern)) if sparse else stock(graph)).model
 
 
-def reordering(shape: tuple[int, ...], step: int = 1) -> onnx.ModelProto:
+def reordering(shape: tuple[int, ...], step: int = 1, kernel: int = 3) -> onnx.ModelProto:
     """A stock depthwise convolution between two operators that read no blocked channels."""
-    window: Attributes = {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [step] * 2, "group": shape[0]}
+    window: Attributes = {**window_of(kernel), "strides": [step] * 2, "group": shape[0]}
     nodes = [helper.make_node("Neg", ["input"], ["before"])]
     nodes += [helper.make_node("Conv", ["before", "weight"], ["behind"], **window)]
     nodes += [helper.make_node("Neg", ["behind"], ["output_0"])]
-    return model_of(nodes, [numpy_helper.from_array(deep_weights(shape[0], 0), "weight")], shape, ["output_0"])
+    return model_of(nodes, [numpy_helper.from_array(deep_weights(shape[0], 0, kernel), "weight")], shape, ["output_0"])
 
 
 def pooled(shape: tuple[int, ...], count: int, side: int, step: int, own: bool = False) -> onnx.ModelProto:
@@ -132,16 +139,16 @@ def pooled(shape: tuple[int, ...], count: int, side: int, step: int, own: bool =
     return model_of(nodes, [], shape, outputs)
 
 
-def striding(shape: tuple[int, ...], count: int, precision: str) -> onnx.ModelProto:
+def striding(shape: tuple[int, ...], count: int, precision: str, kernel: int = 3) -> onnx.ModelProto:
     """`count` of the library's depthwise convolutions with steps of 2, side by side on the same input."""
     channels = shape[0]
-    window: Attributes = {**WINDOW, "strides": [2, 2], "dilations": [1, 1], "input_shape": shape}
-    constants = [numpy_helper.from_array(deep_weights(channels, 0)[:, 0], "weight")]
+    window: Attributes = {**window_of(kernel), "strides": [2, 2], "dilations": [1, 1], "input_shape": shape}
+    constants = [numpy_helper.from_array(deep_weights(channels, 0, kernel)[:, 0], "weight")]
     nodes, first, ends = [], "input", [f"output_{index}" for index in range(count)]
     inputs, op = ["weight", "bias"], "DepthwiseConv"
     constants += [numpy_helper.from_array(np.zeros(channels, np.float32), "bias")]
     if precision == "int8":
-        constants = [numpy_helper.from_array(np.full((channels, 3, 3), 5, np.int8), "weight")]
+        constants = [numpy_helper.from_array(np.full((channels, kernel, kernel), 5, np.int8), "weight")]
         constants += [numpy_helper.from_array(np.zeros(channels, np.int32), "bias")]
         constants += [numpy_helper.from_array(np.full(channels, SCALE, np.float32), "scales"), *quantizers()]
         nodes += [helper.make_node("QuantizeLinear", ["input", "scale", "zero"], ["q"])]

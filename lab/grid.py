@@ -34,14 +34,15 @@ CONVOLUTIONS = (
 # (channels, channels of every second layer, side): those at either end of a network, and those of a block that widens.
 UNEQUAL = ((4, 64, 32), (4, 32, 56), (16, 64, 16))
 WIDENED = ((16, 96, 56), (24, 144, 28), (80, 480, 14), (192, 1152, 7), (8, 96, 1), (20, 480, 1))
-# (channels, side, kernel), and (channels, side) of depthwise ones: some with channels that the runtime cannot block.
+# (channels, side, kernel), the same of depthwise ones: some with channels that the runtime cannot block.
 REST = (
     (126, 28, 1), (62, 56, 1), (26, 112, 1), (510, 7, 1), (62, 14, 1), (254, 14, 1), (126, 56, 1),
     (62, 32, 3), (126, 16, 3), (254, 8, 3), (30, 56, 3), (62, 8, 3), (510, 4, 3), (126, 28, 3),
 )  # fmt: skip
 DEPTHWISE = (
-    (16, 14), (64, 7), (32, 112), (64, 56), (128, 28), (256, 14), (512, 14), (512, 7),
-    (62, 56), (30, 112), (126, 28), (510, 14),
+    (16, 14, 3), (64, 7, 3), (32, 112, 3), (64, 56, 3), (128, 28, 3), (256, 14, 3), (512, 14, 3), (512, 7, 3), (960, 7, 3),
+    (62, 56, 3), (30, 112, 3), (126, 28, 3), (510, 14, 3),
+    (32, 56, 5), (128, 28, 5), (256, 14, 5), (672, 14, 5), (1152, 7, 5), (32, 56, 7), (80, 28, 7), (160, 14, 7), (320, 7, 7),
 )  # fmt: skip
 # (outputs, inputs); of small products the call is all there is.
 GEMMS = (
@@ -95,8 +96,8 @@ def measure(watch: Stopwatch) -> Iterator[Row]:
         yield from measure_layers(watch, [Geometry(*size, 1, 1, 1, gemm=True) for size in sizes], (), 1)
     yield from measure_tokens(watch)
     yield from measure_recurrent(watch)
-    for channels, side in DEPTHWISE:
-        yield from measure_depthwise(watch, channels, side)
+    for channels, side, kernel in DEPTHWISE:
+        yield from measure_depthwise(watch, channels, side, kernel)
     for channels, side in (*TENSORS, *LARGE):
         shape = channels, side, side
         reorders = watch.profiled(chains.reordering(shape), "ReorderInput", "ReorderOutput")
@@ -180,10 +181,10 @@ def measure_layers(
             yield Row(f"{precision} {pattern}", first.kind if first.gemm else "conv", work, sparse)
 
 
-def measure_depthwise(watch: Stopwatch, channels: int, side: int) -> Iterator[Row]:
+def measure_depthwise(watch: Stopwatch, channels: int, side: int, kernel: int) -> Iterator[Row]:
     """The runtime's depthwise kernel, and the library's, with steps of 2 too."""
     shape = (channels, side, side)
-    geometry = replace(square(channels, channels, 3, side), depthwise=True)
+    geometry = replace(square(channels, channels, kernel, side), depthwise=True)
     half = replace(geometry, positions_out=(-(-side // 2)) ** 2)
 
     def spent(precision: str, pattern: str = "", clipped: bool = False) -> float:
@@ -191,20 +192,20 @@ def measure_depthwise(watch: Stopwatch, channels: int, side: int) -> Iterator[Ro
         ends = [np.eye(channels, dtype=np.float32)[:, :, None, None]] * bool(pattern)
 
         def make(count: int) -> onnx.ModelProto:
-            layers = [chains.deep_weights(channels, seed) for seed in range(count)]
+            layers = [chains.deep_weights(channels, seed, kernel) for seed in range(count)]
             return chains.network(shape, [*ends, *layers, *ends], precision, pattern, clipped)
 
         return watch.margin(make)
 
     clipped = replace(geometry, clipped=True).dense_features()
     yield Row("fp32 dense", geometry.kind, clipped, spent("fp32", clipped=True))
-    strided = watch.profiled(chains.reordering(shape, 2), "Conv")
+    strided = watch.profiled(chains.reordering(shape, 2, kernel), "Conv")
     yield Row("fp32 dense", geometry.kind, half.dense_features(), strided)
     for precision in FORMATS:
         yield Row(f"{precision} dense", geometry.kind, geometry.dense_features(), spent(precision))
         own = f"{precision} depthwise", "conv"
         yield Row(*own, geometry.depthwise_features(), spent(precision, "unstructured"))
-        strided = watch.margin(functools.partial(chains.striding, shape, precision=precision))
+        strided = watch.margin(functools.partial(chains.striding, shape, precision=precision, kernel=kernel))
         yield Row(*own, half.depthwise_features(), strided)
 
 

@@ -118,15 +118,18 @@ class Geometry:
         }
 
     def depthwise_features(self) -> dict[str, float]:
-        """Work of the library's dense depthwise kernel: a call, its channels, vectors of columns for its taps, the
-        copy of the input into padded planes, and the channels that are also split for steps of two and more."""
-        vectors = -(-self.positions_out // LANES)
+        """Work of the library's dense depthwise kernel: a call, its channels, vectors of columns for its taps, and rows
+        (each of which begins a vector anew; of square planes), the copy of the input into padded planes, the channels
+        that are also split for steps of two and more, and what is split under windows larger than 3x3."""
+        vectors, strided = -(-self.positions_out // LANES), 2 * self.positions_out < self.positions_in
         return {
             "call": 1.0,
             "channel": float(self.inputs),
             "vector": float(self.inputs * self.taps * vectors),
+            "row": self.inputs * self.taps * self.positions_out**0.5,
             "copied": float(self.inputs * self.positions_in),
-            "split": float(self.inputs) if 2 * self.positions_out < self.positions_in else 0.0,
+            "split": float(self.inputs) if strided else 0.0,
+            "split_cell": float(self.inputs * self.positions_in) if strided and self.taps > 9 else 0.0,
         }
 
 

@@ -91,6 +91,7 @@ def every_operator(seed: int, each: int) -> Cases:
             float_convolution(cases, each_pattern, 0.3, residual=number % 4 == 2, plane=plane)
         float_product(cases, pattern, density, residual=number % 4 == 3)
         float_depthwise(cases)
+        float_pair(cases, density)
         for cell in GATES:
             recurrent(cases, cell, pattern, density)
         for kind in ("block:1x4", "unstructured"):
@@ -225,6 +226,27 @@ def float_depthwise(cases: Cases) -> None:
     one_channel_each = np.zeros((c, c, *w.shape[1:]), np.float32)
     one_channel_each[np.arange(c), np.arange(c)] = w
     cases.output(y, TensorProto.FLOAT, tolerance(magnitude(x, one_channel_each, b, arguments(conv)), None))
+
+
+def float_pair(cases: Cases, density: float) -> None:
+    """A sparse 1x1 convolution and the depthwise one behind it."""
+    n, k, m = sizes(cases, 20)
+    conv = square_window(cases, k) if cases.random.random() < 0.6 else geometry(cases, k)
+    x, b, b2 = floats(cases, n, *conv["input_shape"]), floats(cases, m), floats(cases, m)
+    w = sparse(cases, (m, k, *[1] * len(conv["kernel_shape"])), np.float32, density, packing.BLOCKS["block:4x1"])
+    w2 = floats(cases, m, *conv["kernel_shape"])
+    packed = np.frombuffer(packing.pack(w, "block:4x1"), np.uint8)
+    inner = {f"inner_{name}": value for name, value in bounds(cases).items()}
+    names = [cases.input(x), *(cases.weight(array) for array in (packed, b, w2, b2))]
+    y = cases.node("SparseConvDepthwise", names, **conv, **inner, **bounds(cases))
+    # What lies between is off by as much as its sums are, and clipping takes nothing from that.
+    between = np.einsum("mc,nc...->nm...", np.abs(w).reshape(m, k), np.abs(x)) + np.abs(b).reshape(
+        -1, *[1] * (x.ndim - 2)
+    )
+    one_channel_each = np.zeros((m, m, *w2.shape[1:]), np.float32)
+    one_channel_each[np.arange(m), np.arange(m)] = w2
+    accumulated = magnitude(between.astype(np.float32), one_channel_each, b2, arguments(conv))
+    cases.output(y, TensorProto.FLOAT, tolerance(2 * accumulated, None))
 
 
 def integers(cases: Cases, signed: bool, *shape: int) -> Array:

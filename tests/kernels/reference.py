@@ -341,6 +341,19 @@ class DepthwiseConv(Operator):
         return np.clip(y, a["low"], a["high"]).astype(np.float32)
 
 
+class SparseConvDepthwise(Operator):
+    defaults = {**FLOAT, "inner_low": -np.inf, "inner_high": np.inf}
+
+    def compute(self, a: dict[str, Any], x: Array, *weights: Array) -> Array:
+        w, b, w2, b2 = weights
+        check_conv(a, x)
+        weight = packing.unpack(w.tobytes()).astype(np.float64)
+        between = np.einsum("mc,nc...->nm...", weight.reshape(weight.shape[:2]), x.astype(np.float64))
+        between = np.clip(between + along_channels(b, x.ndim), a["inner_low"], a["inner_high"])
+        y = convolve_depthwise(between, w2.astype(np.float64), conv_of(a)) + along_channels(b2, x.ndim)
+        return np.clip(y, a["low"], a["high"]).astype(np.float32)
+
+
 class QSparseConv(Operator):
     defaults = INTEGER
 
@@ -568,7 +581,7 @@ class AveragePool(OpRun):
 StockMaxPool.__name__ = "MaxPool"  # what the evaluator finds an operator by, together with its domain
 STOCK = [QuantizeLinear, DequantizeLinear, StockMaxPool, AveragePool]
 OPERATORS = [
-    SparseConv, SparseGemm, SparseMlp, LayerNorm, Attention, SparseLSTM, SparseGRU, SparseRNN,
+    SparseConv, SparseConvDepthwise, SparseGemm, SparseMlp, LayerNorm, Attention, SparseLSTM, SparseGRU, SparseRNN,
     QSparseGemmF, QSparseGemmFS8, QLayerNorm, QLayerNormS8, QAttention, QAttentionS8, DepthwiseConv, MaxPool,
     QSparseConv, QSparseGemm, QDepthwiseConv, QAdd, QMul, QTable, QMaxPool, QAveragePool, QGlobalAveragePool, QGather,
     QPack, QUnpack, QSparseGemmS8, QPackS8, QUnpackS8,

@@ -184,7 +184,7 @@ def test_every_operator_of_the_contract_is_here() -> None:
     named |= {"QMul", "QTable", "QGather"}
     named |= {"MaxPool", "QMaxPool", "QAveragePool", "QGlobalAveragePool", "QPack", "QUnpack"}
     named |= {"SparseLSTM", "SparseGRU", "SparseRNN"}
-    named |= {"SparseMlp", "LayerNorm", "Attention", "QLayerNorm", "QAttention", "QSparseGemmF"}
+    named |= {"SparseConvDepthwise", "SparseMlp", "LayerNorm", "Attention", "QLayerNorm", "QAttention", "QSparseGemmF"}
     either = ("QUnpack", "QSparseGemm", "QPack", "QSparseGemmF", "QLayerNorm", "QAttention")
     spelled = {f"{name}S8" for name in either}
     assert {operator.__name__ for operator in OPERATORS} == named | spelled

@@ -22,7 +22,7 @@ from edgeprune.export.sparse.layers import GATHER, TRANSPOSE, Weighted, Window, 
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.rest import Rest
-from edgeprune.export.sparse.tails import Tail, between_function, tail_of
+from edgeprune.export.sparse.tails import Part, between_function, pairs_of, tail_of
 from edgeprune.export.sparse.tokens import Function
 from edgeprune.export.unfolded import Frames, Phases
 from edgeprune.kernels.costs import NCHWC, Costs
@@ -30,14 +30,6 @@ from edgeprune.operator_row import CONVOLUTION, EITHER, INTERLEAVE, POOL
 from edgeprune.operators import row
 
 RANK = 4  # [N, C, H, W]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A layer that an operator of ours runs, and what runs inside it."""
-
-    choice: Choice
-    tail: Tail
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ def rewrite_floats(draft: Draft, choices: list[Choice], costs: Costs, rest: Rest
             tail = tail_of(graph, choice.layer, taken, joins, function_of(called, choice))
             taken.update(tail.covered)
             parts[choice.layer.number] = Part(scaled(draft, choice, tail.factor), tail)
-    pairs = _pairs(graph, parts) if costs.pairs else {}
+    pairs = pairs_of(graph, parts) if costs.pairs else {}
     for number, part in parts.items():
         draft.dropped.update(part.tail.covered)
         if number not in pairs.values():
@@ -175,22 +167,6 @@ def _pool(draft: Draft, number: int) -> None:
     draft.add(number, "MaxPool", node.inputs[:1], node.output, node.name, **attributes)
 
 
-def _pairs(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
-    """Products over tokens that run inside one operator with the one that alone reads what they give: the second of
-    both -> the first."""
-    pairs: dict[int, int] = {}
-    for number, part in parts.items():
-        geometry, tail = part.choice.layer.geometry, part.tail
-        reader = graph.only_reader(graph.nodes[tail.last].output)
-        second = parts.get(-1 if reader is None else reader)
-        if geometry is None or not geometry.has_columns or second is None or number in pairs:
-            continue
-        alone = not tail.residual and not second.tail.function
-        if second.choice.layer.window is None and alone and between_function(tail) is not None:
-            pairs[second.choice.layer.number] = number
-    return pairs
-
-
 def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     """first: the product that runs inside the same operator, before."""
     choice, tail = part.choice, part.tail
@@ -201,21 +177,25 @@ def _replace(draft: Draft, part: Part, first: Optional[Part]) -> None:
     function = tail.function
     if first is not None:
         before = first.choice
-        function = between_function(first.tail) or 0
+        function = 0 if ours else between_function(first.tail) or 0
         entry = graph.nodes[before.layer.number].inputs[0]
         inputs = [entry, draft.packed(before.layer, before.pattern), _bias(draft, before), *inputs[1:]]
     inputs += [tail.residual] if tail.residual else []
     attributes: Mapping[str, object] = {} if layer.window is None else layer.window.attributes()
     bounds = {"low": tail.low, "high": tail.high}
+    if ours and first is not None and first.choice.layer.window is not None:
+        attributes = {**attributes, "input_shape": list(first.choice.layer.window.input)}
+        bounds |= {"inner_low": first.tail.low, "inner_high": first.tail.high}
     bounds = {name: value for name, value in bounds.items() if math.isfinite(value)}
     bounds |= {"function": function} if function else {}
-    op = (
-        ("SparseGemm" if first is None else "SparseMlp")
+    alone, joined = (
+        ("SparseGemm", "SparseMlp")
         if layer.window is None
-        else "DepthwiseConv"
+        else ("DepthwiseConv", "SparseConvDepthwise")
         if ours
-        else "SparseConv"
+        else ("SparseConv", "")
     )
+    op = alone if first is None else joined
     output = graph.nodes[tail.last].output
     if isinstance(layer.folded, Frames):
         inputs[0] = _frames(draft, tail.last, layer, layer.folded)

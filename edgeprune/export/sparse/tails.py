@@ -1,16 +1,20 @@
-"""What follows a float32 layer and runs inside its operator."""
+"""What runs inside a layer's operator, float32: what follows the layer, and the layer that alone reads it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
 
 from edgeprune.export.graph import Graph
+from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.layers import Weighted, clipping
 from edgeprune.export.sparse.tokens import RELU, Function
+
+ROWS_OF_FOUR = "block:4x1"
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,14 @@ class Tail:
     high: float
     function: int = 0
     factor: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer that an operator of ours runs, and what runs inside it."""
+
+    choice: Choice
+    tail: Tail
 
 
 def tail_of(
@@ -82,6 +94,43 @@ def _other_operand(graph: Graph, number: int, mine: str) -> str:
         return ""
     shape = graph.shapes.get(mine)
     return others[0] if shape and graph.shapes.get(others[0]) == shape else ""
+
+
+def pairs_of(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
+    """Layers that run inside one operator with the one that alone reads what they give: the second -> the first."""
+    return _products(graph, parts) | _expansions(graph, parts)
+
+
+def _products(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
+    """Pairs of products over tokens."""
+    pairs: dict[int, int] = {}
+    for number, part in parts.items():
+        geometry, tail = part.choice.layer.geometry, part.tail
+        reader = graph.only_reader(graph.nodes[tail.last].output)
+        second = parts.get(-1 if reader is None else reader)
+        if geometry is None or not geometry.has_columns or second is None or number in pairs:
+            continue
+        alone = not tail.residual and not second.tail.function
+        if second.choice.layer.window is None and alone and between_function(tail) is not None:
+            pairs[second.choice.layer.number] = number
+    return pairs
+
+
+def _expansions(graph: Graph, parts: Mapping[int, Part]) -> dict[int, int]:
+    """Sparse 1x1 convolutions with the depthwise one behind them: what lies between stays near the core, four channels
+    at a time."""
+    pairs: dict[int, int] = {}
+    for number, part in parts.items():
+        window, tail = part.choice.layer.window, part.tail
+        reader = graph.only_reader(graph.nodes[tail.last].output)
+        second = parts.get(-1 if reader is None else reader)
+        if window is None or second is None or part.choice.pattern != ROWS_OF_FOUR or tail.residual:
+            continue
+        geometry = second.choice.layer.geometry
+        plain = {*window.kernel, *window.strides} == {1} and not any(window.pads)
+        if plain and geometry is not None and geometry.depthwise and part.choice.layer.folded is None:
+            pairs[second.choice.layer.number] = number
+    return pairs
 
 
 def between_function(tail: Tail) -> Optional[int]:

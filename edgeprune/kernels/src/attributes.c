@@ -16,7 +16,8 @@ static const struct {
     {"kernel_shape", INTEGERS, TAKES_WINDOW}, {"strides", INTEGERS, TAKES_WINDOW}, {"pads", INTEGERS, TAKES_WINDOW},
     {"dilations", INTEGERS, TAKES_WINDOW}, {"input_shape", INTEGERS, TAKES_WINDOW},
     {"output_shape", INTEGERS, TAKES_OUTPUT_SHAPE}, {"low", FLOAT, TAKES_FLOAT_BOUNDS},
-    {"high", FLOAT, TAKES_FLOAT_BOUNDS}, {"low", INTEGER, TAKES_BOUNDS}, {"high", INTEGER, TAKES_BOUNDS},
+    {"high", FLOAT, TAKES_FLOAT_BOUNDS}, {"inner_low", FLOAT, TAKES_INNER_BOUNDS},
+    {"inner_high", FLOAT, TAKES_INNER_BOUNDS}, {"low", INTEGER, TAKES_BOUNDS}, {"high", INTEGER, TAKES_BOUNDS},
     {"signed", INTEGER, TAKES_SIGN}, {"x_zero_point", INTEGER, TAKES_X_POINT}, {"y_zero_point", INTEGER, TAKES_Y_POINT},
     {"sum_scale", FLOAT, TAKES_SUM}, {"sum_r_scale", FLOAT, TAKES_SUM}, {"sum_r_zero_point", INTEGER, TAKES_SUM},
     {"sum_q_zero_point", INTEGER, TAKES_SUM},
@@ -134,13 +135,23 @@ const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out) {
     return scale >= 1e-30f ? 0 : problem_with(k, "y_scale", "must be a number from 1e-30 to 1e30");
 }
 
-const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high) {
+static const char *named_bounds(kernel *k, const OrtKernelInfo *info, const char *const *name, float *low, float *high) {
     *low = -__builtin_inff();
     *high = __builtin_inff();
-    succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, "low", low));
-    succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, "high", high));
-    if (*low != *low || *high != *high) return problem_with(k, *low != *low ? "low" : "high", "is NaN");
-    return *low > *high ? "low is above high" : 0;
+    succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, name[0], low));
+    succeeded(k->api, k->api->KernelInfoGetAttribute_float(info, name[1], high));
+    if (*low != *low || *high != *high) return problem_with(k, name[*low == *low], "is NaN");
+    if (*low <= *high) return 0;
+    append(k->text, append(k->text, append(k->text, 0, name[0]), " is above "), name[1]);
+    return k->text;
+}
+
+const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high) {
+    return named_bounds(k, info, (const char *const[]){"low", "high"}, low, high);
+}
+
+const char *inner_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high) {
+    return named_bounds(k, info, (const char *const[]){"inner_low", "inner_high"}, low, high);
 }
 
 size_t list_size(const kernel *k, const OrtKernelInfo *info, const char *name) {

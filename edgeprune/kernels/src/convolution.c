@@ -1,17 +1,7 @@
 /* Sparse convolutions. */
-#include "weights.h"
-#include "window.h"
+#include "convolution.h"
 
-typedef struct {
-    plane_window window;
-    sparse_conv weights;
-    layer_end end;
-    int32_t tile_lanes, tiles;
-    int32_t adds; /* int8: 1 with a residual */
-    thread_count threads;
-} convolution;
-
-static conv_job job_of(const convolution *c) {
+conv_job job_of_conv(const convolution *c) {
     const geometry *g = &c->window.shape;
     return (conv_job){
         .shape = g, .weights = &c->weights, .float_end = &c->end.floats, .integer_end = &c->end.integers,
@@ -68,9 +58,14 @@ static OrtStatus *conv_examples(const kernel *k, OrtKernelContext *context, conv
     return 0;
 }
 
+/* Sets lie one after the other: what is read past the end of one must not be another thread's. */
+int64_t bytes_of_copies(const conv_job *job) {
+    const geometry *g = job->shape;
+    return job->copied ? 4 * whole_vectors(g->plane * g->views * g->channels) + OVER_READ : 0;
+}
+
 static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     convolution *c = k->state;
-    const geometry *g = &c->window.shape;
     const int integer = c->weights.kind == KIND_INT8;
     window_run run;
     tensor residual;
@@ -80,13 +75,12 @@ static OrtStatus *compute_conv(kernel *k, OrtKernelContext *context) {
     int same = !residual.rank || residual.rank == run.rank;
     for (size_t i = 0; residual.rank && same && i < run.rank; i++) same = residual.dims[i] == run.dims[i];
     if (!same) return fail(k->api, k->name, "R does not have the output's shape");
-    conv_job job = job_of(c);
+    conv_job job = job_of_conv(c);
     job.fill = (uint32_t)(integer ? (uint8_t)c->end.x_zero_point * 0x01010101u : 0);
     thread_set seen = {0};
     job.threads = &seen;
     plan_chunks(known_threads(&c->threads), &job);
-    /* Sets lie one after the other: what is read past the end of one must not be another thread's. */
-    job.copy_bytes = job.copied ? 4 * whole_vectors(g->plane * g->views * g->channels) + OVER_READ : 0;
+    job.copy_bytes = bytes_of_copies(&job);
     const int64_t partial = 4 * partial_sums(&c->weights) * (job.chunks ? 1 : job.tiles);
     const size_t bytes = (size_t)(job.copy_bytes + (partial + LINE - 1) / LINE * LINE);
     size_t available = 0;
@@ -104,9 +98,7 @@ static int is_dense(const packed_weights *p) {
     return 4 * (uint64_t)p->count * (uint64_t)(p->rows * p->columns) >= 3 * (uint64_t)p->outputs * p->inputs * p->taps;
 }
 
-/* row_sums: of int8 weights, [outputs, rounded up to 4]; null for float. */
-static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int32_t kind, int32_t **row_sums) {
-    convolution *c = k->state;
+const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, convolution *c, int32_t kind, int32_t **row_sums) {
     tensor bytes;
     packed_weights packed;
     int64_t offset[MOST_TAPS];
@@ -119,8 +111,9 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     c->window.outputs = (int32_t)packed.outputs;
     const int32_t four_rows = kind == KIND_FLOAT && packed.rows == 4;
     CHECK(plan_window(k, &c->window, 2 + packed.count / g->channels, four_rows && k->level->masked));
-    *row_sums = kind ? own(k, 4 * whole_fours(c->window.outputs)) : 0;
-    if (kind && !*row_sums) return "out of memory for the weights";
+    int32_t *sums = kind ? own(k, 4 * whole_fours(c->window.outputs)) : 0;
+    if (kind && !sums) return "out of memory for the weights";
+    if (row_sums) *row_sums = sums;
     tap_offsets(g, offset);
     expansion e = {&packed, scratch_memory(k, window_bytes(&packed), 0), own, k, 0};
     if (!e.window) return "out of memory for the weights";
@@ -132,7 +125,7 @@ static const char *read_sparse_weights(kernel *k, const OrtKernelInfo *info, int
     const int32_t cells = g->run < k->level->tile_f1 * c->tile_lanes ? g->run : k->level->tile_f1 * c->tile_lanes;
     const int64_t row_entries = (int64_t)packed.count * packed.columns / packed.outputs;
     const int32_t slab = sparse_rows && cells > 2 * k->level->lanes ? plan_slab(g, cells, row_entries) : g->channels;
-    const char *problem = expand_conv(&e, offset, 4 * g->plane * g->views, g->form == MASKED ? 0 : slab, &c->weights, *row_sums);
+    const char *problem = expand_conv(&e, offset, 4 * g->plane * g->views, g->form == MASKED ? 0 : slab, &c->weights, sums);
     free_scratch(k, e.window);
     return problem;
 }
@@ -144,10 +137,9 @@ static const char *begin(kernel *k, const OrtKernelInfo *info, int32_t channels_
 }
 
 const char *create_conv(kernel *k, const OrtKernelInfo *info) {
-    int32_t *row_sums = 0;
     CHECK(begin(k, info, 1));
     convolution *c = k->state;
-    CHECK(read_sparse_weights(k, info, KIND_FLOAT, &row_sums));
+    CHECK(read_sparse_weights(k, info, c, KIND_FLOAT, 0));
     return read_float_bias(k, info, 2, c->window.outputs, &c->end.floats);
 }
 
@@ -192,7 +184,7 @@ const char *create_quantized_conv(kernel *k, const OrtKernelInfo *info) {
     size_t inputs = 0;
     if (succeeded(k->api, k->api->KernelInfo_GetInputCount(info, &inputs)) && inputs > 5)
         CHECK(read_table(k, info, 5, &c->end.integers.table));
-    CHECK(read_sparse_weights(k, info, KIND_INT8, &row_sums));
+    CHECK(read_sparse_weights(k, info, c, KIND_INT8, &row_sums));
     CHECK(read_integer_bias(k, info, 2, c->window.outputs, row_sums, &c->end));
     const int64_t taps = (int64_t)c->window.shape.kernel_h * c->window.shape.kernel_w;
     c->end.integers.bounded = is_bounded(&c->end.integers, c->window.outputs, taps * c->window.channels);

@@ -1,12 +1,5 @@
 /* Depthwise convolutions: one dense window per channel. */
-#include "window.h"
-
-typedef struct {
-    plane_window window;
-    layer_end end;
-    depthwise_job job; /* what of it is the same in all runs */
-    thread_count threads;
-} depthwise;
+#include "convolution.h"
 
 /* Rows of outputs for each thread from which it pays to share out by place: by channel nothing comes from another core. */
 enum { ROWS_OF_DEPTHWISE = 28 };
@@ -19,6 +12,7 @@ static OrtStatus *compute_depthwise(kernel *k, OrtKernelContext *context) {
     TRY(open_run(k, context, &d->window, integer, &run));
     depthwise_job job = d->job;
     job.shape = g;
+    job.plane = (int64_t)g->height * g->width;
     job.float_end = &d->end.floats;
     job.integer_end = &d->end.integers;
     thread_set seen = {0};
@@ -63,21 +57,20 @@ static const char *plan_rows(depthwise *d, int32_t ahead) {
     return 0;
 }
 
-static const char *depthwise_weights(kernel *k, const OrtKernelInfo *info, int32_t type, tensor *weights) {
-    depthwise *d = k->state;
+static const char *depthwise_weights(kernel *k, const OrtKernelInfo *info, size_t index, depthwise *d, int32_t type,
+                                     tensor *weights) {
     const geometry *g = &d->window.shape;
     d->window.outputs = d->window.channels;
-    if (!constant_input(k, info, 1, weights) || weights->type != type ||
+    if (!constant_input(k, info, index, weights) || weights->type != type ||
         weights->elements != (int64_t)d->window.channels * g->kernel_h * g->kernel_w)
         return "the weights must be constant, one kernel for each channel";
     return 0;
 }
 
-static const char *read_depthwise(kernel *k, const OrtKernelInfo *info) {
-    depthwise *d = k->state;
+const char *read_depthwise(kernel *k, const OrtKernelInfo *info, size_t index, depthwise *d) {
     tensor weights;
     const geometry *g = &d->window.shape;
-    CHECK(depthwise_weights(k, info, ORT_FLOAT, &weights));
+    CHECK(depthwise_weights(k, info, index, d, ORT_FLOAT, &weights));
     const int32_t stride = g->stride_x, reach = g->dilation_x * (g->kernel_w - 1);
     int32_t *offset = own(k, 4 * (size_t)g->kernel_w);
     float *copy = own(k, 4 * (size_t)weights.elements);
@@ -102,7 +95,7 @@ static const char *begin(kernel *k, const OrtKernelInfo *info, int32_t channels_
 const char *create_depthwise(kernel *k, const OrtKernelInfo *info) {
     CHECK(begin(k, info, 1));
     depthwise *d = k->state;
-    CHECK(read_depthwise(k, info));
+    CHECK(read_depthwise(k, info, 1, d));
     return read_float_bias(k, info, 2, d->window.outputs, &d->end.floats);
 }
 
@@ -111,7 +104,7 @@ static const char *read_quads(kernel *k, const OrtKernelInfo *info, int32_t **ro
     depthwise *d = k->state;
     tensor weights;
     const geometry *g = &d->window.shape;
-    CHECK(depthwise_weights(k, info, ORT_INT8, &weights));
+    CHECK(depthwise_weights(k, info, 1, d, ORT_INT8, &weights));
     const int32_t reach = g->dilation_x * (g->kernel_w - 1), quads = reach / 4 + 1, groups = groups_of_four(d->window.channels);
     const int64_t row_bytes = 16 * (int64_t)quads, bytes = groups * (int64_t)g->kernel_h * row_bytes;
     if (bytes > 1 << 28) return "the dilated kernel is too large";

@@ -134,8 +134,8 @@ const char *plan_copies(geometry *g, int32_t lanes, int64_t reads, int32_t maske
     g->run = g->out_h * g->out_w;
     const int32_t plain = g->kernel_h * g->kernel_w == 1 && g->stride_y * g->stride_x == 1 && g->pad_top == 0 &&
                           g->pad_left == 0 && g->out_h == g->height && g->out_w == g->width;
-    /* Small planes whose vectors would not be aligned are copied all the same. */
-    if (reads > 1 && plain && g->run >= lanes && (g->run % lanes == 0 || g->run >= 1024)) {
+    /* Small planes whose vectors would not be aligned are read by masks or, without these, copied. */
+    if (reads > 1 && plain && g->run >= lanes && (g->run % lanes == 0 || (g->run >= 1024 && !masked))) {
         g->direct = 1;
         g->form = PHASES;
         g->views = 1;

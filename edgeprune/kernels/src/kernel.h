@@ -9,8 +9,8 @@ enum {
     TAKES_SIGN = 1 << 4, TAKES_X_POINT = 1 << 5, TAKES_Y_POINT = 1 << 6, TAKES_SUM = 1 << 7, TAKES_TWO = 1 << 8,
     TAKES_CHANNELS = 1 << 9, TAKES_SCALE = 1 << 10, TAKES_COUNT = 1 << 11, TAKES_UNITS = 1 << 12, TAKES_RESET = 1 << 13,
     TAKES_RELU = 1 << 14, TAKES_TWO_SCALES = 1 << 15, TAKES_INDICES = 1 << 16, TAKES_FUNCTION = 1 << 17,
-    TAKES_EPSILON = 1 << 18, TAKES_HEADS = 1 << 19, TAKES_Y_SCALE = 1 << 20,
-    TAKES_CHANNELS_FIRST = 1 << 21,
+    TAKES_EPSILON = 1 << 18, TAKES_HEADS = 1 << 19, TAKES_Y_SCALE = 1 << 20, TAKES_CHANNELS_FIRST = 1 << 21,
+    TAKES_INNER_BOUNDS = 1 << 22,
 };
 
 enum { MOST_TEXT = 256 };
@@ -72,6 +72,7 @@ const char *scale_attribute(kernel *k, const OrtKernelInfo *info, const char *na
 const char *epsilon_attribute(kernel *k, const OrtKernelInfo *info, float *out); /* 1e-5 if it is missing */
 const char *steps_attribute(kernel *k, const OrtKernelInfo *info, float *out); /* 1 / y_scale */
 const char *float_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high); /* infinite where one is missing */
+const char *inner_bounds(kernel *k, const OrtKernelInfo *info, float *low, float *high); /* of the first of two layers */
 /* Exactly `count` integers, from 0 to 2^24. */
 const char *int_list(kernel *k, const OrtKernelInfo *info, const char *name, int32_t *out, size_t count);
 /* As many integers from `low` to `high` as the list holds, in memory that the kernel owns. */
@@ -170,5 +171,6 @@ typedef const char *create(kernel *k, const OrtKernelInfo *info);
 create create_conv, create_quantized_conv, create_depthwise, create_quantized_depthwise, create_gemm, create_quantized_gemm;
 create create_max_pool, create_quantized_max_pool, create_average_pool, create_global_average_pool;
 create create_add, create_multiply, create_table, create_pack, create_unpack, create_gather;
+create create_conv_depthwise;
 create create_lstm, create_gru, create_rnn, create_mlp, create_gemm_to_floats;
 create create_norm, create_quantized_norm, create_attention, create_quantized_attention;

@@ -190,9 +190,22 @@ typedef struct {
     const activation *float_end;
     const requantization *integer_end;
     const void *source;
+    int64_t plane; /* cells from one of its planes to the next */
     void *copies, *output;
     uint32_t fill;
 } depthwise_job;
+
+/* A sparse 1x1 convolution and the depthwise one that alone reads it. A piece of the memory: a line, what lies between for a
+ * band of four channels' planes, and the depthwise one's ring. */
+typedef struct {
+    conv_job point;
+    depthwise_job deep; /* plane: of a band */
+    char *pieces; /* [parts] */
+    int64_t planes_bytes, piece_bytes;
+    int32_t band;  /* rows of outputs */
+    int32_t parts; /* of the channels between */
+    thread_set *threads;
+} conv_depthwise_job;
 
 typedef struct {
     const sparse_gemm *weights;
@@ -367,6 +380,7 @@ typedef struct {
     int32_t in_lanes;      /* 1: recurrent layers take single weights in lanes */
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
     piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
+    piece_of_work *conv_depthwise;                             /* of a conv_depthwise_job */
     piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
     piece_of_work *gemm_chain;                                 /* of a chain_job */
     piece_of_work *norm, *norm_planes;                         /* of a norm_job */

@@ -110,6 +110,8 @@ static const operator operators[] = {
     OPERATOR("SparseRNN", create_rnn, F, .inputs = {F, U, U, F, F}, .optional = 4, .outputs = 2,
              .takes = TAKES_UNITS | TAKES_RELU),
     OPERATOR("DepthwiseConv", create_depthwise, F, .inputs = {F, F, F}, .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS),
+    OPERATOR("SparseConvDepthwise", create_conv_depthwise, F, .inputs = {F, U, F, F, F},
+             .takes = TAKES_WINDOW | TAKES_FLOAT_BOUNDS | TAKES_INNER_BOUNDS),
     OPERATOR("QSparseConv", create_quantized_conv, U, .inputs = {U, U, I, F, U, U}, .optional = 4,
              .takes = WINDOW | TAKES_SUM),
     OPERATOR("SparseMlp", create_mlp, F, .inputs = {F, U, F, U, F, F, F, F}, .optional = 5, .takes = PRODUCT),
