@@ -67,13 +67,14 @@ class Tokens(nn.Module):
 
 
 def sparse(module: nn.Module) -> nn.Module:
-    """With every second block of four rows of each linear layer."""
+    """With one in ten blocks of four rows of each linear layer."""
     torch.manual_seed(1)
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight)
+            rows, columns = layer.weight.shape
             with torch.no_grad():
-                layer.weight[torch.rand(layer.weight.shape[0] // 4, layer.weight.shape[1]).repeat_interleave(4, 0) < 0.9] = 0
+                layer.weight[torch.rand(rows // 4, columns).repeat_interleave(4, 0) < 0.9] = 0
     return module.eval()
 
 

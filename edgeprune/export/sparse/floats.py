@@ -18,7 +18,7 @@ from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK, Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import Weighted, Window, window_of
+from edgeprune.export.sparse.layers import Window, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.rest import Rest
@@ -230,8 +230,9 @@ def scaled(draft: Draft, choice: Choice, factor: str) -> Choice:
     if not factor:
         return choice
     layer = choice.layer
-    factors = draft.graph.constants[factor].reshape(-1)
-    bias = layer.bias and draft.constant(f"{layer.name}.scaled_bias", draft.graph.constants[layer.bias].reshape(-1) * factors)
+    factors, bias = draft.graph.constants[factor].reshape(-1), layer.bias
+    if bias:
+        bias = draft.constant(f"{layer.name}.scaled_bias", draft.graph.constants[bias].reshape(-1) * factors)
     return replace(choice, layer=replace(layer, weight=layer.weight * factors[:, None], bias=bias))
 
 
