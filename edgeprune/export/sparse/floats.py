@@ -254,10 +254,9 @@ def scaled(draft: Draft, choice: Choice, factor: str) -> Choice:
     if not factor:
         return choice
     layer = choice.layer
-    factors = draft.graph.constants[factor].reshape(-1)
-    bias = layer.bias and draft.constant(
-        f"{layer.name}.scaled_bias", draft.graph.constants[layer.bias].reshape(-1) * factors
-    )
+    factors, bias = draft.graph.constants[factor].reshape(-1), layer.bias
+    if bias:
+        bias = draft.constant(f"{layer.name}.scaled_bias", draft.graph.constants[bias].reshape(-1) * factors)
     return replace(choice, layer=replace(layer, weight=layer.weight * factors[:, None], bias=bias))
 
 

@@ -1,8 +1,8 @@
 """Changes of layout around the library's float operators, and norms before its products, inside of these.
 
-A network whose products run over the positions of an image with channels last (a ConvNeXt) turns the image around before
-and after each of them. The kernels work on columns side by side, as [N, C, H, W] holds them: told that the channels come
-first, a product or a norm reads and writes that, so that nothing is left to turn.
+A network whose products run over the positions of an image with channels last (a ConvNeXt) turns the image around
+before and after each of them. The kernels work on columns side by side, as [N, C, H, W] holds them: told that the
+channels come first, a product or a norm reads and writes that, so that nothing is left to turn.
 """
 
 from __future__ import annotations

@@ -72,17 +72,15 @@ def tail_of(
 
 
 def factor_after(graph: Graph, layer: Weighted, output: str) -> str:
-    """The constant, one finite number for each output, that a Mul alone reads a matrix product's output for; "" if there
-    is none. A ConvNeXt's layer scale is one."""
+    """The constant, one finite number for each output, by which a Mul that alone reads a matrix product's output
+    multiplies it, "" if there is none. A ConvNeXt's layer scale is one."""
     number = graph.only_reader(output)
     node = None if number is None else graph.nodes[number]
     if node is None or node.type != "Mul" or layer.window is not None:
         return ""
     names = [name for name in node.inputs if name in graph.constants]
-    array = graph.constants[names[0]] if len(names) == 1 else np.zeros(0)
-    fits = (
-        array.shape[-1:] == layer.weight.shape[:1] and array.size == layer.weight.shape[0] and np.isfinite(array).all()
-    )
+    array, outputs = graph.constants[names[0]] if len(names) == 1 else np.zeros(0), layer.weight.shape[0]
+    fits = array.shape[-1:] == (outputs,) and array.size == outputs and np.isfinite(array).all()
     return names[0] if fits and array.ndim <= len(graph.shapes.get(output, ())) else ""
 
 

@@ -327,6 +327,8 @@ typedef struct {
     int32_t backwards;        /* 1: the first direction begins at the last step, as the second always does */
     int32_t reset_after;      /* GRU: r multiplies h's product, not h */
     int32_t rectified;        /* RNN: Relu in place of tanh */
+    int32_t first, end;       /* of the steps in their order, those of this run; the state stays from one run to the next */
+    int32_t given_step;       /* the step in X's order that `given` begins with */
     const float *given;       /* [steps, batch, rows]: the inputs' product with the biases */
     const float *reset_bias;  /* GRU: [directions][padded], added before r multiplies */
     const float *first_h, *first_c; /* [directions, batch, units], or null for zeros */

@@ -41,23 +41,38 @@ static OrtStatus *outputs_of(const kernel *k, OrtKernelContext *context, recurre
     return 0;
 }
 
-static OrtStatus *run_steps(const kernel *k, OrtKernelContext *context, const tensor *x, recurrent_job *job) {
+/* Some steps after one another: the inputs' part, then the rest. */
+static OrtStatus *run_some(const kernel *k, OrtKernelContext *context, const tensor *x, recurrent_job *job, float *given) {
     const recurrent_layer *layer = k->state;
-    const int64_t batch = x->dims[0] * x->dims[1], pieces = (int64_t)job->directions * job->batch;
-    float *given = scratch_memory(k, 4 * (size_t)(batch * rows_of(job)), 0);
-    if (!given) return fail(k->api, k->name, "out of memory");
-    OrtStatus *status = 0;
-    gemm_job product = {
-        .weights = &layer->inputs, .float_end = &layer->end, .input = x->data, .output = given, .batch = (int32_t)batch,
-    };
-    if (batch) status = multiply(k, context, &product);
+    const int32_t steps = job->end - job->first;
     job->given = given;
+    job->given_step = job->backwards ? job->steps - job->end : job->first;
+    gemm_job product = {
+        .weights = &layer->inputs, .float_end = &layer->end, .output = given, .batch = steps * job->batch,
+        .input = (const float *)x->data + (int64_t)job->given_step * job->batch * layer->inputs.inputs,
+    };
+    if (product.batch) TRY(multiply(k, context, &product));
+    return k->api->KernelContext_ParallelFor(context, k->level->recurrent, (size_t)(job->directions * job->batch), 0, job);
+}
+
+/* A panel of the inputs' product at a time, so that its sums are still near when they are read; the two directions of a layer
+ * begin at either end, so that they need all of it. */
+static OrtStatus *run_steps(const kernel *k, OrtKernelContext *context, const tensor *x, recurrent_job *job) {
+    const int64_t pieces = (int64_t)job->directions * job->batch;
+    const int32_t of_panel = job->batch && job->batch < PANEL ? PANEL / job->batch : 1;
+    const int32_t some = job->directions > 1 || of_panel > job->steps ? job->steps : of_panel;
     job->piece_floats = piece_floats(job);
-    job->states = status ? 0 : scratch_memory(k, 4 * (size_t)(pieces * job->piece_floats), 0);
-    if (!status && !job->states) status = fail(k->api, k->name, "out of memory");
-    if (!status && pieces) status = k->api->KernelContext_ParallelFor(context, k->level->recurrent, (size_t)pieces, 0, job);
-    free_scratch(k, job->states);
-    free_scratch(k, given);
+    const size_t sums = 4 * (size_t)some * (size_t)job->batch * (size_t)rows_of(job);
+    char *memory = scratch_memory(k, sums + OVER_READ + 4 * (size_t)(pieces * job->piece_floats), 0);
+    if (!memory) return fail(k->api, k->name, "out of memory");
+    job->states = (float *)(memory + sums + OVER_READ);
+    OrtStatus *status = 0;
+    for (job->first = 0; !status && pieces && (job->first < job->steps || !job->first); job->first = job->end) {
+        job->end = job->steps - job->first < some ? job->steps : job->first + some;
+        status = run_some(k, context, x, job, (float *)memory);
+        if (!job->steps) break;
+    }
+    free_scratch(k, memory);
     return status;
 }
 

@@ -3,6 +3,7 @@
 #include "kernels.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
+#define NEVER_INLINE __attribute__((noinline)) /* long, and called from several places */
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 /* For loops of a few rounds, which vectors would only slow down. */
