@@ -160,7 +160,9 @@ def input_flags(artifact: Artifact) -> list[str]:
     whole = [port for port in ports if np.dtype(port.dtype).kind in "iu"]
     if not whole:
         return []
-    ranges = (f"{port.name},{probes[port.name].min()},{probes[port.name].max()}" for port in whole)
+    ends = np.iinfo(np.int32)  # what it can read; no table has rows beyond
+    told = {port.name: np.clip(probes[port.name], ends.min, ends.max) for port in whole}
+    ranges = (f"{name},{values.min()},{values.max()}" for name, values in told.items())
     return [
         f"--input_layer={','.join(port.name for port in ports)}",
         f"--input_layer_shape={':'.join(','.join(map(str, port.shape)) for port in ports)}",

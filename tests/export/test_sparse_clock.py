@@ -96,6 +96,29 @@ def test_the_librarys_kernels_throughout_are_taken_where_that_network_is_the_fas
     assert [layer.kernel for layer in chosen.layers if layer.name != "c2"] == ["sparse", "sparse"]
 
 
+def two_products() -> Graph:
+    """Over tokens, a tenth of each left: one operator, which is named as the second."""
+    builder = Builder([32, 64], 1)
+    x = builder.matmul("input", 256, "block:4x1", 0.1, "behind")
+    builder.output(builder.matmul(builder.node("Relu", [x], [32, 256]), 64, "block:4x1", 0.1, "behind"))
+    return read_graph(builder.model())
+
+
+@pytest.mark.parametrize("fastest", ["stock", "layers", "whole"])
+def test_two_products_are_timed_in_one_operator_and_recorded_as_two_layers(fastest: str, tmp_path: Path) -> None:
+    graph = two_products()
+    names = list(graph.layers.values())
+    spent = {name: {"dense": 50_000.0, **dict.fromkeys(costs.FORMATS["fp32"], 10_000.0)} for name in names}
+    network_ns = tuple(1000.0 if name == fastest else 2000.0 for name in ("stock", "layers", "whole"))
+    chosen, _ = Told(LIBRARY, tmp_path, spent, network_ns).choose(graph, COSTS)
+    ours = [node.op_type for node in chosen.model.graph.node if node.domain]
+    assert ours == ([] if fastest == "stock" else ["SparseMlp"]) and chosen.needs_library == bool(ours)
+    assert [layer.name for layer in chosen.layers] == names
+    for layer in chosen.layers:
+        assert (layer.kernel, layer.predicted_gain) == (("sparse", 5.0) if ours else ("dense", 1.0))
+        assert ("measured 5.0x" if ours else "measured as a whole") in layer.why
+
+
 def test_what_the_profile_adds_to_each_kernel_is_taken_off() -> None:
     """Ten kernels of 12 us each, of an inference that takes 20 us without a profile: 10 us are the profile's."""
     events = {f"n{index}": [12] * 20 for index in range(10)}

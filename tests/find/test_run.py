@@ -121,7 +121,16 @@ class Stop(Exception):
 
 @pytest.mark.parametrize(
     ("function", "after"),
-    [("make", 1), ("make", 3), ("make", 6), ("make", 10), ("make", 14), ("channels_last", 2)],
+    [
+        ("make", 1),
+        ("make", 3),
+        ("make", 6),
+        ("make", 10),
+        ("make", 14),
+        ("channels_last", 2),
+        ("two_inputs", 2),
+        ("two_inputs", 7),
+    ],
 )
 def test_a_run_broken_off_inside_a_level_ends_bit_equal(tmp_path, monkeypatch, function, after):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
@@ -140,8 +149,9 @@ def test_a_run_broken_off_inside_a_level_ends_bit_equal(tmp_path, monkeypatch, f
     assert ticket_bytes(events[-1].ticket.path) == ticket_bytes(whole.path)
 
 
-def test_kill_9_at_random_moments_and_rerun_is_byte_equal(tmp_path):
-    arguments = ["find", f"{TINY}:slow", "--levels", "2", "--seeds", "1,2"]
+@pytest.mark.parametrize("function", ["slow", "slow_two_inputs"])
+def test_kill_9_at_random_moments_and_rerun_is_byte_equal(tmp_path, function):
+    arguments = ["find", f"{TINY}:{function}", "--levels", "2", "--seeds", "1,2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def command(out):

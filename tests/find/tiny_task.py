@@ -81,6 +81,43 @@ def slow():
     return make(recipe={"iterations": 160, "evaluate_every": 20})
 
 
+class TwoInputs(nn.Module):
+    """The points and a number for each of them, which picks a row of a table."""
+
+    def __init__(self):
+        super().__init__()
+        self.points, self.kinds, self.last = nn.Linear(12, 32), nn.Embedding(5, 8), nn.Linear(40, 4)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, points, kinds):
+        return self.last(self.drop(torch.cat([self.points(points).relu(), self.kinds(kinds)], dim=1)))
+
+
+def two_inputs(**changes):
+    """Floats and integers; the augmentation draws for both."""
+
+    def split(count, seed):
+        made = clouds(count, seed)
+        kinds = torch.randint(0, 5, (count,), generator=torch.Generator().manual_seed(seed))
+        return Split((made.inputs, kinds), made.targets)
+
+    def augment(inputs, generator):
+        points, kinds = inputs
+        hidden = torch.rand(kinds.shape, generator=generator) < 0.2
+        return jitter(points, generator), torch.where(hidden, 0, kinds)
+
+    splits = Data(split(400, 1), split(200, 2), split(200, 3))
+    return make(model=TwoInputs, data=lambda folder: splits, augment=augment, **changes)
+
+
+def slow_two_inputs():
+    """The same, as slow as `slow`."""
+    from edgeprune.find import training
+
+    training.CHECKPOINT_SECONDS = 0.0
+    return two_inputs(recipe={"iterations": 160, "evaluate_every": 20})
+
+
 def tensor_rate():
     return make(optimizer=lambda parameters: torch.optim.Adam(parameters, lr=torch.tensor(1e-2)))
 

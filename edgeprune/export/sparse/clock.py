@@ -47,14 +47,14 @@ Run = Callable[[], object]
 
 
 class Forced(Costs):
-    """Makes the sparse kernels of one format the cheapest for every layer."""
+    """Makes the sparse kernels of one format the cheapest for every layer. Without `pairs` each layer runs under its
+    own name, by which it is timed."""
 
     full, worth, worth_unsure = 1.0, 0.0, 0.0
-    pairs = False  # each layer is timed by its own name
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, pairs: bool = False) -> None:
         super().__init__({})
-        self.pattern = pattern
+        self.pattern, self.pairs = pattern, pairs
 
     def dense(self, precision: str, geometry: Geometry) -> float:
         """The runtime's own is never chosen."""
@@ -210,8 +210,8 @@ def _network(name: str, graph: Graph, costs: Costs, layers: LayerTimes) -> Rewri
         here = costs.slowed(speed(graph, costs, layers))
         here.worth = here.worth_unsure = 0.0  # the clock will judge the whole
         return rewrite(graph, here, layers)
-    forced = rewrite(graph, Forced(name))
-    ours = _ours(forced.model)
+    forced = rewrite(graph, Forced(name, pairs=True))
+    ours = _run(forced)
     records = (
         _measured(record, layers.get(record.name, {})) if record.name in ours else record for record in forced.layers
     )
@@ -249,6 +249,11 @@ def _ours(model: onnx.ModelProto) -> dict[str, str]:
     return {node.name: node.op_type for node in model.graph.node if node.domain == DOMAIN}
 
 
+def _run(rewritten: Rewritten) -> set[str]:
+    """The layers that the library runs; one that runs inside the next one's operator is no node."""
+    return {*_ours(rewritten.model), *(layer.name for layer in rewritten.layers if layer.kernel == "sparse")}
+
+
 def runner(opened: OnnxRuntime) -> Run:
     """One inference on an example of the model's types and shapes; integers are 0, which every table has."""
     random = np.random.default_rng(0)
@@ -275,7 +280,7 @@ def _stock(plain: Rewritten, chosen: Rewritten, times: KernelTimes) -> Rewritten
     """The runtime's own kernels for all layers, with the reason where others were chosen."""
     why = f"dense: measured as a whole, the network takes {times.chosen_ns / 1e3:.0f} µs with sparse kernels and "
     why += f"{times.stock_ns / 1e3:.0f} µs without"
-    ours = _ours(chosen.model)
+    ours = _run(chosen)
     records = (
         replace(record, kernel="dense", pattern="", predicted_gain=1.0, why=why) if record.name in ours else record
         for record in chosen.layers
