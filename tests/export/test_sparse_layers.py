@@ -23,6 +23,7 @@ from tests.export.forms import rewrite
 from tests.export.sparse_graphs import Builder, Eager, constants, operators, run_library, run_stock, to_int8
 
 SAME = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1]}
+POINT = {**SAME, "kernel_shape": [1, 1], "pads": [0] * 4}
 
 
 def one_layer(pattern: str, density: float, channels: int = 64, side: int = 16) -> onnx.ModelProto:
@@ -256,6 +257,29 @@ def test_a_pool_between_sparse_layers_is_the_librarys_where_that_is_faster(chann
     done = rewrite(builder.model(), model).model
     assert operators(done) == ["SparseConv", *["MaxPool"] * (not isinstance(model, Slow)), "SparseConv"]
     assert len(done.graph.node) == 3
+
+
+@pytest.mark.parametrize(
+    ("pattern", "read_twice", "expected"),
+    [
+        ("block:4x1", False, ["SparseConvDepthwise"]),
+        ("block:4x1", True, ["SparseConv", "DepthwiseConv", "Add"]),
+        ("unstructured", False, ["SparseConv", "DepthwiseConv"]),
+    ],
+)
+def test_a_1x1_layer_in_rows_of_four_takes_the_depthwise_one_behind_it_in(
+    pattern: str, read_twice: bool, expected: list[str]
+) -> None:
+    builder = Builder([16, 12, 12], 1)
+    x = builder.node("Relu", [builder.conv("input", 24, POINT, pattern, 0.2)], [24, 12, 12])
+    y = builder.conv(x, 24, SAME, "unstructured", 1.0, group=24)
+    builder.output(builder.node("Add", [x, y], [24, 12, 12]) if read_twice else y)
+    model = builder.model()
+    done = rewrite(model, Eager()).model
+    assert operators(done) == [op for op in expected if op != "Add"]
+    given = np.random.default_rng(0).normal(size=(2, 16, 12, 12)).astype(np.float32)
+    for theirs, mine in zip(run_stock(model, given), run_library(done, given)):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize(("channels", "kind", "is_faster"), [(64, "depthwise", False), (62, "depthwise rest", True)])

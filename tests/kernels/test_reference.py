@@ -179,6 +179,22 @@ def test_the_packed_layout_goes_there_and_back(signed: bool, channels: int, spac
     np.testing.assert_array_equal(run(f"QUnpack{suffix}", [packed], channels=channels), x)
 
 
+def test_two_layers_in_one_operator_are_one_after_the_other() -> None:
+    random = np.random.default_rng(0)
+    x, b, b2 = (random.normal(size=shape).astype(np.float32) for shape in ((2, 3, 6, 5), 8, 8))
+    w = random.normal(size=(8, 3, 1, 1)).astype(np.float32)
+    w2 = random.normal(size=(8, 3, 3)).astype(np.float32)
+    packed = np.frombuffer(packing.pack(w, "block:4x1"), np.uint8)
+    window = {"strides": [2, 2], "pads": [1, 1, 1, 1], "dilations": [1, 1]}
+    deep = {"kernel_shape": [3, 3], **window, "low": -1.0}
+    point = {"kernel_shape": [1, 1], "strides": [1, 1], "pads": [0] * 4, "dilations": [1, 1], "input_shape": [3, 6, 5]}
+    between = run("SparseConv", [x, packed, b], **point, low=0.0, high=1.0)
+    expected = run("DepthwiseConv", [between, w2, b2], **deep, input_shape=[8, 6, 5])
+    inner = {"inner_low": 0.0, "inner_high": 1.0}
+    got = run("SparseConvDepthwise", [x, packed, b, w2, b2], **deep, **inner, input_shape=[3, 6, 5])
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
 def test_every_operator_of_the_contract_is_here() -> None:
     named = {"SparseConv", "SparseGemm", "DepthwiseConv", "QSparseConv", "QSparseGemm", "QDepthwiseConv", "QAdd"}
     named |= {"QMul", "QTable", "QGather"}
