@@ -119,8 +119,8 @@ def _values(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
 
 
 def _is_known(value: onnx.ValueInfoProto) -> bool:
-    """True if each dimension is a number or the batch. A name of the exporter's own may be a multiple of the batch, or a
-    number that it did not work out."""
+    """True if each dimension is a number or the batch. A name of the exporter's own may be a multiple of the batch, or
+    a number that it did not work out."""
     kind = value.type.tensor_type
     return kind.HasField("shape") and all(dim.HasField("dim_value") or dim.dim_param == BATCH for dim in kind.shape.dim)
 
