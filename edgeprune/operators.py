@@ -85,6 +85,7 @@ OPERATORS: dict[str, Operator] = {
         ),
         channels=EITHER, bounds=True, behind=True, pointwise=FUNCTION,
     ),
+    "Col2Im": Operator(Litert(spelling="col2im")),
     "Concat": Operator(
         Litert("reshaping.concat", int8="always", layout=ANY), (Rule(0, output=SHARED),),
         sign=KEEPS_SIGN, channels=EITHER, joins=True, packed="concat",
@@ -100,6 +101,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "CumSum": Operator(Litert("ranking.cumulative_sum", data=1)),
     "Cos": Operator(_function(), pointwise=FUNCTION),
+    "DFT": Operator(Litert(spelling="dft")),
     "DepthToSpace": Operator(
         Litert("reshaping.depth_to_space", int8="always", layout=LAST), _SAME, sign=KEEPS_SIGN,
     ),
@@ -172,6 +174,7 @@ OPERATORS: dict[str, Operator] = {
     ),
     "Min": Operator(_several("extremum"), pointwise=FUNCTION),
     "Mish": Operator(Litert(spelling="mish", layout=ANY), pointwise=FUNCTION),
+    "Mod": Operator(_several("mod")),
     "Mul": Operator(
         _binary("always"), (Rule(2, fuses=True),), channels=EITHER, packed="multiply", pointwise="multiply",
     ),

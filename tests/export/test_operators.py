@@ -34,7 +34,7 @@ FORMS = {
     *(f"export.tflite.{name}" for name in ("ranking", "recognition", "reshaping", "spelling", "writer")),
     "export.gelu", "export.tflite.composed", "export.tflite.pointwise",
     *(f"export.tflite.{name}" for name in ("steps", "products", "volumes", "broadcasting", "constants", "indexing")),
-    "export.tflite.resizing", "export.tflite.transposed",
+    "export.tflite.resizing", "export.tflite.transforms", "export.tflite.transposed", "export.normal.sizes",
     "export.normal.attention", "export.normal.moves", "export.normal.recurrent", "export.normal.translations",
     "export.tflite.cells", "export.tflite.normalization", "export.tflite.recurrent",
 }  # fmt: skip

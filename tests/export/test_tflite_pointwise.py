@@ -168,6 +168,24 @@ def test_two_operands(
 
 
 @EXAMPLES
+@given(st.booleans(), st.sampled_from(["float32", "int32", "int64"]), st.data(),
+       st.lists(st.integers(1, 3), min_size=1, max_size=5), SEEDS)  # fmt: skip
+def test_remainders(
+    onnx_model: Model, check_float: Check, swapped: bool, dtype: str, data: st.DataObject, shape: list[int], seed: int
+) -> None:
+    """Of values of either sign, by divisors of either sign: with the divisor's sign, or the dividend's for floats."""
+    divisors = np.sign(normal(seed, *sizes(data, shape))) * np.float32([1.0, 2.0, 3.0])[seed % 3]
+    nodes = [
+        helper.make_node("Cast", ["input"], ["typed"], to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))),
+        helper.make_node("Mod", ["divisors", "typed"][:: 1 if swapped else -1], ["rest"], fmod=int(dtype == "float32")),
+        helper.make_node("Cast", ["rest"], ["output_0"], to=TensorProto.FLOAT),
+    ]
+    inputs = normal(seed + 1, 2, *shape) * 5
+    inputs = np.where(np.abs(inputs) < 1, np.float32(2), inputs)  # no zero among the divisors
+    check_float(onnx_model(nodes, shape, {"divisors": divisors.astype(dtype)}), inputs)
+
+
+@EXAMPLES
 @given(st.sampled_from(["Max", "Min"]), st.integers(1, 4), st.data(), SHAPES)
 def test_largest_and_smallest_of_any_number(
     onnx_model: Model, check_both: Check, kind: str, count: int, data: st.DataObject, shape: list[int]

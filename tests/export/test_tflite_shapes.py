@@ -137,6 +137,49 @@ def test_scatter(onnx_model: Model, check_both: Check, behind_convolution: Behin
     check_both(onnx_model(nodes, shape, constants, batch=1), normal(0, 1, *shape))
 
 
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("reduction", ["none", "add"])
+def test_scatter_at_computed_positions(onnx_model: Model, check_both: Check, reduction: str, axis: int) -> None:
+    """Where the largest of a row are, as a mixture of experts has it, counted from the end."""
+    nodes = [
+        helper.make_node("TopK", ["input", "count"], ["best", "places"], axis=axis),
+        helper.make_node("Sub", ["places", "size"], ["behind"]),
+        helper.make_node("Relu", ["input"], ["data"]),
+        helper.make_node("ScatterElements", ["data", "behind", "best"], ["output_0"], axis=axis, reduction=reduction),
+    ]
+    constants = {"count": np.array([2]), "size": np.array(4 if axis == 1 else 5)}
+    check_both(onnx_model(nodes, [4, 5], constants, batch=1), normal(0, 1, 4, 5))
+
+
+@pytest.mark.parametrize("rest", [0, 1])
+@pytest.mark.parametrize("reduction", ["none", "add"])
+def test_scatter_of_rows_at_computed_positions(
+    onnx_model: Model, check_float: Check, reduction: str, rest: int
+) -> None:
+    """Rows of the updates where they replace those of the data; several at one place where they are added."""
+    nodes = [helper.make_node("ScatterND", ["data", "input", "updates"], ["output_0"], reduction=reduction)]
+    constants = {"data": normal(0, 1, 4, 3), "updates": normal(1, *((1, 3, 3) if rest else (1, 3)))}
+    places = np.array([[[0, 1, 2], [0, 3, 2], [0, -2, -2]]])[..., : 3 - rest]
+    if reduction == "add":
+        places[0, 1] = places[0, 0]
+    model = onnx_model(nodes, [3, places.shape[-1]], constants, dtype="int64", batch=1)
+    check_float(model, places)
+
+
+def test_scattered_updates_may_be_added(onnx_model: Model, check_both: Check) -> None:
+    """At constant positions, two of them at one place."""
+    constants = {"updates": normal(3, 1, 3, 5), "places": np.array([[[0, 1], [0, -1], [0, 1]]])}
+    nodes = [helper.make_node("ScatterND", ["input", "places", "updates"], ["output_0"], reduction="add")]
+    check_both(onnx_model(nodes, [3, 5], constants, batch=1), normal(0, 1, 3, 5))
+
+
+def test_other_reductions_of_what_is_scattered_are_refused(onnx_model: Model) -> None:
+    constants = {"updates": normal(3, 1, 3, 5), "places": np.array([[[0, 1], [0, -1], [0, 1]]])}
+    nodes = [helper.make_node("ScatterND", ["input", "places", "updates"], ["output_0"], reduction="mul")]
+    with pytest.raises(RefusedError, match="its reduction is mul, expected none or add"):
+        write_tflite(onnx_model(nodes, [3, 5], constants, batch=1))
+
+
 @pytest.mark.parametrize("maps", [True, False])
 def test_space_to_depth(onnx_model: Model, check_both: Check, behind_convolution: Behind, maps: bool) -> None:
     constants: dict[str, np.ndarray] = {}
@@ -265,12 +308,7 @@ def test_a_diagonal_is_refused(onnx_model: Model) -> None:
         write_tflite(onnx_model([node], [3, 3]))
 
 
-@pytest.mark.parametrize("kind, inputs, reason", [
-    ("ScatterND", ["table", "input", "table"], "its positions are not constant"),
-    ("Trilu", ["input"], "its input input is not constant"),
-])  # fmt: skip
-def test_what_is_refused(onnx_model: Model, kind: str, inputs: list[str], reason: str) -> None:
-    node = helper.make_node(kind, inputs, ["output_0"])
-    dtype = "int64" if kind == "ScatterND" else "float32"
-    with pytest.raises(RefusedError, match=reason):
-        write_tflite(onnx_model([node], [1, 1], {"table": normal(0, 1, 1)}, dtype=dtype, batch=1))
+def test_what_is_computed_where_it_may_not_be_is_refused(onnx_model: Model) -> None:
+    node = helper.make_node("Trilu", ["input"], ["output_0"])
+    with pytest.raises(RefusedError, match="its input input is not constant"):
+        write_tflite(onnx_model([node], [1, 1], batch=1))

@@ -1,5 +1,5 @@
 """How PyTorch's operators are written in ONNX that its exporter would write in many nodes: nn.RNN, one a step,
-attention, nn.EmbeddingBag, a loop over examples, and views by strides, a look-up of each number."""
+attention, nn.EmbeddingBag, a loop over examples, views by strides, a look-up of each number, and nn.Fold."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset18
 from onnxscript.function_libs.torch_lib.ops.core import aten_as_strided
+from onnxscript.function_libs.torch_lib.ops.nn import aten_col2im
 
 from edgeprune.export.normal.attention import attention
 
@@ -26,7 +27,20 @@ def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
         torch.ops.aten.scaled_dot_product_attention.default: attention,
         torch.ops.aten.embedding_bag.padding_idx: _embedding_bag,
         torch.ops.aten.as_strided.default: _as_strided,
+        torch.ops.aten.col2im.default: _col2im,
     }
+
+
+def _col2im(x: Any, size: Any, kernel: Any, dilation: Any, padding: Any, stride: Any) -> Any:
+    """Blocks side by side, [n, channels * block, blocks] -> [n, channels, height, width], are only moved; where they
+    overlap, or leave a gap, they are summed."""
+    counts = [whole // side for whole, side in zip(size, kernel)]
+    beside = list(stride) == list(kernel) and not any(padding) and set(dilation) == {1}
+    if not beside or [count * side for count, side in zip(counts, kernel)] != list(size) or len(x.shape) != 3:
+        return aten_col2im(x, size, kernel, dilation, padding, stride)
+    channels = int(x.shape[1]) // (kernel[0] * kernel[1])
+    blocks = op.Reshape(x, op.Constant(value_ints=[-1, channels, *kernel, *counts]))
+    return op.Reshape(op.Transpose(blocks, perm=[0, 1, 4, 2, 5, 3]), op.Constant(value_ints=[-1, channels, *size]))
 
 
 def _as_strided(x: Any, size: Any, stride: Any, offset: Any = None) -> Any:

@@ -199,6 +199,34 @@ def _extremum(graph: Graph, node: Node) -> list[Node]:
     return nodes
 
 
+def _mod(graph: Graph, node: Node) -> list[Node]:
+    """The remainder has the divisor's sign, as the operator has it, or with fmod the dividend's."""
+    if not node.attributes.get("fmod", 0):
+        return [node]
+    if not graph.is_float(node.inputs[0]):
+        raise node.fail("it takes integers with fmod, expected float32")
+    steps, (value, divisor) = _Steps(graph, node), node.inputs
+    rest = steps("Mod", _magnitude(steps, value), _magnitude(steps, divisor))
+    if value in graph.constants:
+        below = f"{node.output}/below"
+        graph.constants[below] = graph.constants[value] < 0
+    else:
+        below = steps("Less", value, 0.0, dtype="bool")
+        graph.shapes[below] = graph.shape(value)
+    return steps.end("Where", below, steps("Neg", rest), rest)
+
+
+def _magnitude(steps: _Steps, name: str) -> str:
+    """|x|, in its own shape."""
+    if name in steps.graph.constants:
+        magnitude = f"{name}/magnitude"
+        steps.graph.constants[magnitude] = np.abs(steps.graph.constants[name])
+    else:
+        magnitude = steps("Abs", name)
+        steps.graph.shapes[magnitude] = steps.graph.shape(name)
+    return magnitude
+
+
 # By the name that the table of operators has for each.
 COMPOSED: dict[str, Callable[[Graph, Node], list[Node]]] = {
     "celu": _celu,
@@ -206,6 +234,7 @@ COMPOSED: dict[str, Callable[[Graph, Node], list[Node]]] = {
     "erf": _erf,
     "extremum": _extremum,
     "mish": _mish,
+    "mod": _mod,
     "pow": _pow,
     "reciprocal": _reciprocal,
     "selu": _selu,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,16 +76,11 @@ def gather_elements(writer: Writer, node: Node) -> None:
     data = plain(writer, node, 0)
     rank = len(data.shape)
     axis = node.attributes.get("axis", 0) % rank
-    target = concrete(writer.graph.shapes[node.output])
-    step = int(np.prod(data.shape[axis + 1 :]))
     if writer.is_constant(node, 1):
         places = _places(data.shape, writer.graph.constants[node.inputs[1]], axis)
         chosen = writer.integers("places", places)
     else:
-        value = positions_of(writer, node, 1, [data.shape[axis]])
-        value = _integer(writer, value, "MUL", [writer.integers("step", [step])], "scaled")
-        origin = writer.integers("origins", _places(data.shape, np.zeros(target, np.int64), axis))
-        chosen = _integer(writer, value, "ADD", [origin], "places").tensor
+        chosen = _place_in_list(writer, node, data.shape, axis).tensor
     listed = writer.reshape(data, (int(np.prod(data.shape)),), layout.identity(1))
     writer.produce(node.output, layout.identity(rank))
     filled = requantize(writer, data, node)
@@ -100,33 +96,85 @@ def _places(shape: Shape, indices: NDArray[Any], axis: int) -> NDArray[Any]:
 
 
 def scatter_nd(writer: Writer, node: Node) -> None:
-    """ScatterND at constant positions: rows picked from the data and the updates, one behind the other."""
+    """ScatterND: rows of the data give way to the updates, or get them added."""
     data = plain(writer, node, 0)
-    indices = _positions(writer, node)
-    depth = indices.shape[-1]
+    depth = writer.graph.shape(node.inputs[1])[-1]
     lead, rest = data.shape[:depth], int(np.prod(data.shape[depth:]))
-    places = np.moveaxis(indices % lead, -1, 0).reshape(depth, -1)
-    written = np.asarray(np.ravel_multi_index(tuple(places), lead))
-    _put(writer, node, data, written, rest)
+    if writer.is_constant(node, 1):
+        places = np.moveaxis(writer.graph.constants[node.inputs[1]] % lead, -1, 0).reshape(depth, -1)
+        _put(writer, node, data, np.asarray(np.ravel_multi_index(tuple(places), lead)), rest)
+        return
+    value = positions_of(writer, node, 1, list(lead))
+    steps = [int(np.prod(lead[axis + 1 :])) for axis in range(depth)]
+    value = _integer(writer, value, "MUL", [writer.integers("steps", steps)], "scaled")
+    total = writer.temporary(value, value.shape[:-1], layout.identity(len(value.shape) - 1), "row")
+    last = writer.integers("axes", [len(value.shape) - 1])
+    writer.operator("SUM", [value.tensor, last], total.tensor, options_of("Reducer"))
+    _put_computed(writer, node, data, total, rest)
 
 
 def scatter_elements(writer: Writer, node: Node) -> None:
-    """ScatterElements at constant positions, likewise."""
+    """ScatterElements likewise, each element a row of its own."""
     data = plain(writer, node, 0)
     axis = node.attributes.get("axis", 0) % len(data.shape)
-    _put(writer, node, data, _places(data.shape, _positions(writer, node), axis).ravel(), 1)
+    if writer.is_constant(node, 1):
+        _put(writer, node, data, _places(data.shape, writer.graph.constants[node.inputs[1]], axis).ravel(), 1)
+        return
+    _put_computed(writer, node, data, _place_in_list(writer, node, data.shape, axis), 1)
 
 
-def _positions(writer: Writer, node: Node) -> NDArray[Any]:
-    if node.attributes.get("reduction", "none") != "none":
-        raise node.fail(f"its reduction is {node.attributes['reduction']}, expected none")
-    if not writer.is_constant(node, 1):
-        raise node.fail("its positions are not constant")
-    return writer.graph.constants[node.inputs[1]]
+def _place_in_list(writer: Writer, node: Node, shape: Shape, axis: int) -> Value:
+    """Place in a list of all elements of the data, of this shape, for each computed position along an axis."""
+    value = positions_of(writer, node, 1, [shape[axis]])
+    value = _integer(writer, value, "MUL", [writer.integers("step", [int(np.prod(shape[axis + 1 :]))])], "scaled")
+    origin = writer.integers("origins", _places(shape, np.zeros(value.shape, np.int64), axis))
+    return _integer(writer, value, "ADD", [origin], "places")
+
+
+def _put_computed(writer: Writer, node: Node, data: Value, places: Value, rest: int) -> None:
+    """places: the row of the data, of `rest` elements each, that each row of the updates goes to. SCATTER_ND puts
+    them among zeros, and adds what meets in one place; ONNX promises that nothing does where it replaces."""
+    count, written = int(np.prod(data.shape)) // rest, int(np.prod(places.shape))
+    places = writer.reshape(places, (written, 1), layout.identity(2))
+    updates = writer.reshape(plain(writer, node, 2), (written, rest), layout.identity(2))
+    rows = writer.reshape(data, (count, rest), layout.identity(2))
+    moved = _scattered(writer, places, updates, (count, rest), "moved")
+    result = writer.temporary(data, (count, rest), layout.identity(2), "scattered")
+    if _adds(node):
+        writer.operator("ADD", [rows.tensor, moved.tensor], result.tensor, options_of("Add"))
+    else:
+        ones = writer.file.constant("ones", np.ones((written, 1), np.int32))
+        hits = _scattered(writer, places, replace(updates, tensor=ones), (count, 1), "hits")
+        hit = writer.temporary(hits, hits.shape, hits.axes, "is_hit", "bool")
+        writer.operator("GREATER", [hits.tensor, writer.integers("zero", [0])], hit.tensor, options_of("Greater"))
+        inputs = [hit.tensor, moved.tensor, rows.tensor]
+        writer.operator("SELECT_V2", inputs, result.tensor, options_of("SelectV2"))
+    shape = writer.graph.shapes[node.output]
+    writer.alias(node.output, writer.reshape(result, shape, layout.identity(len(shape))))
+
+
+def _scattered(writer: Writer, places: Value, rows: Value, shape: Shape, label: str) -> Value:
+    result = writer.temporary(rows, shape, layout.identity(2), label)
+    sizes = writer.integers("shape", shape)
+    writer.operator("SCATTER_ND", [places.tensor, rows.tensor, sizes], result.tensor, options_of("ScatterNd"))
+    return result
+
+
+def _adds(node: Node) -> bool:
+    """True where updates are added, False where they replace; a refusal for anything else."""
+    how = node.attributes.get("reduction", "none")
+    if how not in ("none", "add"):
+        raise node.fail(f"its reduction is {how}, expected none or add")
+    return bool(how == "add")
 
 
 def _put(writer: Writer, node: Node, data: Value, written: NDArray[Any], rest: int) -> None:
-    """written: the row of the data, of `rest` elements each, that each row of the updates takes the place of."""
+    """written: the row of the data, of `rest` elements each, that each row of the updates goes to. Rows picked from
+    the data and the updates, one behind the other, where they replace."""
+    if _adds(node):
+        chosen = writer.integers("places", written)
+        _put_computed(writer, node, data, Value(chosen, written.shape, layout.identity(1)), rest)
+        return
     count = int(np.prod(data.shape)) // rest
     picks = np.arange(count)
     picks[written] = count + np.arange(written.size)

@@ -20,8 +20,8 @@ _SEVERAL = {
     "And": ("LOGICAL_AND", ""), "Equal": ("EQUAL", "Equal"), "Greater": ("GREATER", "Greater"),
     "GreaterOrEqual": ("GREATER_EQUAL", "GreaterEqual"), "Less": ("LESS", "Less"),
     "LessOrEqual": ("LESS_EQUAL", "LessEqual"), "Max": ("MAXIMUM", "MaximumMinimum"),
-    "Min": ("MINIMUM", "MaximumMinimum"), "Or": ("LOGICAL_OR", ""), "Pow": ("POW", "Pow"),
-    "Where": ("SELECT_V2", "SelectV2"),
+    "Min": ("MINIMUM", "MaximumMinimum"), "Mod": ("FLOOR_MOD", "FloorMod"), "Or": ("LOGICAL_OR", ""),
+    "Pow": ("POW", "Pow"), "Where": ("SELECT_V2", "SelectV2"),
 }  # fmt: skip
 # More dimensions than this are not broadcast by every kernel: runs of them that lie alike are made one.
 _BROADCAST = 4
@@ -58,7 +58,7 @@ def cast(writer: Writer, node: Node) -> None:
 
 
 def several(writer: Writer, node: Node) -> None:
-    """Comparisons, logic, Max, Min, Pow and Where of values and constants, with broadcasting."""
+    """Comparisons, logic, Max, Min, Mod, Pow and Where of values and constants, with broadcasting."""
     code, kind = _SEVERAL[node.type]
     tensors, axes, columns = aligned(writer, node)
     output = writer.produce(node.output, axes, columns)

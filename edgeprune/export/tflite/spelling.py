@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune.export.graph import Graph, Node
-from edgeprune.export.tflite import constants, products, resizing, volumes
+from edgeprune.export.tflite import constants, products, resizing, transforms, volumes
 from edgeprune.export.tflite.composed import COMPOSED, fuse_gelus
 from edgeprune.operators import litert
 
@@ -142,8 +142,10 @@ SPELLINGS: dict[str, Callable[[Graph, Node], list[Node]]] = {
     **COMPOSED,
     "batch_norm": _batch_norm,
     "clip": _clip,
+    "col2im": transforms.col2im,
     "constant": constants.constant,
     "constant_of_shape": constants.constant_of_shape,
+    "dft": transforms.dft,
     "einsum": products.einsum,
     "expand": constants.expand,
     "gemm": _gemm,
