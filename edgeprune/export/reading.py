@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from onnx import numpy_helper, shape_inference
 from edgeprune.errors import ExportError
 from edgeprune.export.graph import BATCH, OPEN_BATCH, STANDARD, Array, Graph, Node, Port, Shape, attribute_value
 
+MULTIPLE = re.compile(rf"(?:(\d+)\*)?{BATCH}")  # as the exporter writes them
 SMALL = 1 << 10  # numbers of a constant that may say something about a shape
 
 
@@ -38,8 +40,9 @@ def infer_graph(model: onnx.ModelProto) -> Graph:
     inferred = _without_weights(model)
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == BATCH or (value in inferred.graph.input and not dim.HasField("dim_value")):
-                dim.dim_value = OPEN_BATCH
+            multiple = MULTIPLE.fullmatch(dim.dim_param)
+            if multiple is not None or (value in inferred.graph.input and not dim.HasField("dim_value")):
+                dim.dim_value = int((multiple and multiple[1]) or 1) * OPEN_BATCH
             elif dim.dim_param:
                 dim.Clear()
     try:

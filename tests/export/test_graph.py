@@ -242,7 +242,7 @@ IMAGE_FORMS: dict[str, tuple[nn.Module, list[str]]] = {
     "windows": (nn.Unfold(3, padding=1), ["Pad", "Gather", "Gather", "Transpose", "Reshape"]),
     "a constant for each example": (
         Net(lambda x: x + torch.arange(48.0).reshape(4, 12, 1).repeat(x.shape[0], 1, 1).reshape(-1, 4, 12, 1)),
-        ["Shape", "Concat", "Expand", "Reshape", "Add"],
+        ["Shape", "Concat", "Tile", "Reshape", "Add"],
     ),
     "global pool": (nn.AdaptiveAvgPool2d(1), ["GlobalAveragePool"]),
     "global pool by window": (nn.AvgPool2d(12), ["GlobalAveragePool"]),

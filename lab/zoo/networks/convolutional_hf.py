@@ -54,7 +54,7 @@ def _efficientnet() -> Entry:
     config = hf.EfficientNetConfig(
         width_coefficient=0.5, depth_coefficient=0.5, hidden_dim=640, initializer_range=0.2, **CLASSES
     )
-    return _seen(hf.EfficientNetForImageClassification(config))
+    return _seen(as_trained(hf.EfficientNetForImageClassification(config), "projection.project_bn"))
 
 
 def _convnext() -> Entry:
