@@ -106,9 +106,10 @@ def settle_batch_norms(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         layer.reset_running_stats()
         layer.train().momentum = None
         if layer.affine:
-            with torch.no_grad():
-                layer.bias.normal_(1.0, 0.25).mul_(layer.weight)
-                layer.weight.mul_(torch.empty_like(layer.weight).uniform_(0.75, 1.25))
+            # What a block's end was given is its size; some configurations draw gains around zero.
+            size = float(layer.weight[0]) if (layer.weight == layer.weight[0]).all() else 1.0
+            nn.init.uniform_(layer.weight, 0.75 * size, 1.25 * size)
+            nn.init.normal_(layer.bias, size, 0.25 * size)
     if norms:
         with torch.no_grad():
             module(*inputs)
