@@ -28,8 +28,12 @@ def fit(rows: Sequence[Row]) -> Constants:
     constants: Constants = {}
     for family, kind in dict.fromkeys((row.family, row.kind) for row in rows):
         # Where the longer chain was not slower, something else ran meanwhile.
-        mine = [row for row in rows if (row.family, row.kind) == (family, kind) and row.spent > SHORTEST]
-        names = list(mine[0].features)
+        every = [row for row in rows if (row.family, row.kind) == (family, kind)]
+        names, mine = list(every[0].features), [row for row in every if row.spent > SHORTEST]
+        if not mine:  # what a function adds to a product may be too little to measure
+            say(f"{family:18s} {kind:20s} less than {SHORTEST:g} ns everywhere")
+            constants.setdefault(family, {})[kind] = dict.fromkeys(names, 0.0)
+            continue
         table = np.array([[row.features[name] for name in names] for row in mine])
         times = np.array([row.spent for row in mine])
         trust = np.ones(len(mine))

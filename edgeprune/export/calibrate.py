@@ -118,6 +118,7 @@ class _Seen:
 
     def add(self, values: NDArray[Any], place: int, counting: bool) -> None:
         """Take in a part of a batch [n, ...] whose first example has a place in it; ExportError if it is not finite."""
+        values = np.atleast_1d(values)  # a size is a number alone
         least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
         if not (least == -np.inf or np.isfinite(least)) or not np.isfinite(most):
             raise ExportError(f"tensor {self.name} is not finite on the calibration examples", "check the data for NaN")

@@ -25,7 +25,7 @@ from edgeprune.export.scales import (
     weight_scales,
 )
 from edgeprune.export.scheme import Scheme, behind_layers, operands, scheme_of
-from edgeprune.operator_row import SHARED, Rule
+from edgeprune.operator_row import JOIN, SHARED, Rule
 
 UNEVEN = 8  # times as large, so that of the smaller range's eight bits five or fewer are left
 FINEST = 128  # XNNPACK wants less than 256
@@ -65,7 +65,7 @@ def uneven(graph: Graph, scheme: Scheme, ranges: Mapping[str, tuple[float, float
         return high - low
 
     last = behind_layers(graph)
-    for concat in (node for node in last if node.type == "Concat"):
+    for concat in (node for node in last if node.type == JOIN):
         spans = [width for name in concat.inputs if (width := span(name)) > 0]
         if spans and max(spans) > UNEVEN * min(spans):
             return frozenset(name for node in last for name in node.outputs)

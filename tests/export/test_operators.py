@@ -29,7 +29,7 @@ ROOT = Path(edgeprune.__file__).parent
 FORMS = {
     "export.normal.ceilings", "export.normal.names", "export.normal.rewrites", "export.qdq", "export.sparse.floats",
     "export.sparse.products", "export.sparse.region", "export.sparse.tokens", "export.sparse.integer_tokens",
-    "export.sparse.between",
+    "export.sparse.between", "export.sparse.layouts", "export.sparse.tails",
     *(f"export.tflite.{name}" for name in ("convolution", "dense", "elementwise", "folding", "pooling", "reduction")),
     *(f"export.tflite.{name}" for name in ("ranking", "recognition", "reshaping", "spelling", "writer")),
     "export.gelu", "export.tflite.composed", "export.tflite.pointwise",

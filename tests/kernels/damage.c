@@ -102,7 +102,7 @@ void damage(node *n) {
         else if (how < 11) damage_bytes(n->input_count > 1 && n->input[1]->constant && draw(3) ? n->input[1] : x);
         else if (how < 14) reshape(x);
         else if (how < 15) x->constant ^= 1;
-        else if ((n->input_count == 4 && n->input[2]->type == ORT_FLOAT && n->op[0] == 'S') || n->input_count > (n->op[6] == 'M' ? 5 : 4))
+        else if ((n->input_count == 4 && n->input[2]->type == ORT_FLOAT && n->op[0] == 'S') || (n->input_count > (n->op[6] == 'M' ? 5 : 4) && strcmp(n->op, "SparseConvDepthwise")))
             n->input_count--;
     }
 }

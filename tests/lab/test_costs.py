@@ -40,7 +40,7 @@ def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {
         "CONVOLUTIONS": ((8, 8, 3), (48, 1, 1)),
         "REST": ((62, 8, 3), (62, 14, 1)),
-        "DEPTHWISE": ((16, 14), (62, 8)),
+        "DEPTHWISE": ((16, 14, 3), (62, 8, 5)),
     }
     sizes |= {"UNEQUAL": ((4, 64, 8),), "WIDENED": ((8, 96, 1),), "GEMMS": ((16, 16),), "TENSORS": ((16, 8),)}
     for name, chosen in {**sizes, "LARGE": (), "DENSITIES": (0.5,)}.items():

@@ -18,7 +18,7 @@ from edgeprune.export.graph import Graph, Node
 from edgeprune.export.sparse.between import Timed, between, called_functions, replace_floats
 from edgeprune.export.sparse.choice import DOUBT_DENSE, SLACK, Choice
 from edgeprune.export.sparse.draft import Draft
-from edgeprune.export.sparse.layers import GATHER, TRANSPOSE, Weighted, Window, window_of
+from edgeprune.export.sparse.layers import Weighted, Window, window_of
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.regions import Planned, Tensor, plan, time_of
 from edgeprune.export.sparse.rest import Rest
@@ -26,7 +26,7 @@ from edgeprune.export.sparse.tails import Part, between_function, pairs_of, tail
 from edgeprune.export.sparse.tokens import Function
 from edgeprune.export.unfolded import Frames, Phases
 from edgeprune.kernels.costs import NCHWC, Costs
-from edgeprune.operator_row import CONVOLUTION, EITHER, INTERLEAVE, POOL
+from edgeprune.operator_row import CONVOLUTION, EITHER, GATHER, INTERLEAVE, POOL, TRANSPOSE
 from edgeprune.operators import row
 
 RANK = 4  # [N, C, H, W]

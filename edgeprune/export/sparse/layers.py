@@ -11,13 +11,12 @@ from edgeprune.export.sparse import cells
 from edgeprune.export.sparse.products import bias_after, bias_name, columns_of, refusal_of
 from edgeprune.export.unfolded import Folded, Frames, Groups, Phases
 from edgeprune.kernels.costs import Geometry
-from edgeprune.operator_row import CONVOLUTION, INTERLEAVE, MATRIX, TRANSPOSED
+from edgeprune.operator_row import CONVOLUTION, GATHER, INTERLEAVE, MATRIX, TRANSPOSE, TRANSPOSED
 from edgeprune.operators import row
 
 LARGEST = float(np.finfo(np.float32).max)
 _MAX_DIMENSIONS = 4  # [N, C, H, W]
 VOLUMES = 5  # dimensions of [N, C, D, H, W]
-TRANSPOSE, GATHER = "Transpose", "Gather"
 
 
 @dataclass(frozen=True)

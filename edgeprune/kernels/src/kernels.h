@@ -25,10 +25,7 @@ typedef struct {
     int32_t weight; /* four int8, input channels 4g .. 4g+3 */
 } entry_i4;
 
-typedef struct {
-    int32_t offset;
-    int32_t weight[4]; /* of four rows, each four int8 */
-} entry_q4;
+typedef struct { int32_t offset, weight[4]; } entry_q4; /* weight: of four rows, each four int8 */
 
 /* Four entry_f1 in three quarters of the bytes: offsets are index << shift. */
 typedef struct {
@@ -202,8 +199,7 @@ typedef struct {
     depthwise_job deep; /* plane: of a band */
     char *pieces; /* [parts] */
     int64_t planes_bytes, piece_bytes;
-    int32_t band;  /* rows of outputs */
-    int32_t parts; /* of the channels between */
+    int32_t band, parts; /* rows of outputs; of the channels between */
     thread_set *threads;
 } conv_depthwise_job;
 
@@ -381,13 +377,10 @@ typedef struct {
     int32_t by_lane;       /* 1: int8 matrix products take their weights as slices */
     int32_t in_lanes;      /* 1: recurrent layers take single weights in lanes */
     piece_of_work *copy_planes, *conv, *conv_chunk, *max_pool; /* of a conv_job */
-    piece_of_work *depthwise, *quantized_depthwise;            /* of a depthwise_job */
-    piece_of_work *conv_depthwise;                             /* of a conv_depthwise_job */
-    piece_of_work *gemm, *gemm_panel;                          /* of a gemm_job */
-    piece_of_work *gemm_chain;                                 /* of a chain_job */
+    piece_of_work *depthwise, *quantized_depthwise, *conv_depthwise; /* of a depthwise_job, the last of one of both layers */
+    piece_of_work *gemm, *gemm_panel, *gemm_chain;             /* of a gemm_job; the last of a chain_job */
     piece_of_work *norm, *norm_planes;                         /* of a norm_job */
-    piece_of_work *copy_head, *attention;                      /* of an attention_job */
-    piece_of_work *copy_head_bytes, *attention_bytes;          /* of one whose products multiply bytes */
+    piece_of_work *copy_head, *attention, *copy_head_bytes, *attention_bytes; /* of an attention_job; the last two: of bytes */
     piece_of_work *recurrent;                                  /* of a recurrent_job: a direction of an example */
     piece_of_work *add, *multiply, *multiply_planes;           /* of a pair_job */
     piece_of_work *table;                                      /* of a table_job */
