@@ -415,6 +415,11 @@ def test_a_whole_power_is_a_product(exponent: int) -> None:
     assert {node.op_type for node in traced.graph.model.graph.node} <= {"Gemm", "Mul"}
 
 
+def test_a_spread_that_keeps_its_axis_has_a_shape() -> None:
+    traced = export(Net(lambda x: x / (1 + x.std(1, keepdim=True))), ROW)
+    assert {len(traced.graph.shapes[node.output]) for node in traced.graph.nodes if node.type == "Div"} >= {2}
+
+
 def test_a_global_pool_of_channels_last_gathers_nothing() -> None:
     parts = [nn.Conv2d(4, 6, 3), nn.LayerNorm(6), nn.AdaptiveAvgPool2d(1), nn.Linear(6, 2)]
     model = Net(

@@ -12,10 +12,22 @@ Array = np.ndarray[Any, Any]
 
 
 def settle_sizes(model: ir.Model) -> None:
-    """In place: sizes looked up in a shape where they are numbers -> these numbers."""
+    """In place: sizes looked up in a shape where they are numbers -> these numbers; a Reshape of a list of sizes to a
+    list, which ONNX does not look through -> the list."""
     for node in list(model.graph):
         if node.op_type == "Gather":
             _settle_size(model.graph, node)
+        elif node.op_type == "Reshape" and _stays_list(node):
+            node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
+            model.graph.remove(node, safe=True)
+
+
+def _stays_list(reshape: ir.Node) -> bool:
+    value, shape = reshape.inputs[0], _constant(reshape.inputs[1])
+    is_list = (
+        value is not None and value.dtype == ir.DataType.INT64 and value.shape is not None and len(value.shape) == 1
+    )
+    return is_list and shape is not None and shape.tolist() == [-1]
 
 
 def _settle_size(graph: ir.Graph, gather: ir.Node) -> None:
