@@ -17,17 +17,17 @@ def settle_sizes(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.op_type == "Gather":
             _settle_size(model.graph, node)
-        elif node.op_type == "Reshape" and _stays_list(node):
-            node.outputs[0].replace_all_uses_with(node.inputs[0], replace_graph_outputs=True)
-            model.graph.remove(node, safe=True)
+        elif node.op_type == "Reshape":
+            _pass_list_on(model.graph, node)
 
 
-def _stays_list(reshape: ir.Node) -> bool:
+def _pass_list_on(graph: ir.Graph, reshape: ir.Node) -> None:
     value, shape = reshape.inputs[0], _constant(reshape.inputs[1])
-    is_list = (
-        value is not None and value.dtype == ir.DataType.INT64 and value.shape is not None and len(value.shape) == 1
-    )
-    return is_list and shape is not None and shape.tolist() == [-1]
+    if value is None or value.shape is None or shape is None or shape.tolist() != [-1]:
+        return
+    if value.dtype == ir.DataType.INT64 and len(value.shape) == 1:
+        reshape.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
+        graph.remove(reshape, safe=True)
 
 
 def _settle_size(graph: ir.Graph, gather: ir.Node) -> None:
