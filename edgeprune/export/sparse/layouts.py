@@ -14,8 +14,9 @@ from typing import Optional
 
 from edgeprune.export.graph import Graph, Node, concrete
 from edgeprune.kernels import DOMAIN
+from edgeprune.operator_row import TRANSPOSE
 
-NORM, TRANSPOSE = "LayerNorm", "Transpose"
+NORM = "LayerNorm"
 RESIDUAL = {"SparseGemm": 3, "SparseMlp": 5}  # which input of a product it is; the norm's factors follow
 MOST_DIMENSIONS, LEAST_COLUMNS = 6, 16  # a norm of few columns makes a product of one column slower
 
