@@ -38,7 +38,7 @@ OPSET = 18
 IR_VERSION = 8
 INPUT = "input"  # one alone; several are "input_0", "input_1", ...
 HINT = (
-    "keep the batch as the first dimension: x.shape[0] in place of len(x), no loop over examples, no branch on values"
+    "keep the batch as the first dimension: x.shape[0], not len(x), no loop over examples, no branch on values"
 )
 UNKNOWN = "there are operations that ONNX does not have"
 OTHERWISE = "compute the same by other operations, or before the network"
@@ -210,7 +210,7 @@ def _check_shapes(graph: Graph, origins: Mapping[str, str]) -> None:
         for name in filter(None, node.outputs):
             if min(graph.shapes.get(name, (0,)), default=1) < 1:
                 where, sizes = origins.get(node.name, node.name), _words(graph.shapes.get(name, ()))
-                raise ExportError(f"the shape of what {where} gives is not fixed but for the batch: got {sizes}", HINT)
+                raise ExportError(f"the shape of what {where} gives is not fixed apart from the batch: got {sizes}", HINT)
     for port in graph.outputs:
         shape = graph.shapes[port.value]
         if shape[:1] != (OPEN_BATCH,):

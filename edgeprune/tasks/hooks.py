@@ -93,7 +93,7 @@ def judge_data(data: Any) -> Optional[str]:
     for role in ("train", "validation", "test"):
         split = getattr(data, role)
         if not isinstance(split, Split):
-            told = f"{role} data are of type {kind_of(split)}, expected an edgeprune.Split of tensors"
+            told = f"{role} data is of type {kind_of(split)}, expected an edgeprune.Split of tensors"
             is_loader = hasattr(split, "__iter__") or hasattr(split, "__getitem__")
             step = "; collect a loader's batches with Split(*map(torch.cat, zip(*loader)))"
             return told + step * is_loader

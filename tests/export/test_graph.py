@@ -379,7 +379,7 @@ def branching(x: Tensor) -> Tensor:
         (lambda x: torch.stack([row * 2 for row in x]), "batches of 2 only"),
         (lambda x: x.mean(0), "batch as its first dimension; it is lost in forward of Net, test_graph.py line"),
         (lambda x: (x * 2, torch.ones(2)), "output 1 does not depend on the input"),
-        (lambda x: (x * 2, x[:, :0]), "not fixed but for the batch"),
+        (lambda x: (x * 2, x[:, :0]), "not fixed apart from the batch"),
     ],
     ids=["branch", "fixed batch", "loop", "no batch", "constant", "empty"],
 )

@@ -264,7 +264,7 @@ def floats(inputs: torch.Tensor) -> Data:
         (Data(SPLIT, SPLIT, split([0, -1, 2, 0, 1, 1])), "test targets hold the label -1 (example 1), but the network"),
         (floats(INPUTS.double()), "train inputs are float64, expected float32"),
         (floats(INPUTS.bfloat16()), "train inputs are bfloat16, expected float32"),
-        (Data([1, 2], SPLIT, SPLIT), "train data are of type list, expected an edgeprune.Split of tensors; collect"),  # type: ignore[arg-type]
+        (Data([1, 2], SPLIT, SPLIT), "train data is of type list, expected an edgeprune.Split of tensors; collect"),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_labels_and_types_are_named(data: Data, line: str) -> None:

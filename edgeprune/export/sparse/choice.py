@@ -23,7 +23,7 @@ SLACK = 400.0
 MOST_GAIN = 30.0  # the largest that `lab costs` has measured of a layer; above it a formula extrapolates
 DENSE, OWN = "dense", "own"  # kernels of a layer besides the sparse formats: the runtime's, the library's depthwise one
 LAYOUT = "less than the changes of layout around it cost"
-FULL = "but no layer is sparse enough to bring a library along"
+FULL = "but no layer is sparse enough to ship a library with it"
 LITTLE = "but the network as a whole would hardly gain"
 
 

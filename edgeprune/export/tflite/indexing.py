@@ -29,10 +29,10 @@ def positions_of(writer: Writer, node: Node, index: int, sizes: list[int]) -> Va
     kind = writer.file.tensors[value.tensor].dtype
     if kind != "int32":
         value = _integer(writer, value, "CAST", [], "positions")
-    behind = writer.temporary(value, value.shape, value.axes, "is_behind", "bool")
-    writer.operator("LESS", [value.tensor, writer.integers("zero", [0])], behind.tensor, options_of("Less"))
-    behind = _integer(writer, behind, "CAST", [], "behind")
-    more = _integer(writer, behind, "MUL", [writer.integers("sizes", sizes)], "more")
+    negative = writer.temporary(value, value.shape, value.axes, "is_negative", "bool")
+    writer.operator("LESS", [value.tensor, writer.integers("zero", [0])], negative.tensor, options_of("Less"))
+    negative = _integer(writer, negative, "CAST", [], "negative")
+    more = _integer(writer, negative, "MUL", [writer.integers("sizes", sizes)], "more")
     return _integer(writer, value, "ADD", [more.tensor], "from_front")
 
 
