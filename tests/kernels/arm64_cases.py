@@ -22,7 +22,7 @@ Array = NDArray[Any]
 PATTERNS = sorted(packing.BLOCKS)
 DENSITIES = (0.0, 0.02, 0.1, 0.3, 1.0)
 # Width and stride of 3x3 layers as networks for small images have them: what kernels are made for.
-PLANES = ((4, 1), (8, 1), (16, 2), (32, 1), (24, 2))
+PLANES = ((4, 1), (7, 1), (8, 1), (16, 2), (32, 1), (24, 2))
 RANGE = {True: (-128, 127), False: (0, 255)}
 DTYPE = {True: np.dtype(np.int8), False: np.dtype(np.uint8)}
 
@@ -87,8 +87,8 @@ def every_operator(seed: int, each: int) -> Cases:
         pattern, density, signed = PATTERNS[number % 3], DENSITIES[number % 5], bool(number % 2)
         for each_pattern in PATTERNS:
             float_convolution(cases, each_pattern, density, residual=number % 4 == 3)
-            plane = PLANES[number % len(PLANES)]
-            float_convolution(cases, each_pattern, 0.3, residual=number % 4 == 2, plane=plane)
+            plane = PLANES[int(cases.random.integers(len(PLANES)))]
+            float_convolution(cases, each_pattern, 0.3, residual=bool(cases.random.integers(2)), plane=plane)
         float_product(cases, pattern, density, residual=number % 4 == 3)
         float_depthwise(cases)
         float_pair(cases, density)

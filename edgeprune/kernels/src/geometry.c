@@ -13,7 +13,7 @@ static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
  *   runs reach into the rows and channels beside, and masks leave out what does not belong to them. Nothing is padded, and
  *   at stride 1 nothing is copied, but most loads cross cache lines, and entries stand by tap. Pays where loads are not the
  *   limit and the input is not read too often. */
-enum { OFTEN = 40, MOST_MASKED = 1 << 24 };
+enum { OFTEN = 40, MOST_MASKED = 1 << 24, POINTS_OFTEN = 16 };
 
 /* Bytes of the input that a tile may take up in the nearest cache (32 or 48 KiB on all targets), and entries that a row
  * must have in a slab for its sums to be worth putting down and taking up again. */
@@ -93,7 +93,8 @@ static int fits_masks(const geometry *g, int32_t lanes) {
 /* Copies that make all runs begin at aligned addresses pay if they are read often; small planes take several of them. */
 static copy_form choose_form(const geometry *g, int32_t lanes, int64_t reads, int32_t masked) {
     const copy_form form = form_of(g, lanes, reads);
-    const int aligned = form != PHASES && (g->out_w >= lanes || reads > 4 * OFTEN);
+    const int points = g->kernel_h * g->kernel_w * g->stride_y * g->stride_x == 1 && reads >= POINTS_OFTEN;
+    const int aligned = points || (form != PHASES && (g->out_w >= lanes || reads > 4 * OFTEN));
     return masked && reads > 1 && !aligned && fits_masks(g, lanes) ? MASKED : form;
 }
 
