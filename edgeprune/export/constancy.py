@@ -39,6 +39,7 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
     # Its layers get other functions; its tensors are the model's own.
     probe = copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
     constants: dict[str, Tensor] = {}
+    shapes: dict[tuple[str, torch.Size], torch.Size] = {}  # of what layers give, by what they are given
     noise_of: Callable[[tuple[int, ...]], Tensor]
 
     def note(name: str, x: Tensor, axis: int) -> Tensor:
@@ -61,14 +62,25 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
     def stand_in(name: str, layer: nn.Module, real: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def forward(x: Tensor) -> Tensor:
             batched = x.dim() > -channel_axis(layer) if isinstance(layer, (_ConvNd, nn.Linear)) else x.dim() > 0
-            once = real(x[:1] if batched else x)
-            noise = noise_of((len(x), *once.shape[1:]) if batched else tuple(once.shape))
-            if not isinstance(layer, (_ConvNd, nn.Linear)):
+            first = x[:1] if batched else x
+            alive = None
+            if isinstance(layer, (_ConvNd, nn.Linear)):
+                seen = note(name, x, channel_axis(layer))
+                moving = ~seen.isfinite() if sees_no_border(layer) else seen != 0
+                moving = moving | (x.numel() == len(seen))  # one value alone shows nothing
+                alive = reading(layer)[:, moving].any(1)
+            place = (name, first.shape)
+            # What a layer without constants computes does not matter, only how large it is.
+            if alive is None or alive.all():
+                shape = shapes.get(place) or real(first).shape
+                once = None
+            else:
+                once = real(first)
+                shape = once.shape
+            shapes[place] = shape
+            noise = noise_of((len(x), *shape[1:]) if batched else tuple(shape))
+            if once is None or alive is None:
                 return noise
-            seen = note(name, x, channel_axis(layer))
-            moving = ~seen.isfinite() if sees_no_border(layer) else seen != 0
-            moving = moving | (x.numel() == len(seen))  # one value alone shows nothing
-            alive = reading(layer)[:, moving].any(1)
             axis = channel_axis(layer)
             return torch.where(alive, noise.movedim(axis, -1), once.movedim(axis, -1)).movedim(-1, axis)
 
