@@ -12,7 +12,7 @@ import copy
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ FEW, LARGE = 2, 1 << 15  # examples of a network whose inputs have so many numbe
 KINDS = ((-3, 6, 0), (-3, -1, 0), (3, 6, 1), (3, 6, -1))
 # Equal sums in another order differ in the last bits of a float64.
 EQUAL = 1e-12
+_Weighted = Union[_ConvNd, nn.Linear, nn.Embedding]
 
 
 def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
@@ -49,8 +50,7 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
         return seen
 
     def listen(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        """A recurrent layer or attention computes as it does: a unit that nothing moves is a constant to those that
-        read it."""
+        """A recurrent layer or attention computes as it does: a unit that nothing moves is a constant."""
 
         def forward(x: Any, *others: Any, **options: Any) -> Any:
             if isinstance(x, Tensor):
@@ -59,29 +59,20 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
 
         return forward
 
-    def stand_in(name: str, layer: nn.Module, real: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def stand_in(name: str, layer: _Weighted, real: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        axis = 0 if isinstance(layer, nn.Embedding) else channel_axis(layer)
+
         def forward(x: Tensor) -> Tensor:
-            batched = x.dim() > -channel_axis(layer) if isinstance(layer, (_ConvNd, nn.Linear)) else x.dim() > 0
+            batched = x.dim() > -axis
             first = x[:1] if batched else x
-            alive = None
-            if isinstance(layer, (_ConvNd, nn.Linear)):
-                seen = note(name, x, channel_axis(layer))
-                moving = ~seen.isfinite() if sees_no_border(layer) else seen != 0
-                moving = moving | (x.numel() == len(seen))  # one value alone shows nothing
-                alive = reading(layer)[:, moving].any(1)
-            place = (name, first.shape)
+            alive = None if isinstance(layer, nn.Embedding) else _moving(layer, note(name, x, axis), x.numel())
+            dead = alive is not None and not alive.all()
             # What a layer without constants computes does not matter, only how large it is.
-            if alive is None or alive.all():
-                shape = shapes.get(place) or real(first).shape
-                once = None
-            else:
-                once = real(first)
-                shape = once.shape
-            shapes[place] = shape
+            once = real(first) if dead or (name, first.shape) not in shapes else None
+            shape = shapes[name, first.shape] = shapes[name, first.shape] if once is None else once.shape
             noise = noise_of((len(x), *shape[1:]) if batched else tuple(shape))
-            if once is None or alive is None:
+            if alive is None or once is None or not dead:
                 return noise
-            axis = channel_axis(layer)
             return torch.where(alive, noise.movedim(axis, -1), once.movedim(axis, -1)).movedim(-1, axis)
 
         return forward
@@ -91,17 +82,21 @@ def find_constants(model: nn.Module, example: Inputs) -> dict[str, Tensor]:
             layer.forward = stand_in(name, layer, layer.forward)  # type: ignore[method-assign]
         elif isinstance(layer, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
             layer.forward = listen(name, layer.forward)  # type: ignore[method-assign]
-    given = tuple_of(example)
-    large = sum(tensor[:1].numel() for tensor in given) >= LARGE
-    chosen = torch.arange(FEW if large else EXAMPLES) % len(given[0])
+    given = _chosen(tuple_of(example))
     for kind in KINDS:
         noise_of = _noise_of(*kind)
-        inputs = tuple(_varied(tensor[chosen], noise_of) for tensor in given)
+        inputs = tuple(_varied(tensor, noise_of) for tensor in given)
         integers = [tensor for tensor in inputs if not tensor.is_floating_point()]
         varied = Varied(integers, noise_of) if integers else nullcontext()
         with layer_by_layer(), torch.no_grad(), Double(), varied:  # type: ignore[no-untyped-call]
             probe(*inputs)
     return constants
+
+
+def _chosen(example: tuple[Tensor, ...]) -> list[Tensor]:
+    large = sum(tensor[:1].numel() for tensor in example) >= LARGE
+    chosen = torch.arange(FEW if large else EXAMPLES) % len(example[0])
+    return [tensor[chosen] for tensor in example]
 
 
 def _varied(tensor: Tensor, noise_of: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
@@ -135,6 +130,13 @@ def reading(layer: _ConvNd | nn.Linear) -> Tensor:
     blocks = [block.T if layer.transposed else block for block in places.chunk(layer.groups)]
     full: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
     return full.bool()
+
+
+def _moving(layer: _ConvNd | nn.Linear, seen: Tensor, values: int) -> Tensor:
+    """[outputs]: True where an output channel reads an input channel that is no constant. seen: [inputs]; values: how
+    many the input has."""
+    moving = ~seen.isfinite() if sees_no_border(layer) else seen != 0
+    return reading(layer)[:, moving | (values == len(seen))].any(1)  # one value alone shows nothing
 
 
 def _constant_channels(x: Tensor, axis: int) -> Tensor:
