@@ -11,7 +11,7 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, NameFixPass
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from edgeprune.errors import ExportError, Refusal, RefusedError
 from edgeprune.export.graph import BATCH, OPEN_BATCH, Graph, Node, Shape
@@ -31,15 +32,14 @@ from edgeprune.export.normal.rewrites import simplify
 from edgeprune.export.normal.translations import translations
 from edgeprune.export.origins import origin_of, origins_of, user_line
 from edgeprune.export.reading import infer_graph
+from edgeprune.export.traceable import settle_sizes, spread_experts
 from edgeprune.task import Inputs, tuple_of
 
 # onnxruntime 1.17 reads opset 18 and IR version 8, the pair that ONNX 1.13 introduced.
 OPSET = 18
 IR_VERSION = 8
 INPUT = "input"  # one alone; several are "input_0", "input_1", ...
-HINT = (
-    "keep the batch as the first dimension: x.shape[0], not len(x), no loop over examples, no branch on values"
-)
+HINT = "keep the batch as the first dimension: x.shape[0], not len(x), no loop over examples, no branch on values"
 UNKNOWN = "there are operations that ONNX does not have"
 OTHERWISE = "compute the same by other operations, or before the network"
 BoolArray = NDArray[np.bool_]
@@ -122,12 +122,13 @@ def _check_inputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ir.Model:
     # Weights in the channels-last format that training likes would be exported as strided copies.
     plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    _take_inputs(plain)
     batch = {0: torch.export.Dim(BATCH)}
     # The forward pass may change them in place.
     example = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in inputs)
     try:
         with _silence(), torch.no_grad():
+            spread_experts(plain)
+            _take_inputs(plain, settle_sizes(plain, example))
             program = torch.onnx.export(
                 plain,
                 example,
@@ -153,12 +154,14 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> ir.Model:
     return program.model
 
 
-def _take_inputs(model: nn.Module) -> None:
-    """Give forward the signature (*inputs), whatever it was: keywords with defaults, a partial function."""
+def _take_inputs(model: nn.Module, mode: Callable[[], TorchFunctionMode]) -> None:
+    """Give forward the signature (*inputs), whatever it was: keywords with defaults, a partial function. It runs in a
+    mode of its own."""
     forward = model.forward
 
     def positional(*inputs: Tensor) -> Any:
-        return forward(*inputs)
+        with mode():
+            return forward(*inputs)
 
     model.forward = positional
 
@@ -210,7 +213,9 @@ def _check_shapes(graph: Graph, origins: Mapping[str, str]) -> None:
         for name in filter(None, node.outputs):
             if min(graph.shapes.get(name, (0,)), default=1) < 1:
                 where, sizes = origins.get(node.name, node.name), _words(graph.shapes.get(name, ()))
-                raise ExportError(f"the shape of what {where} gives is not fixed apart from the batch: got {sizes}", HINT)
+                raise ExportError(
+                    f"the shape of what {where} gives is not fixed apart from the batch: got {sizes}", HINT
+                )
     for port in graph.outputs:
         shape = graph.shapes[port.value]
         if shape[:1] != (OPEN_BATCH,):
