@@ -9,7 +9,7 @@ from typing import Any, Optional, TypedDict
 
 from edgeprune import archive, store
 from edgeprune.errors import ExportError
-from edgeprune.evidence import KernelTimes, Signal
+from edgeprune.evidence import KernelTimes, Mixed, Signal
 from edgeprune.mask import Array
 from edgeprune.metric import Metric
 from edgeprune.port import Port as Port
@@ -90,7 +90,7 @@ class Artifact:
 
     metric_test_runtime, metric_test_torch, metric_test_dense: on the whole test set, of this bundle in its runtime, of
     the same network in PyTorch, and of the same seed's dense model in PyTorch. They are there to be told: nothing is
-    chosen by them. signals: of each output (int8).
+    chosen by them. signals: of each output (int8). mixed: what the int8 network took, None where nothing was needed.
     kernel_times: what `layers` was chosen by, None where that were predictions (docs/kernels.md).
     Manifests from before these were known lack everything from `library` on. source: the folder or .zip that was
     given to `load`, not in the manifest.
@@ -137,6 +137,7 @@ class Artifact:
     signals: tuple[Signal, ...] = ()
     kernel_times: Optional[KernelTimes] = None
     channels_kept: tuple[str, ...] = ()
+    mixed: Optional[Mixed] = None
     source: Optional[Path] = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -177,6 +177,8 @@ def _say_artifact(artifact: Artifact) -> None:
         f"zeros lost {artifact.zeros_lost}, "
         f"weights removed {artifact.weights_removed} of {artifact.weights_total}"
     )
+    if artifact.mixed:
+        say(f"  {artifact.mixed.words}")
     warn_of_noise(artifact)
     _say_layers(artifact)
 

@@ -159,6 +159,7 @@ def bundle(network: Network, cell: Cell, folder: Path, twin: str) -> Artifact:
         sparse_tensors=file.sparse,
         calibration=network.quantized.method if cell.precision == "int8" else "",
         signals=_signals(network, file, parity) if cell.precision == "int8" else (),
+        mixed=network.quantized.mixed if cell.precision == "int8" else None,
         versions=_versions(cell.runtime),
         library=LIBRARY_FILE if file.library else "",
         layers=file.layers,

@@ -71,7 +71,7 @@ def calibrate_by(
     counting = bool(choosers.keys() & set(methods))
     seen: dict[str, _Seen] = {}
     with Scratch() as folder:
-        for place, name, values in _run(graph, list(scheme_of(graph).calibrated), examples, folder / "watched.onnx"):
+        for place, name, values in watched(graph, list(scheme_of(graph).calibrated), examples, folder / "watched.onnx"):
             seen.setdefault(name, _Seen(name)).add(values, place, counting)
     ranges = {name: (one.low, one.high) for name, one in seen.items()}
     counts = {name: one.counts() for name, one in seen.items() if counting and np.isfinite(one.low)}
@@ -86,17 +86,17 @@ def calibrate_by(
     return {method: chosen(method) for method in methods}
 
 
-def _run(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], file: Path) -> Activations:
+def watched(graph: Graph, names: list[str], examples: tuple[NDArray[Any], ...], file: Path) -> Activations:
     """Run all examples, and yield each named activation for each batch: with the place that the first example has in a
     whole one, where so much is computed that fewer run at once."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(graph.model)
-    given = {*graph.inputs, *(value.name for value in watched.graph.output)}
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    given = {*graph.inputs, *(value.name for value in model.graph.output)}
     added = [onnx.helper.make_tensor_value_info(name, FLOAT, None) for name in names if name not in given]
-    watched.graph.output.extend(added)
-    onnx.save(watched, file)
-    computed = [value.name for value in watched.graph.output]
-    del watched
+    model.graph.output.extend(added)
+    onnx.save(model, file)
+    computed = [value.name for value in model.graph.output]
+    del model
     session = runtimes.load("onnxruntime").open_session(file, threads=0)
     held = sum(math.prod(concrete(graph.shapes[name])) for name in computed)
     most = max(size for size in (1, 2, 4, 8, 16, BATCH) if size == 1 or size * held <= HELD)

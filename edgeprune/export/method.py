@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
-import onnx
 
-from edgeprune import runtimes
+from edgeprune.evidence import Mixed
 from edgeprune.export.calibrate import METHODS, calibrate_by
 from edgeprune.export.graph import Graph
+from edgeprune.export.mixed import Calibrated, Judge, strengthen, weakest
 from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.quantize import quantize
-from edgeprune.export.verify import Reference, signal_to_noise
+from edgeprune.export.verify import Reference, run_onnx, signal_to_noise
 from edgeprune.mask import Array
-from edgeprune.scratch import Scratch
 from edgeprune.task import tuple_of
-from edgeprune.tasks.evaluation import in_batches, metric_of
+from edgeprune.tasks.evaluation import metric_of
 
 SAFE = "minmax"  # it clips nothing that calibration saw: what the others are held against
 MOST_LOST_DB = 3.0
@@ -36,18 +35,20 @@ class Tried:
 @dataclass(frozen=True)
 class Quantized:
     """graph: with its scales; method: that it was calibrated with; minmax_db: the signal-to-noise ratio of each output
-    that min-max calibration reaches."""
+    that min-max calibration reaches; mixed: what else it took, None for a network that is strong enough without."""
 
     graph: Graph
     method: str
     minmax_db: tuple[float, ...]
+    mixed: Optional[Mixed] = None
 
 
 def quantize_well(graph: Graph, examples: Union[Array, tuple[Array, ...]], reference: Reference) -> Quantized:
-    """A float32 graph quantized with the method that does best on validation data; examples: to calibrate on, see
-    `calibrate`."""
+    """A float32 graph quantized with the method that does best on validation data, and made stronger where that leaves
+    too much noise; examples: to calibrate on, see `calibrate`."""
     graphs, tried = {}, {}
-    for method, ranges in calibrate_by(graph, examples, METHODS).items():
+    calibrated = calibrate_by(graph, examples, METHODS)
+    for method, ranges in calibrated.items():
         graphs[method] = quantize(graph, ranges)
         # Unsigned, as the bundle has it: on x86 ONNX Runtime would run a third of the other form in float.
         outputs = run_onnx(to_model(with_pairs(graphs[method], unsigned=True).graph), reference.validation.arrays)
@@ -56,7 +57,10 @@ def quantize_well(graph: Graph, examples: Union[Array, tuple[Array, ...]], refer
             signal_to_noise(outputs, reference.outputs),
         )
     method = best_method(tried)
-    return Quantized(graphs[method], method, tried[SAFE].db)
+    form = Calibrated(graph, calibrated[method], tuple_of(examples), graphs[method])
+    judge = Judge(reference.validation.arrays, reference.outputs)
+    strong, mixed = strengthen(form, weakest(tried[method].db, reference.outputs), judge)
+    return Quantized(strong, method, tried[SAFE].db, mixed)
 
 
 def best_method(tried: Mapping[str, Tried]) -> str:
@@ -70,12 +74,3 @@ def best_method(tried: Mapping[str, Tried]) -> str:
         if all(mine >= least - MOST_LOST_DB for mine, least in zip(one.db, safe.db, strict=True))
     }
     return max(allowed, key=lambda name: (allowed[name].gain, float(np.mean(allowed[name].db))))
-
-
-def run_onnx(model: onnx.ModelProto, inputs: Union[Array, tuple[Array, ...]]) -> tuple[Array, ...]:
-    """Outputs of an in-memory ONNX model for all inputs, in ONNX Runtime."""
-    with Scratch() as folder:
-        path = folder / "model.onnx"
-        onnx.save(model, path)
-        session = runtimes.load("onnxruntime").open_session(path, threads=0)
-    return in_batches(session, tuple_of(inputs))

@@ -31,11 +31,12 @@ UNEVEN = 8  # times as large, so that of the smaller range's eight bits five or 
 FINEST = 128  # XNNPACK wants less than 256
 
 
-def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Graph:
+def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]], floating: frozenset[str] = frozenset()) -> Graph:
     """The graph with its scales; `graph` itself, float32 of opset 13 or later, is not changed.
 
-    ranges: activation -> (low, high), as `calibrate` gives them. What masks reach stays float, see `masked`. Raises
-    ExportError for a range that is missing or not finite, and for weights that hold NaN.
+    ranges: activation -> (low, high), as `calibrate` gives them. floating: first outputs of nodes that stay float,
+    where a network is too noisy otherwise. What masks reach stays float too, see `masked`. Raises ExportError for a
+    range that is missing or not finite, and for weights that hold NaN.
     """
     scheme = scheme_of(graph)
     apart = masked(graph, scheme, ranges)
@@ -43,7 +44,25 @@ def quantize(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> Graph:
     if apart or plain:
         fixed = {name: scheme.fixed[group].bounds() for name, group in scheme.groups.items() if group in scheme.fixed}
         scheme, ranges = scheme_of(graph, apart, plain), {**fixed, **ranges}
-    return _Quantizer(graph, scheme, tensor_scales(graph, scheme, ranges)).run()
+    scales = tensor_scales(graph, scheme, ranges)
+    if floating:
+        # What only passes values on has no range of its own.
+        ranges = {**{name: scale.bounds() for name, scale in scales.items()}, **ranges}
+        scheme = _without(graph, scheme, apart, plain | floating)
+        scales = tensor_scales(graph, scheme, ranges)
+    return _Quantizer(graph, scheme, scales).run()
+
+
+def _without(graph: Graph, whole: Scheme, apart: frozenset[str], plain: frozenset[str]) -> Scheme:
+    """The scheme where these stay float as well, and with them whatever ran inside of them. Nothing becomes int8 that
+    the whole scheme leaves in float: it was not calibrated."""
+    while True:
+        scheme = scheme_of(graph, apart, plain)
+        alone = (n for n in scheme.rules if n not in whole.rules or whole.fused.get(n, n) not in scheme.rules)
+        left = {graph.nodes[number].outputs[0] for number in alone}
+        if not left:
+            return scheme
+        plain |= left
 
 
 def uneven(graph: Graph, scheme: Scheme, ranges: Mapping[str, tuple[float, float]]) -> frozenset[str]:

@@ -6,14 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
 
 import numpy as np
+import onnx
 
 from edgeprune import runtimes
 from edgeprune.artifact import Port, inputs_to_file_layout, to_torch_layout
 from edgeprune.errors import VerificationError
 from edgeprune.mask import Array
-from edgeprune.task import Split, Task
+from edgeprune.scratch import Scratch
+from edgeprune.task import Split, Task, tuple_of
 from edgeprune.tasks.evaluation import in_batches, metric_of
 
 FP32_RELATIVE = 1e-4
@@ -73,6 +76,15 @@ def runtime_outputs(files: tuple[Path, Path | None], runtime: str, ports: Ports,
     session = runtimes.load(runtime).open_session(path, threads=1, library=library)
     outputs = in_batches(session, inputs_to_file_layout(split.arrays, entries))
     return tuple(to_torch_layout(output, port) for output, port in zip(outputs, exits))
+
+
+def run_onnx(model: onnx.ModelProto, inputs: Union[Array, tuple[Array, ...]]) -> tuple[Array, ...]:
+    """Outputs of an in-memory ONNX model for all inputs, in ONNX Runtime."""
+    with Scratch() as folder:
+        path = folder / "model.onnx"
+        onnx.save(model, path)
+        session = runtimes.load("onnxruntime").open_session(path, threads=0)
+    return in_batches(session, tuple_of(inputs))
 
 
 def signal_to_noise(outputs: Sequence[Array], expected: Sequence[Array]) -> tuple[float, ...]:

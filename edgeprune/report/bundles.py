@@ -68,6 +68,8 @@ def artifact_table(artifact: Artifact) -> Table:
     ]
     if artifact.calibration:
         rows.append(("Calibration", artifact.calibration))
+    if artifact.mixed:
+        rows.append(("Mixed precision", artifact.mixed.words))
     rows += [(f"Signal to noise of {signal.output}", signal_words(signal)) for signal in artifact.signals]
     if artifact.layers:
         rows.append(("Kernels chosen by", kernels_words(artifact)))

@@ -10,9 +10,10 @@ from typing import Optional
 
 from edgeprune import store
 from edgeprune.errors import EdgepruneError
+from edgeprune.evidence import LEAST_DB
 
 CELLS = tuple((runtime, precision) for runtime in ("onnxruntime", "litert") for precision in ("fp32", "int8"))
-BARS = {"fp32": 1e-4, "int8": 20.0}
+BARS = {"fp32": 1e-4, "int8": LEAST_DB}
 GRAPH_BAR_S = 30.0
 RUNS, REFUSED, CRASHED, HUNG = "runs", "refused", "crashed", "hung"
 
@@ -32,7 +33,7 @@ class Cell:
 class Outcome:
     """A network's. family: the file that has it. stage: under way when this was written, "" if it is finished.
     parameters: how many. graph_s, trace_s: processor seconds of the channels' graph and of the trace to ONNX.
-    graph_line: what the channels' graph said where it failed."""
+    graph_line: what the channels' graph said where it failed. mixed: what its int8 form took."""
 
     name: str
     family: str
@@ -42,6 +43,7 @@ class Outcome:
     graph_line: str = ""
     trace_s: Optional[float] = None
     cells: Mapping[str, Cell] = field(default_factory=dict)
+    mixed: str = ""
 
     def of(self, runtime: str, precision: str) -> Optional[Cell]:
         """What came of a runtime and precision, None if nothing did yet."""

@@ -84,7 +84,8 @@ def _seconds(seconds: Optional[float], failed: bool = False) -> str:
 
 
 def _said(outcomes: Iterable[Outcome]) -> list[tuple[str, str, str]]:
-    """What was said where a cell does not run, once for all cells of a network with the same words."""
+    """What was said where a cell does not run, once for all cells of a network with the same words, and what an int8
+    form took."""
     rows = []
     for outcome in outcomes:
         lines: dict[str, list[str]] = {}
@@ -92,6 +93,8 @@ def _said(outcomes: Iterable[Outcome]) -> list[tuple[str, str, str]]:
             cell = outcome.of(runtime, precision)
             if cell is not None and cell.state != RUNS:
                 lines.setdefault(f"{cell.state}: {cell.line}", []).append(f"{RUNTIMES[runtime]} {precision}")
+        if outcome.mixed:
+            lines[outcome.mixed] = [" and ".join(RUNTIMES.values())]
         if outcome.graph_line:
             lines[f"kept whole: {outcome.graph_line}"] = ["channels"]
         rows += [(outcome.name, ", ".join(cells), said) for said, cells in lines.items()]

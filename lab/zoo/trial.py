@@ -22,6 +22,7 @@ from edgeprune.errors import EdgepruneError, TaskError
 from edgeprune.export.calibrate import calibrate
 from edgeprune.export.files import WRITERS, ModelFile, own_architecture, sparse_kernels
 from edgeprune.export.graph import Graph
+from edgeprune.export.mixed import Calibrated, Judge, strengthen
 from edgeprune.export.quantize import quantize
 from edgeprune.export.tracing import Traced, trace
 from edgeprune.export.verify import signal_to_noise
@@ -141,8 +142,18 @@ def _trace(trial: Trial, entry: Entry, followed: Optional[Channels]) -> Ready:
     arrays = tuple(tensor.numpy() for tensor in entry.inputs)
     forms = {"fp32": traced.graph}
     with trial.told(*(cell for cell in CELLS if cell[1] == "int8")):
-        forms["int8"] = quantize(traced.graph, calibrate(traced.graph, arrays, "minmax"))
+        forms["int8"] = _int8(trial, traced.graph, Judge(arrays, expected))
     return Ready(traced, entry.inputs, expected, forms)
+
+
+def _int8(trial: Trial, graph: Graph, judge: Judge) -> Graph:
+    """The int8 form that an export would take with min-max calibration."""
+    ranges = calibrate(graph, judge.inputs, "minmax")
+    plain = quantize(graph, ranges)
+    form, mixed = strengthen(Calibrated(graph, ranges, judge.inputs, plain), judge.weakest(plain), judge)
+    if mixed is not None:
+        trial.outcome = replace(trial.outcome, mixed=mixed.words)
+    return form
 
 
 def _masks(module: nn.Module, followed: Optional[Channels]) -> dict[str, BoolArray]:

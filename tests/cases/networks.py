@@ -305,6 +305,27 @@ def encoder():
     return task("encoder", model, lambda n, seed: inputs(n, seed, 16, 64))
 
 
+def outlier():
+    """One channel between the second and the third layer is 500 times as large as the others."""
+
+    def run(part, x):
+        for name in "abcd":
+            x = F.relu(part[name](x))
+        return part["last"](x)
+
+    def model():
+        a, b = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 32, 3)
+        c, d = nn.Conv2d(32, 32, 3), nn.Conv2d(32, 32, 3)
+        for layer in (a, b, c, d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        with torch.no_grad():
+            b.weight[0] *= 500
+            c.weight[:, 0] /= 500
+        return Model(run, a=a, b=b, c=c, d=d, last=nn.Conv2d(32, 4, 1))
+
+    return task("outlier", model, lambda n, seed: inputs(n, seed, 3, 12, 12))
+
+
 def patches():
     """A small vision transformer: patches by a convolution, a class token, learned positions, fused attention."""
 

@@ -14,9 +14,9 @@ from torch import nn
 
 from edgeprune import Task
 from edgeprune.errors import VerificationError
-from edgeprune.export.method import Tried, best_method, quantize_well, run_onnx
+from edgeprune.export.method import Tried, best_method, quantize_well
 from edgeprune.export.tracing import trace
-from edgeprune.export.verify import LIMIT_DB, Parity, Reference, judge_parity, signal_to_noise
+from edgeprune.export.verify import LIMIT_DB, Parity, Reference, judge_parity, run_onnx, signal_to_noise
 from edgeprune.tasks.evaluation import metric_of, outputs_of
 from tests.export.forms import pairs
 

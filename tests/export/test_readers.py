@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from edgeprune.export.calibrate import calibrate
-from edgeprune.export.method import run_onnx
 from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.quantize import quantize
 from edgeprune.export.scheme import scheme_of
 from edgeprune.export.tracing import trace
-from edgeprune.export.verify import signal_to_noise
+from edgeprune.export.verify import run_onnx, signal_to_noise
 
 
 class Stream(nn.Module):

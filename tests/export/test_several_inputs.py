@@ -25,13 +25,12 @@ from edgeprune.connections.local import connect
 from edgeprune.export import export
 from edgeprune.export.calibrate import METHODS, calibrate
 from edgeprune.export.files import WRITERS
-from edgeprune.export.method import run_onnx
 from edgeprune.export.network import load_network
 from edgeprune.export.qdq import to_model, with_pairs
 from edgeprune.export.quantize import quantize
 from edgeprune.export.reading import read_graph
 from edgeprune.export.tracing import Traced, trace
-from edgeprune.export.verify import signal_to_noise
+from edgeprune.export.verify import run_onnx, signal_to_noise
 from edgeprune.find import RunFinished, find_levels, prepare
 from edgeprune.options import ExportOptions, FindOptions
 from edgeprune.runtimes import load as runtime

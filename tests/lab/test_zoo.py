@@ -98,7 +98,7 @@ def outcomes() -> list[Outcome]:
 
     good, quiet = Cell(RUNS, 1e-6), Cell(RUNS, 30.0)
     return [
-        of("good", good, quiet, good, quiet),
+        dataclasses.replace(of("good", good, quiet, good, quiet), mixed="int8: biases corrected"),
         of("refused", good, quiet, *[Cell(REFUSED, line="no such operator")] * 2),
         of("loud", good, Cell(RUNS, 12.0), good, Cell(RUNS, 12.0)),
         of("dead", good, quiet, good, Cell(CRASHED, line="litert int8: signal 6")),
@@ -112,6 +112,7 @@ def test_the_result_counts_what_is_taken_and_quotes_what_was_said(tmp_path: Path
     assert summary == [["ONNX Runtime", 4, 75.0, 0, 1, 0], ["LiteRT", 4, 25.0, 1, 1, 1]]
     assert rows[2][3:7] == ["1e-06", "**12.0**", "1e-06", "**12.0**"] and rows[1][5:7] == ["refused", "refused"]
     assert said == [
+        ["good", "ONNX Runtime and LiteRT", "int8: biases corrected"],
         ["refused", "LiteRT fp32, LiteRT int8", "refused: no such operator"],
         ["dead", "LiteRT int8", "crashed: litert int8: signal 6"],
     ]
