@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 import numpy as np
 from scipy.optimize import nnls
 
+from edgeprune.device.system import read_lines
 from edgeprune.export.sparse.clock import machine_name
 from edgeprune.kernels.costs import FILE
 from edgeprune.progress import say
@@ -48,9 +50,37 @@ def fit(rows: Sequence[Row]) -> Constants:
     return constants
 
 
+def speed(known: Constants, rows: Sequence[Row]) -> float:
+    """Times that some constants give / times that were measured here, the median."""
+    given = [(known.get(row.family, {}).get(row.kind), row) for row in rows if row.spent > SHORTEST]
+    times = [
+        sum(constants[name] * value for name, value in row.features.items()) / row.spent
+        for constants, row in given
+        if constants is not None
+    ]
+    return float(np.median(times))
+
+
+def merged(known: Constants, measured: Constants, kinds: Sequence[str], factor: float) -> Constants:
+    """The known constants with those measured of some kinds, times a factor, in place of theirs or beside them."""
+    found = {family: dict(of_kinds) for family, of_kinds in known.items()}
+    for family, of_kinds in measured.items():
+        for kind in of_kinds.keys() & {*kinds}:
+            found[family][kind] = {name: float(f"{factor * value:.4g}") for name, value in of_kinds[kind].items()}
+    return found
+
+
+def processor() -> str:
+    """What this machine calls itself, with its family and model where there are such: an AMD EPYC may be any."""
+    names = read_lines(Path("/proc/cpuinfo"))
+    said = [f"{field.removeprefix('cpu ')} {names[field]}" for field in ("cpu family", "model") if names.get(field)]
+    return ", ".join([machine_name(), *said])
+
+
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Measure and fit, but write nothing.")
-def costs(dry_run: bool) -> None:
+@click.option("--rest", "only", multiple=True, metavar="KIND", help="Only these operators without weights.")
+def costs(dry_run: bool, only: tuple[str, ...]) -> None:
     """Measure layers in ONNX Runtime, dense and sparse, and fit the constants by which export chooses kernels.
 
     Every time is a margin: a chain of five equal layers less a chain of one, over four, so that neither what enters the
@@ -58,18 +88,27 @@ def costs(dry_run: bool) -> None:
     architectures' constants stay as they are. It takes some minutes on one thread and wants a machine that does nothing
     else.
 
+    With --rest the other constants stay those of the machine that they come from, and the new ones are scaled to it: by
+    how fast it is in the operators without weights that both have measured.
+
     \b
-    lab costs              measure this machine, fit, write edgeprune/kernels/costs.json
-    lab costs --dry-run    write nothing
+    lab costs                                  measure this machine, fit, write edgeprune/kernels/costs.json
+    lab costs --dry-run                        write nothing
+    lab costs --rest convert --rest Softmax    these two alone
     """
     watch = Stopwatch()
-    rows = [*measure(watch), *measure_rest(watch), *measure_between(watch)]
+    rows = [*measure_rest(watch)] if only else [*measure(watch), *measure_rest(watch), *measure_between(watch)]
     unit_ns = float(np.quantile(watch.units_ns, 0.1))
-    constants = fit([row._replace(spent=row.spent * unit_ns) for row in rows])
+    rows = [row._replace(spent=row.spent * unit_ns) for row in rows]
+    constants = fit(rows)
     if dry_run:
         return
-    content = json.loads(FILE.read_text())
-    content[platform.machine()] = constants
-    content["source"][platform.machine()] = f"lab costs, one thread, {machine_name()}"
+    content, arch = json.loads(FILE.read_text()), platform.machine()
+    source = f"lab costs, one thread, {processor()}"
+    if only:
+        factor = speed(content[arch], [row for row in rows if row.kind not in only])
+        constants = merged(content[arch], constants, only, factor)
+        source = f"{content['source'][arch]}; {', '.join(only)}: {factor:.2f} of what they take on {processor()}"
+    content[arch], content["source"][arch] = constants, source
     FILE.write_text(json.dumps(content, indent=1) + "\n")
     click.echo(FILE)

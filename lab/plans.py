@@ -13,8 +13,9 @@ from lab import bundles, options, programs, tickets
 from lab.sheet import Sheet, one_by_one, say_load
 from lab.tickets import Cell
 
-# A convolutional network, a perceptron, one with depthwise layers, a transformer, a recurrent one.
-NETWORKS = ("resnet18", "mlp", "mobilenetv2", "bert-tiny", "gru")
+# A convolutional network, a perceptron, one with depthwise layers, transformers (norms behind or before, a decoder), a
+# recurrent one.
+NETWORKS = ("resnet18", "mlp", "mobilenetv2", "bert-tiny", "vit-tiny", "gpt-tiny", "gru")
 PATTERNS = {"fp32": "block:4x1", "int8": "block:1x4"}
 BAR = 0.25  # that a prediction may be off
 RUNTIME = "onnxruntime"
@@ -39,7 +40,7 @@ def plans(
     Predictions hold for the machine that the constants come from: run `lab costs` first on another one.
 
     \b
-    lab plans                                    five networks in fp32 and int8
+    lab plans                                    seven networks in fp32 and int8
     lab plans --network bert-tiny --json         {network: {precision: {predicted, measured, off}}}
     """
     say_load()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 NETWORKS = ("resnet18", "vgg16", "mobilenetv1", "mlp")  # what is timed unless others are asked for
 MORE = (
-    "mobilenetv2", "mobilenetv3small", "efficientnet", "resnet50", "yolo", "vit-tiny", "bert-tiny", "convnext-atto",
-    "gru", "lstm",
+    "mobilenetv2", "mobilenetv3small", "efficientnet", "resnet50", "yolo", "vit-tiny", "bert-tiny", "gpt-tiny",
+    "convnext-atto", "gru", "lstm",
 )  # fmt: skip
 SOURCE = Path(__file__).with_name("networks")
 TASK_FILE = "task.py"

@@ -19,7 +19,7 @@ from edgeprune.tasks.networks import mlp
 from .blocks import Inverted, Residual, convolution, head
 from .images import IMAGES
 from .recurrent import STEPS, gru, lstm
-from .tokens import LENGTH, VOCABULARY, bert_tiny, convnext_atto, vit_tiny
+from .tokens import LENGTH, VOCABULARY, bert_tiny, convnext_atto, gpt_tiny, vit_tiny
 
 EXAMPLES = {"train": 64, "validation": 32, "test": 2}
 MACS = (0.3e9, 0.8e9)
@@ -85,11 +85,12 @@ MAKERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     **{name: (make, (3, side, side)) for name, (make, side) in IMAGES.items()},
     "vit-tiny": (vit_tiny, LARGE),
     "bert-tiny": (bert_tiny, (LENGTH,)),
+    "gpt-tiny": (gpt_tiny, (LENGTH,)),
     "convnext-atto": (convnext_atto, LARGE),
     "gru": (gru, STEPS),
     "lstm": (lstm, STEPS),
 }
-IDS = {"bert-tiny": VOCABULARY}  # networks that take ids, and how many there are
+IDS = {"bert-tiny": VOCABULARY, "gpt-tiny": VOCABULARY}  # networks that take ids, and how many there are
 
 
 def noise(name: str, examples: int, generator: torch.Generator) -> Tensor:

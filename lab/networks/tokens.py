@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-VOCABULARY, LENGTH = 1000, 128  # of bert_tiny
+VOCABULARY, LENGTH = 1000, 128  # of bert_tiny and gpt_tiny
 CLASSES = 10
 
 
 class Attention(nn.Module):
     """Self-attention (Vaswani et al. 2017), its projections apart (as BERT has them) or in one layer (as ViT)."""
 
-    def __init__(self, width: int, heads: int, apart: bool) -> None:
+    def __init__(self, width: int, heads: int, apart: bool, causal: bool = False) -> None:
         super().__init__()
-        self.heads, self.apart = heads, apart
+        self.heads, self.apart, self.causal = heads, apart, causal
         if apart:
             self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
         else:
@@ -27,7 +27,7 @@ class Attention(nn.Module):
         apart = (self.query, self.key, self.value) if self.apart else ()
         parts = [part(x) for part in apart] or self.projections(x).chunk(3, -1)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
         y: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return y
 
@@ -35,10 +35,10 @@ class Attention(nn.Module):
 class Encoder(nn.Module):
     """Attention and an MLP of four times the width; the norms before both (as ViT has them) or after (as BERT)."""
 
-    def __init__(self, width: int, heads: int, norm_first: bool) -> None:
+    def __init__(self, width: int, heads: int, norm_first: bool, causal: bool = False) -> None:
         super().__init__()
         self.norm_first = norm_first
-        self.attention = Attention(width, heads, apart=not norm_first)
+        self.attention = Attention(width, heads, apart=not norm_first, causal=causal)
         self.norm, self.mlp_norm = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
@@ -90,6 +90,21 @@ class TextEncoder(nn.Module):
         return y
 
 
+class TextDecoder(nn.Module):
+    """The next of 128 token ids, each of which sees those before it alone (Radford et al. 2019), of a small size."""
+
+    def __init__(self, width: int = 192, depth: int = 4, heads: int = 3) -> None:
+        super().__init__()
+        self.words, self.positions = nn.Embedding(VOCABULARY, width), nn.Parameter(torch.zeros(1, LENGTH, width))
+        self.blocks = nn.Sequential(*(Encoder(width, heads, norm_first=True, causal=True) for _ in range(depth)))
+        self.norm, self.next = nn.LayerNorm(width, 1e-6), nn.Linear(width, VOCABULARY)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, LENGTH] of ids -> [n, VOCABULARY], of what follows the last one."""
+        y: Tensor = self.next(self.norm(self.blocks(self.words(x) + self.positions))[:, -1])
+        return y
+
+
 class ChannelsLastNorm(nn.LayerNorm):
     """LayerNorm over the channels of [n, C, H, W]."""
 
@@ -130,6 +145,11 @@ def vit_tiny() -> nn.Module:
 def bert_tiny() -> nn.Module:
     """BERT-Tiny: 128 tokens, 128 wide, 2 blocks."""
     return TextEncoder()
+
+
+def gpt_tiny() -> nn.Module:
+    """A decoder of GPT-2's form: 128 tokens, 192 wide, 4 blocks."""
+    return TextDecoder()
 
 
 def convnext_atto() -> nn.Module:

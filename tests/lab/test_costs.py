@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,36 @@ def test_a_dry_run_writes_nothing_and_a_run_this_machines_constants(
     done = CliRunner().invoke(costs.costs, [], catch_exceptions=False)
     assert done.stdout == f"{costs.FILE}\n"
     assert '"riscv64"' in costs.FILE.read_text()
+
+
+def test_some_kinds_alone_are_scaled_to_the_machine_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A machine that is half as fast as the one that the other constants come from."""
+    here = chosen_by.load("x86_64").constants
+    rows = []
+    for cells in (10_000, 100_000):
+        features = chosen_by.rest_features(cells)
+        for kind in ("Softmax", "Erf", "Exp"):
+            took = 2 * sum(here["fp32 rest"][kind][name] * value for name, value in features.items())
+            rows.append(grid.Row("fp32 rest", kind, features, took))
+        rows.append(grid.Row("fp32 rest", "Sign", features, 3000 + cells))
+        rows.append(grid.Row("int8 rest", "convert", features, 1000 + 0.5 * cells))
+    monkeypatch.setattr(costs, "Stopwatch", Recorded)
+    monkeypatch.setattr(costs, "measure_rest", lambda watch: rows)
+    monkeypatch.setattr(costs, "FILE", tmp_path / "costs.json")
+    monkeypatch.setattr(costs, "platform", type("Here", (), {"machine": staticmethod(lambda: "x86_64")}))
+    costs.FILE.write_text(FILE.read_text())
+    arguments = ["--rest", "Sign", "--rest", "convert"]
+    assert CliRunner().invoke(costs.costs, arguments, catch_exceptions=False).exit_code == 0
+    before, after = (json.loads(file.read_text()) for file in (FILE, costs.FILE))
+    assert after["x86_64"]["fp32 rest"].pop("Sign") == pytest.approx(
+        {"call": 1500, "cell": 0.5, "product": 0}, rel=0.02
+    )
+    assert after["x86_64"]["int8 rest"].pop("convert")["cell"] == pytest.approx(0.25, rel=0.02)
+    assert "Sign, convert: 0.50 of what they take" in after["source"].pop("x86_64")
+    before["x86_64"]["int8 rest"].pop("convert"), before["source"].pop("x86_64")
+    assert after == before
 
 
 def test_a_stopwatch_measures_a_layer() -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from edgeprune.export.sparse.between import between, called_functions
 from edgeprune.export.sparse.choice import Choice
 from edgeprune.export.sparse.draft import Draft
+from edgeprune.export.sparse.forms import find_steps
 from edgeprune.export.sparse.integer_tokens import IntegerTokens
 from edgeprune.export.sparse.layers import Weighted
 from edgeprune.export.sparse.products import added_bias
 from edgeprune.export.sparse.recurrent import replace_recurrent
 from edgeprune.export.sparse.region import Region
 from edgeprune.export.sparse.regions import Planned
-from edgeprune.export.sparse.rest import Rest
-from edgeprune.export.sparse.steps import step_of, weighted_step
+from edgeprune.export.sparse.rest import Rest, steps_ns
+from edgeprune.export.sparse.steps import Step, step_of, weighted_step
 from edgeprune.kernels.costs import Costs
 from edgeprune.operators import row
 
@@ -51,14 +53,22 @@ def rewrite_integers(draft: Draft, choices: list[Choice], costs: Costs, rest: Re
     found = between(draft.graph, rest, costs)
     inside = [timed for number, timed in called.items() if number in chosen]
     own = sum(timed.own for timed in (*found, *inside))
+    steps = find_steps(draft).values()
     IntegerTokens(draft).rewrite(products, called, found if products else [])
+    # The region weighs the steps that are left: those that now run inside an operator of the library cost nothing more.
+    inside_ns = steps_ns(draft.graph, _numbers(draft, steps), costs)
     region = Region(draft, choices, costs)
     chosen |= region.layers
     if chosen:
         # Before the region, whose changes of layout read what these write and stand at the same place.
         _move_quantized(draft, region.nodes)
     region.rewrite()
-    return Planned(chosen, saved + region.saved, stock + region.stock, own)
+    return Planned(chosen, saved + region.saved + inside_ns, stock + region.stock + inside_ns, own)
+
+
+def _numbers(draft: Draft, steps: Iterable[Step]) -> set[int]:
+    """The nodes of the steps of which a part is dropped."""
+    return {number for step in steps if draft.dropped & {*step.covered} for number in step.nodes}
 
 
 def _move_quantized(draft: Draft, packed: set[int]) -> None:

@@ -4,20 +4,21 @@ A transformer spends half of its time in them, so that no gain of a network can 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node, concrete
 from edgeprune.export.sparse.layers import Weighted
-from edgeprune.kernels.costs import Costs
+from edgeprune.kernels.costs import NORM, SKIP_NORM, Costs
 from edgeprune.operator_row import POOL
 from edgeprune.operators import row
 
 PLANES = (3, 4)  # dimensions of what packed operators work on
-IMAGE = 4
+IMAGE, TOKENS = 4, 3
 Rest = Mapping[int, float]  # node -> nanoseconds in the runtime, as `rest_ns` has them
 GELU = "gelu"  # as the cost model calls it, however a network spells it
+ADD = "Add"
 
 
 def rest_ns(graph: Graph, layers: Sequence[Weighted], costs: Costs) -> dict[int, float]:
@@ -35,11 +36,27 @@ def rest_ns(graph: Graph, layers: Sequence[Weighted], costs: Costs) -> dict[int,
             continue
         if node.output in whole:
             node = replace(node, type=GELU, inputs=(whole[node.output],))
+        elif _skips(graph, node):
+            node = replace(node, type=SKIP_NORM)
         if row(node.type).behind and taking & {graph.writer.get(name, -1) for name in node.inputs}:
             taking.add(number)
         else:
             found[number] = _time(graph, node, costs)
     return found
+
+
+def steps_ns(graph: Graph, numbers: Iterable[int], costs: Costs) -> float:
+    """Nanoseconds in the runtime of some nodes of a quantized graph, each an operator of its own."""
+    return sum(_time(graph, graph.nodes[number], costs) for number in numbers)
+
+
+def _skips(graph: Graph, node: Node) -> bool:
+    """True for a norm of a sum of two activations of one shape that nothing else reads, and no grid rounds."""
+    add = graph.producer(node.inputs[0]) if node.type == NORM else None
+    if add is None or add.type != ADD or graph.only_reader(add.output) is None or add.output in graph.scales:
+        return False
+    shapes = [graph.shapes.get(name) for name in add.inputs if name not in graph.constants]
+    return len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0] or ()) == TOKENS
 
 
 def _over_tokens(layer: Weighted) -> bool:
