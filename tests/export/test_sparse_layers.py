@@ -219,6 +219,24 @@ def test_what_has_no_sparse_kernel_is_dense_and_says_why() -> None:
     assert sum(name.startswith("shared.weight") for name in constants(done.model)) == 1
 
 
+@pytest.mark.parametrize(("size", "dilation"), [(8, 1), (9, 1), (16, 1), (9, 2), (9, 3)])
+def test_patches_with_more_phases_than_the_kernels_copy_stay_dense(size: int, dilation: int) -> None:
+    """A layer that a vision transformer cuts its patches with: the stride is the kernel's size."""
+    torch.manual_seed(1)
+    module = nn.Conv2d(3, 8, size, size, dilation=dilation).eval()
+    with torch.no_grad():
+        module.weight[:, 1] = 0
+    mask = (module.weight != 0).numpy()
+    traced = trace(nn.Sequential(module), torch.randn(2, 3, 36, 36), {"0.weight": mask})
+    done = rewrite(traced.graph, Eager())
+    x = np.random.default_rng(2).normal(size=(2, 3, 36, 36)).astype(np.float32)
+    for mine, theirs in zip(run_library(done.model, x), run_stock(traced.graph.model, x)):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
+    phases = len({place * dilation % size for place in range(size)}) ** 2
+    assert operators(done.model) == (["SparseConv"] if phases <= 64 else [])
+    assert ("its strides make" in done.layers[0].why) == (phases > 64)
+
+
 def test_a_layer_that_stays_float_in_an_int8_model_says_so() -> None:
     builder = Builder([3, 4, 4], 1)
     x = builder.conv("input", 4, SAME, "unstructured", 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,6 +86,11 @@ def window_of(node: Node, shape: Shape, kernel: Shape) -> Window | str:
     reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations)]
     if any(size > shape[2 + axis] + pads[axis] + pads[rank + axis] for axis, size in enumerate(reach)):
         return "its window is larger than its padded input"  # a pool whose output size is rounded up
+    phases = [
+        len({place * step % stride for place in range(size)}) for size, step, stride in zip(kernel, dilations, strides)
+    ]
+    if math.prod(phases) > MOST_PHASES:
+        return f"its strides make {math.prod(phases)} copies of the input, the kernels take up to {MOST_PHASES}"
     return Window(kernel, strides, pads, dilations, tuple(shape[1:]))
 
 
@@ -109,6 +115,7 @@ def clipping(graph: Graph, number: int) -> tuple[float, float] | None:
 # The kernels' limits (docs/kernels.md, "Weights"): inputs of a matrix product, numbers of a weight.
 MOST_INPUTS = 1 << 16
 MOST_WEIGHTS = 1 << 28
+MOST_PHASES = 64  # MAX_VIEWS in kernels.h
 
 
 def find_layers(graph: Graph) -> list[Weighted]:
