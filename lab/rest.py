@@ -15,7 +15,8 @@ from edgeprune.export.quantize import quantize
 from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse import stock
 from edgeprune.export.sparse.rest import GELU
-from edgeprune.kernels.costs import NORM, OTHER, SKIP_NORM, rest_features
+from edgeprune.kernels.costs import OTHER, rest_features
+from edgeprune.operator_row import NORM, SKIP_NORM
 from lab.chains import model_of
 from lab.grid import Row
 from lab.stopwatch import Stopwatch

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edgeprune import typed
 from edgeprune.kernels.packing import BLOCKS, tiled
+from edgeprune.operator_row import NORM, SKIP_NORM
 
 FILE = Path(__file__).with_name("costs.json")
 # Formats that a sparse kernel exists for, the finest first.
@@ -38,7 +39,6 @@ TENSOR_WORK = ("pack", "unpack", "add", *POOLS, "multiply", "gate", "table", "fu
 OTHER = "other"  # an operator without weights whose time was not measured
 # The runtime joins an addition and the norm behind it, and is many times slower then than with both apart: what that
 # takes but for the addition. Where it was not measured a norm is a norm.
-NORM, SKIP_NORM = "LayerNormalization", "SkipLayerNormalization"
 LIKE = {SKIP_NORM: NORM}
 
 

@@ -15,7 +15,8 @@ from edgeprune.export.qdq import to_model
 from edgeprune.export.reading import read_graph
 from edgeprune.export.sparse.rest import rest_ns
 from edgeprune.export.sparse.weighing import weigh_network
-from edgeprune.kernels.costs import NORM, OTHER, SKIP_NORM, Costs, load
+from edgeprune.kernels.costs import OTHER, Costs, load
+from edgeprune.operator_row import NORM, SKIP_NORM
 from tests.export.sparse_graphs import Builder, to_int8
 from tests.export.test_sparse_tokens import gelu
 

@@ -10,15 +10,14 @@ from dataclasses import replace
 from edgeprune.export.gelu import gelus
 from edgeprune.export.graph import Graph, Node, concrete
 from edgeprune.export.sparse.layers import Weighted
-from edgeprune.kernels.costs import NORM, SKIP_NORM, Costs
-from edgeprune.operator_row import POOL
+from edgeprune.kernels.costs import Costs
+from edgeprune.operator_row import ADD, NORM, POOL, SKIP_NORM
 from edgeprune.operators import row
 
 PLANES = (3, 4)  # dimensions of what packed operators work on
 IMAGE, TOKENS = 4, 3
 Rest = Mapping[int, float]  # node -> nanoseconds in the runtime, as `rest_ns` has them
 GELU = "gelu"  # as the cost model calls it, however a network spells it
-ADD = "Add"
 
 
 def rest_ns(graph: Graph, layers: Sequence[Weighted], costs: Costs) -> dict[int, float]:
